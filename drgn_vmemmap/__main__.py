@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The door of the shell: a script for drgn, or a program of its own.
+
+``drgn -c vmcore …/__main__.py``, ``python3 -m drgn_vmemmap -c vmcore`` and the
+bundle all begin here.
+"""
+
+import os
+import sys
+
+if not __package__:
+    # As a script, this directory is searched for modules; the package is the one above it.
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from drgn_vmemmap.script import main
+
+main()

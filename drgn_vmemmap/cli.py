@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The commands: one parser, one set of help texts and one behaviour for all doors.
+
+What only a command needs is imported when it runs, so that --help is there at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Callable, NoReturn
+
+from drgn_vmemmap import __version__
+
+if TYPE_CHECKING:
+    import drgn
+
+DONE = 0
+FOUND_ERRORS = 1
+CANNOT = 2
+INCOMPLETE = 3
+
+NAME = "drgn-vmemmap"
+
+
+def run(arguments: Sequence[str], prog: drgn.Program) -> int:
+    """
+    Run a command line on a program.
+
+    :param arguments: Everything behind the program's name.
+    :return: The exit code. Whatever goes wrong is told in one line on standard error.
+    """
+    try:
+        return execute(parse(arguments), prog)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else DONE
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """
+    :param arguments: Everything behind the program's name; without a command, ``report``.
+    :return: Options, among them ``run``, and ``needs_program``.
+    :raises SystemExit: for ``--help``, or a wrong command line.
+    """
+    first = arguments[0] if arguments else ""
+    if (first.startswith("-") and first not in ("-h", "--help", "--version")) or not first:
+        arguments = ["report", *arguments]
+    return _parser().parse_args(arguments)
+
+
+def execute(options: argparse.Namespace, prog: drgn.Program | None) -> int:
+    """
+    Run a parsed command.
+
+    :param options: Result of :func:`parse()`.
+    :param prog: What to look at; ``None`` if the command needs none.
+    :return: The exit code.
+    """
+    from drgn_vmemmap.kernel import CannotAnalyse, MissingFacts
+
+    run: Callable[[argparse.Namespace, drgn.Program | None], int] = options.run
+    try:
+        code = run(options, prog)
+        sys.stdout.flush()
+        return code
+    except MissingFacts as error:
+        return fail(INCOMPLETE, str(error))
+    except CannotAnalyse as error:
+        return fail(CANNOT, str(error))
+    except BrokenPipeError:
+        # The reader has seen enough; what is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return fail(CANNOT, f"{where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        return fail(INCOMPLETE, "interrupted")
+
+
+def fail(code: int, message: str) -> int:
+    """Tell what is wrong in one line, and give back the exit code for it."""
+    print(f"{NAME}: {message}", file=sys.stderr)
+    return code
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(CANNOT, f"{NAME}: {message}; see '{self.prog} --help'\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog=NAME,
+        description="HugeTLB vmemmap optimization (HVO), looked at through drgn.",
+        epilog="Without a command: report.",
+    )
+    parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_report(commands)
+    _add_bundle(commands)
+    return parser
+
+
+def _add_report(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "report",
+        help="what HVO did to each HugeTLB folio, and what it saves (the default)",
+        description="Per hstate and node: folios, optimized, freed frames and bytes saved.",
+    )
+    command.add_argument("--folios", action="store_true", help="list each folio")
+    command.add_argument("--hstate", metavar="NAME", help="only this size: hugepages-2048kB")
+    command.add_argument("--node", type=_number, metavar="N", help="only this NUMA node")
+    command.add_argument(
+        "--pfn", type=_number, metavar="PFN", help="only the folio that contains this PFN"
+    )
+    command.add_argument(
+        "--format", choices=("table", "json"), default="table", help="default: %(default)s"
+    )
+    command.add_argument("-o", dest="output", metavar="FILE", help="write to a file")
+    command.set_defaults(run=_report, needs_program=True)
+
+
+def _report(options: argparse.Namespace, prog: drgn.Program) -> int:
+    from drgn_vmemmap.render import render
+    from drgn_vmemmap.report import Selection, examine
+
+    report = examine(prog, Selection(options.hstate, options.node, options.pfn))
+    _write(render(report, options.format, options.folios), options.output)
+    return INCOMPLETE if report.incomplete else DONE
+
+
+def _add_bundle(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "bundle",
+        help="write this tool as one file, for machines that have only drgn",
+        description="Write one executable file with everything but drgn in it: "
+        "drgn -c vmcore FILE [COMMAND] [OPTIONS].",
+    )
+    command.add_argument("file", metavar="FILE")
+    command.set_defaults(run=_bundle, needs_program=False)
+
+
+def _bundle(options: argparse.Namespace, prog: drgn.Program | None) -> int:
+    from drgn_vmemmap.bundle import write_bundle
+
+    write_bundle(options.file)
+    return DONE
+
+
+def _number(text: str) -> int:
+    try:
+        number = int(text, 0)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return number
+
+
+def _write(text: str, path: str | None) -> None:
+    """Write a result to standard output, or whole or not at all to a file."""
+    if path is None:
+        sys.stdout.write(text)
+        return
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

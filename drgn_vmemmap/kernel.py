@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+What this kernel is, as plain numbers.
+
+This is the only room that asks drgn for types and variables. It is asked once;
+from then on the analysis knows integers and bytes. Differences between kernels
+are told by the presence of variables, types and members, newest kernel first.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import drgn
+
+from drgn_vmemmap.pagetable import Paging
+from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE
+
+# __START_KERNEL_map: the kernel's image is mapped from here, phys_base further down in memory.
+_IMAGE_BASE = 0xFFFFFFFF80000000
+
+# Physical addresses have 52 bits at most.
+_PFN_LIMIT = 1 << (52 - PAGE_SHIFT)
+
+# HUGE_MAX_HSTATE is 2 on x86-64; a count beyond this is damage.
+_HSTATES_LIMIT = 16
+
+
+class CannotAnalyse(Exception):
+    """This target cannot be analysed; the message says why and what to do, in one line."""
+
+
+class MissingFacts(CannotAnalyse):
+    """The analysis cannot begin: kernel data that it needs is not in the dump, or damaged."""
+
+
+class Layout(enum.Enum):
+    """How the vmemmap pages of a HugeTLB folio are mapped."""
+
+    NONE = "none"
+    """Each to a frame of its own, writable."""
+    TAIL_REUSE = "tail-reuse"
+    """Pages 0 and 1 to frames of their own, writable; the others read-only to that of page 1."""
+    HEAD_REUSE = "head-reuse"
+    """Page 0 to a frame of its own, writable; the others read-only to the same one."""
+    SHARED_TAIL = "shared-tail"
+    """Page 0 to a frame of its own, writable; the others read-only to one that the zone keeps."""
+
+    @property
+    def kept(self) -> int:
+        """How many of a folio's vmemmap pages keep a frame of their own."""
+        return 2 if self is Layout.TAIL_REUSE else 1
+
+
+class Member(NamedTuple):
+    """Where a member lies in its structure."""
+
+    offset: int
+    """In bytes."""
+    size: int
+    """In bytes; of one element, if it is an array."""
+    length: int
+    """Elements; 1 if it is no array."""
+
+
+class Struct(NamedTuple):
+    """A C structure: its size in bytes, and where its members lie."""
+
+    size: int
+    members: Mapping[str, Member]
+
+    def offset(self, name: str, index: int = 0) -> int:
+        """Offset in bytes of a member, or of an element of an array."""
+        member = self.members[name]
+        return member.offset + index * member.size
+
+    def value(self, data: bytes, name: str, index: int = 0) -> int:
+        """
+        :param data: The structure's bytes.
+        :return: Unsigned value of a member, or of an element of an array.
+        """
+        offset = self.offset(name, index)
+        return int.from_bytes(data[offset : offset + self.members[name].size], "little")
+
+
+class Hvo(NamedTuple):
+    """HugeTLB vmemmap optimization in this kernel."""
+
+    layout: Layout
+    """What this kernel makes of an optimized folio; ``NONE`` if it was built without HVO."""
+    enabled: bool | None
+    """Whether it is on for new folios, now; ``None`` if the dump does not tell."""
+    optimized_bit: int | None
+    """Bit number of ``HPG_vmemmap_optimized`` in the head page's ``private``."""
+
+    @property
+    def built_in(self) -> bool:
+        return self.layout is not Layout.NONE
+
+
+class PageFlags(NamedTuple):
+    """Where ``page->flags`` keeps the node and the zone."""
+
+    node_shift: int
+    node_mask: int
+    zone_shift: int
+    zone_mask: int
+
+    def node(self, flags: int) -> int:
+        return (flags >> self.node_shift) & self.node_mask
+
+    def zone(self, flags: int) -> int:
+        return (flags >> self.zone_shift) & self.zone_mask
+
+
+class ZoneKey(NamedTuple):
+    """A zone, by the numbers that ``page->flags`` has for it."""
+
+    node: int
+    zone: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What this kernel is. Addresses are virtual, in bytes."""
+
+    release: str
+    live: bool
+    types_from: str
+    """``dwarf`` or ``btf``."""
+    paging: Paging
+    vmemmap: int
+    """Address of the ``struct page`` of PFN 0."""
+    hvo: Hvo
+    page: Struct
+    page_flags: PageFlags
+    hstate: Struct
+    hstates: int
+    """Address of the array of ``struct hstate``."""
+    hstate_count: int
+    zone: Struct
+    """``struct zone``; without members where zones keep no tail frames."""
+    zones: Mapping[ZoneKey, int]
+    """Addresses of the zones; empty where zones keep no tail frames."""
+
+    def page_address(self, pfn: int) -> int:
+        """Address of the ``struct page`` of a PFN."""
+        return self.vmemmap + pfn * self.page.size
+
+    def vmemmap_pages(self, order: int) -> int:
+        """How many vmemmap pages describe a folio of an order."""
+        return max(1, (self.page.size << order) >> PAGE_SHIFT)
+
+    def freed_when_optimized(self, order: int) -> int:
+        """How many frames optimizing a folio of an order frees; 0 where it cannot be."""
+        # HVO needs struct pages that do not cross page boundaries.
+        if not self.hvo.built_in or self.page.size & (self.page.size - 1):
+            return 0
+        return max(0, self.vmemmap_pages(order) - self.hvo.layout.kept)
+
+
+def printable(text: str) -> str:
+    """Text from a dump, with everything that a terminal would act on shown as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def discover(prog: drgn.Program) -> Kernel:
+    """
+    Find out what kernel a program is.
+
+    :param prog: Any target of drgn: a dump, the live kernel, a guest.
+    :raises CannotAnalyse: if it is no x86-64 Linux kernel with HugeTLB and a
+        virtual memmap, or has no types.
+    :raises MissingFacts: if memory that tells is not in the dump.
+    """
+    vmcoreinfo = _vmcoreinfo(prog)
+    _check_types(prog, vmcoreinfo)
+    try:
+        return _Discovery(prog, vmcoreinfo).kernel()
+    except drgn.FaultError as error:
+        raise MissingFacts(
+            f"kernel data is not in the dump ({printable(str(error))}): "
+            "take one that keeps the kernel's own pages and is not cut off"
+        ) from error
+
+
+def _vmcoreinfo(prog: drgn.Program) -> dict[str, str]:
+    """VMCOREINFO by its keys, such as ``SYMBOL(swapper_pg_dir)``."""
+    if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+        raise CannotAnalyse("not a Linux kernel: give its vmcore with -c, or -k for the live one")
+    platform = prog.platform
+    if platform is None or platform.arch != drgn.Architecture.X86_64:
+        name = "unknown" if platform is None else platform.arch.name
+        raise CannotAnalyse(f"this is a kernel for {name}: only x86-64 can be analysed")
+    text = prog["VMCOREINFO"].string_().decode("ascii", "replace")
+    lines = (line.partition("=") for line in text.splitlines())
+    return {key: value for key, separator, value in lines if separator}
+
+
+def _check_types(prog: drgn.Program, vmcoreinfo: Mapping[str, str]) -> None:
+    try:
+        page = prog.type("struct page")
+    except LookupError:
+        release = printable(vmcoreinfo.get("OSRELEASE", "of this dump"))
+        raise CannotAnalyse(
+            f"no debugging symbols for kernel {release}: pass its vmlinux with -s"
+        ) from None
+    # The kernel tells its own struct page's size; symbols that differ are another kernel's.
+    if vmcoreinfo.get("SIZE(page)", str(page.size)) != str(page.size):
+        raise CannotAnalyse("the symbols are another kernel's: pass the right vmlinux with -s")
+
+
+class _Discovery:
+    """Asks one program for its facts."""
+
+    def __init__(self, prog: drgn.Program, vmcoreinfo: Mapping[str, str]) -> None:
+        self._prog = prog
+        self._vmcoreinfo = vmcoreinfo
+
+    def kernel(self) -> Kernel:
+        hstates = self._address("hstates")
+        if hstates is None:
+            raise CannotAnalyse("this kernel was built without HugeTLB: there are no folios")
+        hstate = self._hstate()
+        nodes = hstate.members["hugepage_freelists"].length
+        zone = self._zone()
+        return Kernel(
+            release=printable(self._vmcoreinfo.get("OSRELEASE", "unknown")),
+            live=bool(self._prog.flags & drgn.ProgramFlags.IS_LIVE),
+            types_from="dwarf",
+            paging=self._paging(),
+            vmemmap=self._vmemmap(),
+            hvo=Hvo(self._layout(zone), self._hvo_enabled(), self._optimized_bit()),
+            page=self._page(),
+            page_flags=self._page_flags(nodes),
+            hstate=hstate,
+            hstates=hstates,
+            hstate_count=self._hstate_count(),
+            zone=zone,
+            zones=self._zones(nodes) if zone.members else {},
+        )
+
+    def _paging(self) -> Paging:
+        symbol = self._vmcoreinfo.get("SYMBOL(swapper_pg_dir)") or self._vmcoreinfo.get(
+            "SYMBOL(init_top_pgt)"
+        )
+        try:
+            root = int(symbol or "", 16) - _IMAGE_BASE + self._number("phys_base")
+        except ValueError:
+            raise CannotAnalyse(
+                "VMCOREINFO does not name the kernel's page table: pass the kernel's own "
+                "with --vmcoreinfo"
+            ) from None
+        max_pfn = self._variable("max_pfn", 8) or 0
+        return Paging(
+            levels=5 if self._number("pgtable_l5_enabled") else 4,
+            root=root,
+            encryption_mask=self._number("sme_mask"),
+            max_pfn=max_pfn if 0 < max_pfn < _PFN_LIMIT else _PFN_LIMIT,
+        )
+
+    def _vmemmap(self) -> int:
+        vmemmap = self._variable("vmemmap_base", 8)
+        if vmemmap is None:
+            raise CannotAnalyse("this kernel has no virtual memmap (CONFIG_SPARSEMEM_VMEMMAP)")
+        if vmemmap % PAGE_SIZE or not vmemmap >> 63:
+            raise MissingFacts(f"vmemmap_base is {vmemmap:#x}, which cannot be: damaged dump")
+        return vmemmap
+
+    def _layout(self, zone: Struct) -> Layout:
+        # Linux commit 622026e87c40 ("mm/hugetlb: remove fake head pages") (in v7.1)
+        # made the folios of a zone share their tails.
+        if zone.members:
+            return Layout.SHARED_TAIL
+        # Linux commit e7d324850bfc ("mm: hugetlb: free the 2nd vmemmap page
+        # associated with each HugeTLB page") (in v5.18) came with the first of
+        # these keys; v5.19 renamed it.
+        if self._has("hugetlb_optimize_vmemmap_key", "hugetlb_free_vmemmap_enabled_key"):
+            return Layout.HEAD_REUSE
+        # Linux commit f41f2ed43ca5 ("mm: hugetlb: free the vmemmap pages
+        # associated with each HugeTLB page") (in v5.14)
+        if self._has("hugetlb_free_vmemmap_enabled"):
+            return Layout.TAIL_REUSE
+        return Layout.NONE
+
+    def _hvo_enabled(self) -> bool | None:
+        # A switch of its own, since a sysctl can turn it: Linux commit 78f39084b41d
+        # ("mm: hugetlb_vmemmap: add hugetlb_optimize_vmemmap sysctl") (in v5.19).
+        # Before, a static key was the switch: Linux commit a6b40850c442 ("mm:
+        # hugetlb: replace hugetlb_free_vmemmap_enabled with a static_key") (in v5.18).
+        switches = {
+            "vmemmap_optimize_enabled": 1,
+            "hugetlb_free_vmemmap_enabled_key": 4,
+            "hugetlb_free_vmemmap_enabled": 1,
+        }
+        for name, size in switches.items():
+            value = self._variable(name, size)
+            if value is not None:
+                return bool(value)
+        return None
+
+    def _optimized_bit(self) -> int | None:
+        return self._enumerators("enum hugetlb_page_flags").get("HPG_vmemmap_optimized")
+
+    def _page(self) -> Struct:
+        return self._struct(
+            "struct page",
+            # Linux commit 53fbef56e07d ("mm: introduce memdesc_flags_t") (in v6.18)
+            flags=["flags.f", "flags"],
+            lru=["lru"],
+            private=["private"],
+        )
+
+    def _page_flags(self, nodes: int) -> PageFlags:
+        # include/linux/page-flags-layout.h: node, then zone, from the top bit
+        # down. With a virtual memmap the section number takes no bits.
+        node_width = (nodes - 1).bit_length()
+        zones = self._enumerators("enum zone_type").get("__MAX_NR_ZONES", 1)
+        zone_width = (zones - 1).bit_length()
+        return PageFlags(
+            node_shift=64 - node_width,
+            node_mask=(1 << node_width) - 1,
+            zone_shift=64 - node_width - zone_width,
+            zone_mask=(1 << zone_width) - 1,
+        )
+
+    def _hstate(self) -> Struct:
+        return self._struct(
+            "struct hstate",
+            name=["name"],
+            order=["order"],
+            hugepage_activelist=["hugepage_activelist"],
+            hugepage_freelists=["hugepage_freelists"],
+            nr_huge_pages=["nr_huge_pages"],
+            nr_huge_pages_node=["nr_huge_pages_node"],
+            free_huge_pages=["free_huge_pages"],
+            free_huge_pages_node=["free_huge_pages_node"],
+            surplus_huge_pages=["surplus_huge_pages"],
+            surplus_huge_pages_node=["surplus_huge_pages_node"],
+        )
+
+    def _hstate_count(self) -> int:
+        count = self._variable("hugetlb_max_hstate", 4)
+        if count is None or count > _HSTATES_LIMIT:
+            raise MissingFacts(f"hugetlb_max_hstate is {count}, which cannot be: damaged dump")
+        return count
+
+    def _zone(self) -> Struct:
+        return self._struct("struct zone", optional=True, vmemmap_tails=["vmemmap_tails"])
+
+    def _zones(self, nodes: int) -> dict[ZoneKey, int]:
+        pgdat = self._struct("struct pglist_data", node_zones=["node_zones"])
+        zones = pgdat.members["node_zones"].length
+        node_data = self._address("node_data")
+        addresses: dict[int, int | None] = {0: self._address("contig_page_data")}
+        if node_data is not None:
+            pointers = struct.unpack(f"<{nodes}Q", self._prog.read(node_data, nodes * 8))
+            addresses = dict(enumerate(pointers))
+        return {
+            ZoneKey(node, zone): address + pgdat.offset("node_zones", zone)
+            for node, address in addresses.items()
+            if address
+            for zone in range(zones)
+        }
+
+    def _number(self, name: str) -> int:
+        """A ``NUMBER()`` of VMCOREINFO; 0 if it is not there."""
+        try:
+            return int(self._vmcoreinfo.get(f"NUMBER({name})", "0"))
+        except ValueError:
+            raise MissingFacts(f"VMCOREINFO's {name} is no number: damaged dump") from None
+
+    def _address(self, name: str) -> int | None:
+        """Address of a variable, or ``None`` if this kernel has none of that name."""
+        try:
+            address: int | None = self._prog.variable(name).address_
+            return address
+        except LookupError:
+            pass
+        try:
+            return int(self._prog.symbol(name).address)
+        except LookupError:
+            return None
+
+    def _has(self, *names: str) -> bool:
+        return any(self._address(name) is not None for name in names)
+
+    def _variable(self, name: str, size: int) -> int | None:
+        """Value of an unsigned variable of *size* bytes, or ``None`` if there is none."""
+        address = self._address(name)
+        if address is None:
+            return None
+        return int.from_bytes(self._prog.read(address, size), "little")
+
+    def _enumerators(self, name: str) -> dict[str, int]:
+        try:
+            enumerators = self._prog.type(name).enumerators or ()
+        except LookupError:
+            return {}
+        return {enumerator.name: enumerator.value for enumerator in enumerators}
+
+    def _struct(self, type_name: str, optional: bool = False, **members: Sequence[str]) -> Struct:
+        """
+        :param members: For each name of ours, the kernels' designators, newest first.
+        :param optional: Members may be missing.
+        """
+        found = {}
+        type_ = self._prog.type(type_name)
+        for name, designators in members.items():
+            member = next(filter(None, (_member(self._prog, type_, d) for d in designators)), None)
+            if member is not None:
+                found[name] = member
+            elif not optional:
+                raise CannotAnalyse(f"this kernel's {type_name} has no {name}: it is not supported")
+        return Struct(type_.size or 0, found)
+
+
+def _member(prog: drgn.Program, type_: drgn.Type, designator: str) -> Member | None:
+    """Where a member such as ``flags.f`` lies, or ``None`` if the type has no such member."""
+    place = drgn.Object(prog, type_, address=0)
+    try:
+        for name in designator.split("."):
+            place = place.member_(name)
+    except (LookupError, TypeError):
+        return None
+    element, length = place.type_, 1
+    while element.kind == drgn.TypeKind.TYPEDEF:
+        element = element.type
+    if element.kind == drgn.TypeKind.ARRAY:
+        length, element = element.length or 0, element.type
+    return Member(place.address_ or 0, drgn.sizeof(element), length)

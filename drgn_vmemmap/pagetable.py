@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The walker: what a range of virtual addresses is mapped to, a table at a time.
+
+Everything that a page table can say is a result here, never an exception: an
+entry that is not present, a frame beyond physical memory, a table that is not
+in the dump.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from drgn_vmemmap import x86_64
+from drgn_vmemmap.memory import Memory, MissingMemory
+from drgn_vmemmap.x86_64 import ENTRY_SIZE, PAGE_SHIFT, PAGE_SIZE, Access, Level
+
+
+class Problem(enum.Enum):
+    """Why an address is mapped to no frame."""
+
+    NOT_PRESENT = "not present"
+    RESERVED = "reserved bit set"
+    BEYOND_MEMORY = "beyond physical memory"
+    UNREADABLE = "not in the dump"
+
+
+class Paging(NamedTuple):
+    """What the walker has to know about a kernel, as plain numbers."""
+
+    levels: int
+    """4 or 5."""
+    root: int
+    """Physical address in bytes of the top-level table."""
+    encryption_mask: int
+    """``sme_me_mask``: the address bit that says "encrypted"; 0 without memory encryption."""
+    max_pfn: int
+    """First PFN beyond physical memory."""
+
+
+class Entry(NamedTuple):
+    """How one 4 KiB page is mapped."""
+
+    address: int
+    """Virtual address of the page in bytes."""
+    level: Level
+    """Level of the last entry on the way."""
+    raw: int | None
+    """That entry; ``None`` if its table is not in the dump."""
+    raw_address: int
+    """Physical address in bytes at which the entry lies."""
+    frame: int | None
+    """PFN of the page's own frame, in a large leaf too; ``None`` if there is none."""
+    access: Access
+    """What the processor allows, all levels counted; nothing where there is no frame."""
+    problem: Problem | None
+    """Why the frame is ``None``, or not memory."""
+
+
+class Run(NamedTuple):
+    """
+    Consecutive virtual addresses that one table answers for.
+
+    Either entries of a last-level table, one for each 4 KiB page, or a single
+    entry of a higher level: a large leaf, or the place where the walk ended.
+    """
+
+    start: int
+    """First virtual address in bytes, a multiple of 4 KiB."""
+    end: int
+    """Virtual address in bytes behind the last one."""
+    level: Level
+    """Level of the entries."""
+    raw_address: int
+    """Physical address in bytes of the first entry."""
+    raw: bytes
+    """The entries, 8 bytes each; empty if their table is not in the dump."""
+    above: int
+    """What the levels above leave of the access: see :func:`x86_64.narrow()`."""
+
+    @property
+    def pages(self) -> int:
+        """How many 4 KiB pages the run covers."""
+        return (self.end - self.start) >> PAGE_SHIFT
+
+
+_NO_ACCESS = Access(False, False, False, False)
+
+
+class Walker:
+    """
+    Walks a kernel's page tables.
+
+    A table is read once, whole, and kept; on a live kernel, take a new walker
+    for a new look.
+    """
+
+    def __init__(self, memory: Memory, paging: Paging) -> None:
+        self.memory = memory
+        self.paging = paging
+        self._levels = x86_64.levels(paging.levels)
+        self._tables: dict[int, bytes | None] = {}
+        self._regions: dict[int, Run] = {}
+
+    def table(self, address: int) -> bytes | None:
+        """
+        :param address: Physical address in bytes of a page table.
+        :return: Its 4096 bytes, or ``None`` if they are not in the dump.
+        """
+        try:
+            return self._tables[address]
+        except KeyError:
+            pass
+        try:
+            table: bytes | None = self.memory.read(address, PAGE_SIZE)
+        except MissingMemory:
+            table = None
+        self._tables[address] = table
+        return table
+
+    def walk(self, start: int, end: int) -> Iterator[Run]:
+        """
+        Walk a range of virtual addresses in ascending order.
+
+        The levels are one loop over a table of them. Each step goes one level
+        down or to fewer entries, so that tables which point at each other in a
+        circle end it too.
+
+        :param start: First virtual address in bytes, a multiple of 4 KiB.
+        :param end: Virtual address in bytes behind the last one, a multiple of 4 KiB.
+        :return: Runs that together cover the range without a gap.
+        """
+        if start >= end:
+            return
+        pending = [(0, self.paging.root, x86_64.ALL_ACCESS, start, end)]
+        while pending:
+            depth, address, above, start, end = pending.pop()
+            level = self._levels[depth]
+            first, last = level.entry_index(start), level.entry_index(end - 1)
+            table = self.table(address)
+            run = Run(
+                start,
+                end,
+                level,
+                address + first * ENTRY_SIZE,
+                b"" if table is None else table[first * ENTRY_SIZE : (last + 1) * ENTRY_SIZE],
+                above,
+            )
+            if level is x86_64.PTE or table is None:
+                yield run
+            elif first != last:
+                pending.extend(
+                    (depth, address, above, max(start, entry_start), min(end, entry_end))
+                    for entry_start, entry_end in _entry_spans(level, end, last - first)
+                )
+            else:
+                entry = int.from_bytes(run.raw, "little")
+                child = self._table_below(entry, level)
+                if child is None:
+                    yield run
+                else:
+                    pending.append((depth + 1, child, x86_64.narrow(above, entry), start, end))
+
+    def _table_below(self, entry: int, level: Level) -> int | None:
+        """Physical address of the table that *entry* leads to; ``None`` where the walk ends."""
+        if (
+            not entry & x86_64.PRESENT
+            or x86_64.is_leaf(entry, level)
+            or x86_64.is_reserved(entry, level)
+        ):
+            return None
+        table = x86_64.table_address(entry, self.paging.encryption_mask)
+        return table if table >> PAGE_SHIFT < self.paging.max_pfn else None
+
+    def region(self, address: int) -> Run:
+        """
+        The run at *address*, as far as it reaches within its 2 MiB.
+
+        That is what one last-level table covers, so it is one table's entries or
+        one entry of a higher level. Kept, to be asked for again and again.
+
+        :param address: Virtual address in bytes.
+        """
+        key = address >> x86_64.PMD.shift
+        try:
+            return self._regions[key]
+        except KeyError:
+            start = key << x86_64.PMD.shift
+            run = next(self.walk(start, start + x86_64.PMD.entry_span))
+            self._regions[key] = run
+            return run
+
+    def pages(self, run: Run) -> Iterator[Entry]:
+        """How each 4 KiB page of a run is mapped, in ascending order."""
+        for number, address in enumerate(range(run.start, run.end, PAGE_SIZE)):
+            offset = number * ENTRY_SIZE if run.level is x86_64.PTE else 0
+            yield self._entry(run, address, offset)
+
+    def entry(self, address: int) -> Entry:
+        """
+        How one page is mapped.
+
+        :param address: Virtual address in bytes, anywhere in the page.
+        """
+        run = self.region(address)
+        page = address & -PAGE_SIZE
+        offset = (page - run.start) // PAGE_SIZE * ENTRY_SIZE if run.level is x86_64.PTE else 0
+        return self._entry(run, page, offset)
+
+    def _entry(self, run: Run, address: int, offset: int) -> Entry:
+        if not run.raw:
+            return Entry(
+                address, run.level, None, run.raw_address, None, _NO_ACCESS, Problem.UNREADABLE
+            )
+        raw = int.from_bytes(run.raw[offset : offset + ENTRY_SIZE], "little")
+        frame, problem = self._frame(raw, run.level, address)
+        access = _NO_ACCESS if frame is None else x86_64.access(run.above, raw)
+        return Entry(address, run.level, raw, run.raw_address + offset, frame, access, problem)
+
+    def _frame(self, raw: int, level: Level, address: int) -> tuple[int | None, Problem | None]:
+        if not raw & x86_64.PRESENT:
+            return None, Problem.NOT_PRESENT
+        if x86_64.is_reserved(raw, level):
+            return None, Problem.RESERVED
+        if not x86_64.is_leaf(raw, level):
+            return None, Problem.BEYOND_MEMORY
+        mask = x86_64.address_mask(level, self.paging.encryption_mask)
+        frame = ((raw & mask) | (address & (level.entry_span - 1))) >> PAGE_SHIFT
+        return frame, None if frame < self.paging.max_pfn else Problem.BEYOND_MEMORY
+
+    def read(self, address: int, size: int) -> bytes:
+        """
+        Read virtual memory through the page tables.
+
+        :param address: Virtual address in bytes.
+        :param size: Bytes to read.
+        :raises MissingMemory: if any of it is not mapped, or not in the dump.
+        """
+        parts = []
+        while size > 0:
+            entry = self.entry(address)
+            if entry.frame is None or entry.problem is not None:
+                raise MissingMemory(f"virtual address {address:#x}")
+            offset = address % PAGE_SIZE
+            part = min(size, PAGE_SIZE - offset)
+            parts.append(self.memory.read((entry.frame << PAGE_SHIFT) + offset, part))
+            address += part
+            size -= part
+        return b"".join(parts)
+
+
+def _entry_spans(level: Level, end: int, count: int) -> Iterator[tuple[int, int]]:
+    """Virtual address spans of the last *count* + 1 entries before *end*, last one first."""
+    entry_start = (end - 1) & -level.entry_span
+    for _ in range(count + 1):
+        yield entry_start, entry_start + level.entry_span
+        entry_start -= level.entry_span

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The report as tables that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tabulate import tabulate
+
+from drgn_vmemmap.hvo import format_ranges
+from drgn_vmemmap.kernel import Kernel
+from drgn_vmemmap.report import Counts, FolioReport, HstateReport, Report, Totals
+from drgn_vmemmap.rules import Finding
+from drgn_vmemmap.x86_64 import PAGE_SIZE
+
+
+def render(report: Report, folios: bool) -> str:
+    """
+    :param folios: Whether to list each folio.
+    :return: Lines for a terminal, ASCII only.
+    """
+    parts = [_kernel(report.kernel), _hstates(report.hstates), _totals(report.totals)]
+    if folios:
+        parts.append(_folios(report.folios))
+    parts.append("\n".join(_findings(report.findings)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _kernel(kernel: Kernel) -> str:
+    hvo = kernel.hvo
+    state = {True: "on", False: "off", None: "perhaps on"}[hvo.enabled]
+    return "\n".join(
+        (
+            f"Linux {kernel.release}, {'live' if kernel.live else 'dump'}, "
+            f"{kernel.paging.levels}-level paging, types from {kernel.types_from.upper()}",
+            f"HVO {state} for new folios, layout {hvo.layout.value}"
+            if hvo.built_in
+            else "HVO is not built in",
+        )
+    )
+
+
+def _hstates(hstates: Sequence[HstateReport]) -> str:
+    headers = ["", "node", "folios", "optimized", "not", "inconsistent", "unreadable"]
+    rows: list[Sequence[object]] = []
+    for hstate in hstates:
+        nodes = hstate.by_node()
+        if len(nodes) != 1:
+            rows.append([hstate.hstate.name, "all", *_counts(hstate.counts)])
+        for node, _, counts in nodes:
+            name = hstate.hstate.name if len(nodes) == 1 else ""
+            rows.append([name, node, *_counts(counts)])
+    return _tabulate(rows, [*headers, "freed frames", "freed"])
+
+
+def _counts(counts: Counts) -> Sequence[object]:
+    return (
+        counts.folios,
+        counts.optimized,
+        counts.unoptimized,
+        counts.inconsistent,
+        counts.unreadable,
+        counts.freed,
+        size(counts.freed * PAGE_SIZE),
+    )
+
+
+def _totals(totals: Totals) -> str:
+    spent = f"{totals.page_tables} page tables"
+    if totals.shared_tail_frames:
+        spent += f" and {totals.shared_tail_frames} shared tail frames"
+    return (
+        f"net saving {size(totals.net_saved_bytes)}: {size(totals.freed_bytes)} freed, "
+        f"less {spent}; still possible {size(totals.still_possible_bytes)}"
+    )
+
+
+def _folios(folios: Sequence[FolioReport]) -> str:
+    headers = ["PFN", "hstate", "node", "state", "flag", "verdict", "layout", "mapped by"]
+    flags = {True: "optimized", False: "-", None: "?"}
+    rows = [
+        [
+            hex(folio.pfn),
+            folio.hstate,
+            "?" if folio.node is None else folio.node,
+            folio.state.value,
+            flags[folio.flag_optimized],
+            judgement.verdict.value,
+            judgement.layout.value,
+            judgement.mapped_by or "?",
+            "-" if judgement.reuse_frame is None else hex(judgement.reuse_frame),
+            format_ranges(judgement.shared) or "-",
+            format_ranges(judgement.read_only) or "-",
+            judgement.freed,
+        ]
+        for folio, judgement in folios
+    ]
+    return _tabulate(rows, [*headers, "reuse frame", "shared", "read-only", "freed"])
+
+
+def _findings(findings: Sequence[Finding]) -> Iterator[str]:
+    """One line a rule: how often it fired, and the first place."""
+    by_rule: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_rule.setdefault(finding.rule, []).append(finding)
+    if not by_rule:
+        yield "no findings"
+    for rule, found in by_rule.items():
+        first = found[0]
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        yield f"{first.severity.value}: {rule}: {place(first)}{first.message}{more}"
+
+
+def place(finding: Finding) -> str:
+    """Where a finding is, to stand before its message."""
+    if finding.folio is None:
+        return ""
+    page = "" if finding.index is None else f", vmemmap page {finding.index}"
+    return f"folio {finding.folio:#x}{page}: "
+
+
+def size(count: int) -> str:
+    """A number of bytes, for a person."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if value == int(value) else f"{value:.1f} {unit}"
+
+
+def _tabulate(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
+    # Numbers to the right, words to the left; what a column holds is seen in its first row.
+    numbers = [isinstance(cell, int) for cell in rows[0]] if rows else []
+    return tabulate(
+        rows,
+        headers,
+        disable_numparse=True,
+        colalign=["right" if number else "left" for number in numbers] or None,
+    )

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The shell's two doors: run by drgn as its script, or run drgn with itself as the script.
+
+The second is the first, so that drgn's own options mean what they mean there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from drgn_vmemmap import cli
+
+# drgn's options, by whether they take a value.
+_TARGET_FLAGS = """
+    -k/--kernel -q/--quiet --main-symbols --no-default-symbols --no-default-debug-directories
+    --no-default-debug-link-directories --no-default-kernel-directories
+"""
+_TARGET_OPTIONS = """
+    -c/--core --qemu -s/--symbols --extra-symbols --vmcoreinfo --architecture --log-level
+    --try-symbols-by --no-symbols-by --debug-directory --debug-link-directory --kernel-directory
+"""
+
+
+def main() -> None:
+    """
+    Run the command line of this process.
+
+    :raises SystemExit: always, with the exit code.
+    """
+    prog = _program_of_drgn()
+    if prog is not None:
+        sys.exit(cli.run(sys.argv[1:], prog))
+    target, arguments = split(sys.argv[1:])
+    options = cli.parse(arguments)
+    if options.needs_program:
+        sys.exit(_run_drgn([*_with_defaults(target), _this_script(), *arguments]))
+    sys.exit(cli.execute(options, None))
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """
+    Tell drgn's options from ours, wherever they stand.
+
+    :return: drgn's arguments, and the command's.
+    :raises SystemExit: if one of drgn's lacks its value.
+    """
+    parser = cli.Parser(prog=cli.NAME, add_help=False, allow_abbrev=False)
+    parser.set_defaults(target=[])
+    for nargs, options in (0, _TARGET_FLAGS), (None, _TARGET_OPTIONS):
+        for names in options.split():
+            parser.add_argument(*names.split("/"), action=_Keep, nargs=nargs)
+    known, rest = parser.parse_known_args(arguments)
+    return known.target, rest
+
+
+class _Keep(argparse.Action):
+    """Keeps an option as it came."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: Any = None,
+    ) -> None:
+        namespace.target += [option_string] if self.nargs == 0 else [option_string, values]
+
+
+def _program_of_drgn() -> Any:
+    """The program that drgn opened before it ran this script, if it did."""
+    drgn = sys.modules.get("drgn")
+    if drgn is None:
+        return None
+    try:
+        return drgn.get_default_prog()
+    except drgn.NoDefaultProgramError:
+        return None
+
+
+def _this_script() -> str:
+    """What drgn is to run: the bundle, or the package's ``__main__.py``."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    bundle = os.path.dirname(package)
+    return bundle if os.path.isfile(bundle) else os.path.join(package, "__main__.py")
+
+
+def _run_drgn(arguments: Sequence[str]) -> int:
+    """
+    Run drgn's command line in this process.
+
+    What it says of a target that it cannot open becomes one line and our exit code.
+    """
+    sys.argv = ["drgn", *arguments]
+    try:
+        runpy.run_module("drgn", run_name="__main__")
+    except SystemExit as exit_:
+        if isinstance(exit_.code, str):
+            return _cannot_open(exit_.code)
+        return exit_.code or cli.DONE
+    except ImportError as error:
+        return cli.fail(cli.CANNOT, f"drgn cannot be used: {error}; install it")
+    except Exception as error:
+        return _cannot_open(str(error))
+    return cli.DONE
+
+
+def _cannot_open(message: str) -> int:
+    from drgn_vmemmap.kernel import printable
+
+    reason = printable(message.strip().splitlines()[-1]).replace("error: ", "")
+    return cli.fail(cli.CANNOT, f"the target cannot be opened: {reason}")
+
+
+def _with_defaults(arguments: Sequence[str]) -> list[str]:
+    """Leave to drgn only what we need of it, unless the user said otherwise."""
+    added = []
+    if not {"--main-symbols", "--no-default-symbols"}.intersection(arguments):
+        added.append("--main-symbols")
+    if not {"--log-level", "-q", "--quiet"}.intersection(arguments):
+        # What keeps us from working is told in our own line.
+        added += ["--log-level", "none"]
+    return [*added, *arguments]

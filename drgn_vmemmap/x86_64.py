@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+x86-64 page-table entries and paging levels, as pure functions on integers.
+
+The bits follow ``arch/x86/include/asm/pgtable_types.h``; what the levels above
+an entry take away from its access follows the processor manual (Intel SDM
+volume 3, "Determination of Access Rights"; AMD APM volume 2, "Page-Protection
+Checks"), with CR0.WP set as Linux always runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+ENTRY_SIZE = 8
+ENTRIES_PER_TABLE = PAGE_SIZE // ENTRY_SIZE
+
+PRESENT = 1 << 0
+WRITABLE = 1 << 1
+USER = 1 << 2
+ACCESSED = 1 << 5
+DIRTY = 1 << 6
+LARGE = 1 << 7
+GLOBAL = 1 << 8
+NO_EXECUTE = 1 << 63
+
+_ADDRESS_MASK = ((1 << 52) - 1) & ~(PAGE_SIZE - 1)
+
+
+class Level(NamedTuple):
+    """One level of the paging hierarchy."""
+
+    name: str
+    """The kernel's name for an entry of this level."""
+    shift: int
+    """log2 of the bytes that one entry covers."""
+    may_be_leaf: bool
+    """Whether an entry of this level can map memory itself."""
+
+    @property
+    def entry_span(self) -> int:
+        """Bytes of virtual addresses that one entry covers."""
+        return 1 << self.shift
+
+    @property
+    def table_span(self) -> int:
+        """Bytes of virtual addresses that one whole table covers."""
+        return ENTRIES_PER_TABLE << self.shift
+
+    def entry_index(self, address: int) -> int:
+        """Index, in its table, of the entry for a virtual address."""
+        return (address >> self.shift) % ENTRIES_PER_TABLE
+
+
+PTE = Level("PTE", 12, True)
+PMD = Level("PMD", 21, True)
+PUD = Level("PUD", 30, True)
+
+_LEVELS = {
+    4: (Level("PGD", 39, False), PUD, PMD, PTE),
+    5: (Level("PGD", 48, False), Level("P4D", 39, False), PUD, PMD, PTE),
+}
+
+
+def levels(paging_levels: int) -> tuple[Level, ...]:
+    """
+    Levels of the hierarchy, from the root down.
+
+    :param paging_levels: 4 or 5.
+    :raises ValueError: for any other depth.
+    """
+    try:
+        return _LEVELS[paging_levels]
+    except KeyError:
+        raise ValueError(f"x86-64 has no {paging_levels}-level paging") from None
+
+
+def is_canonical(address: int, paging_levels: int) -> bool:
+    """Whether the processor accepts *address* as a virtual address at all."""
+    sign = address >> ((47, 56)[paging_levels == 5])
+    return sign == 0 or sign == (1 << (64 - (47, 56)[paging_levels == 5])) - 1
+
+
+class Access(NamedTuple):
+    """What the processor allows at an address, all levels counted."""
+
+    writable: bool
+    user: bool
+    executable: bool
+    global_: bool
+
+    def __str__(self) -> str:
+        return "".join(
+            letter if on else "-"
+            for letter, on in zip("WUXG", (self.writable, self.user, self.executable, self.global_))
+        )
+
+
+ALL_ACCESS = WRITABLE | USER
+"""What the levels above the root leave of an entry's access: everything."""
+
+
+def narrow(above: int, entry: int) -> int:
+    """
+    Combine the access that the levels above leave with that of one more entry.
+
+    A level without the write (or user) bit takes it from everything below; a
+    level with the no-execute bit gives it to everything below.
+
+    :param above: :data:`ALL_ACCESS`, or the result for the level above.
+    :param entry: Raw entry.
+    :return: Bits among ``WRITABLE | USER | NO_EXECUTE``.
+    """
+    return (above & entry & ALL_ACCESS) | ((above | entry) & NO_EXECUTE)
+
+
+def access(above: int, leaf: int) -> Access:
+    """
+    Access through a leaf.
+
+    :param above: Result of :func:`narrow` for the levels above the leaf.
+    :param leaf: Raw entry.
+    """
+    combined = narrow(above, leaf)
+    return Access(
+        writable=bool(combined & WRITABLE),
+        user=bool(combined & USER),
+        executable=not combined & NO_EXECUTE,
+        global_=bool(leaf & GLOBAL),
+    )
+
+
+def is_leaf(entry: int, level: Level) -> bool:
+    """Whether a present entry of *level* maps memory rather than a table."""
+    return level is PTE or (level.may_be_leaf and bool(entry & LARGE))
+
+
+def is_reserved(entry: int, level: Level) -> bool:
+    """Whether a present entry sets a bit that must be 0 at its level, so that its use faults."""
+    return bool(entry & LARGE) and not level.may_be_leaf
+
+
+def address_mask(level: Level, encryption_mask: int) -> int:
+    """
+    Mask of the physical address in a leaf of *level*.
+
+    Below the address, a large leaf keeps flags such as PAT in bit 12. With AMD
+    memory encryption, one address bit says "encrypted" and is no address.
+
+    :param encryption_mask: ``sme_me_mask``, 0 without memory encryption.
+    """
+    return _ADDRESS_MASK & ~(level.entry_span - 1) & ~encryption_mask
+
+
+def table_address(entry: int, encryption_mask: int) -> int:
+    """Physical address, in bytes, of the table that a non-leaf entry points to."""
+    return entry & _ADDRESS_MASK & ~encryption_mask
+
+
+def flag_names(entry: int, level: Level) -> str:
+    """The flags of a raw entry by the kernel's names, as ``crash``'s ``vtop`` shows them."""
+    names = [
+        (PRESENT, "PRESENT"),
+        (WRITABLE, "RW"),
+        (USER, "USER"),
+        (1 << 3, "PWT"),
+        (1 << 4, "PCD"),
+        (ACCESSED, "ACCESSED"),
+        (DIRTY, "DIRTY"),
+        (LARGE, "PAT" if level is PTE else "PSE"),
+        (GLOBAL, "GLOBAL"),
+        (NO_EXECUTE, "NX"),
+    ]
+    return "|".join(name for bit, name in names if entry & bit) or "none"
