@@ -25,11 +25,11 @@ def write_bundle(path: str) -> None:
     package = Path(__file__).parent
     with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path))) as directory:
         target = Path(directory, "bundle")
-        if package.parent.is_file():
-            # This is the bundle.
+        if package.parent.is_file():  # this is the bundle
             shutil.copy(package.parent, target)
         else:
             _build(package, Path(directory, "tree"), target)
+        target.chmod(0o755)
         os.replace(target, path)
 
 

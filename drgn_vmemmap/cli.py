@@ -100,7 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=NAME,
         description="HugeTLB vmemmap optimization (HVO), looked at through drgn.",
-        epilog="Without a command: report.",
+        epilog="Without a command: report. drgn-vmemmap hands drgn's own options to drgn, which tell "
+        "what to look at (-c VMCORE, -k, --qemu ADDRESS, -s VMLINUX, ...): see drgn --help.",
     )
     parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -125,14 +126,24 @@ def _add_report(commands: argparse._SubParsersAction[Parser]) -> None:
         "--format", choices=("table", "json"), default="table", help="default: %(default)s"
     )
     command.add_argument("-o", dest="output", metavar="FILE", help="write to a file")
+    _add_system_map(command)
     command.set_defaults(run=_report, needs_program=True)
+
+
+def _add_system_map(command: Parser) -> None:
+    command.add_argument(
+        "--system-map",
+        metavar="FILE",
+        help="symbols for a dump without debugging symbols of a kernel before 6.0",
+    )
 
 
 def _report(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.render import render
     from drgn_vmemmap.report import Selection, examine
 
-    report = examine(prog, Selection(options.hstate, options.node, options.pfn))
+    selection = Selection(options.hstate, options.node, options.pfn)
+    report = examine(prog, selection, options.system_map)
     _write(render(report, options.format, options.folios), options.output)
     return INCOMPLETE if report.incomplete else DONE
 

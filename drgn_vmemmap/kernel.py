@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 import drgn
 
+from drgn_vmemmap.btf import BtfError
 from drgn_vmemmap.pagetable import Paging
+from drgn_vmemmap.symbols import NoTypes, add_types_from_btf
 from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE
 
 # __START_KERNEL_map: the kernel's image is mapped from here, phys_base further down in memory.
@@ -26,6 +28,9 @@ _IMAGE_BASE = 0xFFFFFFFF80000000
 
 # Physical addresses have 52 bits at most.
 _PFN_LIMIT = 1 << (52 - PAGE_SHIFT)
+
+# Of x86-64, for dumps whose VMCOREINFO does not say.
+_SECTION_SIZE_BITS = 27
 
 # HUGE_MAX_HSTATE is 2 on x86-64; a count beyond this is damage.
 _HSTATES_LIMIT = 16
@@ -118,6 +123,31 @@ class PageFlags(NamedTuple):
         return (flags >> self.zone_shift) & self.zone_mask
 
 
+class Mark(NamedTuple):
+    """What tells a HugeTLB folio from its first two struct pages."""
+
+    offset: int
+    """In bytes, from the head page on."""
+    size: int
+    mask: int
+    value: int
+
+    def matches(self, pages: bytes) -> bool:
+        word = int.from_bytes(pages[self.offset : self.offset + self.size], "little")
+        return word & self.mask == self.value
+
+
+class Sections(NamedTuple):
+    """Sparse memory."""
+
+    roots: int
+    """Virtual address of the array of pointers to roots."""
+    section: Struct
+    """``struct mem_section``."""
+    pages: int
+    """Pages in a section."""
+
+
 class ZoneKey(NamedTuple):
     """A zone, by the numbers that ``page->flags`` has for it."""
 
@@ -139,6 +169,13 @@ class Kernel:
     hvo: Hvo
     page: Struct
     page_flags: PageFlags
+    head_mark: Mark
+    """Tells a head page of a compound page from any other."""
+    hugetlb_mark: Mark
+    """Tells the head page of a HugeTLB folio from that of another compound page."""
+    order: Member
+    """Where a folio's order is, from the head page on."""
+    sections: Sections
     hstate: Struct
     hstates: int
     """Address of the array of ``struct hstate``."""
@@ -169,19 +206,23 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def discover(prog: drgn.Program) -> Kernel:
+def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
     """
     Find out what kernel a program is.
 
+    Without debugging symbols, types and symbols are taken from the dump itself.
+
     :param prog: Any target of drgn: a dump, the live kernel, a guest.
+    :param system_map: Path of a ``System.map``, for a dump that does not tell
+        where its kallsyms are.
     :raises CannotAnalyse: if it is no x86-64 Linux kernel with HugeTLB and a
         virtual memmap, or has no types.
     :raises MissingFacts: if memory that tells is not in the dump.
     """
     vmcoreinfo = _vmcoreinfo(prog)
-    _check_types(prog, vmcoreinfo)
+    types_from = _types_from(prog, vmcoreinfo, system_map)
     try:
-        return _Discovery(prog, vmcoreinfo).kernel()
+        return _Discovery(prog, vmcoreinfo).kernel(types_from)
     except drgn.FaultError as error:
         raise MissingFacts(
             f"kernel data is not in the dump ({printable(str(error))}): "
@@ -202,17 +243,31 @@ def _vmcoreinfo(prog: drgn.Program) -> dict[str, str]:
     return {key: value for key, separator, value in lines if separator}
 
 
-def _check_types(prog: drgn.Program, vmcoreinfo: Mapping[str, str]) -> None:
+def _types_from(prog: drgn.Program, vmcoreinfo: Mapping[str, str], system_map: str | None) -> str:
+    """See that there are types, and tell where they come from."""
     try:
         page = prog.type("struct page")
     except LookupError:
-        release = printable(vmcoreinfo.get("OSRELEASE", "of this dump"))
-        raise CannotAnalyse(
-            f"no debugging symbols for kernel {release}: pass its vmlinux with -s"
-        ) from None
+        release = printable(vmcoreinfo.get("OSRELEASE", "unknown"))
+        try:
+            kernel_offset = int(vmcoreinfo.get("KERNELOFFSET", "0"), 16)
+            add_types_from_btf(prog, kernel_offset, system_map)
+            page = prog.type("struct page")
+        except (NoTypes, BtfError, LookupError, ValueError) as error:
+            raise CannotAnalyse(f"kernel {release}: {error}") from error
     # The kernel tells its own struct page's size; symbols that differ are another kernel's.
     if vmcoreinfo.get("SIZE(page)", str(page.size)) != str(page.size):
         raise CannotAnalyse("the symbols are another kernel's: pass the right vmlinux with -s")
+    return "dwarf" if _has_dwarf(prog) else "btf"
+
+
+def _has_dwarf(prog: drgn.Program) -> bool:
+    if not any("btf" in name for name in prog.enabled_type_finders()):
+        return True
+    try:
+        return prog.main_module().debug_file_path is not None
+    except LookupError:
+        return False
 
 
 class _Discovery:
@@ -222,7 +277,7 @@ class _Discovery:
         self._prog = prog
         self._vmcoreinfo = vmcoreinfo
 
-    def kernel(self) -> Kernel:
+    def kernel(self, types_from: str) -> Kernel:
         hstates = self._address("hstates")
         if hstates is None:
             raise CannotAnalyse("this kernel was built without HugeTLB: there are no folios")
@@ -232,12 +287,16 @@ class _Discovery:
         return Kernel(
             release=printable(self._vmcoreinfo.get("OSRELEASE", "unknown")),
             live=bool(self._prog.flags & drgn.ProgramFlags.IS_LIVE),
-            types_from="dwarf",
+            types_from=types_from,
             paging=self._paging(),
             vmemmap=self._vmemmap(),
             hvo=Hvo(self._layout(zone), self._hvo_enabled(), self._optimized_bit()),
             page=self._page(),
             page_flags=self._page_flags(nodes),
+            head_mark=self._head_mark(),
+            hugetlb_mark=self._hugetlb_mark(),
+            order=self._order(),
+            sections=self._sections(),
             hstate=hstate,
             hstates=hstates,
             hstate_count=self._hstate_count(),
@@ -310,10 +369,16 @@ class _Discovery:
     def _page(self) -> Struct:
         return self._struct(
             "struct page",
+            optional=True,
             # Linux commit 53fbef56e07d ("mm: introduce memdesc_flags_t") (in v6.18)
             flags=["flags.f", "flags"],
-            lru=["lru"],
+            lru=["lru.next"],
             private=["private"],
+            compound_head=["compound_info", "compound_head"],
+            refcount=["_refcount"],
+            page_type=["page_type"],
+            compound_dtor=["compound_dtor"],
+            compound_order=["compound_order"],
         )
 
     def _page_flags(self, nodes: int) -> PageFlags:
@@ -327,6 +392,53 @@ class _Discovery:
             node_mask=(1 << node_width) - 1,
             zone_shift=64 - node_width - zone_width,
             zone_mask=(1 << zone_width) - 1,
+        )
+
+    def _head_mark(self) -> Mark:
+        bit = 1 << self._enumerators("enum pageflags").get("PG_head", 0)
+        return Mark(self._page().offset("flags"), 8, bit, bit)
+
+    def _hugetlb_mark(self) -> Mark:
+        page = self._page()
+        # A page type in the top byte.
+        page_type = page.members.get("page_type")
+        hugetlb = self._enumerators("enum pagetype").get("PGTY_hugetlb")
+        if page_type and hugetlb is not None:
+            return Mark(page_type.offset, 4, 0xFF << 24, hugetlb << 24)
+        # Before, a bit of the page type, named by VMCOREINFO alone.
+        value = self._number("PAGE_HUGETLB_MAPCOUNT_VALUE")
+        if page_type and value:
+            return Mark(page_type.offset, 4, 0xFFFFFFFF, value & 0xFFFFFFFF)
+        # Before, a flag of the second struct page, named by VMCOREINFO alone.
+        bit = self._number("PG_hugetlb")
+        if bit:
+            return Mark(page.size + page.offset("flags"), 8, 1 << bit, 1 << bit)
+        # Before, a destructor's number in the second struct page.
+        folio = self._struct("struct folio", optional=True, dtor=["_folio_dtor"])
+        destructor = self._enumerators("enum compound_dtor_id").get("HUGETLB_PAGE_DTOR")
+        if destructor is None:
+            raise CannotAnalyse("this kernel does not tell its HugeTLB folios: it is not supported")
+        if folio.members:
+            return Mark(folio.offset("dtor"), 1, 0xFF, destructor)
+        return Mark(page.size + page.offset("compound_dtor"), 1, 0xFF, destructor)
+
+    def _order(self) -> Member:
+        page = self._page()
+        if "compound_order" in page.members:
+            return Member(page.size + page.offset("compound_order"), 1, 1)
+        folio = self._struct("struct folio", order=["_folio_order", "_flags_1"])
+        # As a byte of its own, or as the lowest byte of the second page's flags.
+        return Member(folio.offset("order"), 1, 1)
+
+    def _sections(self) -> Sections:
+        roots = self._variable("mem_section", 8)
+        if roots is None:
+            raise CannotAnalyse("this kernel has no sparse memory: it is not supported")
+        section_bits = self._number("SECTION_SIZE_BITS") or _SECTION_SIZE_BITS
+        return Sections(
+            roots=roots,
+            section=self._struct("struct mem_section", section_mem_map=["section_mem_map"]),
+            pages=1 << (section_bits - PAGE_SHIFT),
         )
 
     def _hstate(self) -> Struct:

@@ -127,15 +127,18 @@ class Report:
         return any(finding.rule == "unreadable" for finding in self.findings)
 
 
-def examine(prog: drgn.Program, selection: Selection = Selection()) -> Report:
+def examine(
+    prog: drgn.Program, selection: Selection = Selection(), system_map: str | None = None
+) -> Report:
     """
     Look at a kernel.
 
     :param prog: Any target of drgn that is an x86-64 Linux kernel.
     :param selection: What to narrow the report to.
+    :param system_map: See :func:`discover()`.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
-    return look(discover(prog), ProgramMemory(prog), selection)
+    return look(discover(prog, system_map), ProgramMemory(prog), selection)
 
 
 def look(kernel: Kernel, memory: Memory, selection: Selection = Selection()) -> Report:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import runpy
 import sys
 from collections.abc import Sequence
@@ -114,8 +115,11 @@ def _run_drgn(arguments: Sequence[str]) -> int:
 def _cannot_open(message: str) -> int:
     from drgn_vmemmap.kernel import printable
 
-    reason = printable(message.strip().splitlines()[-1]).replace("error: ", "")
-    return cli.fail(cli.CANNOT, f"the target cannot be opened: {reason}")
+    reason = re.sub(r"^(error: |\[Errno \d+\] )", "", printable(message.strip().splitlines()[-1]))
+    return cli.fail(
+        cli.CANNOT,
+        f"cannot open this target: {reason}; give a vmcore with -c, or see 'drgn --help'",
+    )
 
 
 def _with_defaults(arguments: Sequence[str]) -> list[str]:

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The command line: ``python3 -m vmcores.recipe``, from the root of the repository."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import List, Optional
+
+from vmcores.recipe import kernels
+from vmcores.recipe.dump import dump
+from vmcores.recipe.errors import RecipeError
+from vmcores.recipe.scenarios import SCENARIOS
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 not (one line on stderr says why)."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "lines":
+            _print_lines()
+        elif options.command == "scenarios":
+            _print_scenarios()
+        else:
+            made = dump(options.line, options.scenario, options.output, options.symbols)
+            print(made.vmcore)
+    except RecipeError as error:
+        print(f"vmcores.recipe: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 -m vmcores.recipe", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("lines", help="list the kernel lines that the archive has")
+    commands.add_parser("scenarios", help="list the scenarios")
+    command = commands.add_parser("dump", help="boot a kernel, set up a scenario, dump it")
+    command.add_argument("--line", required=True, help="6.12, newest, newest-with-symbols")
+    command.add_argument("--scenario", default="basic", choices=SCENARIOS, metavar="NAME")
+    command.add_argument("--output", required=True, metavar="DIRECTORY")
+    command.add_argument("--symbols", action="store_true", help="fetch the debuginfo too (300 MB)")
+    return parser
+
+
+def _print_lines() -> None:
+    for line in kernels.lines():
+        release = kernels.resolve(line)
+        symbols = "symbols" if release.symbols_package else "-"
+        modules = "modules" if release.modules_package else "-"
+        print(f"{line:6} {release.name:36} {modules:8} {symbols}")
+
+
+def _print_scenarios() -> None:
+    for scenario in SCENARIOS.values():
+        print(f"{scenario.name:16} {scenario.about}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+A private apt: every suite that has a kernel for us, and none of the machine's own state touched.
+
+It takes the mirrors (and with them proxies and credentials) from the machine's own apt
+configuration, but keeps its sources, lists and caches to itself. It needs no root.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+from vmcores.recipe import cache
+from vmcores.recipe.errors import MissingError, RecipeError
+from vmcores.recipe.tools import need, run
+
+SUITES = ("bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid")
+SECURITY_SUITES = ("bullseye-security", "bookworm-security", "trixie-security")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+#: Seconds after which the lists of packages are fetched anew.
+LISTS_AGE = 24 * 3600
+
+
+def packages(pattern: str) -> List[str]:
+    """Return the names of all packages that match a regular expression, in no special order."""
+    listing = _apt("apt-cache", "search", "--names-only", pattern)
+    return [line.split(" ", 1)[0] for line in listing.splitlines()]
+
+
+def unpack(package: str, only: Optional[str] = None) -> Path:
+    """
+    Download the newest version of a package, without its dependencies, and unpack it.
+
+    :param only: unpack only the files that match this pattern of tar's (``*`` matches slashes too)
+    :returns: the directory of the unpacked files (kept in the cache); see version()
+    :raises MissingError: there is no such package, or the archive does not have it any more
+    """
+
+    def build(directory: Path) -> None:
+        deb = _download(package, directory)
+        _extract(deb, directory, only)
+        # PACKAGE_VERSION_ARCHITECTURE.deb, with the colon of an epoch escaped
+        (directory / ".version").write_text(deb.name.split("_")[1].replace("%3a", ":") + "\n")
+        deb.unlink()
+
+    return cache.once(cache.root() / "packages" / package, build)
+
+
+def unpack_closure(*names: str) -> Path:
+    """Unpack packages and all they depend on, together, into one directory; see unpack()."""
+
+    def build(directory: Path) -> None:
+        status = directory / "status"
+        status.touch()  # nothing is installed, as far as apt is concerned: it fetches all
+        private = (f"Dir::State::status={status}", f"Dir::Cache::archives={directory}/debs")
+        (directory / "debs" / "partial").mkdir(parents=True)
+        options = [word for option in private for word in ("-o", option)]
+        wanted = ("install", "--download-only", "--yes", "--no-install-recommends", *names)
+        try:
+            _apt("apt-get", *options, *wanted)
+        except RecipeError as error:
+            raise MissingError(f"{' '.join(names)}: {error}") from error
+        for deb in sorted((directory / "debs").glob("*.deb")):
+            run(["dpkg-deb", "-x", str(deb), str(directory)])
+        shutil.rmtree(directory / "debs")
+
+    return cache.once(cache.root() / "closures" / "+".join(names), build)
+
+
+def version(unpacked: Path) -> str:
+    """Return the version of a package that unpack() unpacked."""
+    return (unpacked / ".version").read_text().strip()
+
+
+def _download(package: str, directory: Path) -> Path:
+    try:
+        _apt("apt-get", "download", package, cwd=directory)
+    except RecipeError as error:
+        raise MissingError(f"package {package} cannot be fetched: {error}") from error
+    return next(directory.glob("*.deb"))
+
+
+def _extract(deb: Path, directory: Path, only: Optional[str]) -> None:
+    if only is None:
+        run(["dpkg-deb", "-x", str(deb), str(directory)])
+        return
+    # Streamed, because the symbols of a kernel unpack to several gigabytes.
+    archive = [need("dpkg-deb"), "--fsys-tarfile", str(deb)]
+    taker = [need("tar"), "-x", "-C", str(directory), "--wildcards", only]
+    with subprocess.Popen(archive, stdout=subprocess.PIPE) as source:
+        taken = subprocess.run(taker, stdin=source.stdout, stderr=subprocess.PIPE, check=False)
+    if taken.returncode or source.returncode:
+        raise MissingError(f"{deb.name} holds no {only}")
+
+
+def _apt(program: str, *arguments: str, cwd: Optional[Path] = None) -> str:
+    options = [word for option in _private() for word in ("-o", option)]
+    return run([program, *options, *arguments], cwd=cwd)
+
+
+@lru_cache(maxsize=None)
+def _private() -> Tuple[str, ...]:
+    """Return the options of the private apt, with its lists of packages fetched and fresh."""
+    home = cache.root() / "apt"
+    options = (
+        f"Dir::Etc::sourcelist={home}/sources.list",
+        "Dir::Etc::sourceparts=-",
+        f"Dir::State::lists={home}/lists",
+        f"Dir::Cache={home}/cache",
+        # Some images of Debian switch these two off, which makes every question slow.
+        "Dir::Cache::pkgcache=pkgcache.bin",
+        "Dir::Cache::srcpkgcache=srcpkgcache.bin",
+        "APT::Sandbox::User=",
+        "Acquire::Languages=none",
+        "Acquire::Retries=3",
+    )
+    with cache.lock(home):
+        _refresh(home, options)
+    return options
+
+
+def _refresh(home: Path, options: Tuple[str, ...]) -> None:
+    stamp = home / "updated"
+    if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_AGE:
+        return
+    for name in ("lists/partial", "cache/archives/partial"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    (home / "sources.list").write_text(_sources())
+    try:
+        run(["apt-get", *(word for option in options for word in ("-o", option)), "update"])
+    except RecipeError as error:
+        # One suite that has gone away takes nothing from the others; no list at all does.
+        if not any((home / "lists").glob("*_Packages*")):
+            raise
+        print(f"vmcores.recipe: some suites could not be fetched: {error}", file=sys.stderr)
+    stamp.touch()
+
+
+def _sources() -> str:
+    """Return a sources.list with our suites on the machine's mirrors."""
+    mirrors = _mirrors()
+    signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
+    lines = []
+    for kind, suites in (("archive", SUITES), ("security", SECURITY_SUITES)):
+        for suite in suites if kind in mirrors else ():
+            lines.append(f"deb {signed}{mirrors[kind]} {suite} main\n")
+    return "".join(lines)
+
+
+def _mirrors() -> Dict[str, str]:
+    """Return the addresses of the Debian archive and its security archive that this machine uses."""
+    # Asked this way, apt itself reads its configuration, in whichever format it is written.
+    addresses = run(["apt-get", "update", "--print-uris"])
+    mirrors: Dict[str, str] = {}
+    for mirror, suite in re.findall(r"'(\S+)/dists/(\S+)/InRelease'", addresses):
+        if re.search(r"debian-security$|-security$", mirror + " " + suite):
+            mirrors.setdefault("security", mirror)
+        elif suite.split("-")[0] in (*SUITES, "stable", "testing", "unstable", "oldstable"):
+            mirrors.setdefault("archive", mirror)
+    if "archive" not in mirrors:
+        raise RecipeError("apt's configuration on this machine names no mirror of Debian")
+    return mirrors

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The whole of it: a kernel line and a scenario in, a vmcore and the guest's own account out."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Union
+
+from vmcores.recipe import elf, kernels, scenarios
+from vmcores.recipe.guest import Guest, Words
+from vmcores.recipe.kernels import Kernel
+
+
+@dataclass(frozen=True)
+class Dump:
+    """What one run leaves behind."""
+
+    vmcore: Path
+    guest: Path  #: guest.json: facts(), on disk
+    console: Path  #: what the guest printed on its console
+    vmlinux: Optional[Path]  #: the kernel's debuginfo, if it was asked for
+    facts: Dict[str, Any]  #: see account()
+
+
+def dump(line: str, scenario: str, output: Union[str, Path], symbols: bool = False) -> Dump:
+    """
+    Boot a kernel, let it set up a scenario, and dump its memory.
+
+    :param line: "6.12", "newest" or "newest-with-symbols"
+    :param scenario: a name out of scenarios.SCENARIOS
+    :param output: directory for vmcore, guest.json and console.log; made if need be
+    :param symbols: fetch the kernel's debuginfo as well (about 300 MB)
+    :raises RecipeError: it cannot be done; MissingError if the archive lacks the kernel
+    """
+    chosen = scenarios.named(scenario)
+    kernel = kernels.fetch(line, symbols)
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
+    vmcore, console = directory / "vmcore", directory / "console.log"
+    started = time.monotonic()
+    with Guest(kernel, chosen, console) as guest:
+        words = guest.wait_for("ready")
+        booted = time.monotonic()
+        guest.dump(vmcore)
+    facts = account(kernel, scenario, words)
+    facts["vmcoreinfo"] = _vmcoreinfo(vmcore, words)
+    facts["seconds"] = {
+        "guest": round(booted - started, 1),
+        "dump": round(time.monotonic() - booted, 1),
+    }
+    written = directory / "guest.json"
+    written.write_text(json.dumps(facts, indent=1) + "\n")
+    return Dump(vmcore, written, console, kernel.symbols, facts)
+
+
+def account(kernel: Kernel, scenario: str, words: Words) -> Dict[str, Any]:
+    """
+    Put what the guest said into the form of guest.json.
+
+    ``grown`` tells how each pool grew: ``optimizing`` is the switch at that time, None where the
+    kernel has none. ``hugepages`` and ``memmap`` are the kernel's own counters at the end; a counter
+    that the kernel does not have is not in ``memmap``.
+    """
+    return {
+        "release": words["release"][0],
+        "package": kernel.package,
+        "scenario": scenario,
+        "command_line": words["command_line"][0],
+        "paging_levels": 5 if int(words["la57"][0]) else 4,
+        "vmlinux": str(kernel.symbols) if kernel.symbols else None,
+        "optimizing": _switch(words["optimizing"][0]),
+        "grown": [_grown(value) for value in words.get("grown", [])],
+        "used": [
+            dict(zip(("size_kb", "count"), _numbers(value))) for value in words.get("used", [])
+        ],
+        "hugepages": [_pool(value) for value in words.get("hugepages", [])],
+        "memmap": _counters(words.get("vmstat", [])),
+        "log": words.get("log", []),
+    }
+
+
+def _vmcoreinfo(vmcore: Path, words: Words) -> Dict[str, Any]:
+    """Make sure that the vmcore has a note VMCOREINFO, and say where it came from."""
+    address, size = (int(number, 16) for number in words["vmcoreinfo"][0].split())
+    text = elf.vmcoreinfo(vmcore)
+    note_from = "qemu"
+    if text is None:
+        # Without its module qemu_fw_cfg the guest cannot tell QEMU where the note is. It told us.
+        note = elf.read_physical(vmcore, address, size)
+        elf.append_notes(vmcore, note)
+        text = elf.vmcoreinfo(vmcore) or b""
+        note_from = "recipe"
+    (vmcore.parent / "vmcoreinfo.txt").write_bytes(text.rstrip(b"\0"))
+    return {"address": hex(address), "size": size, "note_from": note_from}
+
+
+def _grown(value: str) -> Dict[str, Any]:
+    node, kilobytes, count, switch = value.split()
+    return {
+        "node": int(node),
+        "size_kb": int(kilobytes),
+        "count": int(count),
+        "optimizing": _switch(switch),
+    }
+
+
+def _switch(value: str) -> Optional[bool]:
+    return None if value == "-" else value != "0"
+
+
+def _pool(value: str) -> Dict[str, int]:
+    return dict(zip(("node", "size_kb", "nr", "free", "surplus"), _numbers(value)))
+
+
+def _counters(values: List[str]) -> Dict[str, int]:
+    return {name: int(number) for name, number in (value.split() for value in values)}
+
+
+def _numbers(value: str) -> List[int]:
+    return [int(number) for number in value.split()]

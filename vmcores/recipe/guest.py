@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One guest under QEMU: started, listened to, dumped and ended, everything within a deadline."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+from vmcores.recipe import initramfs, sparse
+from vmcores.recipe.errors import GuestError
+from vmcores.recipe.kernels import Kernel
+from vmcores.recipe.qmp import Qmp
+from vmcores.recipe.scenarios import Scenario
+from vmcores.recipe.tools import need
+
+#: What every guest boots with. A guest that need not clear each page it hands out leaves more of
+#: its memory, and so of the dump, untouched.
+COMMAND_LINE = "console=ttyS0 panic=-1 init_on_alloc=0"
+
+#: Seconds that one QMP command may take; writing a dump is the longest.
+QMP_TIMEOUT = 600.0
+
+_POLL = 0.05  # seconds
+
+#: What the guest said: key -> values, in the order in which it said them.
+Words = Dict[str, List[str]]
+
+
+class Guest:
+    """
+    A running guest. Use it in a with statement: at its end QEMU is gone, whatever happened.
+
+    ``debug_socket`` is a second QMP socket that nobody here connects to: for ``drgn --qemu``.
+    """
+
+    def __init__(self, kernel: Kernel, scenario: Scenario, console: Path) -> None:
+        """
+        Boot.
+
+        :param console: file to write what the guest prints on its console to
+        """
+        self.scenario = scenario
+        self.console = console
+        # A UNIX socket's path must be short, so not where the caller wants the results.
+        self._scratch = Path(tempfile.mkdtemp(prefix="vmcore-"))
+        self.debug_socket = self._scratch / "debug"
+        self._report = self._scratch / "report"
+        self._qmp: Optional[Qmp] = None
+        self._deadline = time.monotonic() + scenario.deadline
+        try:
+            self._process = self._start(kernel)
+        except BaseException:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._qmp:
+            self._qmp.close()
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    @property
+    def qmp(self) -> Qmp:
+        """The connection for commands, made when it is first used."""
+        if self._qmp is None:
+            socket = self._scratch / "qmp"
+            self._wait(socket.exists, "QEMU to listen")
+            self._qmp = Qmp(socket, QMP_TIMEOUT)
+        return self._qmp
+
+    def words(self) -> Words:
+        """Return all that the guest said so far."""
+        said: Words = {}
+        text = self._report.read_text(errors="replace") if self._report.exists() else ""
+        for line in text.splitlines(keepends=True):
+            key, _, value = line.partition("\t")
+            if line.endswith("\n"):
+                said.setdefault(key, []).append(value.strip())
+        return said
+
+    def wait_for(self, key: str, count: int = 1) -> Words:
+        """
+        Wait until the guest has said ``key`` ``count`` times.
+
+        :returns: all that it said
+        :raises GuestError: it failed, ended, or the scenario's deadline passed before
+        """
+        self._wait(lambda: len(self.words().get(key, ())) >= count, f"the guest to say {key}")
+        return self.words()
+
+    def dump(self, output: Path) -> None:
+        """Write the guest's physical memory, as it is now, as an ELF vmcore with holes."""
+        pipe = self._scratch / "dump"
+        os.mkfifo(pipe)
+        taken: List[int] = []
+        taker = threading.Thread(target=lambda: taken.append(_take(pipe, output)), daemon=True)
+        taker.start()
+        self.qmp.execute("dump-guest-memory", paging=False, protocol=f"file:{pipe}")
+        taker.join(QMP_TIMEOUT)
+        if not taken:
+            raise GuestError(f"the dump could not be written to {output}")
+        pipe.unlink()
+
+    def _start(self, kernel: Kernel) -> subprocess.Popen[bytes]:
+        scenario = self.scenario
+        initrd = self._scratch / "initrd"
+        initramfs.write(initrd, kernel, scenario.script, scenario.modules, scenario.programs)
+        sockets = [self._scratch / "qmp", self.debug_socket]
+        # fmt: off
+        command = [
+            need("qemu-system-x86_64"), "-nodefaults", "-no-user-config", "-no-reboot",
+            "-accel", "tcg", "-cpu", "max", "-m", f"{scenario.memory}M",
+            "-display", "none", "-serial", f"file:{self.console}", "-serial", f"file:{self._report}",
+            "-device", "vmcoreinfo",
+            *(word for path in sockets for word in ("-qmp", f"unix:{path},server=on,wait=off")),
+            "-kernel", str(kernel.image), "-initrd", str(initrd),
+            "-append", f"{COMMAND_LINE} {scenario.command_line}",
+            *scenario.qemu,
+        ]
+        # fmt: on
+        errors = open(self._scratch / "errors", "wb")
+        with errors:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        while not condition():
+            ended = self._process.poll() is not None
+            failed = self.words().get("failed")
+            if failed:
+                raise GuestError(f"the guest failed: {failed[0]}; see {self.console}")
+            if ended and not condition():
+                raise GuestError(f"QEMU ended while waiting for {what}: {self._last_words()}")
+            if time.monotonic() > self._deadline:
+                raise GuestError(f"out of time waiting for {what}; see {self.console}")
+            time.sleep(_POLL)
+
+    def _last_words(self) -> str:
+        for path in (self._scratch / "errors", self.console):
+            lines = path.read_text(errors="replace").split("\n") if path.exists() else []
+            for line in reversed([line.strip() for line in lines if line.strip()]):
+                return line
+        return "it said nothing"
+
+
+def _take(pipe: Path, output: Path) -> int:
+    with open(pipe, "rb") as source, open(output, "wb") as target:
+        return sparse.copy(source, target)

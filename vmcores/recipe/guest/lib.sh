@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What the scenarios' scripts have in common.
+
+OPTIMIZE=/proc/sys/vm/hugetlb_optimize_vmemmap
+
+# say KEY VALUE: tells the recipe something.
+say() {
+	printf '%s\t%s\n' "$1" "$2" >&3
+}
+
+# fail WORDS: ends the scenario.
+fail() {
+	say failed "$*"
+	while :; do sleep 3600; done
+}
+
+# optimizing: prints whether folios made now are optimized: 1, 0, or - where the kernel has no switch.
+optimizing() {
+	cat $OPTIMIZE 2> /dev/null || echo -
+}
+
+# optimize 0|1: switches the optimization of folios made from now on.
+optimize() {
+	[ ! -e $OPTIMIZE ] || echo "$1" > $OPTIMIZE
+}
+
+# grow NODE KILOBYTES COUNT: adds folios of this size to a node's pool, and says how many it got.
+grow() {
+	pool=/sys/devices/system/node/node$1/hugepages/hugepages-$2kB/nr_hugepages
+	before=$(cat "$pool")
+	echo $((before + $3)) > "$pool"
+	got=$(($(cat "$pool") - before))
+	say grown "$1 $2 $got $(optimizing)"
+	[ "$got" = "$3" ] || fail "grow $*: got $got"
+}
+
+# use KILOBYTES COUNT: takes folios of this size into use, for good.
+use() {
+	mkdir -p "/mnt/$1"
+	mount -t hugetlbfs -o "pagesize=$1K" hugetlbfs "/mnt/$1"
+	fallocate -l $(($1 * $2 * 1024)) "/mnt/$1/used" || fail "use $*"
+	say used "$1 $2"
+}
+
+# account: says all that the kernel itself knows about its pools and its memmap.
+account() {
+	say release "$(uname -r)"
+	say command_line "$(cat /proc/cmdline)"
+	say optimizing "$(optimizing)"
+	say la57 "$(grep -c -w la57 /proc/cpuinfo)"
+	say vmcoreinfo "$(cat /sys/kernel/vmcoreinfo)"
+	for pool in /sys/devices/system/node/node*/hugepages/*; do
+		node=${pool#/sys/devices/system/node/node}
+		kilobytes=${pool##*hugepages-}
+		set -- $(cat "$pool/nr_hugepages" "$pool/free_hugepages" "$pool/surplus_hugepages")
+		say hugepages "${node%%/*} ${kilobytes%kB} $*"
+	done
+	grep -E '^nr_memmap|^hwpoison' /proc/vmstat | while read -r line; do say vmstat "$line"; done
+	grep -E '^(MemTotal|HugePages|Hugetlb|HardwareCorrupted)' /proc/meminfo |
+		while read -r line; do say meminfo "$line"; done
+	dmesg | grep -i -E 'hugetlb|vmemmap|HVO|crashkernel|hwpoison|Memory failure|dax|nd_pmem' |
+		while read -r line; do say log "$line"; done
+}

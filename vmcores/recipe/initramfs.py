@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The guest's whole user space: busybox, some modules, a scenario's script and its programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterable, Optional
+
+from vmcores.recipe import apt, modules
+from vmcores.recipe.cpio import Archive
+from vmcores.recipe.kernels import Kernel
+from vmcores.recipe.programs import Programs
+
+GUEST = Path(__file__).parent / "guest"
+
+#: Every guest tries to announce VMCOREINFO to QEMU, so that it ends up in the dump's notes.
+COMMON_MODULES = ("qemu_fw_cfg",)
+
+
+def write(
+    output: Path,
+    kernel: Kernel,
+    script: str,
+    wanted: Iterable[str] = (),
+    programs: Optional[Programs] = None,
+) -> None:
+    """
+    Write the initramfs of one scenario.
+
+    :param output: the archive, uncompressed
+    :param kernel: whose modules to take
+    :param script: name of the scenario's shell script in guest/
+    :param wanted: modules to insert before the script runs
+    :param programs: Debian programs that the script calls beyond busybox
+    """
+    busybox = apt.unpack("busybox-static")
+    with open(output, "wb") as file:
+        archive = Archive(file)
+        for name in ("dev", "proc", "sys", "run", "tmp", "mnt", "bin", "sbin"):
+            archive.directory(name)
+        archive.copy("bin/busybox", _program(busybox, "busybox"))
+        archive.copy("init", GUEST / "init.sh")
+        archive.copy("lib.sh", GUEST / "lib.sh")
+        archive.copy("scenario.sh", GUEST / script)
+        _add_modules(archive, kernel, (*COMMON_MODULES, *wanted))
+        if programs:
+            programs.add_to(archive, kernel)
+        archive.close()
+
+
+def _add_modules(archive: Archive, kernel: Kernel, wanted: Iterable[str]) -> None:
+    ordered = modules.load_order(kernel.modules, wanted) if kernel.modules else {}
+    for name, data in ordered.items():
+        archive.data(f"modules/{name}.ko", data)
+    archive.text("modules/order", "".join(name + "\n" for name in ordered))
+
+
+def _program(unpacked: Path, name: str) -> Path:
+    return next(path for path in sorted(unpacked.rglob(f"bin/{name}")) if path.is_file())
