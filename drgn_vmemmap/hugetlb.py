@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The folios: what the hstates say of themselves, and what their lists hold.
+The folios: what the hstates say of themselves, what their lists hold, and what
+the memmap itself shows.
 
 Follows ``struct hstate`` of ``include/linux/hugetlb.h`` and the lists that
 ``mm/hugetlb.c`` keeps in it: a free list for each node, one active list.
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.kernel import Kernel, ZoneKey, printable
+from drgn_vmemmap.memmap import MissingSections, present_sections
 from drgn_vmemmap.memory import MissingMemory
 from drgn_vmemmap.pagetable import Walker
 from drgn_vmemmap.x86_64 import PAGE_SIZE
@@ -132,63 +134,150 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
     )
 
 
-def list_folios(
-    kernel: Kernel, walker: Walker, hstates: Iterable[Hstate]
-) -> Iterator[Folio | BrokenList]:
+class Head(NamedTuple):
+    """What the first two struct pages of a HugeTLB folio say of it."""
+
+    order: int
+    flags: int
+    private: int
+    next: int
+    """The pointer to the next folio of its list."""
+
+
+def scan(
+    kernel: Kernel, walker: Walker, orders: Iterable[int]
+) -> Iterator[tuple[int, Head] | MissingSections]:
     """
-    Follow the lists of hstates.
+    Find HugeTLB folios in the memmap itself.
+
+    :param orders: Orders of the hstates.
+    :return: Head PFN and head of each, and the sections that could not be seen.
+    """
+    orders = set(orders)
+    if not orders:
+        return
+    step = 1 << min(orders)
+    behind = 0
+    for section in present_sections(kernel, walker):
+        if isinstance(section, MissingSections):
+            yield section
+            continue
+        missing = False
+        for pfn in range(-(-section.pfns.start // step) * step, section.pfns.stop, step):
+            # Within a folio, a remapped tail page may look like its head.
+            if pfn < behind:
+                continue
+            try:
+                head = read_head(kernel, walker, pfn)
+            except MissingMemory:
+                missing = missing or walker.entry(kernel.page_address(pfn)).raw is None
+                continue
+            if head is not None and head.order in orders and pfn % (1 << head.order) == 0:
+                behind = pfn + (1 << head.order)
+                yield pfn, head
+        if missing:
+            yield MissingSections(section.pfns)
+
+
+def read_head(kernel: Kernel, walker: Walker, pfn: int) -> Head | None:
+    """
+    :return: The head of the HugeTLB folio at a PFN; ``None`` if there is none.
+    :raises MissingMemory: if its struct pages are not mapped, or not in the dump.
+    """
+    pages = walker.read(kernel.page_address(pfn), 2 * kernel.page.size)
+    if not kernel.hugetlb_mark.matches(pages) or not kernel.head_mark.matches(pages):
+        return None
+    return Head(
+        order=pages[kernel.order.offset],
+        flags=kernel.page.value(pages, "flags"),
+        private=kernel.page.value(pages, "private"),
+        next=kernel.page.value(pages, "lru"),
+    )
+
+
+def find_folios(
+    kernel: Kernel, walker: Walker, hstates: Sequence[Hstate]
+) -> Iterator[Folio | BrokenList | MissingSections]:
+    """
+    Find all HugeTLB folios: those on the hstates' lists, and those on none.
 
     A list that cannot be followed to its end gives what was found, then a
-    :class:`BrokenList`. No folio is given twice, so that every walk ends.
+    :class:`BrokenList`. No folio is given twice.
     """
+    heads: dict[int, Head] = {}
+    for found in scan(kernel, walker, (hstate.order for hstate in hstates)):
+        if isinstance(found, MissingSections):
+            yield found
+        else:
+            heads[found[0]] = found[1]
     seen: set[int] = set()
     for hstate in hstates:
         for list_ in hstate.lists:
-            yield from _follow(kernel, walker, list_, hstate.order, seen)
+            yield from _follow(kernel, walker, list_, hstate.order, heads, seen)
+    names = {hstate.order: hstate.name for hstate in hstates}
+    for pfn, head in heads.items():
+        if pfn not in seen:
+            yield _folio(kernel, head, pfn, head.order, names[head.order], State.OFF_LIST)
 
 
 def _follow(
-    kernel: Kernel, walker: Walker, list_: HstateList, order: int, seen: set[int]
+    kernel: Kernel,
+    walker: Walker,
+    list_: HstateList,
+    order: int,
+    heads: Mapping[int, Head],
+    seen: set[int],
 ) -> Iterator[Folio | BrokenList]:
+    state = State.ACTIVE if list_.node is None else State.FREE
     lru = kernel.page.offset("lru")
     pointer = list_.first
     while pointer != list_.head:
         pfn, misaligned = divmod(pointer - lru - kernel.vmemmap, kernel.page.size)
         reason = None
         if misaligned or not 0 <= pfn < kernel.paging.max_pfn:
-            reason = "leads out of the memmap"
+            reason = f"pointer {pointer:#x} leads out of the memmap"
         elif order > _ORDER_LIMIT or pfn % (1 << order):
-            reason = f"leads to PFN {pfn}, which can be no folio of order {order}"
+            reason = f"leads to PFN {pfn:#x}, which can be no folio of order {order}"
         elif pfn in seen:
-            reason = f"meets the folio at PFN {pfn} a second time"
+            reason = f"meets the folio at PFN {pfn:#x} a second time"
         if reason is not None:
             yield BrokenList(list_, pointer, False, reason)
             return
         seen.add(pfn)
         try:
-            head = walker.read(kernel.page_address(pfn), kernel.page.size)
+            head = heads.get(pfn) or read_head(kernel, walker, pfn)
         except MissingMemory:
-            yield _folio(kernel, None, pfn, order, list_)
-            yield BrokenList(list_, pointer, True, f"ends at PFN {pfn}: no head page in the dump")
+            yield _folio(kernel, None, pfn, order, list_.hstate, state, list_.node)
+            yield BrokenList(list_, pointer, True, f"head page of PFN {pfn:#x} is not in the dump")
             return
-        yield _folio(kernel, head, pfn, order, list_)
-        pointer = kernel.page.value(head, "lru")
+        if head is None:
+            reason = f"leads to PFN {pfn:#x}, which is no HugeTLB folio"
+            yield BrokenList(list_, pointer, False, reason)
+            return
+        yield _folio(kernel, head, pfn, order, list_.hstate, state)
+        pointer = head.next
 
 
-def _folio(kernel: Kernel, head: bytes | None, pfn: int, order: int, list_: HstateList) -> Folio:
-    state = State.ACTIVE if list_.node is None else State.FREE
+def _folio(
+    kernel: Kernel,
+    head: Head | None,
+    pfn: int,
+    order: int,
+    hstate: str,
+    state: State,
+    node: int | None = None,
+) -> Folio:
     if head is None:
-        return Folio(pfn, order, list_.hstate, list_.node, None, state, None)
-    flags = kernel.page.value(head, "flags")
+        return Folio(pfn, order, hstate, node, None, state, None)
     bit = kernel.hvo.optimized_bit
     return Folio(
         pfn=pfn,
         order=order,
-        hstate=list_.hstate,
-        node=kernel.page_flags.node(flags),
-        zone=kernel.page_flags.zone(flags),
+        hstate=hstate,
+        node=kernel.page_flags.node(head.flags),
+        zone=kernel.page_flags.zone(head.flags),
         state=state,
-        flag_optimized=None if bit is None else bool(kernel.page.value(head, "private") >> bit & 1),
+        flag_optimized=None if bit is None else bool(head.private >> bit & 1),
     )
 
 

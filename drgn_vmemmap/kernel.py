@@ -124,15 +124,19 @@ class PageFlags(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What tells a HugeTLB folio from its first two struct pages."""
+    """A masked comparison that tells what a struct page is."""
 
     offset: int
-    """In bytes, from the head page on."""
+    """In bytes from the head page on; it may lie in the second struct page."""
     size: int
+    """In bytes."""
     mask: int
     value: int
 
     def matches(self, pages: bytes) -> bool:
+        """
+        :param pages: The head page and the one behind it.
+        """
         word = int.from_bytes(pages[self.offset : self.offset + self.size], "little")
         return word & self.mask == self.value
 
@@ -395,39 +399,50 @@ class _Discovery:
         )
 
     def _head_mark(self) -> Mark:
-        bit = 1 << self._enumerators("enum pageflags").get("PG_head", 0)
-        return Mark(self._page().offset("flags"), 8, bit, bit)
+        bit = self._enumerators("enum pageflags").get("PG_head")
+        if bit is None:
+            raise CannotAnalyse("this kernel has no PG_head: it is not supported")
+        return Mark(self._page().offset("flags"), 8, 1 << bit, 1 << bit)
 
     def _hugetlb_mark(self) -> Mark:
         page = self._page()
-        # A page type in the top byte.
-        page_type = page.members.get("page_type")
-        hugetlb = self._enumerators("enum pagetype").get("PGTY_hugetlb")
-        if page_type and hugetlb is not None:
-            return Mark(page_type.offset, 4, 0xFF << 24, hugetlb << 24)
-        # Before, a bit of the page type, named by VMCOREINFO alone.
-        value = self._number("PAGE_HUGETLB_MAPCOUNT_VALUE")
-        if page_type and value:
-            return Mark(page_type.offset, 4, 0xFFFFFFFF, value & 0xFFFFFFFF)
-        # Before, a flag of the second struct page, named by VMCOREINFO alone.
+        # Linux commit d99e3140a4d3 ("mm: turn folio_test_hugetlb into a PageType") (in v6.9)
+        value = self._number("PAGE_HUGETLB_MAPCOUNT_VALUE") & 0xFFFFFFFF
+        if value and "page_type" in page.members:
+            offset = page.offset("page_type")
+            # Linux commit 4ffca5a96678 ("mm: support only one page_type per page") (in v6.12)
+            if value & 0xFFFFFF == 0:
+                return Mark(offset, 4, 0xFF << 24, value)
+            # Until then, a type was a bit that is clear below a base that is set.
+            bit = ~value & 0xFFFFFFFF
+            # Linux commit 8db00ad56461 ("mm: allow reuse of the lower 16 bit of the
+            # page type with an actual type") (in v6.11) moved both.
+            base = 0x80000000 if bit >> 16 else 0xF0000000
+            return Mark(offset, 4, base | bit, base)
+        # Linux commit 9c5ccf2db04b ("mm: remove HUGETLB_PAGE_DTOR") (in v6.6)
+        # made it a flag of the second struct page.
         bit = self._number("PG_hugetlb")
         if bit:
             return Mark(page.size + page.offset("flags"), 8, 1 << bit, 1 << bit)
-        # Before, a destructor's number in the second struct page.
-        folio = self._struct("struct folio", optional=True, dtor=["_folio_dtor"])
         destructor = self._enumerators("enum compound_dtor_id").get("HUGETLB_PAGE_DTOR")
         if destructor is None:
             raise CannotAnalyse("this kernel does not tell its HugeTLB folios: it is not supported")
-        if folio.members:
+        # Linux commit 1c5509be58f6 ("mm: remove 'First tail page' members from
+        # struct page") (in v6.3)
+        if "compound_dtor" not in page.members:
+            folio = self._struct("struct folio", dtor=["_folio_dtor"])
             return Mark(folio.offset("dtor"), 1, 0xFF, destructor)
         return Mark(page.size + page.offset("compound_dtor"), 1, 0xFF, destructor)
 
     def _order(self) -> Member:
         page = self._page()
+        # Linux commit 1c5509be58f6 ("mm: remove 'First tail page' members from
+        # struct page") (in v6.3)
         if "compound_order" in page.members:
             return Member(page.size + page.offset("compound_order"), 1, 1)
+        # Linux commit ebc1baf5c9b4 ("mm: free up a word in the first tail page")
+        # (in v6.6) made it the lowest byte of the second page's flags.
         folio = self._struct("struct folio", order=["_folio_order", "_flags_1"])
-        # As a byte of its own, or as the lowest byte of the second page's flags.
         return Member(folio.offset("order"), 1, 1)
 
     def _sections(self) -> Sections:

@@ -14,6 +14,7 @@ from drgn_vmemmap import hugetlb, rules
 from drgn_vmemmap.hugetlb import BrokenList, Counters, Folio, Hstate
 from drgn_vmemmap.hvo import Judgement, Verdict, judge
 from drgn_vmemmap.kernel import Kernel, MissingFacts, discover
+from drgn_vmemmap.memmap import MissingSections
 from drgn_vmemmap.memory import Memory, MissingMemory, ProgramMemory
 from drgn_vmemmap.pagetable import Entry, Walker
 from drgn_vmemmap.rules import Case, Finding
@@ -177,7 +178,7 @@ class _Look:
         self._findings: list[Finding] = []
 
     def report(self) -> Report:
-        found = self._listed()
+        found = self._found()
         for folio in found:
             if folio in self._selection:
                 self._add(folio)
@@ -191,11 +192,13 @@ class _Look:
         reports = list(self._reports.values())
         return Report(self._kernel, reports, self._totals, self._folios, self._findings)
 
-    def _listed(self) -> list[Folio]:
+    def _found(self) -> list[Folio]:
         found = []
-        for item in hugetlb.list_folios(self._kernel, self._walker, self._hstates):
+        for item in hugetlb.find_folios(self._kernel, self._walker, self._hstates):
             if isinstance(item, BrokenList):
                 self._findings.append(rules.broken_list(item))
+            elif isinstance(item, MissingSections):
+                self._findings.append(rules.missing_sections(item))
             else:
                 found.append(item)
         return found

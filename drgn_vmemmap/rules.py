@@ -20,6 +20,7 @@ from typing import (
 from drgn_vmemmap.hugetlb import BrokenList, Counters, Folio, Hstate, State
 from drgn_vmemmap.hvo import Judgement, Verdict
 from drgn_vmemmap.kernel import Kernel, Layout
+from drgn_vmemmap.memmap import MissingSections
 from drgn_vmemmap.pagetable import Entry, Problem
 
 
@@ -226,6 +227,19 @@ def broken_list(broken: BrokenList) -> Finding:
     )
 
 
+def missing_sections(missing: MissingSections) -> Finding:
+    """Folios in a memmap that is not in the dump are seen only if a list leads to them."""
+    first, last = missing.pfns[0], missing.pfns[-1]
+    message = f"the memmap of PFNs {first:#x} to {last:#x} is not in the dump"
+    return Finding("unreadable", Severity.WARNING, None, None, None, None, None, message)
+
+
+def off_list(case: Case) -> Iterator[Finding]:
+    """A folio in isolation, in migration or in the making is on no list (``mm/hugetlb.c``)."""
+    if case.folio.state is State.OFF_LIST:
+        yield case.finding("off-list", "is on no list", None, Severity.INFO)
+
+
 def count_mismatch(hstate: Hstate, folios: Iterable[Folio]) -> Iterator[Finding]:
     """The hstate's counters agree with its lists (``__prep_account_new_huge_page()``)."""
     found: Counter[tuple[int | None, str]] = Counter()
@@ -258,4 +272,5 @@ _FOLIO_RULES: Sequence[Callable[[Case], Iterator[Finding]]] = (
     reuse_invalid,
     flag_mismatch,
     unreadable,
+    off_list,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import List, Optional
 
 from vmcores.recipe import kernels
 from vmcores.recipe.dump import dump
@@ -13,7 +12,7 @@ from vmcores.recipe.errors import RecipeError
 from vmcores.recipe.scenarios import SCENARIOS
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 not (one line on stderr says why)."""
     options = _parser().parse_args(arguments)
     try:

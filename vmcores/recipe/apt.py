@@ -15,7 +15,6 @@ import sys
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
 
 from vmcores.recipe import cache
 from vmcores.recipe.errors import MissingError, RecipeError
@@ -29,13 +28,13 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 LISTS_AGE = 24 * 3600
 
 
-def packages(pattern: str) -> List[str]:
+def packages(pattern: str) -> list[str]:
     """Return the names of all packages that match a regular expression, in no special order."""
     listing = _apt("apt-cache", "search", "--names-only", pattern)
     return [line.split(" ", 1)[0] for line in listing.splitlines()]
 
 
-def unpack(package: str, only: Optional[str] = None) -> Path:
+def unpack(package: str, only: str | None = None) -> Path:
     """
     Download the newest version of a package, without its dependencies, and unpack it.
 
@@ -88,7 +87,7 @@ def _download(package: str, directory: Path) -> Path:
     return next(directory.glob("*.deb"))
 
 
-def _extract(deb: Path, directory: Path, only: Optional[str]) -> None:
+def _extract(deb: Path, directory: Path, only: str | None) -> None:
     if only is None:
         run(["dpkg-deb", "-x", str(deb), str(directory)])
         return
@@ -101,13 +100,13 @@ def _extract(deb: Path, directory: Path, only: Optional[str]) -> None:
         raise MissingError(f"{deb.name} holds no {only}")
 
 
-def _apt(program: str, *arguments: str, cwd: Optional[Path] = None) -> str:
+def _apt(program: str, *arguments: str, cwd: Path | None = None) -> str:
     options = [word for option in _private() for word in ("-o", option)]
     return run([program, *options, *arguments], cwd=cwd)
 
 
 @lru_cache(maxsize=None)
-def _private() -> Tuple[str, ...]:
+def _private() -> tuple[str, ...]:
     """Return the options of the private apt, with its lists of packages fetched and fresh."""
     home = cache.root() / "apt"
     options = (
@@ -127,7 +126,7 @@ def _private() -> Tuple[str, ...]:
     return options
 
 
-def _refresh(home: Path, options: Tuple[str, ...]) -> None:
+def _refresh(home: Path, options: tuple[str, ...]) -> None:
     stamp = home / "updated"
     if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_AGE:
         return
@@ -155,11 +154,11 @@ def _sources() -> str:
     return "".join(lines)
 
 
-def _mirrors() -> Dict[str, str]:
+def _mirrors() -> dict[str, str]:
     """Return the addresses of the Debian archive and its security archive that this machine uses."""
     # Asked this way, apt itself reads its configuration, in whichever format it is written.
     addresses = run(["apt-get", "update", "--print-uris"])
-    mirrors: Dict[str, str] = {}
+    mirrors: dict[str, str] = {}
     for mirror, suite in re.findall(r"'(\S+)/dists/(\S+)/InRelease'", addresses):
         if re.search(r"debian-security$|-security$", mirror + " " + suite):
             mirrors.setdefault("security", mirror)

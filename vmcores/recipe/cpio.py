@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, Set
+from typing import BinaryIO
 
 
 class Archive:
@@ -18,7 +18,7 @@ class Archive:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._names: Set[str] = set()
+        self._names: set[str] = set()
 
     def directory(self, name: str) -> None:
         """Add an empty directory, unless it is there."""

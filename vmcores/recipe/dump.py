@@ -7,7 +7,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any
 
 from vmcores.recipe import elf, kernels, scenarios
 from vmcores.recipe.guest import Guest, Words
@@ -21,11 +21,11 @@ class Dump:
     vmcore: Path
     guest: Path  #: guest.json: facts(), on disk
     console: Path  #: what the guest printed on its console
-    vmlinux: Optional[Path]  #: the kernel's debuginfo, if it was asked for
-    facts: Dict[str, Any]  #: see account()
+    vmlinux: Path | None  #: the kernel's debuginfo, if it was asked for
+    facts: dict[str, Any]  #: see account()
 
 
-def dump(line: str, scenario: str, output: Union[str, Path], symbols: bool = False) -> Dump:
+def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) -> Dump:
     """
     Boot a kernel, let it set up a scenario, and dump its memory.
 
@@ -56,7 +56,7 @@ def dump(line: str, scenario: str, output: Union[str, Path], symbols: bool = Fal
     return Dump(vmcore, written, console, kernel.symbols, facts)
 
 
-def account(kernel: Kernel, scenario: str, words: Words) -> Dict[str, Any]:
+def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     """
     Put what the guest said into the form of guest.json.
 
@@ -82,7 +82,7 @@ def account(kernel: Kernel, scenario: str, words: Words) -> Dict[str, Any]:
     }
 
 
-def _vmcoreinfo(vmcore: Path, words: Words) -> Dict[str, Any]:
+def _vmcoreinfo(vmcore: Path, words: Words) -> dict[str, Any]:
     """Make sure that the vmcore has a note VMCOREINFO, and say where it came from."""
     address, size = (int(number, 16) for number in words["vmcoreinfo"][0].split())
     text = elf.vmcoreinfo(vmcore)
@@ -97,7 +97,7 @@ def _vmcoreinfo(vmcore: Path, words: Words) -> Dict[str, Any]:
     return {"address": hex(address), "size": size, "note_from": note_from}
 
 
-def _grown(value: str) -> Dict[str, Any]:
+def _grown(value: str) -> dict[str, Any]:
     node, kilobytes, count, switch = value.split()
     return {
         "node": int(node),
@@ -107,17 +107,17 @@ def _grown(value: str) -> Dict[str, Any]:
     }
 
 
-def _switch(value: str) -> Optional[bool]:
+def _switch(value: str) -> bool | None:
     return None if value == "-" else value != "0"
 
 
-def _pool(value: str) -> Dict[str, int]:
+def _pool(value: str) -> dict[str, int]:
     return dict(zip(("node", "size_kb", "nr", "free", "surplus"), _numbers(value)))
 
 
-def _counters(values: List[str]) -> Dict[str, int]:
+def _counters(values: list[str]) -> dict[str, int]:
     return {name: int(number) for name, number in (value.split() for value in values)}
 
 
-def _numbers(value: str) -> List[int]:
+def _numbers(value: str) -> list[int]:
     return [int(number) for number in value.split()]

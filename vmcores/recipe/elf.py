@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Iterator, List, NamedTuple, Optional, Tuple
+from typing import BinaryIO, NamedTuple
 
 from vmcores.recipe.errors import RecipeError
 
@@ -37,7 +38,7 @@ class Note:
     data: bytes
 
 
-def segments(file: BinaryIO) -> Tuple[int, List[Segment]]:
+def segments(file: BinaryIO) -> tuple[int, list[Segment]]:
     """Return the file offset of the program headers, and the headers."""
     file.seek(0)
     header = file.read(64)
@@ -72,7 +73,7 @@ def parse_notes(data: bytes) -> Iterator[Note]:
         position = content + size + -size % 4
 
 
-def vmcoreinfo(path: Path) -> Optional[bytes]:
+def vmcoreinfo(path: Path) -> bytes | None:
     """Return the text of a vmcore's note VMCOREINFO, or None if it has no such note."""
     with open(path, "rb") as file:
         return next((note.data for note in notes(file) if note.name == "VMCOREINFO"), None)

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable
 
 from vmcores.recipe import initramfs, sparse
 from vmcores.recipe.errors import GuestError
@@ -29,7 +29,7 @@ QMP_TIMEOUT = 600.0
 _POLL = 0.05  # seconds
 
 #: What the guest said: key -> values, in the order in which it said them.
-Words = Dict[str, List[str]]
+Words = dict[str, list[str]]
 
 
 class Guest:
@@ -51,7 +51,7 @@ class Guest:
         self._scratch = Path(tempfile.mkdtemp(prefix="vmcore-"))
         self.debug_socket = self._scratch / "debug"
         self._report = self._scratch / "report"
-        self._qmp: Optional[Qmp] = None
+        self._qmp: Qmp | None = None
         self._deadline = time.monotonic() + scenario.deadline
         try:
             self._process = self._start(kernel)
@@ -102,7 +102,7 @@ class Guest:
         """Write the guest's physical memory, as it is now, as an ELF vmcore with holes."""
         pipe = self._scratch / "dump"
         os.mkfifo(pipe)
-        taken: List[int] = []
+        taken: list[int] = []
         taker = threading.Thread(target=lambda: taken.append(_take(pipe, output)), daemon=True)
         taker.start()
         self.qmp.execute("dump-guest-memory", paging=False, protocol=f"file:{pipe}")

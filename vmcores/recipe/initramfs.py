@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable, Optional
 
 from vmcores.recipe import apt, modules
 from vmcores.recipe.cpio import Archive
@@ -22,7 +22,7 @@ def write(
     kernel: Kernel,
     script: str,
     wanted: Iterable[str] = (),
-    programs: Optional[Programs] = None,
+    programs: Programs | None = None,
 ) -> None:
     """
     Write the initramfs of one scenario.

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Dict, List, Optional, Set, Tuple
 
 from vmcores.recipe import apt
 from vmcores.recipe.errors import MissingError
@@ -24,7 +23,7 @@ class Release:
     """One kernel that the archive lists: its name as ``uname -r`` has it, and its packages."""
 
     name: str
-    packages: Tuple[str, ...]
+    packages: tuple[str, ...]
 
     @property
     def line(self) -> str:
@@ -32,28 +31,28 @@ class Release:
         return ".".join(self.name.split(".")[:2])
 
     @property
-    def symbols_package(self) -> Optional[str]:
+    def symbols_package(self) -> str | None:
         """The package with the debuginfo, or None where the archive has none (any more)."""
         return self._first("linux-image-{}-dbg")
 
     @property
-    def image_package(self) -> Optional[str]:
+    def image_package(self) -> str | None:
         """The package with the bootable image."""
         return self._first("linux-binary-{}", "linux-image-{}", "linux-image-{}-unsigned")
 
     @property
-    def modules_package(self) -> Optional[str]:
+    def modules_package(self) -> str | None:
         """The package with the modules; for some releases it is gone and the image is not."""
         if self._first("linux-binary-{}") is None:
             return self.image_package
         return self._first("linux-modules-{}")
 
     @property
-    def config_package(self) -> Optional[str]:
+    def config_package(self) -> str | None:
         """The package with the configuration it was built with."""
         return self._first("linux-base-{}") or self.image_package
 
-    def _first(self, *patterns: str) -> Optional[str]:
+    def _first(self, *patterns: str) -> str | None:
         names = (pattern.format(self.name) for pattern in patterns)
         return next((name for name in names if name in self.packages), None)
 
@@ -65,20 +64,20 @@ class Kernel:
     release: str
     package: str  #: the image's package and its version, as apt writes it: NAME=VERSION
     image: Path
-    modules: Optional[Path]  #: a directory somewhere under which the modules are
-    config: Optional[Path]
-    symbols: Optional[Path]  #: vmlinux with debuginfo; only when it was asked for
+    modules: Path | None  #: a directory somewhere under which the modules are
+    config: Path | None
+    symbols: Path | None  #: vmlinux with debuginfo; only when it was asked for
 
 
-def lines() -> List[str]:
+def lines() -> list[str]:
     """Return all kernel lines that the archive has, oldest first."""
     return sorted({release.line for release in releases()}, key=_order)
 
 
-@lru_cache(maxsize=None)
-def releases() -> Tuple[Release, ...]:
+@cache
+def releases() -> tuple[Release, ...]:
     """Return all kernels that the archive has an image of, oldest first."""
-    found: Dict[str, Set[str]] = {}
+    found: dict[str, set[str]] = {}
     pattern = rf"^linux-(image|binary|modules|base)-[0-9].*-{FLAVOUR}"
     for package in apt.packages(pattern):
         match = re.match(rf"linux-[a-z]+-(\d+\.\d+\.\d\S*?-{FLAVOUR})", package)
@@ -146,7 +145,7 @@ def _find(directory: Path, *names: str) -> Path:
     return found
 
 
-def _find_or_none(directory: Optional[Path], *names: str) -> Optional[Path]:
+def _find_or_none(directory: Path | None, *names: str) -> Path | None:
     for name in names if directory else ():
         for path in sorted(directory.rglob(name)) if directory else ():
             if path.is_file():
@@ -154,10 +153,10 @@ def _find_or_none(directory: Optional[Path], *names: str) -> Optional[Path]:
     return None
 
 
-def _order(version: str) -> List[Tuple[Tuple[int, ...], int]]:
+def _order(version: str) -> list[tuple[tuple[int, ...], int]]:
     """Return a key that sorts version strings as dpkg does."""
     return [
-        (tuple(_rank(char) for char in text) + (0,), int(digits or 0))
+        ((*tuple(_rank(char) for char in text), 0), int(digits or 0))
         for text, digits in re.findall(r"(\D*)(\d*)", version)
     ]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import lzma
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Dict, Iterable, Tuple
 
 
-def load_order(directory: Path, names: Iterable[str]) -> Dict[str, bytes]:
+def load_order(directory: Path, names: Iterable[str]) -> dict[str, bytes]:
     """
     Collect modules and those they depend on.
 
@@ -18,7 +18,7 @@ def load_order(directory: Path, names: Iterable[str]) -> Dict[str, bytes]:
     :returns: name -> the uncompressed module, in the order in which to insert them
     """
     files = {_name(path): path for path in directory.rglob("*.ko*")}
-    ordered: Dict[str, bytes] = {}
+    ordered: dict[str, bytes] = {}
 
     def visit(name: str) -> None:
         if name in ordered or name not in files:
@@ -42,7 +42,7 @@ def _read(path: Path) -> bytes:
     return lzma.decompress(data) if path.suffix == ".xz" else data
 
 
-def _depends(module: bytes) -> Tuple[str, ...]:
+def _depends(module: bytes) -> tuple[str, ...]:
     # The section .modinfo is a list of NUL-terminated "key=value" strings; one is always "depends".
     match = re.search(rb"\0depends=([^\0]*)\0", module)
     names = match[1].decode().split(",") if match else []

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Tuple
 
 from vmcores.recipe import apt
 from vmcores.recipe.cpio import Archive
@@ -21,8 +21,8 @@ LOADER = "ld-linux-x86-64.so.2"
 class Programs:
     """Programs of some packages; with the kernel's own image beside them where asked for."""
 
-    packages: Tuple[str, ...]
-    names: Tuple[str, ...]
+    packages: tuple[str, ...]
+    names: tuple[str, ...]
     kernel_image: bool = False  #: put the running kernel's image at /vmlinuz, for kexec
 
     def add_to(self, archive: Archive, kernel: Kernel) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 from vmcores.recipe.errors import GuestError
 
@@ -53,9 +53,9 @@ class Qmp:
         self._file.close()
         self._socket.close()
 
-    def _receive(self) -> Dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
         line = self._file.readline()
         if not line:
             raise GuestError("QEMU has ended")
-        answer: Dict[str, Any] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Dict, Optional, Tuple
 
 from vmcores.recipe.errors import RecipeError
 from vmcores.recipe.programs import Programs
@@ -21,9 +20,9 @@ class Scenario:
     script: str = "basic.sh"  #: in guest/
     memory: int = 2048  #: MiB
     command_line: str = HVO  #: of the kernel, beyond what every guest gets
-    qemu: Tuple[str, ...] = ()  #: further arguments
-    modules: Tuple[str, ...] = ()
-    programs: Optional[Programs] = None
+    qemu: tuple[str, ...] = ()  #: further arguments
+    modules: tuple[str, ...] = ()
+    programs: Programs | None = None
     deadline: float = 180  #: seconds from the start to the guest's last word
 
 
@@ -41,7 +40,7 @@ _ALL = (
     ),
 )
 
-SCENARIOS: Dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
+SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
 
 
 def named(name: str) -> Scenario:

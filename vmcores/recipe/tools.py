@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Optional, Sequence
 
 from vmcores.recipe.errors import RecipeError, ToolError
 
@@ -35,7 +35,7 @@ def need(program: str) -> str:
 
 
 def run(
-    command: Sequence[str], cwd: Optional[Path] = None, env: Optional[Mapping[str, str]] = None
+    command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> str:
     """
     Run a program to its end.
@@ -49,8 +49,7 @@ def run(
         cwd=cwd,
         env=env,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         encoding="utf-8",
         errors="replace",
         check=False,
