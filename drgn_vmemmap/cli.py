@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=NAME,
         description="HugeTLB vmemmap optimization (HVO), looked at through drgn.",
-        epilog="Without a command: report. drgn-vmemmap hands drgn's own options to drgn: they tell "
+        epilog="Without a command: report. drgn-vmemmap hands drgn's own options to drgn: they say "
         "what to look at (-c VMCORE, -k, --qemu ADDRESS, -s VMLINUX, ...): see drgn --help.",
     )
     parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from functools import lru_cache
+from functools import cache as keep
 from pathlib import Path
 
 from vmcores.recipe import cache
@@ -105,7 +105,7 @@ def _apt(program: str, *arguments: str, cwd: Path | None = None) -> str:
     return run([program, *options, *arguments], cwd=cwd)
 
 
-@lru_cache(maxsize=None)
+@keep
 def _private() -> tuple[str, ...]:
     """Return the options of the private apt, with its lists of packages fetched and fresh."""
     home = cache.root() / "apt"
@@ -155,7 +155,7 @@ def _sources() -> str:
 
 
 def _mirrors() -> dict[str, str]:
-    """Return the addresses of the Debian archive and its security archive that this machine uses."""
+    """Return the addresses of the Debian archives, also of security, that this machine uses."""
     # Asked this way, apt itself reads its configuration, in whichever format it is written.
     addresses = run(["apt-get", "update", "--print-uris"])
     mirrors: dict[str, str] = {}

@@ -49,7 +49,7 @@ class Archive:
         self.directory(os.path.dirname(name))
         self._names.add(name)
         encoded = name.encode() + b"\0"
-        # inode, mode, uid, gid, links, mtime, size, device (2), its own device (2), name's size, sum
+        # inode, mode, uid, gid, links, mtime, size, device (2), its own (2), name's size, sum
         fields = (len(self._names), mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(encoded), 0)
         header = b"070701" + b"".join(b"%08X" % field for field in fields)
         self._file.write(_padded(header + encoded) + _padded(data))

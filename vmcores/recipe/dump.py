@@ -21,6 +21,7 @@ class Dump:
     vmcore: Path
     guest: Path  #: guest.json: facts(), on disk
     console: Path  #: what the guest printed on its console
+    mappings: Path  #: see Guest.mappings()
     vmlinux: Path | None  #: the kernel's debuginfo, if it was asked for
     facts: dict[str, Any]  #: see account()
 
@@ -45,6 +46,8 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
         words = guest.wait_for("ready")
         booted = time.monotonic()
         guest.dump(vmcore)
+        mappings = directory / "mappings"
+        mappings.write_text(guest.mappings())
     facts = account(kernel, scenario, words)
     facts["vmcoreinfo"] = _vmcoreinfo(vmcore, words)
     facts["seconds"] = {
@@ -53,7 +56,7 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
     }
     written = directory / "guest.json"
     written.write_text(json.dumps(facts, indent=1) + "\n")
-    return Dump(vmcore, written, console, kernel.symbols, facts)
+    return Dump(vmcore, written, console, mappings, kernel.symbols, facts)
 
 
 def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
@@ -61,8 +64,8 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     Put what the guest said into the form of guest.json.
 
     ``grown`` tells how each pool grew: ``optimizing`` is the switch at that time, None where the
-    kernel has none. ``hugepages`` and ``memmap`` are the kernel's own counters at the end; a counter
-    that the kernel does not have is not in ``memmap``.
+    kernel has none. ``hugepages`` and ``memmap`` are the kernel's own counters at the end; one that
+    the kernel does not have is not in ``memmap``.
     """
     return {
         "release": words["release"][0],

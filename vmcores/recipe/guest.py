@@ -111,6 +111,15 @@ class Guest:
             raise GuestError(f"the dump could not be written to {output}")
         pipe.unlink()
 
+    def mappings(self) -> str:
+        """
+        Return QEMU's own reading of the page tables that the guest's processor uses now.
+
+        A line a leaf: virtual address, physical address, flags (``W`` if writable).
+        """
+        text = self.qmp.execute("human-monitor-command", **{"command-line": "info tlb"})
+        return str(text).replace("\r", "")
+
     def _start(self, kernel: Kernel) -> subprocess.Popen[bytes]:
         scenario = self.scenario
         initrd = self._scratch / "initrd"
@@ -120,7 +129,8 @@ class Guest:
         command = [
             need("qemu-system-x86_64"), "-nodefaults", "-no-user-config", "-no-reboot",
             "-accel", "tcg", "-cpu", "max", "-m", f"{scenario.memory}M",
-            "-display", "none", "-serial", f"file:{self.console}", "-serial", f"file:{self._report}",
+            "-display", "none",
+            "-serial", f"file:{self.console}", "-serial", f"file:{self._report}",
             "-device", "vmcoreinfo",
             *(word for path in sockets for word in ("-qmp", f"unix:{path},server=on,wait=off")),
             "-kernel", str(kernel.image), "-initrd", str(initrd),
@@ -128,8 +138,7 @@ class Guest:
             *scenario.qemu,
         ]
         # fmt: on
-        errors = open(self._scratch / "errors", "wb")
-        with errors:
+        with open(self._scratch / "errors", "wb") as errors:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:

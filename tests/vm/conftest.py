@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Guests for the tests, and at the end a table of what they showed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tabulate import tabulate
+
+from vmcores.recipe import Dump, MissingError, dump
+
+HEADERS = ("kernel", "scenario", "folios", "optimized", "freed", "agreed")
+
+Boot = Callable[..., Dump]
+
+
+@pytest.fixture
+def boot(tmp_path: Path, record_property: Callable[[str, object], None]) -> Boot:
+    """Boots a kernel line in a scenario, and dumps it; a line that is gone is told, and skipped."""
+
+    def boot(line: str, scenario: str, symbols: bool = False) -> Dump:
+        try:
+            return dump(line, scenario, tmp_path, symbols)
+        except MissingError as error:
+            record_property("row", (line, scenario, "-", "-", "-", f"missing: {error}"))
+            pytest.skip(f"{line}: {error}")
+
+    return boot
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows = [row for row in _rows(terminalreporter) if row]
+    if rows:
+        terminalreporter.write_line(tabulate(sorted(rows), HEADERS))
+
+
+def _rows(terminalreporter: pytest.TerminalReporter) -> Iterator[list[str]]:
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            row = dict(getattr(report, "user_properties", ())).get("row")
+            if row:
+                yield [*map(str, row)] if outcome != "failed" else [*map(str, row[:5]), "NO"]
