@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ class Dump:
     vmcore: Path
     guest: Path  #: guest.json: facts(), on disk
     console: Path  #: what the guest printed on its console
+    system_map: Path  #: the symbols that matter, at the addresses that they were built for
     mappings: Path  #: see Guest.mappings()
     vmlinux: Path | None  #: the kernel's debuginfo, if it was asked for
     facts: dict[str, Any]  #: see account()
@@ -50,13 +52,15 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
         mappings.write_text(guest.mappings())
     facts = account(kernel, scenario, words)
     facts["vmcoreinfo"] = _vmcoreinfo(vmcore, words)
+    system_map = directory / "System.map"
+    system_map.write_text(_system_map(words, (directory / "vmcoreinfo.txt").read_text()))
     facts["seconds"] = {
         "guest": round(booted - started, 1),
         "dump": round(time.monotonic() - booted, 1),
     }
     written = directory / "guest.json"
     written.write_text(json.dumps(facts, indent=1) + "\n")
-    return Dump(vmcore, written, console, mappings, kernel.symbols, facts)
+    return Dump(vmcore, written, console, system_map, mappings, kernel.symbols, facts)
 
 
 def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
@@ -98,6 +102,16 @@ def _vmcoreinfo(vmcore: Path, words: Words) -> dict[str, Any]:
         note_from = "recipe"
     (vmcore.parent / "vmcoreinfo.txt").write_bytes(text.rstrip(b"\0"))
     return {"address": hex(address), "size": size, "note_from": note_from}
+
+
+def _system_map(words: Words, vmcoreinfo: str) -> str:
+    """Tell the guest's symbols as its System.map does: where they are without KASLR."""
+    moved = re.search(r"^KERNELOFFSET=([0-9a-f]+)$", vmcoreinfo, re.MULTILINE)
+    offset = int(moved[1], 16) if moved else 0
+    symbols = (line.split()[:3] for line in words.get("symbol", []))
+    return "".join(
+        f"{int(address, 16) - offset:016x} {kind} {name}\n" for address, kind, name in symbols
+    )
 
 
 def _grown(value: str) -> dict[str, Any]:

@@ -48,6 +48,9 @@ account() {
 	say command_line "$(cat /proc/cmdline)"
 	say optimizing "$(optimizing)"
 	say la57 "$(grep -c -w la57 /proc/cpuinfo)"
+	# What a System.map has; whole, it would take the serial port long.
+	grep -E ' (__st(art|op)_BTF|hstates|hugetlb_max_hstate|max_pfn|mem_section|node_data|vmemmap_base)$' \
+		/proc/kallsyms | while read -r line; do say symbol "$line"; done
 	say vmcoreinfo "$(cat /sys/kernel/vmcoreinfo)"
 	for pool in /sys/devices/system/node/node*/hugepages/*; do
 		node=${pool#/sys/devices/system/node/node}
