@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_report(commands)
+    _add_extract(commands)
     _add_bundle(commands)
     return parser
 
@@ -146,6 +147,32 @@ def _report(options: argparse.Namespace, prog: drgn.Program) -> int:
     report = examine(prog, selection, options.system_map)
     _write(render(report, options.format, options.folios), options.output)
     return INCOMPLETE if report.incomplete else DONE
+
+
+def _add_extract(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "extract",
+        help="write the smallest vmcore that gives the same report",
+        description="Write a vmcore with what the report needs and nothing else: page tables, "
+        "heads of folios, hstates, symbols and types. No page of a user's data is in it. It gives "
+        "the same report without debugging symbols; that is checked before it is kept.",
+    )
+    command.add_argument("file", metavar="FILE", help="the vmcore to write; it must not exist")
+    command.add_argument(
+        "--compress", action="store_true", help="write a kdump-compressed file instead of ELF"
+    )
+    _add_system_map(command)
+    command.set_defaults(run=_extract, needs_program=True)
+
+
+def _extract(options: argparse.Namespace, prog: drgn.Program) -> int:
+    from drgn_vmemmap.extract import extract
+
+    taken = extract(prog, options.file, options.compress, options.system_map)
+    for kind, size in taken.most_common():
+        print(f"{size:>10} bytes of {kind}", file=sys.stderr)
+    print(f"{os.path.getsize(options.file):>10} bytes written to {options.file}", file=sys.stderr)
+    return DONE
 
 
 def _add_bundle(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -234,15 +234,24 @@ def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
         ) from error
 
 
-def _vmcoreinfo(prog: drgn.Program) -> dict[str, str]:
-    """VMCOREINFO by its keys, such as ``SYMBOL(swapper_pg_dir)``."""
+def vmcoreinfo_text(prog: drgn.Program) -> bytes:
+    """
+    VMCOREINFO, as the kernel wrote it.
+
+    :raises CannotAnalyse: if the program is no x86-64 Linux kernel.
+    """
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise CannotAnalyse("not a Linux kernel: give its vmcore with -c, or -k for the live one")
     platform = prog.platform
     if platform is None or platform.arch != drgn.Architecture.X86_64:
         name = "unknown" if platform is None else platform.arch.name
         raise CannotAnalyse(f"this is a kernel for {name}: only x86-64 can be analysed")
-    text = prog["VMCOREINFO"].string_().decode("ascii", "replace")
+    return bytes(prog["VMCOREINFO"].string_())
+
+
+def _vmcoreinfo(prog: drgn.Program) -> dict[str, str]:
+    """VMCOREINFO by its keys, such as ``SYMBOL(swapper_pg_dir)``."""
+    text = vmcoreinfo_text(prog).decode("ascii", "replace")
     lines = (line.partition("=") for line in text.splitlines())
     return {key: value for key, separator, value in lines if separator}
 

@@ -121,6 +121,10 @@ class Walker:
         self._tables[address] = table
         return table
 
+    def has_read_table(self, address: int) -> bool:
+        """Whether the page table at a physical address was read."""
+        return address in self._tables
+
     def walk(self, start: int, end: int) -> Iterator[Run]:
         """
         Walk a range of virtual addresses in ascending order.

@@ -15,7 +15,7 @@ from drgn_vmemmap.hugetlb import BrokenList, Counters, Folio, Hstate
 from drgn_vmemmap.hvo import Judgement, Verdict, judge
 from drgn_vmemmap.kernel import Kernel, MissingFacts, discover
 from drgn_vmemmap.memmap import MissingSections
-from drgn_vmemmap.memory import Memory, MissingMemory, ProgramMemory
+from drgn_vmemmap.memory import MissingMemory, ProgramMemory
 from drgn_vmemmap.pagetable import Entry, Walker
 from drgn_vmemmap.rules import Case, Finding
 from drgn_vmemmap.x86_64 import PAGE_SIZE, PTE
@@ -139,16 +139,17 @@ def examine(
     :param system_map: See :func:`discover()`.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
-    return look(discover(prog, system_map), ProgramMemory(prog), selection)
+    kernel = discover(prog, system_map)
+    return look(kernel, Walker(ProgramMemory(prog), kernel.paging), selection)
 
 
-def look(kernel: Kernel, memory: Memory, selection: Selection = Selection()) -> Report:
+def look(kernel: Kernel, walker: Walker, selection: Selection = Selection()) -> Report:
     """
     Look at a kernel whose facts are known.
 
-    :param memory: Its physical memory.
+    :param walker: Fresh for this look; its memory is the kernel's.
+    :raises MissingFacts: if the hstates are not in the dump.
     """
-    walker = Walker(memory, kernel.paging)
     try:
         hstates = list(hugetlb.read_hstates(kernel, walker))
     except MissingMemory as error:
