@@ -131,13 +131,14 @@ def _verdict(
     if any(entry.problem is not None for entry in entries):
         return Verdict.INCONSISTENT
     own, tails = entries, entries[:0]
+    protected = boot_protected(entries)
     if shape is not Layout.NONE:
         own, tails = entries[: shape.kept], entries[shape.kept :]
     if (
         not all(entry.access.writable for entry in own)
         or len({entry.frame for entry in own}) != len(own)
         or len(tails) != shared
-        or any(entry.access.writable for entry in tails)
+        or any(entry.access.writable for entry in tails if not protected)
         or shape not in (Layout.NONE, layout)
     ):
         return Verdict.INCONSISTENT
@@ -148,6 +149,26 @@ def _verdict(
     if shape is Layout.SHARED_TAIL and reuse_frame not in (tail_frames or ()):
         return Verdict.INCONSISTENT
     return Verdict.OPTIMIZED
+
+
+def boot_protected(entries: Sequence[Entry]) -> int | None:
+    """
+    Tell a gigantic folio from boot that its kernel write-protected only in part.
+
+    Linux commit 752fe17af693 ("mm/hugetlb: add pre-HVO framework") (in v6.15)
+    took the folio's size in pages for the size of its vmemmap in bytes, so that
+    of 4096 vmemmap pages the first 64 are protected; v7.2 does not any more.
+
+    :return: Index of the first page that was left writable; ``None`` for any other folio.
+    """
+    # A struct page of 64 bytes for each page: 64 vmemmap pages for one page of pages.
+    first = len(entries) >> 6
+    if first < 2 or any(
+        entry.access.writable != (index == 0 or index >= first)
+        for index, entry in enumerate(entries)
+    ):
+        return None
+    return first
 
 
 def _mapped_by(entries: Iterable[Entry]) -> str | None:

@@ -18,7 +18,7 @@ from typing import (
 )
 
 from drgn_vmemmap.hugetlb import BrokenList, Counters, Folio, Hstate, State
-from drgn_vmemmap.hvo import Judgement, Verdict
+from drgn_vmemmap.hvo import Judgement, Verdict, boot_protected
 from drgn_vmemmap.kernel import Kernel, Layout
 from drgn_vmemmap.memmap import MissingSections
 from drgn_vmemmap.pagetable import Entry, Problem
@@ -119,6 +119,11 @@ def not_present(case: Case) -> Iterator[Finding]:
 def tail_writable(case: Case) -> Iterator[Finding]:
     """What maps the reuse frame is ``PAGE_KERNEL_RO`` (``vmemmap_remap_pte()``)."""
     kept = case.kept
+    unprotected = boot_protected(case.entries)
+    if unprotected is not None and _is_reuse(case, case.entries[unprotected]):
+        message = "this one and those behind are writable: a kernel bug of v6.15 to v7.1"
+        yield case.finding("tail-writable", message, unprotected, Severity.WARNING)
+        return
     for index, entry in enumerate(case.entries):
         if index >= kept and _is_reuse(case, entry) and entry.access.writable:
             yield case.finding("tail-writable", "shares the reuse frame and is writable", index)

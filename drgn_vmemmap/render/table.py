@@ -67,13 +67,17 @@ def _counts(counts: Counts) -> Sequence[object]:
 
 
 def _totals(totals: Totals) -> str:
-    spent = f"{totals.page_tables} page tables"
+    spent = _plural(totals.page_tables, "page table")
     if totals.shared_tail_frames:
-        spent += f" and {totals.shared_tail_frames} shared tail frames"
+        spent += " and " + _plural(totals.shared_tail_frames, "shared tail frame")
     return (
         f"net saving {size(totals.net_saved_bytes)}: {size(totals.freed_bytes)} freed, "
         f"less {spent}; still possible {size(totals.still_possible_bytes)}"
     )
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _folios(folios: Sequence[FolioReport]) -> str:

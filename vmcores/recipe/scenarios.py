@@ -30,8 +30,34 @@ BASIC = Scenario(
     "basic", "64 optimized folios of 2 MiB and 8 whole ones, 10 in use; 5-level paging"
 )
 
+#: Two nodes of 3 GiB each.
+TWO_NODES = (
+    *("-smp", "2"),
+    *("-object", "memory-backend-ram,id=memory0,size=3G"),
+    *("-object", "memory-backend-ram,id=memory1,size=3G"),
+    *("-numa", "node,nodeid=0,cpus=0,memdev=memory0"),
+    *("-numa", "node,nodeid=1,cpus=1,memdev=memory1"),
+)
+
 _ALL = (
     BASIC,
+    Scenario(
+        "numa",
+        "two nodes: 1 GiB folios from boot on both, 2 MiB folios optimized and whole on both",
+        script="numa.sh",
+        memory=6144,
+        command_line=f"{HVO} hugepagesz=1G hugepages=0:1,1:1",
+        qemu=TWO_NODES,
+    ),
+    Scenario(
+        "gigantic",
+        "three 1 GiB folios from boot beside 2 MiB ones",
+        script="gigantic.sh",
+        memory=6144,
+        command_line=f"{HVO} hugepagesz=1G hugepages=3",
+    ),
+    Scenario("hvo-off", "HVO switched off: 72 whole folios, 10 in use", command_line=""),
+    Scenario("surplus", "8 folios in the pool and 8 surplus ones, all in use", script="surplus.sh"),
     replace(
         BASIC,
         name="basic-4level",
