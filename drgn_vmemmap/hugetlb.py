@@ -18,7 +18,7 @@ from typing import NamedTuple
 from drgn_vmemmap.kernel import Kernel, ZoneKey, printable
 from drgn_vmemmap.memmap import MissingSections, present_sections
 from drgn_vmemmap.memory import MissingMemory
-from drgn_vmemmap.pagetable import Walker
+from drgn_vmemmap.pagetable import Problem, Walker
 from drgn_vmemmap.x86_64 import PAGE_SIZE
 
 # 16 GiB, well beyond x86-64's largest folio of 1 GiB; an order above is damage.
@@ -170,7 +170,8 @@ def scan(
             try:
                 head = read_head(kernel, walker, pfn)
             except MissingMemory:
-                missing = missing or walker.entry(kernel.page_address(pfn)).raw is None
+                problem = walker.entry(kernel.page_address(pfn)).problem
+                missing = missing or problem in (None, Problem.UNREADABLE)
                 continue
             if head is not None and head.order in orders and pfn % (1 << head.order) == 0:
                 behind = pfn + (1 << head.order)

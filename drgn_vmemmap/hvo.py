@@ -108,6 +108,10 @@ def _shape(
         return Layout.NONE
     if reuse_frame == entries[0].frame:
         return Layout.HEAD_REUSE
+    # Where the entry that would tell is missing, the kernel's own layout is presumed.
+    telling = {Layout.HEAD_REUSE: 0, Layout.TAIL_REUSE: 1}.get(layout)
+    if telling is not None and entries[telling].frame is None:
+        return layout
     # The other two have the same frames: where the reuse frame comes from tells them apart.
     if tail_frames is None or reuse_frame in tail_frames:
         return Layout.SHARED_TAIL

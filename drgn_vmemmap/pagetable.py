@@ -217,7 +217,13 @@ class Walker:
     def _entry(self, run: Run, address: int, offset: int) -> Entry:
         if not run.raw:
             return Entry(
-                address, run.level, None, run.raw_address, None, _NO_ACCESS, Problem.UNREADABLE
+                address,
+                run.level,
+                None,
+                run.raw_address + offset,
+                None,
+                _NO_ACCESS,
+                Problem.UNREADABLE,
             )
         raw = int.from_bytes(run.raw[offset : offset + ENTRY_SIZE], "little")
         frame, problem = self._frame(raw, run.level, address)

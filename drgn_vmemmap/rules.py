@@ -235,7 +235,7 @@ def broken_list(broken: BrokenList) -> Finding:
 def missing_sections(missing: MissingSections) -> Finding:
     """Folios in a memmap that is not in the dump are seen only if a list leads to them."""
     first, last = missing.pfns[0], missing.pfns[-1]
-    message = f"the memmap of PFNs {first:#x} to {last:#x} is not in the dump"
+    message = f"not all of the memmap of PFNs {first:#x} to {last:#x} is in the dump"
     return Finding("unreadable", Severity.WARNING, None, None, None, None, None, message)
 
 
@@ -249,7 +249,7 @@ def count_mismatch(hstate: Hstate, folios: Iterable[Folio]) -> Iterator[Finding]
     """The hstate's counters agree with its lists (``__prep_account_new_huge_page()``)."""
     found: Counter[tuple[int | None, str]] = Counter()
     for folio in folios:
-        for node in (None, folio.node):
+        for node in {None, folio.node}:
             found[node, "nr_huge_pages"] += 1
             found[node, "free_huge_pages"] += folio.state is State.FREE
     nodes: list[tuple[int | None, Counters]] = [(None, hstate.counters)]

@@ -9,6 +9,7 @@ import sys
 from vmcores.recipe import kernels
 from vmcores.recipe.dump import dump
 from vmcores.recipe.errors import RecipeError
+from vmcores.recipe.record import RECORDED, record
 from vmcores.recipe.scenarios import SCENARIOS
 
 
@@ -20,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
             _print_lines()
         elif options.command == "scenarios":
             _print_scenarios()
+        elif options.command == "record":
+            for name in options.names or RECORDED:
+                print(record(name))
         else:
             made = dump(options.line, options.scenario, options.output, options.symbols)
             print(made.vmcore)
@@ -34,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("lines", help="list the kernel lines that the archive has")
     commands.add_parser("scenarios", help="list the scenarios")
+    command = commands.add_parser("record", help="make the vmcores of this directory again")
+    command.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
     command = commands.add_parser("dump", help="boot a kernel, set up a scenario, dump it")
     command.add_argument("--line", required=True, help="6.12, newest, newest-with-symbols")
     command.add_argument("--scenario", default="basic", choices=SCENARIOS, metavar="NAME")

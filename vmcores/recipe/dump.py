@@ -24,6 +24,7 @@ class Dump:
     console: Path  #: what the guest printed on its console
     system_map: Path  #: the symbols that matter, at the addresses that they were built for
     mappings: Path  #: see Guest.mappings()
+    crashed: list[Path]  #: the dumps that the crash kernel made, if the scenario has one
     vmlinux: Path | None  #: the kernel's debuginfo, if it was asked for
     facts: dict[str, Any]  #: see account()
 
@@ -50,6 +51,7 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
         guest.dump(vmcore)
         mappings = directory / "mappings"
         mappings.write_text(guest.mappings())
+        crashed = guest.crash(directory) if chosen.disks else []
     facts = account(kernel, scenario, words)
     facts["vmcoreinfo"] = _vmcoreinfo(vmcore, words)
     system_map = directory / "System.map"
@@ -60,7 +62,7 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
     }
     written = directory / "guest.json"
     written.write_text(json.dumps(facts, indent=1) + "\n")
-    return Dump(vmcore, written, console, system_map, mappings, kernel.symbols, facts)
+    return Dump(vmcore, written, console, system_map, mappings, crashed, kernel.symbols, facts)
 
 
 def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:

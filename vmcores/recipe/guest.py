@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
@@ -111,6 +112,21 @@ class Guest:
             raise GuestError(f"the dump could not be written to {output}")
         pipe.unlink()
 
+    def crash(self, directory: Path) -> list[Path]:
+        """
+        Make the guest panic, and collect what its crash kernel writes.
+
+        :param directory: where to put the scenario's dumps
+        """
+        self.qmp.execute("inject-nmi")
+        self.wait_for("dumped", len(self.scenario.disks))
+        dumps = []
+        for name in self.scenario.disks:
+            dumps.append(directory / name)
+            with open(self._scratch / name, "rb") as source, open(dumps[-1], "wb") as target:
+                sparse.copy(source, target)
+        return dumps
+
     def mappings(self) -> str:
         """
         Return QEMU's own reading of the page tables that the guest's processor uses now.
@@ -136,10 +152,18 @@ class Guest:
             "-kernel", str(kernel.image), "-initrd", str(initrd),
             "-append", f"{COMMAND_LINE} {scenario.command_line}",
             *scenario.qemu,
+            *(word for disk in self._disks() for word in ("-drive", disk)),
         ]
         # fmt: on
         with open(self._scratch / "errors", "wb") as errors:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+
+    def _disks(self) -> Iterator[str]:
+        for name in self.scenario.disks:
+            path = self._scratch / name
+            with open(path, "wb") as file:
+                file.truncate(2 * self.scenario.memory << 20)
+            yield f"file={path},if=virtio,format=raw"
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         while not condition():

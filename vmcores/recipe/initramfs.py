@@ -40,7 +40,9 @@ def write(
             archive.directory(name)
         archive.copy("bin/busybox", _program(busybox, "busybox"))
         archive.copy("init", GUEST / "init.sh")
+        archive.copy("crashed.sh", GUEST / "crashed.sh")
         archive.copy("lib.sh", GUEST / "lib.sh")
+        archive.copy("basic.sh", GUEST / "basic.sh")
         archive.copy("scenario.sh", GUEST / script)
         _add_modules(archive, kernel, (*COMMON_MODULES, *wanted))
         if programs:

@@ -23,6 +23,7 @@ class Scenario:
     qemu: tuple[str, ...] = ()  #: further arguments
     modules: tuple[str, ...] = ()
     programs: Programs | None = None
+    disks: tuple[str, ...] = ()  #: the crash kernel fills these, in this order, with dumps
     deadline: float = 180  #: seconds from the start to the guest's last word
 
 
@@ -55,6 +56,17 @@ _ALL = (
         script="gigantic.sh",
         memory=6144,
         command_line=f"{HVO} hugepagesz=1G hugepages=3",
+    ),
+    replace(
+        BASIC,
+        name="kdump",
+        about="as basic, then a crash: three dumps by makedumpfile in the crash kernel",
+        script="kdump.sh",
+        command_line=f"{HVO} crashkernel=512M",
+        modules=("virtio_pci", "virtio_blk"),
+        programs=Programs(("kexec-tools", "makedumpfile"), ("kexec", "makedumpfile"), True),
+        disks=("vmcore.lzo", "vmcore.zlib", "vmcore.elf"),
+        deadline=600,
     ),
     Scenario("hvo-off", "HVO switched off: 72 whole folios, 10 in use", command_line=""),
     Scenario("surplus", "8 folios in the pool and 8 surplus ones, all in use", script="surplus.sh"),

@@ -18,6 +18,7 @@ while read -r module; do
 done < /modules/order
 
 . /lib.sh
+[ ! -e /proc/vmcore ] || . /crashed.sh
 . /scenario.sh
 account
 say ready 1

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The vmcores that this directory keeps: small ones, cut from whole dumps by the tool itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from vmcores.recipe.dump import Dump, dump
+
+DIRECTORY = Path(__file__).parent.parent
+
+#: Name of each: kernel line, scenario, and file of the scenario's dump.
+RECORDED = {
+    "head-reuse": ("6.12", "basic", "vmcore"),
+    "shared-tail": ("7.3", "basic", "vmcore"),
+    "two-nodes-1GiB": ("6.12", "numa", "vmcore"),
+    "hvo-off": ("6.1", "hvo-off", "vmcore"),
+    "filtered-kdump": ("6.1", "kdump", "vmcore.lzo"),
+}
+
+
+def record(name: str) -> Path:
+    """
+    Make a vmcore again, with its expected report and where it came from.
+
+    :param name: a name out of RECORDED
+    :returns: the vmcore
+    """
+    line, scenario, file = RECORDED[name]
+    with tempfile.TemporaryDirectory() as directory:
+        made = dump(line, scenario, directory)
+        whole = made.vmcore.with_name(file)
+        target = DIRECTORY / f"{name}.vmcore"
+        target.unlink(missing_ok=True)
+        taken = _vmemmap(whole, "extract", "--compress", str(target)).stderr.splitlines()
+        full = _vmemmap(whole, "--folios", "--format", "json").stdout
+        cut = _vmemmap(target, "--folios", "--format", "json").stdout
+        if full != cut:
+            raise AssertionError(f"{name}: the report of the whole dump is another")
+        target.with_suffix(".json").write_text(full)
+        origin = _origin(made, whole, taken)
+        target.with_suffix(".origin.json").write_text(json.dumps(origin, indent=1) + "\n")
+    return target
+
+
+def _origin(made: Dump, whole: Path, taken: list[str]) -> dict[str, object]:
+    """Where a vmcore came from: the guest's own account, and what was cut out of how much."""
+    facts = {key: value for key, value in made.facts.items() if key not in ("vmlinux", "seconds")}
+    return {
+        **facts,
+        "dump": whole.name,
+        "dump_bytes": whole.stat().st_size,
+        "taken": [" ".join(line.split()) for line in taken[:-1]],
+    }
+
+
+def _vmemmap(vmcore: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command: list[str | Path] = [
+        Path(sys.executable).parent / "drgn-vmemmap",
+        "-c",
+        vmcore,
+        *arguments,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
