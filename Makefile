@@ -3,30 +3,42 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+BUNDLE = build/drgn_vmemmap
+VMCORE = vmcores/head-reuse.vmcore
 
 .PHONY: demo test vmtest lint bundle clean
 
-# The main job on a recorded vmcore.
-demo: drgn_vmemmap.pyz
-	$(BIN)/drgn -q -c vmcores/head-reuse-6.12.vmcore ./drgn_vmemmap.pyz
+# The main job, on a recorded vmcore.
+demo: $(BUNDLE)
+	$(BIN)/drgn -q -c $(VMCORE) $(BUNDLE)
 
-# All tests that need neither root nor a network beyond Python's packages.
-test: $(VENV)/installed
+# The tests that need neither root nor a network beyond Python's packages.
+test: $(VENV)/tests
 	$(BIN)/python -m pytest -n auto --ignore tests/vm tests
 
-# The same on real kernels, booted under QEMU.
-vmtest: $(VENV)/installed
+# The tests on real kernels, booted under QEMU; vmcores/README.md lists what they need.
+vmtest: $(VENV)/tests
 	$(BIN)/python -m pytest -n auto tests/vm
 
-lint: $(VENV)/installed
+lint: $(VENV)/tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(VENV)/installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[test,lint]'
+bundle: $(BUNDLE)
+
+$(BUNDLE): $(VENV)/package $(shell find drgn_vmemmap -name '*.py')
+	mkdir -p $(@D)
+	$(BIN)/drgn-vmemmap bundle $@
+
+$(VENV)/package: pyproject.toml
+	$(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing: install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/tests: $(VENV)/package
+	$(BIN)/pip install --quiet --editable '.[extract,test,lint]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) drgn_vmemmap.pyz
+	rm -rf $(VENV) build

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Recorded vmcores of real kernels still give the reports that they gave whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import drgn
+import pytest
+
+from drgn_vmemmap import examine
+from drgn_vmemmap.extract import extract
+from drgn_vmemmap.render.json import document
+
+VMCORES = sorted((Path(__file__).parent.parent / "vmcores").glob("*.vmcore"))
+
+
+def report_of(vmcore: Path) -> dict[str, Any]:
+    prog = drgn.Program()
+    prog.set_core_dump(str(vmcore))
+    return document(examine(prog), folios=True)
+
+
+@pytest.fixture(params=VMCORES, ids=lambda path: path.stem)
+def vmcore(request: pytest.FixtureRequest) -> Path:
+    assert isinstance(request.param, Path)
+    return request.param
+
+
+def test_there_is_a_vmcore_of_each_layout() -> None:
+    layouts = {report_of(path)["kernel"]["hvo"]["layout"] for path in VMCORES}
+    assert layouts >= {"head-reuse", "shared-tail"}
+
+
+def test_the_report_is_the_one_recorded(vmcore: Path) -> None:
+    expected = json.loads(vmcore.with_suffix(".json").read_text())
+    report = report_of(vmcore)
+    assert report["kernel"]["types_from"] == "btf"
+    del expected["tool"], report["tool"]
+    assert report == expected
+
+
+def test_the_report_agrees_with_what_the_guest_counted(vmcore: Path) -> None:
+    guest = json.loads(vmcore.with_suffix(".origin.json").read_text())
+    report = report_of(vmcore)
+    pools = {
+        (f"hugepages-{pool['size_kb']}kB", pool["node"]): pool["nr"] for pool in guest["hugepages"]
+    }
+    found = {
+        (hstate["name"], node["node"]): node["folios"]
+        for hstate in report["hstates"]
+        for node in hstate["nodes"]
+    }
+    assert found == {pool: count for pool, count in pools.items() if count}
+    assert report["kernel"]["release"] == guest["release"]
+    assert report["kernel"]["paging_levels"] == guest["paging_levels"]
+
+
+@pytest.mark.parametrize("compress", (False, True))
+def test_an_extract_of_an_extract_says_the_same(
+    vmcore: Path, compress: bool, tmp_path: Path
+) -> None:
+    prog = drgn.Program()
+    prog.set_core_dump(str(vmcore))
+    again = tmp_path / "vmcore"
+    extract(prog, str(again), compress)
+    assert report_of(again) == report_of(vmcore)
