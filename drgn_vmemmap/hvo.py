@@ -115,8 +115,8 @@ def _shape(
     # The other two have the same frames: where the reuse frame comes from tells them apart.
     if tail_frames is None or reuse_frame in tail_frames:
         return Layout.SHARED_TAIL
-    if entries[1].frame == reuse_frame and (
-        entries[1].access.writable or layout is Layout.TAIL_REUSE
+    if layout is Layout.TAIL_REUSE or (
+        entries[1].frame == reuse_frame and entries[1].access.writable
     ):
         return Layout.TAIL_REUSE
     return Layout.SHARED_TAIL
@@ -141,6 +141,7 @@ def _verdict(
     if (
         not all(entry.access.writable for entry in own)
         or len({entry.frame for entry in own}) != len(own)
+        or any(entry.frame in (tail_frames or ()) for entry in own)
         or len(tails) != shared
         or any(entry.access.writable for entry in tails if not protected)
         or shape not in (Layout.NONE, layout)
@@ -148,6 +149,8 @@ def _verdict(
         return Verdict.INCONSISTENT
     if shape is Layout.NONE:
         return Verdict.UNOPTIMIZED
+    if shape is Layout.TAIL_REUSE and reuse_frame != entries[1].frame:
+        return Verdict.INCONSISTENT
     if shape is Layout.SHARED_TAIL and tail_frames is None:
         return Verdict.UNREADABLE
     if shape is Layout.SHARED_TAIL and reuse_frame not in (tail_frames or ()):

@@ -22,6 +22,7 @@ from drgn_vmemmap.hvo import Judgement, Verdict, boot_protected
 from drgn_vmemmap.kernel import Kernel, Layout
 from drgn_vmemmap.memmap import MissingSections
 from drgn_vmemmap.pagetable import Entry, Problem
+from drgn_vmemmap.x86_64 import PAGE_SIZE
 
 
 class Severity(enum.Enum):
@@ -153,6 +154,8 @@ def reuse_mismatch(case: Case) -> Iterator[Finding]:
             )
         elif index >= kept and not entry.access.writable:
             yield case.finding("reuse-mismatch", "is read-only, but shares no frame", index)
+        elif entry.frame in (case.tail_frames or ()):
+            yield case.finding("reuse-mismatch", "has the zone's tail frame for its own", index)
         elif frames[entry.frame] > 1:
             yield case.finding("reuse-mismatch", f"shares frame {entry.frame:#x}", index)
 
@@ -180,7 +183,15 @@ def reuse_invalid(case: Case) -> Iterator[Finding]:
             Layout.SHARED_TAIL: "this kernel reuses a frame of the zone",
         }[layout]
         yield case.finding("reuse-invalid", f"reuse frame {frame:#x}: {expected}", index)
-    elif shape is Layout.SHARED_TAIL and frame not in (case.tail_frames or {frame}):
+    elif shape is Layout.TAIL_REUSE and case.entries[1].frame not in (None, frame):
+        yield case.finding(
+            "reuse-invalid", f"reuse frame {frame:#x} is not the folio's second frame", index
+        )
+    elif (
+        shape is Layout.SHARED_TAIL
+        and case.tail_frames is not None
+        and frame not in case.tail_frames
+    ):
         yield case.finding(
             "reuse-invalid",
             f"reuse frame {frame:#x} is not registered for this zone and order",
@@ -203,8 +214,9 @@ def unreadable(case: Case) -> Iterator[Finding]:
     """What cannot be read is named and counted, never guessed."""
     told = None
     for index, entry in enumerate(case.entries):
-        if entry.problem is Problem.UNREADABLE and entry.raw_address != told:
-            told = entry.raw_address
+        table = entry.raw_address & -PAGE_SIZE
+        if entry.problem is Problem.UNREADABLE and table != told:
+            told = table
             message = f"{entry.level.name} table is not in the dump"
             yield case.finding("unreadable", message, index, Severity.WARNING)
     if told is None and case.judgement.verdict is Verdict.UNREADABLE:

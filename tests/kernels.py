@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple, Union
 
 import drgn
@@ -323,7 +323,7 @@ class Types:
         return prog.struct_type(name, layout.size, members)
 
 
-@lru_cache(maxsize=None)
+@cache
 def types(release: str, page_size: int, max_nodes: int) -> Types:
     """The types of a line of kernels, made once."""
     return Types(LINES[release], page_size, max_nodes)

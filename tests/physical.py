@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Callable, Union
+from typing import Callable
 
 import drgn
 
@@ -14,6 +14,7 @@ PAGE_SIZE = 1 << PAGE_SHIFT
 
 PRESENT = 1 << 0
 WRITABLE = 1 << 1
+USER = 1 << 2
 ACCESSED = 1 << 5
 DIRTY = 1 << 6
 LARGE = 1 << 7
@@ -37,7 +38,7 @@ class PhysicalMemory:
     """The frames that are in the dump; there are no others."""
 
     def __init__(self) -> None:
-        self.frames: dict[int, Union[bytes, bytearray]] = {}
+        self.frames: dict[int, bytes | bytearray] = {}
 
     def fill(self, pfns: Iterable[int], content: bytes) -> None:
         """Give frames the same content, cheaply: it is copied where it is written to."""

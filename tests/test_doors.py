@@ -168,6 +168,7 @@ def test_not_a_vmcore() -> None:
 
 def test_a_core_of_a_process(tmp_path: Path) -> None:
     builder = KdumpBuilder(arch="x86_64")
+    builder.add_custom_note("CORE", 6, bytes(16))  # NT_AUXV, empty
     builder.add_memory_segment(0x1000, bytes(4096))
     builder.write(str(tmp_path / "core"))
     refused(vmemmap("-c", tmp_path / "core"), 2, "not a Linux kernel")
@@ -175,7 +176,8 @@ def test_a_core_of_a_process(tmp_path: Path) -> None:
 
 def test_another_architecture(tmp_path: Path) -> None:
     builder = KdumpBuilder(arch="aarch64")
-    builder.set_vmcoreinfo("OSRELEASE=6.12.0\nPAGESIZE=4096\nNUMBER(VA_BITS)=48\n")
+    root = "SYMBOL(swapper_pg_dir)=ffff800081000000"
+    builder.set_vmcoreinfo(f"OSRELEASE=6.12.0\nPAGESIZE=4096\nNUMBER(VA_BITS)=48\n{root}\n")
     builder.add_memory_segment(0x1000, bytes(4096))
     builder.write(str(tmp_path / "vmcore"))
     refused(vmemmap("-c", tmp_path / "vmcore"), 2, "AARCH64", "x86-64")
@@ -245,7 +247,8 @@ def test_a_truncated_dump(elf: Path, tmp_path: Path, eighth: int) -> None:
 
 def test_the_name_of_a_kernel_cannot_drive_the_terminal(tmp_path: Path) -> None:
     builder = KdumpBuilder(arch="x86_64")
-    builder.set_vmcoreinfo("OSRELEASE=\x1b[2J\x07\nPAGESIZE=4096\n")
+    root = "SYMBOL(swapper_pg_dir)=ffffffff81000000"
+    builder.set_vmcoreinfo(f"OSRELEASE=\x1b[2J\x07\nPAGESIZE=4096\n{root}\n")
     builder.add_memory_segment(0x1000, bytes(4096))
     builder.write(str(tmp_path / "vmcore"))
     done = vmemmap("-c", tmp_path / "vmcore")

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -124,3 +126,72 @@ def test_without_symbols(boot: Boot, record_property: Record, line: str) -> None
     agree_on_counts(found, made)
     agree_on_memmap(found, made)
     agree_on_entries(found, oracles.qemu(made.mappings))
+
+
+@pytest.mark.parametrize("scenario", ("numa", "gigantic", "hvo-off", "surplus", "hotplug"))
+@pytest.mark.parametrize("line", ("6.12", "newest"))
+def test_scenario(boot: Boot, record_property: Record, line: str, scenario: str) -> None:
+    made = boot(line, scenario)
+    found = report(made)
+    record_property("row", row(found, made))
+
+    grown = sum(pool["count"] for pool in made.facts["grown"] if pool["optimizing"])
+    totals = found["totals"]
+    if scenario == "hvo-off":
+        assert (totals["optimized"], totals["unoptimized"]) == (0, 72)
+    elif scenario == "hotplug":
+        # Memory that hosts its own memmap is never optimized: two blocks of 128 MiB.
+        plugged = [folio for folio in found["folios"] if folio["pfn"] >= 1 << 20]
+        assert 100 < len(plugged) == totals["unoptimized"] <= 126
+        assert totals["optimized"] == grown - len(plugged)
+    else:
+        gigantic = [folio for folio in found["folios"] if folio["order"] == 18]
+        surplus = sum(pool["surplus"] for pool in made.facts["hugepages"])
+        assert totals["optimized"] == grown + len(gigantic) + surplus
+        assert totals["freed"] == 7 * (grown + surplus) + 4095 * len(gigantic)
+        assert bool(gigantic) == (scenario in ("numa", "gigantic"))
+        assert surplus == (8 if scenario == "surplus" else 0)
+    agree_on_counts(found, made)
+    agree_on_entries(found, oracles.qemu(made.mappings))
+
+
+def test_a_kernel_that_protects_too_little(boot: Boot, record_property: Record) -> None:
+    # Of 1 GiB folios from boot, v6.15 to v7.1 write-protect the first 64 vmemmap pages alone.
+    made = boot("7.1", "gigantic")
+    found = report(made)
+    record_property("row", row(found, made))
+
+    gigantic = [folio for folio in found["folios"] if folio["order"] == 18]
+    assert {folio["verdict"] for folio in gigantic} == {"optimized"}
+    assert {folio["read_only"] for folio in gigantic} == {"1-63"}
+    assert {finding["rule"] for finding in found["findings"]} == {"tail-writable"}
+    assert {finding["severity"] for finding in found["findings"]} == {"warning"}
+    agree_on_entries(found, oracles.qemu(made.mappings))
+
+
+@pytest.mark.parametrize("line", ("6.12", "newest"))
+def test_kdump(boot: Boot, record_property: Record, line: str) -> None:
+    made = boot(line, "kdump")
+    whole = report(made)
+    record_property("row", row(whole, made))
+
+    assert (whole["totals"]["folios"], whole["totals"]["optimized"]) == (72, 64)
+    agree_on_counts(whole, made)
+    agree_on_entries(whole, oracles.qemu(made.mappings))
+    assert [path.name for path in made.crashed] == ["vmcore.lzo", "vmcore.zlib", "vmcore.elf"]
+    for vmcore in made.crashed:
+        assert report(replace(made, vmcore=vmcore)) == whole
+
+
+def test_a_dump_opens_faster_without_debuginfo_than_with_it(
+    boot: Boot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = boot("newest-with-symbols", "basic", symbols=True)
+    seconds = {}
+    for name, arguments in (("BTF", ()), ("DWARF", ("-s", str(made.vmlinux)))) * 2:
+        start = time.monotonic()
+        report(made, *arguments)
+        seconds[name] = time.monotonic() - start
+    with capsys.disabled():
+        ratio = seconds["BTF"] / seconds["DWARF"]
+        print(f"\ncommand to report, {made.facts['release']}: BTF/DWARF = {ratio:.2f}")

@@ -53,7 +53,7 @@ def _origin(made: Dump, whole: Path, taken: list[str]) -> dict[str, object]:
     return {
         **facts,
         "dump": whole.name,
-        "dump_bytes": whole.stat().st_size,
+        "dump_bytes": whole.stat().st_blocks * 512,  # without the holes
         "taken": [" ".join(line.split()) for line in taken[:-1]],
     }
 

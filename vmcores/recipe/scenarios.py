@@ -69,6 +69,17 @@ _ALL = (
         deadline=600,
     ),
     Scenario("hvo-off", "HVO switched off: 72 whole folios, 10 in use", command_line=""),
+    Scenario(
+        "hotplug",
+        "folios fill 256 MiB of hot-plugged memory, which hosts its own memmap, and go on",
+        script="hotplug.sh",
+        command_line=f"{HVO} memory_hotplug.memmap_on_memory=1",
+        qemu=(
+            *("-m", "2048M,slots=1,maxmem=4G"),
+            *("-object", "memory-backend-ram,id=plugged,size=256M"),
+            *("-device", "pc-dimm,memdev=plugged"),
+        ),
+    ),
     Scenario("surplus", "8 folios in the pool and 8 surplus ones, all in use", script="surplus.sh"),
     replace(
         BASIC,
