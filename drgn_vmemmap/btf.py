@@ -129,7 +129,9 @@ class Btf:
         self._words = array("I", data[header + types : header + types + types_size])
         self._strings = data[header + strings : header + strings + strings_size]
         self._starts = self._find_starts()
-        self._by_name: dict[int, list[int]] = {}
+        # Name of each type, as an offset of the string table: searched as bytes, all at once.
+        names = array("I", [0, *(self._words[start] for start in self._starts[1:])])
+        self._names = names.tobytes()
 
     def _find_starts(self) -> array[int]:
         """Index of the first word of each type; type 0 is void and has none."""
@@ -154,6 +156,10 @@ class Btf:
         if position != end:
             raise BtfError("it is cut off")
         return starts
+
+    def __len__(self) -> int:
+        """How many types there are, void among them."""
+        return len(self._starts)
 
     def record(self, type_id: int) -> Record:
         """
@@ -191,13 +197,14 @@ class Btf:
                 yield self.record(type_id)
             position = self._strings.find(wanted, position + 1)
 
-    def _named(self, name_offset: int) -> list[int]:
+    def _named(self, name_offset: int) -> Iterator[int]:
         """IDs of the types whose name is at an offset of the string table."""
-        if not self._by_name:
-            words = self._words
-            for type_id, start in enumerate(self._starts[1:], 1):
-                self._by_name.setdefault(words[start], []).append(type_id)
-        return self._by_name.get(name_offset, [])
+        wanted = name_offset.to_bytes(4, "little")
+        position = self._names.find(wanted)
+        while position >= 0:
+            if position % 4 == 0:
+                yield position // 4
+            position = self._names.find(wanted, position + 1)
 
 
 class BtfTypes:
@@ -288,17 +295,11 @@ class BtfTypes:
     def _member(self, record: Record, name: int, type_id: int, offset: int) -> drgn.TypeMember:
         # With kind_flag, the upper 8 bits of the offset are the size of a bit field.
         bits = offset >> 24 if record.flag else 0
-        return drgn.TypeMember(
-            lambda: (
-                drgn.Object(
-                    self._prog, self.type(type_id), absence_reason=None, bit_field_size=bits
-                )
-                if bits
-                else self.type(type_id)
-            ),
-            self._btf.string(name) or None,
-            offset & 0xFFFFFF if record.flag else offset,
-        )
+        member: Callable[[], drgn.Type | drgn.Object] = self._lazily(type_id)
+        if bits:
+            member = self._lazily_bit_field(type_id, bits)
+        bit_offset = offset & 0xFFFFFF if record.flag else offset
+        return drgn.TypeMember(member, self._btf.string(name) or None, bit_offset)
 
     def _enum(self, record: Record) -> drgn.Type:
         size = record.size_or_type
@@ -335,6 +336,9 @@ class BtfTypes:
 
     def _lazily(self, type_id: int) -> Callable[[], drgn.Type]:
         return lambda: self.type(type_id)
+
+    def _lazily_bit_field(self, type_id: int, bits: int) -> Callable[[], drgn.Object]:
+        return lambda: drgn.Object(self._prog, self.type(type_id), bit_field_size=bits)
 
     def _qualified(self, record: Record) -> drgn.Type:
         type_ = self.type(record.size_or_type)

@@ -16,6 +16,7 @@ import drgn
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
 from drgn_vmemmap.btf import Btf, BtfError, BtfTypes
+from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE
 
 _FINDER = "vmemmap_btf"
 
@@ -23,6 +24,11 @@ _LIVE_BTF = "/sys/kernel/btf/vmlinux"
 
 # Debian's kernels have 5 MB of BTF; a size beyond this is damage.
 _BTF_LIMIT = 64 << 20
+
+_KALLSYMS = re.compile(rb"^SYMBOL\(kallsyms_\w+\)=([0-9a-f]+)$", re.MULTILINE)
+
+# The tables of Debian's kernels span 4 MB.
+_KALLSYMS_LIMIT = 64 << 20
 
 _SYSTEM_MAP_LINE = re.compile(r"([0-9a-f]{8,16}) ([a-zA-Z]) (\S+)")
 
@@ -67,7 +73,7 @@ def _symbols(prog: drgn.Program, kernel_offset: int, system_map: str | None) -> 
     if system_map is not None:
         return drgn.SymbolIndex(_system_map(system_map, kernel_offset))
     try:
-        return load_vmlinux_kallsyms(prog)
+        return load_vmlinux_kallsyms(_in_pages(prog))
     except Exception as error:
         # Linux commit f09bddbd8661 ("vmcoreinfo: add kallsyms_num_syms symbol")
         # (in v6.0) lets a dump be asked for its kallsyms.
@@ -75,6 +81,40 @@ def _symbols(prog: drgn.Program, kernel_offset: int, system_map: str | None) -> 
             "no debugging symbols, and the dump does not tell where its kallsyms are (Linux before "
             "6.0, or damaged): pass the kernel's vmlinux with -s, or --system-map FILE"
         ) from error
+
+
+def _in_pages(prog: drgn.Program) -> drgn.Program:
+    """
+    The same kernel, for kallsyms alone: what they lie in is read a page at a time.
+
+    drgn's helper asks for single bytes, of which each costs a walk of the page tables.
+    """
+    vmcoreinfo = bytes(prog["VMCOREINFO"].string_())
+    addresses = [int(address, 16) for address in _KALLSYMS.findall(vmcoreinfo)]
+    here = drgn.ProgramFlags.IS_LIVE | drgn.ProgramFlags.IS_LOCAL
+    # drgn commit aae2a3b8 ("libdrgn: Add set_linux_kernel_custom()") (in v0.1.0)
+    if not addresses or prog.flags & here == here or not hasattr(prog, "set_linux_kernel_custom"):
+        return prog
+    pages: dict[int, bytes] = {}
+
+    def read(address: int, count: int, offset: int, physical: bool) -> bytes:
+        number, start = address >> PAGE_SHIFT, address & (PAGE_SIZE - 1)
+        if start + count <= PAGE_SIZE:
+            page = pages.get(number)
+            if page is not None:
+                return page[start : start + count]
+            try:
+                page = pages[number] = bytes(prog.read(number << PAGE_SHIFT, PAGE_SIZE))
+                return page[start : start + count]
+            except drgn.FaultError:
+                pass  # of an extract, not all of a page is there
+        return bytes(prog.read(address, count))
+
+    paged = drgn.Program(prog.platform)
+    paged.set_linux_kernel_custom(vmcoreinfo, False)
+    start = min(addresses)
+    paged.add_memory_segment(start, min(_KALLSYMS_LIMIT, (1 << 64) - start), read, False)
+    return paged
 
 
 def _system_map(path: str, kernel_offset: int) -> Iterator[drgn.Symbol]:

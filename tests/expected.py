@@ -249,15 +249,20 @@ def listed(machine: Machine) -> tuple[list[Listed], list[Found]]:
 
 
 def _missing_sections(machine: Machine) -> Iterator[Found]:
-    """Parts of the memmap whose page table is not in the dump, but for the tails of one folio."""
-    heads = [f for f in machine.folios if _head_is_readable(machine, f)]
-    for region, damage in machine.damage.items():
-        covered = any(
-            folio.pfn < region * 32768 and (region + 1) * 32768 <= folio.pfns.stop
-            for folio in heads
-        )
-        if damage is Damage.MISSING and not covered:
-            yield Found("unreadable", "warning")
+    """Sections, each of one region of vmemmap, in which a folio's head may be out of sight."""
+    hidden = set()
+    for folio in machine.folios:
+        if not folio.head_in_dump:
+            hidden.add(machine.region(folio, 0))
+            # Where the head's frame is not in the dump, the tails that share it are not, either.
+            if folio.remapped and machine.layout is Layout.HEAD_REUSE:
+                n = machine.vmemmap_pages(folio.order)
+                hidden |= {machine.region(folio, index) for index in range(n)}
+    gigantic = [f for f in machine.folios if f.order == 18 and _head_is_readable(machine, f)]
+    tails = {machine.region(folio, index) for folio in gigantic for index in range(512, 4096, 512)}
+    unmapped = {r for r, d in machine.damage.items() if d in (Damage.ABSENT, Damage.BEYOND)}
+    missing = {region for region, d in machine.damage.items() if d is Damage.MISSING}
+    return (Found("unreadable", "warning") for _ in (hidden - unmapped) | (missing - tails))
 
 
 def _count_mismatches(machine: Machine, found: list[Listed]) -> Iterator[Found]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import zipfile
@@ -243,6 +244,31 @@ def test_a_truncated_dump(elf: Path, tmp_path: Path, eighth: int) -> None:
     assert "Traceback" not in done.stderr
     if not done.stdout:
         refused(done, done.returncode)
+
+
+def test_btf_that_is_damaged(elf: Path, tmp_path: Path) -> None:
+    data = bytearray(elf.read_bytes())
+    magic = data.index(b"\x9f\xeb\x01\x00\x18")
+    data[magic : magic + 2] = b"\xeb\x9f"
+    damaged = tmp_path / "vmcore"
+    damaged.write_bytes(data)
+    refused(vmemmap("-c", damaged), 2, "BTF", "byte order", "-s")
+
+
+def test_a_dump_filtered_so_hard_that_heads_are_missing(elf: Path, tmp_path: Path) -> None:
+    data = bytearray(elf.read_bytes())
+    (count,) = struct.unpack_from("<H", data, 56)
+    for header in range(64, 64 + 56 * count, 56):
+        kind, size = struct.unpack_from("<I28xQ", data, header)
+        if kind == 1 and size == 128:  # PT_LOAD of two struct pages
+            struct.pack_into("<I", data, header, 0)
+    filtered = tmp_path / "vmcore"
+    filtered.write_bytes(data)
+    done = vmemmap("-c", filtered, "--format", "json")
+    assert (done.returncode, done.stderr) == (3, "")
+    findings = json.loads(done.stdout)["findings"]
+    assert any(finding["rule"] == "unreadable" for finding in findings)
+    assert not any(finding["severity"] == "error" for finding in findings)
 
 
 def test_the_name_of_a_kernel_cannot_drive_the_terminal(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from drgn_vmemmap.hugetlb import State
 from drgn_vmemmap.kernel import Layout
 from tests.image import Image
 from tests.kernels import LINES, NO_TYPE
-from tests.model import GIB, KEPT, Folio, Machine
-from tests.physical import PAGE_SHIFT, PAGE_SIZE
+from tests.model import GIB, Folio, Machine
+from tests.physical import PAGE_SHIFT
 
 HVO_LINES = [release for release, line in LINES.items() if line.layout is not Layout.NONE]
 GIGANTIC = GIB >> PAGE_SHIFT
@@ -132,30 +132,35 @@ def test_a_tail_leads_to_its_head(release: str) -> None:
         assert link_of(image, tail) == head | 1
 
 
-@every_hvo_line
-def test_what_nobody_maps_any_more_is_free(release: str) -> None:
+@pytest.mark.parametrize(
+    ("release", "blocks"),
+    (
+        ("5.15.0", {2: 1, 4: 2}),
+        ("6.1.0", {1: 0, 2: 1, 4: 2}),
+        ("6.12.0", {0: 4}),
+        ("7.2.0", {0: 4}),
+    ),
+)
+def test_what_nobody_maps_any_more_is_free(release: str, blocks: dict[int, int]) -> None:
+    """In blocks as large as can be, here with the next folio's: by first page, their orders."""
     image = image_of(release)
-    head_moves = LINES[release].head_moves
-    first = image.memmap.number(0x8000)
-    freed = [image.memmap.boot_frame(first + index) for index in range(8)]
-    freed = freed[0 if head_moves else KEPT[LINES[release].layout] :]
-    counts = [int(page_of(image, pfn)._refcount.counter) for pfn in freed]
-    assert counts == [0] * len(freed)
-    buddy = [
-        int(page_of(image, pfn).page_type) == LINES[release].page_type("buddy") for pfn in freed
-    ]
-    # The 16 frames of two folios that lie side by side are one block, if none of them was kept.
-    assert buddy[0] and all(buddy) is False
+    first = image.memmap.boot_frame(image.memmap.number(0x8000))
+    pages = [page_of(image, pfn) for pfn in range(first, first + 8)]
+    buddy = LINES[release].page_type("buddy")
+    assert {
+        number: int(page.private) for number, page in enumerate(pages) if page.page_type == buddy
+    } == blocks
+    assert {int(page._refcount.counter) for page in pages[min(blocks) :]} == {0}
+    assert {int(page._refcount.counter) for page in pages[: min(blocks)]} <= {1}
 
 
 @every_hvo_line
 def test_what_is_mapped_is_in_use(release: str) -> None:
     image = image_of(release)
-    for frames in image.frames.values():
-        for frame in set(frames):
-            assert frame is not None
-            page = page_of(image, frame)
-            assert (int(page._refcount.counter), int(page.page_type)) == (1, NO_TYPE)
+    for frame in {frame for frames in image.frames.values() for frame in frames}:
+        assert frame is not None
+        page = page_of(image, frame)
+        assert (int(page._refcount.counter), int(page.page_type)) == (1, NO_TYPE)
 
 
 def test_boot_memory_is_reserved_and_what_came_later_is_not() -> None:
@@ -200,4 +205,3 @@ def test_what_a_test_writes_is_seen() -> None:
     assert page_of(image, 0x8200 + 64).private == 0x123
     image.write_entry(0x8200, 0, image.entry(0x8000, 0))
     assert page_of(image, 0x8200).private == page_of(image, 0x8000).private == 16
-    assert image.prog["VMCOREINFO"].string_().count(b"PAGESIZE=4096") * 4096 == PAGE_SIZE

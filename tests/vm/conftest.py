@@ -35,6 +35,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows = [row for row in _rows(terminalreporter) if row]
     if rows:
         terminalreporter.write_line(tabulate(sorted(rows), HEADERS))
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, text in report.user_properties:
+            if name == "note":
+                terminalreporter.write_line(text)
 
 
 def _rows(terminalreporter: pytest.TerminalReporter) -> Iterator[list[str]]:
