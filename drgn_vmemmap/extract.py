@@ -88,7 +88,10 @@ def extract(
     report = look(kernel, walker)
     if not prog.flags & drgn.ProgramFlags.IS_LIVE:
         _compare(report, examine(prog, system_map=system_map), "a recorded look at this dump")
-    _write(path, compress, vmcoreinfo, recorder, report, system_map)
+    try:
+        _write(path, compress, vmcoreinfo, recorder, report, system_map)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
     taken = _by_kind(recorder, before, walker, kernel)
     taken["VMCOREINFO"] = len(vmcoreinfo)
     return taken

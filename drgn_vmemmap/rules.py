@@ -42,17 +42,17 @@ class Finding:
 
     rule: str
     severity: Severity
-    folio: int | None
-    """Head PFN."""
-    index: int | None
-    """Index of the vmemmap page in its folio."""
-    address: int | None
-    """Virtual address in bytes."""
-    entry: int | None
-    """Raw page-table entry."""
-    entry_address: int | None
-    """Physical address in bytes of that entry."""
     message: str
+    folio: int | None = None
+    """Head PFN."""
+    index: int | None = None
+    """Index of the vmemmap page in its folio."""
+    address: int | None = None
+    """Virtual address in bytes."""
+    entry: int | None = None
+    """Raw page-table entry."""
+    entry_address: int | None = None
+    """Physical address in bytes of that entry."""
 
 
 class Case(NamedTuple):
@@ -79,19 +79,15 @@ class Case(NamedTuple):
         index: int | None = None,
         severity: Severity = Severity.ERROR,
     ) -> Finding:
+        """
+        :param index: Index of the vmemmap page; ``None`` for the folio as a whole.
+        """
+        pfn = self.folio.pfn
         if index is None:
-            address = self.kernel.page_address(self.folio.pfn)
-            return Finding(rule, severity, self.folio.pfn, None, address, None, None, message)
+            return Finding(rule, severity, message, pfn, None, self.kernel.page_address(pfn))
         entry = self.entries[index]
         return Finding(
-            rule,
-            severity,
-            self.folio.pfn,
-            index,
-            entry.address,
-            entry.raw,
-            entry.raw_address,
-            message,
+            rule, severity, message, pfn, index, entry.address, entry.raw, entry.raw_address
         )
 
 
@@ -232,23 +228,17 @@ def broken_list(broken: BrokenList) -> Finding:
 
     :param broken: A list whose walk ended before its end.
     """
-    return Finding(
-        rule="unreadable" if broken.unreadable else "list-corrupt",
-        severity=Severity.WARNING if broken.unreadable else Severity.ERROR,
-        folio=None,
-        index=None,
-        address=broken.address,
-        entry=None,
-        entry_address=None,
-        message=f"{broken.list}: {broken.reason}",
-    )
+    message = f"{broken.list}: {broken.reason}"
+    if broken.unreadable:
+        return Finding("unreadable", Severity.WARNING, message, address=broken.address)
+    return Finding("list-corrupt", Severity.ERROR, message, address=broken.address)
 
 
 def missing_sections(missing: MissingSections) -> Finding:
     """Folios in a memmap that is not in the dump are seen only if a list leads to them."""
     first, last = missing.pfns[0], missing.pfns[-1]
     message = f"not all of the memmap of PFNs {first:#x} to {last:#x} is in the dump"
-    return Finding("unreadable", Severity.WARNING, None, None, None, None, None, message)
+    return Finding("unreadable", Severity.WARNING, message)
 
 
 def off_list(case: Case) -> Iterator[Finding]:
@@ -272,9 +262,7 @@ def count_mismatch(hstate: Hstate, folios: Iterable[Folio]) -> Iterator[Finding]
             if expected != seen:
                 where = hstate.name if node is None else f"{hstate.name} on node {node}"
                 message = f"{where}: {name} is {expected}, {seen} folios were found"
-                yield Finding(
-                    "count-mismatch", Severity.WARNING, None, None, None, None, None, message
-                )
+                yield Finding("count-mismatch", Severity.WARNING, message)
 
 
 def _is_reuse(case: Case, entry: Entry) -> bool:

@@ -78,8 +78,8 @@ def _symbols(prog: drgn.Program, kernel_offset: int, system_map: str | None) -> 
         # Linux commit f09bddbd8661 ("vmcoreinfo: add kallsyms_num_syms symbol")
         # (in v6.0) lets a dump be asked for its kallsyms.
         raise NoTypes(
-            "no debugging symbols, and the dump does not tell where its kallsyms are (Linux before "
-            "6.0, or damaged): pass the kernel's vmlinux with -s, or --system-map FILE"
+            "no debugging symbols, and its kallsyms cannot be read (Linux before 6.0, newer than "
+            "this drgn, or damaged): pass the kernel's vmlinux with -s, or --system-map FILE"
         ) from error
 
 
