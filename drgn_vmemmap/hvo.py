@@ -170,12 +170,12 @@ def boot_protected(entries: Sequence[Entry]) -> int | None:
     """
     # A struct page of 64 bytes for each page: 64 vmemmap pages for one page of pages.
     first = len(entries) >> 6
+    known = [index for index, entry in enumerate(entries) if entry.frame is not None]
     if first < 2 or any(
-        entry.access.writable != (index == 0 or index >= first)
-        for index, entry in enumerate(entries)
+        entries[index].access.writable != (index == 0 or index >= first) for index in known
     ):
         return None
-    return first
+    return next((index for index in known if index >= first), None)
 
 
 def _mapped_by(entries: Iterable[Entry]) -> str | None:

@@ -11,6 +11,7 @@ import pytest
 
 from drgn_vmemmap.hugetlb import State
 from drgn_vmemmap.kernel import Layout
+from drgn_vmemmap.report import Report
 from tests.expected import Found
 from tests.image import Image
 from tests.kernels import LINES, OPTIMIZED_BIT
@@ -22,6 +23,7 @@ from tests.model import (
     KEPT,
     OWN_R,
     OWN_W,
+    REUSE_R,
     REUSE_W,
     Damage,
     Folio,
@@ -69,8 +71,12 @@ def machine(
     return Machine(line=line, node_size=3 * GIB if order == 18 else GIB, folios=folios)
 
 
+def findings_of(report: Report) -> list[Found]:
+    return [Found(f.rule, f.severity.value, f.folio, f.index) for f in report.findings]
+
+
 def found(image: Image) -> list[Found]:
-    return [Found(f.rule, f.severity.value, f.folio, f.index) for f in image.examine().findings]
+    return findings_of(image.examine())
 
 
 def errors(rule: str, pfn: int, pages: Iterable[int | None]) -> list[Found]:
@@ -204,6 +210,38 @@ def test_a_level_above_that_is_read_only_takes_all_heads_with_it(release: str, l
         *errors("head-read-only", FREE_BEHIND, [0]),
         *errors("head-read-only", ACTIVE, kept),
     ]
+
+
+BOOT_FOLIO = dict.fromkeys(range(64, 4096), REUSE_W)
+"""Edits: as kernels v6.15 to v7.1 leave a folio of 1 GiB from boot, protected in part."""
+
+boot_lines = pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+
+
+@boot_lines
+def test_a_folio_that_the_kernel_protected_in_part_is_a_warning(release: str) -> None:
+    report = Image(machine(release, 18, BOOT_FOLIO)).examine()
+    assert findings_of(report) == [Found("tail-writable", "warning", PFNS[18], 64)]
+    assert report.totals.counts.inconsistent == 0
+
+
+@boot_lines
+def test_a_folio_that_was_protected_in_part_may_be_missing_in_part(release: str) -> None:
+    boot = machine(release, 18, BOOT_FOLIO)
+    image = Image(replace(boot, damage={(PFNS[18] >> 15) + 3: Damage.MISSING}))
+    assert found(image) == [
+        Found("tail-writable", "warning", PFNS[18], 64),
+        Found("unreadable", "warning", PFNS[18], 3 * 512),
+    ]
+
+
+@boot_lines
+@pytest.mark.parametrize("page", (0, 63, 64))
+def test_one_page_more_or_less_is_not_the_kernels_doing(release: str, page: int) -> None:
+    other = {0: OWN_R, 63: REUSE_W, 64: REUSE_R}[page]
+    image = Image(machine(release, 18, {**BOOT_FOLIO, page: other}))
+    assert image.examine().totals.counts.inconsistent == 1
+    assert "error" in {finding.severity for finding in found(image)}
 
 
 # reuse-mismatch
