@@ -21,8 +21,8 @@ from drgn_vmemmap.memory import MissingMemory
 from drgn_vmemmap.pagetable import Problem, Walker
 from drgn_vmemmap.x86_64 import PAGE_SIZE
 
-# 16 GiB, well beyond x86-64's largest folio of 1 GiB; an order above is damage.
-_ORDER_LIMIT = 22
+# From 2 MiB to 16 GiB: x86-64 has folios of 2 MiB and 1 GiB, and any other order is damage.
+_ORDERS = range(9, 23)
 
 
 class Counters(NamedTuple):
@@ -84,6 +84,13 @@ class Folio(NamedTuple):
     """``HPG_vmemmap_optimized``; ``None`` on a kernel without it, or without the head page."""
 
 
+class BrokenHstate(NamedTuple):
+    """A hstate of an order that no folio can have; its lists are not followed."""
+
+    name: str
+    order: int
+
+
 class BrokenList(NamedTuple):
     """A list whose walk ended before its end."""
 
@@ -95,7 +102,7 @@ class BrokenList(NamedTuple):
     reason: str
 
 
-def read_hstates(kernel: Kernel, walker: Walker) -> Iterator[Hstate]:
+def read_hstates(kernel: Kernel, walker: Walker) -> Iterator[Hstate | BrokenHstate]:
     """
     The kernel's hstates.
 
@@ -103,7 +110,8 @@ def read_hstates(kernel: Kernel, walker: Walker) -> Iterator[Hstate]:
     """
     for index in range(kernel.hstate_count):
         address = kernel.hstates + index * kernel.hstate.size
-        yield _hstate(kernel, address, walker.read(address, kernel.hstate.size))
+        hstate = _hstate(kernel, address, walker.read(address, kernel.hstate.size))
+        yield hstate if hstate.order in _ORDERS else BrokenHstate(hstate.name, hstate.order)
 
 
 def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
@@ -237,7 +245,7 @@ def _follow(
         reason = None
         if misaligned or not 0 <= pfn < kernel.paging.max_pfn:
             reason = f"pointer {pointer:#x} leads out of the memmap"
-        elif order > _ORDER_LIMIT or pfn % (1 << order):
+        elif pfn % (1 << order):
             reason = f"leads to PFN {pfn:#x}, which can be no folio of order {order}"
         elif pfn in seen:
             reason = f"meets the folio at PFN {pfn:#x} a second time"

@@ -361,12 +361,14 @@ class _Discovery:
         return Layout.NONE
 
     def _hvo_enabled(self) -> bool | None:
-        # A switch of its own, since a sysctl can turn it: Linux commit 78f39084b41d
+        # Linux commit 30152245c63b ("mm: hugetlb_vmemmap: replace early_param() with
+        # core_param()") (in v6.0) made it a bool; it was an enum since 78f39084b41d
         # ("mm: hugetlb_vmemmap: add hugetlb_optimize_vmemmap sysctl") (in v5.19).
         # Before, a static key was the switch: Linux commit a6b40850c442 ("mm:
         # hugetlb: replace hugetlb_free_vmemmap_enabled with a static_key") (in v5.18).
         switches = {
             "vmemmap_optimize_enabled": 1,
+            "vmemmap_optimize_mode": 4,
             "hugetlb_free_vmemmap_enabled_key": 4,
             "hugetlb_free_vmemmap_enabled": 1,
         }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import drgn
 
 from drgn_vmemmap import hugetlb, rules
-from drgn_vmemmap.hugetlb import BrokenList, Counters, Folio, Hstate
+from drgn_vmemmap.hugetlb import BrokenHstate, BrokenList, Counters, Folio, Hstate
 from drgn_vmemmap.hvo import Judgement, Verdict, judge
 from drgn_vmemmap.kernel import Kernel, MissingFacts, discover
 from drgn_vmemmap.memmap import MissingSections
@@ -151,10 +151,14 @@ def look(kernel: Kernel, walker: Walker, selection: Selection = Selection()) -> 
     :raises MissingFacts: if the hstates are not in the dump.
     """
     try:
-        hstates = list(hugetlb.read_hstates(kernel, walker))
+        found = list(hugetlb.read_hstates(kernel, walker))
     except MissingMemory as error:
         raise MissingFacts(f"hstates: {error}") from error
-    return _Look(kernel, walker, hstates, selection).report()
+    hstates = [hstate for hstate in found if isinstance(hstate, Hstate)]
+    report = _Look(kernel, walker, hstates, selection).report()
+    broken = [hstate for hstate in found if isinstance(hstate, BrokenHstate)]
+    report.findings[:0] = map(rules.broken_hstate, broken)
+    return report
 
 
 class _Look:

@@ -17,7 +17,7 @@ from typing import (
     NamedTuple,
 )
 
-from drgn_vmemmap.hugetlb import BrokenList, Counters, Folio, Hstate, State
+from drgn_vmemmap.hugetlb import BrokenHstate, BrokenList, Counters, Folio, Hstate, State
 from drgn_vmemmap.hvo import Judgement, Verdict, boot_protected
 from drgn_vmemmap.kernel import Kernel, Layout
 from drgn_vmemmap.memmap import MissingSections
@@ -232,6 +232,12 @@ def broken_list(broken: BrokenList) -> Finding:
     if broken.unreadable:
         return Finding("unreadable", Severity.WARNING, message, address=broken.address)
     return Finding("list-corrupt", Severity.ERROR, message, address=broken.address)
+
+
+def broken_hstate(broken: BrokenHstate) -> Finding:
+    """A hstate's order is one that the processor has pages of (``hugetlb_add_hstate()``)."""
+    message = f"{broken.name}: order {broken.order} cannot be; its lists were not followed"
+    return Finding("list-corrupt", Severity.ERROR, message)
 
 
 def missing_sections(missing: MissingSections) -> Finding:

@@ -12,6 +12,7 @@ import argparse
 import os
 import re
 import runpy
+import struct
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -98,6 +99,8 @@ def _run_drgn(arguments: Sequence[str]) -> int:
 
     What it says of a target that it cannot open becomes one line and our exit code.
     """
+    if _is_cut_off(arguments):
+        return _cannot_open("it is cut off before its first page")
     sys.argv = ["drgn", *arguments]
     try:
         runpy.run_module("drgn", run_name="__main__")
@@ -110,6 +113,27 @@ def _run_drgn(arguments: Sequence[str]) -> int:
     except Exception as error:
         return _cannot_open(str(error))
     return cli.DONE
+
+
+def _is_cut_off(arguments: Sequence[str]) -> bool:
+    """
+    Tell a kdump-compressed file that ends within its bitmaps.
+
+    libkdumpfile maps them, and the process would end by a bus error, not by an
+    error that can be told. See ``struct disk_dump_header`` of makedumpfile.
+    """
+    for option, path in zip(arguments, arguments[1:]):
+        if option in ("-c", "--core"):
+            try:
+                with open(path, "rb") as file:
+                    header = file.read(440)
+                    size = os.fstat(file.fileno()).st_size
+            except OSError:
+                return False  # drgn says why
+            if len(header) == 440 and header.startswith(b"KDUMP   "):
+                block_size, sub_header, bitmaps = struct.unpack_from("<3I", header, 428)
+                return bool(size < (1 + sub_header + bitmaps) * block_size)
+    return False
 
 
 def _cannot_open(message: str) -> int:

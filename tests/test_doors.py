@@ -20,6 +20,9 @@ from kdumpling import KdumpBuilder
 
 import drgn_vmemmap
 from drgn_vmemmap.extract import extract
+from drgn_vmemmap.kernel import discover
+from drgn_vmemmap.memory import ProgramMemory
+from drgn_vmemmap.pagetable import Walker
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -244,6 +247,38 @@ def test_a_truncated_dump(elf: Path, tmp_path: Path, eighth: int) -> None:
     assert "Traceback" not in done.stderr
     if not done.stdout:
         refused(done, done.returncode)
+
+
+@pytest.mark.parametrize("size", (0, 100, 5000, 20_000, 100_000, 134_424, 200_000, 3_000_000))
+def test_a_truncated_kdump(tmp_path: Path, size: int) -> None:
+    cut = tmp_path / "vmcore"
+    cut.write_bytes(VMCORE.read_bytes()[:size])
+    refused(vmemmap("-c", cut), 2, "cannot open")
+
+
+@pytest.mark.parametrize("order", (0, 8, 23, 64, 1 << 31, (1 << 32) - 1))
+def test_a_hstate_of_an_order_that_cannot_be(elf: Path, tmp_path: Path, order: int) -> None:
+    prog = drgn.Program()
+    prog.set_core_dump(str(elf))
+    kernel = discover(prog)
+    walker = Walker(ProgramMemory(prog), kernel.paging)
+    address = kernel.hstates + kernel.hstate.size + kernel.hstate.offset("order")
+    frame = walker.entry(address).frame
+    assert frame is not None
+    physical = (frame << 12) + address % 4096
+    data = bytearray(elf.read_bytes())
+    (count,) = struct.unpack_from("<H", data, 56)
+    for header in range(64, 64 + 56 * count, 56):
+        kind, offset, start, size = struct.unpack_from("<I4xQ8xQQ", data, header)
+        if kind == 1 and start <= physical < start + size:
+            struct.pack_into("<I", data, offset + physical - start, order)
+    damaged = tmp_path / "vmcore"
+    damaged.write_bytes(data)
+    done = vmemmap("-c", damaged, "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    findings = json.loads(done.stdout)["findings"]
+    assert [finding["rule"] for finding in findings] == ["list-corrupt"]
+    assert f"order {order} cannot be" in findings[0]["message"]
 
 
 def test_btf_that_is_damaged(elf: Path, tmp_path: Path) -> None:
