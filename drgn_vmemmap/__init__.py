@@ -3,7 +3,7 @@
 """
 HugeTLB vmemmap optimization (HVO), looked at through drgn.
 
-``examine()`` is the door for scripts; ``discover()``, ``Walker`` and the rest
+``examine()`` and ``verify()`` are the doors for scripts; ``discover()``, ``Walker`` and the rest
 are the rooms behind it:
 
     >>> import drgn_vmemmap
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from drgn_vmemmap.memory import ProgramMemory
     from drgn_vmemmap.pagetable import Walker
     from drgn_vmemmap.report import Report, Selection, examine
+    from drgn_vmemmap.verification import verify
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __all__ = (
     "Walker",
     "discover",
     "examine",
+    "verify",
 )
 
 _ROOMS = {
@@ -45,6 +47,7 @@ _ROOMS = {
     "Report": "report",
     "Selection": "report",
     "examine": "report",
+    "verify": "verification",
 }
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import struct
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -197,14 +198,32 @@ class Btf:
                 yield self.record(type_id)
             position = self._strings.find(wanted, position + 1)
 
+    def find_enumerator(self, name: str) -> Record | None:
+        """The enumeration that has an enumerator of a name."""
+        name_offset = self._strings.find(b"\0" + name.encode() + b"\0") + 1
+        if name_offset:
+            for position in _positions(self._words.tobytes(), name_offset):
+                record = self.record(max(1, bisect_right(self._starts, position, 1) - 1))
+                index = position - self._starts[record.id] - _EXTRA
+                each = _WORDS_EACH.get(record.kind, 1)
+                is_enum = record.kind in (Kind.ENUM, Kind.ENUM64)
+                if is_enum and index >= 0 and index % each == 0:
+                    return record
+        return None
+
     def _named(self, name_offset: int) -> Iterator[int]:
         """IDs of the types whose name is at an offset of the string table."""
-        wanted = name_offset.to_bytes(4, "little")
-        position = self._names.find(wanted)
-        while position >= 0:
-            if position % 4 == 0:
-                yield position // 4
-            position = self._names.find(wanted, position + 1)
+        return _positions(self._names, name_offset)
+
+
+def _positions(words: bytes, wanted: int) -> Iterator[int]:
+    """Indices at which a word is among 32-bit words."""
+    data = wanted.to_bytes(4, "little")
+    position = words.find(data)
+    while position >= 0:
+        if position % 4 == 0:
+            yield position // 4
+        position = words.find(data, position + 1)
 
 
 class BtfTypes:
@@ -255,6 +274,15 @@ class BtfTypes:
             if record.kind in (Kind.VAR, Kind.FUNC):
                 return self.type(record.id)
         return None
+
+    def enumerator(self, name: str) -> drgn.Object | None:
+        """A constant of an enumeration, wherever it is."""
+        record = self._btf.find_enumerator(name)
+        if record is None:
+            return None
+        type_ = self.type(record.id)
+        values = {enumerator.name: enumerator.value for enumerator in type_.enumerators or ()}
+        return drgn.Object(self._prog, type_, values[name])
 
     def type(self, type_id: int) -> drgn.Type:
         """

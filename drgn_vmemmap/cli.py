@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_report(commands)
+    _add_verify(commands)
     _add_extract(commands)
     _add_bundle(commands)
     return parser
@@ -123,12 +124,16 @@ def _add_report(commands: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument(
         "--pfn", type=_number, metavar="PFN", help="only the folio that contains this PFN"
     )
+    _add_output(command)
+    _add_system_map(command)
+    command.set_defaults(run=_report, needs_program=True)
+
+
+def _add_output(command: Parser) -> None:
     command.add_argument(
         "--format", choices=("table", "json"), default="table", help="default: %(default)s"
     )
     command.add_argument("-o", dest="output", metavar="FILE", help="write to a file")
-    _add_system_map(command)
-    command.set_defaults(run=_report, needs_program=True)
 
 
 def _add_system_map(command: Parser) -> None:
@@ -140,12 +145,38 @@ def _add_system_map(command: Parser) -> None:
 
 
 def _report(options: argparse.Namespace, prog: drgn.Program) -> int:
-    from drgn_vmemmap.render import render
+    from drgn_vmemmap.render import View, render
     from drgn_vmemmap.report import Selection, examine
 
     selection = Selection(options.hstate, options.node, options.pfn)
     report = examine(prog, selection, options.system_map)
-    _write(render(report, options.format, options.folios), options.output)
+    _write(render(report, options.format, View(options.folios)), options.output)
+    return INCOMPLETE if report.incomplete else DONE
+
+
+def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "verify",
+        help="check all that HVO did, after a crash say",
+        description="Check every rule over all folios and the whole vmemmap. Each finding comes "
+        "with what it means, where to look and what should be there. The exit code is 1 if "
+        "something is broken.",
+    )
+    command.add_argument("--all", action="store_true", help="show all findings, not the first ones")
+    _add_output(command)
+    _add_system_map(command)
+    command.set_defaults(run=_verify, needs_program=True)
+
+
+def _verify(options: argparse.Namespace, prog: drgn.Program) -> int:
+    from drgn_vmemmap.render import View, render
+    from drgn_vmemmap.verification import verify
+
+    report = verify(prog, options.system_map)
+    view = View(folios=options.format != "table", details=True, all_findings=options.all)
+    _write(render(report, options.format, view), options.output)
+    if report.broken:
+        return FOUND_ERRORS
     return INCOMPLETE if report.incomplete else DONE
 
 

@@ -25,7 +25,8 @@ from drgn_vmemmap.kernel import CannotAnalyse, Kernel, discover, vmcoreinfo_text
 from drgn_vmemmap.memory import Memory, MissingMemory, ProgramMemory
 from drgn_vmemmap.pagetable import Walker
 from drgn_vmemmap.render.json import document
-from drgn_vmemmap.report import Report, examine, look
+from drgn_vmemmap.report import Report
+from drgn_vmemmap.verification import check, verify
 from drgn_vmemmap.x86_64 import PAGE_SIZE
 
 # The ELF header counts program headers in 16 bits; one is the note's.
@@ -36,7 +37,7 @@ _KDUMP_BITMAP_BLOCKS = 436
 _KDUMP_PHYS_BASE = 4096
 
 
-class Recorder:
+class Recorder(Memory):
     """Physical memory that remembers what was read of it."""
 
     def __init__(self, memory: Memory) -> None:
@@ -85,9 +86,9 @@ def extract(
     kernel = discover(_recorded(prog, recorder, vmcoreinfo), system_map)
     before = set(recorder.reads())
     walker = Walker(recorder, kernel.paging)
-    report = look(kernel, walker)
+    report = check(kernel, walker)
     if not prog.flags & drgn.ProgramFlags.IS_LIVE:
-        _compare(report, examine(prog, system_map=system_map), "a recorded look at this dump")
+        _compare(report, verify(prog, system_map=system_map), "a recorded look at this dump")
     try:
         _write(path, compress, vmcoreinfo, recorder, report, system_map)
     except OSError as error:
@@ -136,7 +137,7 @@ def _write(
             copy.set_core_dump(str(written))
         except Exception as error:
             raise CannotAnalyse(f"nothing written: the file cannot be opened ({error})") from error
-        _compare(report, examine(copy, system_map=system_map), "the file written")
+        _compare(report, verify(copy, system_map=system_map), "the file written")
         # Unlike a rename, a link does not replace what came to be there in the meantime.
         os.link(written, path)
 
@@ -243,8 +244,8 @@ def _by_kind(
         elif walker.has_read_table(address):
             kind = "page tables"
         elif size == 2 * kernel.page.size:
-            kind = "struct pages"
+            kind = "head pages"
         else:
-            kind = "hstates, sections and zones"
+            kind = "hstates, sections, zones, and struct pages of frames"
         taken[kind] += size
     return taken

@@ -12,17 +12,24 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import NamedTuple, overload
 
 from drgn_vmemmap.kernel import Kernel, ZoneKey, printable
-from drgn_vmemmap.memmap import MissingSections, present_sections
+from drgn_vmemmap.memmap import MissingSections, Section, present_sections
 from drgn_vmemmap.memory import MissingMemory
-from drgn_vmemmap.pagetable import Problem, Walker
-from drgn_vmemmap.x86_64 import PAGE_SIZE
+from drgn_vmemmap.pagetable import Run, Walker
+from drgn_vmemmap.progress import UNWATCHED, Work
+from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE
 
 # From 2 MiB to 16 GiB: x86-64 has folios of 2 MiB and 1 GiB, and any other order is damage.
 _ORDERS = range(9, 23)
+
+# A pool's folios have a few flags in common; a dump's folios may be damaged one by one.
+_KINDS_LIMIT = 4096
 
 
 class Counters(NamedTuple):
@@ -67,6 +74,11 @@ class State(enum.Enum):
     FREE = "free"
     ACTIVE = "active"
     OFF_LIST = "off-list"
+
+
+STATES = tuple(State)
+OFF_LIST = STATES.index(State.OFF_LIST)
+"""Index of the state that a folio has until a list is seen to hold it."""
 
 
 class Folio(NamedTuple):
@@ -142,6 +154,106 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
     )
 
 
+class Kind(NamedTuple):
+    """What many folios have in common."""
+
+    order: int
+    hstate: str
+    node: int | None
+    zone: int | None
+    flag_optimized: bool | None
+
+
+class Folios(Sequence[Folio]):
+    """Folios: a column for each fact, and a :class:`Folio` for who asks for one."""
+
+    def __init__(self) -> None:
+        self.pfns = array("Q")
+        self.kinds = array("I")
+        """Of each folio, the index of its kind in :attr:`kind_table`."""
+        self.states = bytearray()
+        """Of each folio, the index of its state in :data:`STATES`."""
+        self.kind_table: list[Kind] = []
+        self._kind_numbers: dict[Kind, int] = {}
+
+    def kind_number(self, kind: Kind) -> int:
+        """Index of a kind in :attr:`kind_table`."""
+        number = self._kind_numbers.setdefault(kind, len(self.kind_table))
+        if number == len(self.kind_table):
+            self.kind_table.append(kind)
+        return number
+
+    def add(self, pfn: int, kind: int, state: int) -> None:
+        """
+        :param kind: Index of its kind.
+        :param state: Index of its state.
+        """
+        self.pfns.append(pfn)
+        self.kinds.append(kind)
+        self.states.append(state)
+
+    def pick(self, rows: Sequence[int]) -> None:
+        """Keep some folios, in an order."""
+        self.pfns = array("Q", [self.pfns[row] for row in rows])
+        self.kinds = array("I", [self.kinds[row] for row in rows])
+        self.states = bytearray(self.states[row] for row in rows)
+
+    def tally(self) -> Counter[tuple[Kind, State]]:
+        """How many folios there are of each kind in each state."""
+        counts = Counter(zip(self.kinds, self.states))
+        return Counter(
+            {
+                (self.kind_table[kind], STATES[state]): count
+                for (kind, state), count in counts.items()
+            }
+        )
+
+    def __len__(self) -> int:
+        return len(self.pfns)
+
+    @overload
+    def __getitem__(self, index: int) -> Folio: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Folio]: ...
+    def __getitem__(self, index: int | slice) -> Folio | list[Folio]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(len(self))[index]]
+        kind = self.kind_table[self.kinds[index]]
+        state = STATES[self.states[index]]
+        return Folio(self.pfns[index], *kind[:4], state, kind.flag_optimized)
+
+
+class Found(NamedTuple):
+    """What the memmap and the hstates' lists hold."""
+
+    folios: Folios
+    """In ascending order of PFN."""
+    sections: list[Section]
+    problems: list[BrokenList | MissingSections]
+
+
+def find_folios(
+    kernel: Kernel, walker: Walker, hstates: Sequence[Hstate], work: Work = UNWATCHED
+) -> Found:
+    """
+    Find all HugeTLB folios: those on the hstates' lists, and those on none.
+
+    A list that cannot be followed to its end gives what was found, and a
+    :class:`BrokenList`. No folio is found twice.
+    """
+    search = _Search(kernel, walker, hstates)
+    sections = []
+    for section in present_sections(kernel, walker):
+        if isinstance(section, MissingSections):
+            search.problems.append(section)
+        else:
+            sections.append(section)
+    for section in work.over(sections, "memmap"):
+        search.scan(section)
+    search.follow_lists(hstates)
+    return Found(search.folios, sections, search.problems)
+
+
 class Head(NamedTuple):
     """What the first two struct pages of a HugeTLB folio say of it."""
 
@@ -152,48 +264,11 @@ class Head(NamedTuple):
     """The pointer to the next folio of its list."""
 
 
-def scan(
-    kernel: Kernel, walker: Walker, orders: Iterable[int]
-) -> Iterator[tuple[int, Head] | MissingSections]:
+def parse_head(kernel: Kernel, pages: bytes) -> Head | None:
     """
-    Find HugeTLB folios in the memmap itself.
-
-    :param orders: Orders of the hstates.
-    :return: Head PFN and head of each, and the sections that could not be seen.
+    :param pages: The first two struct pages of what may be a HugeTLB folio.
+    :return: ``None`` if they are none's.
     """
-    orders = set(orders)
-    if not orders:
-        return
-    step = 1 << min(orders)
-    behind = 0
-    for section in present_sections(kernel, walker):
-        if isinstance(section, MissingSections):
-            yield section
-            continue
-        missing = False
-        for pfn in range(-(-section.pfns.start // step) * step, section.pfns.stop, step):
-            # Within a folio, a remapped tail page may look like its head.
-            if pfn < behind:
-                continue
-            try:
-                head = read_head(kernel, walker, pfn)
-            except MissingMemory:
-                problem = walker.entry(kernel.page_address(pfn)).problem
-                missing = missing or problem in (None, Problem.UNREADABLE)
-                continue
-            if head is not None and head.order in orders and pfn % (1 << head.order) == 0:
-                behind = pfn + (1 << head.order)
-                yield pfn, head
-        if missing:
-            yield MissingSections(section.pfns)
-
-
-def read_head(kernel: Kernel, walker: Walker, pfn: int) -> Head | None:
-    """
-    :return: The head of the HugeTLB folio at a PFN; ``None`` if there is none.
-    :raises MissingMemory: if its struct pages are not mapped, or not in the dump.
-    """
-    pages = walker.read(kernel.page_address(pfn), 2 * kernel.page.size)
     if not kernel.hugetlb_mark.matches(pages) or not kernel.head_mark.matches(pages):
         return None
     return Head(
@@ -204,90 +279,186 @@ def read_head(kernel: Kernel, walker: Walker, pfn: int) -> Head | None:
     )
 
 
-def find_folios(
-    kernel: Kernel, walker: Walker, hstates: Sequence[Hstate]
-) -> Iterator[Folio | BrokenList | MissingSections]:
+def read_head(kernel: Kernel, walker: Walker, pfn: int) -> Head | None:
     """
-    Find all HugeTLB folios: those on the hstates' lists, and those on none.
-
-    A list that cannot be followed to its end gives what was found, then a
-    :class:`BrokenList`. No folio is given twice.
+    :return: The head of the HugeTLB folio at a PFN; ``None`` if there is none.
+    :raises MissingMemory: if its struct pages are not mapped, or not in the dump.
     """
-    heads: dict[int, Head] = {}
-    for found in scan(kernel, walker, (hstate.order for hstate in hstates)):
-        if isinstance(found, MissingSections):
-            yield found
-        else:
-            heads[found[0]] = found[1]
-    seen: set[int] = set()
-    for hstate in hstates:
-        for list_ in hstate.lists:
-            yield from _follow(kernel, walker, list_, hstate.order, heads, seen)
-    names = {hstate.order: hstate.name for hstate in hstates}
-    for pfn, head in heads.items():
-        if pfn not in seen:
-            yield _folio(kernel, head, pfn, head.order, names[head.order], State.OFF_LIST)
+    return parse_head(kernel, walker.read(kernel.page_address(pfn), 2 * kernel.page.size))
 
 
-def _follow(
-    kernel: Kernel,
-    walker: Walker,
-    list_: HstateList,
-    order: int,
-    heads: Mapping[int, Head],
-    seen: set[int],
-) -> Iterator[Folio | BrokenList]:
-    state = State.ACTIVE if list_.node is None else State.FREE
-    lru = kernel.page.offset("lru")
-    pointer = list_.first
-    while pointer != list_.head:
-        pfn, misaligned = divmod(pointer - lru - kernel.vmemmap, kernel.page.size)
+class _Search:
+    """Carries the search from the memmap to the lists."""
+
+    def __init__(self, kernel: Kernel, walker: Walker, hstates: Sequence[Hstate]) -> None:
+        self.folios = Folios()
+        self.problems: list[BrokenList | MissingSections] = []
+        self._kernel = kernel
+        self._walker = walker
+        self._names = {hstate.order: hstate.name for hstate in hstates}
+        self._step = 1 << min(self._names, default=0)
+        self._behind = 0
+        """PFN behind the last folio found in the memmap."""
+        self._next = array("Q")
+        """Of each folio, its pointer to the next one of its list."""
+        self._kinds: dict[Sequence[int], int] = {}
+        """Kinds by the words of the struct pages that tell them."""
+        marks = (kernel.head_mark, kernel.hugetlb_mark, kernel.order)
+        members = [kernel.page.offset(name) for name in ("flags", "private")]
+        telling = {offset // 8 for offset in [mark.offset for mark in marks] + members}
+        self._telling = itemgetter(*sorted(telling))
+        self._next_word = kernel.page.offset("lru") // 8
+        self._words = struct.Struct(f"<{2 * kernel.page.size // 8}Q")
+
+    def scan(self, section: Section) -> None:
+        """Find the folios in the memmap of a section."""
+        if not self._names:
+            return
+        kernel, complete = self._kernel, True
+        first = max(-(-section.pfns.start // self._step) * self._step, self._behind)
+        while first < section.pfns.stop:
+            run = self._walker.region(kernel.page_address(first))
+            last = (run.end - kernel.vmemmap - 1) // kernel.page.size
+            pfns = range(first, min(last + 1, section.pfns.stop), self._step)
+            complete = self._scan_run(run, pfns) and complete
+            # Within a folio, a remapped tail page may look like its head.
+            first = max(first + len(pfns) * self._step, self._behind)
+        if not complete:
+            self.problems.append(MissingSections(section.pfns))
+
+    def _scan_run(self, run: Run, pfns: range) -> bool:
+        """
+        Find the folios among PFNs whose struct pages lie in one run.
+
+        :return: Whether the struct pages could be read, as far as they are mapped.
+        """
+        if not run.raw:
+            return False
+        kernel, folios = self._kernel, self.folios
+        start = (kernel.page_address(pfns.start) - run.start) // PAGE_SIZE
+        frames = self._walker.frames(run, start, self._step * kernel.page.size // PAGE_SIZE)
+        mapped = [(pfn, frame) for pfn, frame in zip(pfns, frames) if frame is not None]
+        heads = self._walker.memory.read_each(
+            [frame << PAGE_SHIFT for _, frame in mapped], self._words.size
+        )
+        complete = True
+        for (pfn, _), pages in zip(mapped, heads):
+            if pfn < self._behind:
+                continue
+            if pages is None:
+                complete = False
+                continue
+            words = self._words.unpack(pages)
+            number = self._kinds.get(self._telling(words))
+            if number is None:
+                number = self._learn(pages, words)
+            if number is None:
+                continue
+            size = 1 << folios.kind_table[number].order
+            if pfn % size == 0:
+                self._behind = pfn + size
+                folios.add(pfn, number, OFF_LIST)
+                self._next.append(words[self._next_word])
+        return complete
+
+    def _learn(self, pages: bytes, words: Sequence[int]) -> int | None:
+        """What kind the folio is of whose head pages these are; ``None`` if they are none's."""
+        head = parse_head(self._kernel, pages)
+        if head is None or head.order not in self._names:
+            return None
+        number = self._kind_number(head, head.order)
+        if len(self._kinds) < _KINDS_LIMIT:
+            self._kinds[self._telling(words)] = number
+        return number
+
+    def _kind_number(self, head: Head, order: int) -> int:
+        kernel = self._kernel
+        bit = kernel.hvo.optimized_bit
+        return self.folios.kind_number(
+            Kind(
+                order=order,
+                hstate=self._names[order],
+                node=kernel.page_flags.node(head.flags),
+                zone=kernel.page_flags.zone(head.flags),
+                flag_optimized=None if bit is None else bool(head.private >> bit & 1),
+            )
+        )
+
+    def follow_lists(self, hstates: Sequence[Hstate]) -> None:
+        """Tell which list each folio is on, and find those that lists alone lead to."""
+        in_memmap = len(self.folios)
+        rows = dict(zip(self.folios.pfns, range(in_memmap)))
+        for hstate in hstates:
+            for list_ in hstate.lists:
+                broken = self._follow(list_, hstate.order, rows)
+                if broken is not None:
+                    self.problems.append(broken)
+        if len(self.folios) > in_memmap:
+            self.folios.pick(sorted(range(len(self.folios)), key=self.folios.pfns.__getitem__))
+
+    def _follow(self, list_: HstateList, order: int, rows: dict[int, int]) -> BrokenList | None:
+        """
+        Follow one list.
+
+        :param rows: Rows of the folios found so far, by PFN.
+        """
+        base = self._kernel.vmemmap + self._kernel.page.offset("lru")
+        size = self._kernel.page.size
+        folios, states, next_ = self.folios, self.folios.states, self._next
+        state = STATES.index(State.ACTIVE if list_.node is None else State.FREE)
+        orders = {number: kind.order for number, kind in enumerate(folios.kind_table)}
+        pointer = list_.first
+        while pointer != list_.head:
+            pfn, misaligned = divmod(pointer - base, size)
+            row = rows.get(pfn)
+            if misaligned or row is None or states[row] != OFF_LIST:
+                broken = self._step_off(list_, order, pointer, rows)
+                if broken is not None:
+                    return broken
+                row = rows[pfn]
+            elif orders[folios.kinds[row]] != order:
+                reason = f"leads to PFN {pfn:#x}, a folio of order {orders[folios.kinds[row]]}"
+                return BrokenList(list_, pointer, False, reason)
+            states[row] = state
+            pointer = next_[row]
+        return None
+
+    def _step_off(
+        self, list_: HstateList, order: int, pointer: int, rows: dict[int, int]
+    ) -> BrokenList | None:
+        """Go where the memmap shows no folio that could be the next one of a list."""
+        kernel = self._kernel
+        base = kernel.vmemmap + kernel.page.offset("lru")
+        pfn, misaligned = divmod(pointer - base, kernel.page.size)
         reason = None
         if misaligned or not 0 <= pfn < kernel.paging.max_pfn:
             reason = f"pointer {pointer:#x} leads out of the memmap"
         elif pfn % (1 << order):
             reason = f"leads to PFN {pfn:#x}, which can be no folio of order {order}"
-        elif pfn in seen:
+        elif pfn in rows:
             reason = f"meets the folio at PFN {pfn:#x} a second time"
         if reason is not None:
-            yield BrokenList(list_, pointer, False, reason)
-            return
-        seen.add(pfn)
+            return BrokenList(list_, pointer, False, reason)
         try:
-            head = heads.get(pfn) or read_head(kernel, walker, pfn)
+            head = read_head(kernel, self._walker, pfn)
         except MissingMemory:
-            yield _folio(kernel, None, pfn, order, list_.hstate, state, list_.node)
-            yield BrokenList(list_, pointer, True, f"head page of PFN {pfn:#x} is not in the dump")
-            return
+            kind = Kind(order, list_.hstate, list_.node, None, None)
+            state = State.ACTIVE if list_.node is None else State.FREE
+            self._add_from_list(pfn, self.folios.kind_number(kind), state, 0, rows)
+            reason = f"head page of PFN {pfn:#x} is not in the dump"
+            return BrokenList(list_, pointer, True, reason)
         if head is None:
             reason = f"leads to PFN {pfn:#x}, which is no HugeTLB folio"
-            yield BrokenList(list_, pointer, False, reason)
-            return
-        yield _folio(kernel, head, pfn, order, list_.hstate, state)
-        pointer = head.next
+            return BrokenList(list_, pointer, False, reason)
+        self._add_from_list(pfn, self._kind_number(head, order), State.OFF_LIST, head.next, rows)
+        return None
 
-
-def _folio(
-    kernel: Kernel,
-    head: Head | None,
-    pfn: int,
-    order: int,
-    hstate: str,
-    state: State,
-    node: int | None = None,
-) -> Folio:
-    if head is None:
-        return Folio(pfn, order, hstate, node, None, state, None)
-    bit = kernel.hvo.optimized_bit
-    return Folio(
-        pfn=pfn,
-        order=order,
-        hstate=hstate,
-        node=kernel.page_flags.node(head.flags),
-        zone=kernel.page_flags.zone(head.flags),
-        state=state,
-        flag_optimized=None if bit is None else bool(head.private >> bit & 1),
-    )
+    def _add_from_list(
+        self, pfn: int, kind: int, state: State, next_: int, rows: dict[int, int]
+    ) -> None:
+        rows[pfn] = len(self.folios)
+        self.folios.add(pfn, kind, STATES.index(state))
+        self._next.append(next_)
 
 
 class TailFrames:
@@ -309,7 +480,7 @@ class TailFrames:
             pfn for frames in self._by_zone.values() if frames for pfn in frames.values()
         )
 
-    def acceptable(self, folio: Folio) -> frozenset[int] | None:
+    def acceptable(self, folio: Folio | Kind) -> frozenset[int] | None:
         """
         :return: PFNs that may be a folio's reuse frame because its zone keeps
             them for its order; ``None`` if the dump does not tell.

@@ -11,12 +11,18 @@ follows ``vmemmap_remap_pte()`` of ``mm/hugetlb_vmemmap.c``.
 from __future__ import annotations
 
 import enum
+import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from drgn_vmemmap import x86_64
 from drgn_vmemmap.kernel import Layout
-from drgn_vmemmap.pagetable import Entry, Problem
+from drgn_vmemmap.pagetable import Entry, Paging, Problem, Run
+from drgn_vmemmap.x86_64 import ENTRY_SIZE, PAGE_SHIFT, PRESENT, PTE, WRITABLE
+
+_WHOLE = PRESENT | WRITABLE
+"""What the entry of a page that nothing shares has set."""
 
 Ranges = tuple[tuple[int, int], ...]
 """Ascending ranges of indices, each with its first and its last."""
@@ -51,6 +57,144 @@ class Judgement(NamedTuple):
     """Pages that are mapped, and not writable, all levels counted."""
     freed: int
     """How many pages own no frame any more."""
+
+
+class Comparison:
+    """
+    Judges folios that are plainly right, by comparing bytes.
+
+    Most folios are mapped exactly as optimized or as whole ones are; they need
+    no object an entry. For all others it has no answer, and :func:`judge()` does.
+    """
+
+    def __init__(self, paging: Paging, layout: Layout) -> None:
+        """
+        :param layout: What this kernel makes of an optimized folio.
+        """
+        self._layout = layout
+        self._kept = layout.kept
+        self._encryption_mask = paging.encryption_mask
+        self._address = x86_64.address_mask(PTE, paging.encryption_mask)
+        self._limit = paging.max_pfn << PAGE_SHIFT
+        self._known: dict[tuple[int, Verdict, str], Judgement] = {}
+
+    def entries(
+        self, raw: bytes, above: int, tail_frames: frozenset[int]
+    ) -> tuple[Judgement, int] | None:
+        """
+        Judge a folio whose vmemmap is mapped by last-level tables.
+
+        :param raw: The entries of all its vmemmap pages.
+        :param above: What the levels above leave of the access: see :func:`x86_64.narrow()`.
+        :param tail_frames: PFNs that its zone keeps for shared tails of its order.
+        :return: The judgement without its reuse frame, one object for all folios alike;
+            and the reuse frame's PFN, -1 if there is none.
+        """
+        if not above & WRITABLE:
+            return None
+        kept = self._kept * ENTRY_SIZE
+        count = len(raw) // ENTRY_SIZE
+        tail = raw[kept : kept + ENTRY_SIZE]
+        if raw[kept:] == tail * (count - self._kept):
+            frame = self._reuse_frame(raw[:kept], tail, tail_frames)
+            if frame is not None:
+                return self._judgement(count, Verdict.OPTIMIZED, "pte"), frame
+        elif self._are_whole(raw, tail_frames):
+            return self._judgement(count, Verdict.UNOPTIMIZED, "pte"), -1
+        else:
+            # As boot_protected() tells.
+            first = count >> 6
+            rest = raw[-ENTRY_SIZE:]
+            if (
+                first > self._kept
+                and raw[kept : first * ENTRY_SIZE] == tail * (first - self._kept)
+                and raw[first * ENTRY_SIZE :] == rest * (count - first)
+                and self._same_frame_writable(rest, tail)
+            ):
+                frame = self._reuse_frame(raw[:kept], tail, tail_frames)
+                if frame is not None:
+                    judgement = self._judgement(count, Verdict.OPTIMIZED, "pte")
+                    return judgement._replace(read_only=((self._kept, first - 1),)), frame
+        return None
+
+    def leaves(
+        self, runs: Sequence[Run], count: int, tail_frames: frozenset[int]
+    ) -> tuple[Judgement, int] | None:
+        """
+        Judge a folio whose vmemmap is mapped by large leaves.
+
+        :param runs: The leaves.
+        :param count: How many vmemmap pages the folio has.
+        """
+        level = runs[0].level
+        frames = set()
+        for run in runs:
+            if run.level is not level or not run.raw or not run.above & WRITABLE:
+                return None
+            entry = run.entries()[0]
+            if entry & _WHOLE != _WHOLE or not x86_64.is_leaf(entry, level):
+                return None
+            address = entry & x86_64.address_mask(level, self._encryption_mask)
+            if address + level.entry_span > self._limit:
+                return None
+            if any(
+                0 <= (frame << PAGE_SHIFT) - address < level.entry_span for frame in tail_frames
+            ):
+                return None
+            frames.add((address, run.start % level.entry_span))
+        if len(frames) < len(runs):
+            return None
+        return self._judgement(count, Verdict.UNOPTIMIZED, level.name.lower()), -1
+
+    def _reuse_frame(self, own: bytes, tail: bytes, tail_frames: frozenset[int]) -> int | None:
+        """The reuse frame of a folio whose tails are all mapped alike, if it is the right one."""
+        reuse, head = int.from_bytes(tail, "little"), int.from_bytes(own[:ENTRY_SIZE], "little")
+        frame, head_frame = reuse & self._address, head & self._address
+        if (
+            self._layout is Layout.NONE
+            or reuse & _WHOLE != PRESENT
+            or head & _WHOLE != _WHOLE
+            or max(frame, head_frame) >= self._limit
+        ):
+            return None
+        if self._layout is Layout.HEAD_REUSE:
+            return frame >> PAGE_SHIFT if frame == head_frame else None
+        if frame == head_frame:
+            return None
+        if self._layout is Layout.TAIL_REUSE:
+            second = int.from_bytes(own[ENTRY_SIZE:], "little")
+            its_own = second & _WHOLE == _WHOLE and second & self._address == frame
+            return frame >> PAGE_SHIFT if its_own else None
+        registered = frame >> PAGE_SHIFT in tail_frames
+        return (
+            frame >> PAGE_SHIFT
+            if registered and head_frame >> PAGE_SHIFT not in tail_frames
+            else None
+        )
+
+    def _same_frame_writable(self, entry: bytes, tail: bytes) -> bool:
+        raw = int.from_bytes(entry, "little")
+        frame = int.from_bytes(tail, "little") & self._address
+        return raw & _WHOLE == _WHOLE and raw & self._address == frame
+
+    def _are_whole(self, raw: bytes, tail_frames: frozenset[int]) -> bool:
+        """Whether each entry maps a frame of its own, writable."""
+        entries = struct.unpack(f"<{len(raw) // ENTRY_SIZE}Q", raw)
+        addresses = {entry & self._address for entry in entries if entry & _WHOLE == _WHOLE}
+        return (
+            len(addresses) == len(entries)
+            and max(addresses) < self._limit
+            and not any(frame << PAGE_SHIFT in addresses for frame in tail_frames)
+        )
+
+    def _judgement(self, count: int, verdict: Verdict, mapped_by: str) -> Judgement:
+        key = count, verdict, mapped_by
+        if key not in self._known:
+            tails = ((self._kept, count - 1),) if verdict is Verdict.OPTIMIZED else ()
+            layout = self._layout if tails else Layout.NONE
+            freed = count - self._kept if tails else 0
+            self._known[key] = Judgement(verdict, layout, mapped_by, None, tails, tails, freed)
+        return self._known[key]
 
 
 def judge(

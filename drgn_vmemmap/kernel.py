@@ -32,6 +32,9 @@ _PFN_LIMIT = 1 << (52 - PAGE_SHIFT)
 # Of x86-64, for dumps whose VMCOREINFO does not say.
 _SECTION_SIZE_BITS = 27
 
+# As many roots as 5-level paging has.
+_ROOTS_LIMIT = 1 << 17
+
 # HUGE_MAX_HSTATE is 2 on x86-64; a count beyond this is damage.
 _HSTATES_LIMIT = 16
 
@@ -84,12 +87,13 @@ class Struct(NamedTuple):
         member = self.members[name]
         return member.offset + index * member.size
 
-    def value(self, data: bytes, name: str, index: int = 0) -> int:
+    def value(self, data: bytes, name: str, index: int = 0, at: int = 0) -> int:
         """
-        :param data: The structure's bytes.
+        :param data: Bytes, with the structure among them.
+        :param at: Where in them it begins.
         :return: Unsigned value of a member, or of an element of an array.
         """
-        offset = self.offset(name, index)
+        offset = at + self.offset(name, index)
         return int.from_bytes(data[offset : offset + self.members[name].size], "little")
 
 
@@ -146,10 +150,29 @@ class Sections(NamedTuple):
 
     roots: int
     """Virtual address of the array of pointers to roots."""
+    root_count: int
+    """Its length."""
+    memory_end: int
+    """``max_pfn``: the first PFN behind what is memory for certain."""
     section: Struct
     """``struct mem_section``."""
     pages: int
     """Pages in a section."""
+    early: int
+    """Mask of the flag that says: from boot, not hot-plugged."""
+    device: int
+    """Mask of the flag that says: holds memory of a device; 0 if there is none."""
+    optimized_at_boot: int
+    """Mask of the flag that says: HugeTLB made its memmap at boot; 0 if there is none."""
+
+
+class MemmapCounters(NamedTuple):
+    """Where the kernel counts the frames behind its vmemmap: addresses of two longs."""
+
+    boot: int
+    """``nr_memmap_boot_pages``"""
+    later: int
+    """``nr_memmap_pages``"""
 
 
 class ZoneKey(NamedTuple):
@@ -177,8 +200,16 @@ class Kernel:
     """Tells a head page of a compound page from any other."""
     hugetlb_mark: Mark
     """Tells the head page of a HugeTLB folio from that of another compound page."""
+    buddy_mark: Mark | None
+    """Tells the first page of a free block of the buddy allocator."""
+    self_hosted: int
+    """Mask of ``PG_vmemmap_self_hosted`` in a frame's flags; 0 if there is none."""
     order: Member
     """Where a folio's order is, from the head page on."""
+    tails_hold_mask: bool
+    """A tail page's ``compound_info`` is a mask of its order, not a pointer to its head."""
+    device_zone: int | None
+    """Number of ``ZONE_DEVICE``; ``None`` if there is none."""
     sections: Sections
     hstate: Struct
     hstates: int
@@ -188,6 +219,20 @@ class Kernel:
     """``struct zone``; without members where zones keep no tail frames."""
     zones: Mapping[ZoneKey, int]
     """Addresses of the zones; empty where zones keep no tail frames."""
+    memmap_counters: MemmapCounters | None
+    """``None`` where the kernel keeps none that can be compared."""
+
+    def tail_info(self, pfn: int, order: int) -> int:
+        """
+        What a tail page's ``compound_info`` (``compound_head`` before v7.1) holds.
+
+        Follows ``set_compound_head()`` of ``include/linux/page-flags.h``.
+
+        :param pfn: Of the head page.
+        """
+        if self.tails_hold_mask:
+            return -(self.page.size << order) & ((1 << 64) - 1) | 1
+        return self.page_address(pfn) | 1
 
     def page_address(self, pfn: int) -> int:
         """Address of the ``struct page`` of a PFN."""
@@ -297,27 +342,37 @@ class _Discovery:
         hstate = self._hstate()
         nodes = hstate.members["hugepage_freelists"].length
         zone = self._zone()
+        page = self._page()
+        zones = self._enumerators("enum zone_type")
+        sections = self._sections()
         return Kernel(
             release=printable(self._vmcoreinfo.get("OSRELEASE", "unknown")),
             live=bool(self._prog.flags & drgn.ProgramFlags.IS_LIVE),
             types_from=types_from,
-            paging=self._paging(),
+            paging=self._paging(self._max_pfn(sections)),
             vmemmap=self._vmemmap(),
             hvo=Hvo(self._layout(zone), self._hvo_enabled(), self._optimized_bit()),
-            page=self._page(),
-            page_flags=self._page_flags(nodes),
-            head_mark=self._head_mark(),
-            hugetlb_mark=self._hugetlb_mark(),
-            order=self._order(),
-            sections=self._sections(),
+            page=page,
+            page_flags=self._page_flags(nodes, zones.get("__MAX_NR_ZONES", 1)),
+            head_mark=self._head_mark(page),
+            hugetlb_mark=self._hugetlb_mark(page),
+            buddy_mark=self._buddy_mark(page),
+            self_hosted=self._self_hosted(),
+            order=self._order(page),
+            # Linux commit 8c846c879e22 ("mm: rework compound_head() for power-of-2
+            # sizeof(struct page)") (in v7.1)
+            tails_hold_mask=bool(zone.members) and not page.size & (page.size - 1),
+            device_zone=zones.get("ZONE_DEVICE"),
+            sections=sections,
             hstate=hstate,
             hstates=hstates,
             hstate_count=self._hstate_count(),
             zone=zone,
             zones=self._zones(nodes) if zone.members else {},
+            memmap_counters=self._memmap_counters(),
         )
 
-    def _paging(self) -> Paging:
+    def _paging(self, max_pfn: int) -> Paging:
         symbol = self._vmcoreinfo.get("SYMBOL(swapper_pg_dir)") or self._vmcoreinfo.get(
             "SYMBOL(init_top_pgt)"
         )
@@ -328,13 +383,33 @@ class _Discovery:
                 "VMCOREINFO does not name the kernel's page table: pass the kernel's own "
                 "with --vmcoreinfo"
             ) from None
-        max_pfn = self._variable("max_pfn", 8) or 0
         return Paging(
             levels=5 if self._number("pgtable_l5_enabled") else 4,
             root=root,
             encryption_mask=self._number("sme_mask"),
-            max_pfn=max_pfn if 0 < max_pfn < _PFN_LIMIT else _PFN_LIMIT,
+            max_pfn=max_pfn,
         )
+
+    def _memory_end(self) -> int:
+        max_pfn = self._variable("max_pfn", 8) or 0
+        return max_pfn if 0 < max_pfn < _PFN_LIMIT else _PFN_LIMIT
+
+    def _max_pfn(self, sections: Sections) -> int:
+        """The first PFN behind all memory: that of a device may lie behind ``max_pfn``."""
+        per_root = PAGE_SIZE // sections.section.size
+        try:
+            roots = self._prog.read(sections.roots, sections.root_count * 8).rstrip(b"\0")
+            last = (len(roots) - 1) // 8
+            root = self._prog.read(int.from_bytes(roots[last * 8 :], "little"), PAGE_SIZE)
+        except (drgn.FaultError, ValueError):
+            return sections.memory_end
+        present = [
+            number
+            for number in range(per_root)
+            if sections.section.value(root, "section_mem_map", at=number * sections.section.size)
+        ]
+        end = (last * per_root + present[-1] + 1) * sections.pages if present else 0
+        return max(sections.memory_end, min(end, _PFN_LIMIT))
 
     def _vmemmap(self) -> int:
         vmemmap = self._variable("vmemmap_base", 8)
@@ -396,11 +471,10 @@ class _Discovery:
             compound_order=["compound_order"],
         )
 
-    def _page_flags(self, nodes: int) -> PageFlags:
+    def _page_flags(self, nodes: int, zones: int) -> PageFlags:
         # include/linux/page-flags-layout.h: node, then zone, from the top bit
         # down. With a virtual memmap the section number takes no bits.
         node_width = (nodes - 1).bit_length()
-        zones = self._enumerators("enum zone_type").get("__MAX_NR_ZONES", 1)
         zone_width = (zones - 1).bit_length()
         return PageFlags(
             node_shift=64 - node_width,
@@ -409,27 +483,17 @@ class _Discovery:
             zone_mask=(1 << zone_width) - 1,
         )
 
-    def _head_mark(self) -> Mark:
+    def _head_mark(self, page: Struct) -> Mark:
         bit = self._enumerators("enum pageflags").get("PG_head")
         if bit is None:
             raise CannotAnalyse("this kernel has no PG_head: it is not supported")
-        return Mark(self._page().offset("flags"), 8, 1 << bit, 1 << bit)
+        return Mark(page.offset("flags"), 8, 1 << bit, 1 << bit)
 
-    def _hugetlb_mark(self) -> Mark:
-        page = self._page()
+    def _hugetlb_mark(self, page: Struct) -> Mark:
         # Linux commit d99e3140a4d3 ("mm: turn folio_test_hugetlb into a PageType") (in v6.9)
-        value = self._number("PAGE_HUGETLB_MAPCOUNT_VALUE") & 0xFFFFFFFF
-        if value and "page_type" in page.members:
-            offset = page.offset("page_type")
-            # Linux commit 4ffca5a96678 ("mm: support only one page_type per page") (in v6.12)
-            if value & 0xFFFFFF == 0:
-                return Mark(offset, 4, 0xFF << 24, value)
-            # Until then, a type was a bit that is clear below a base that is set.
-            bit = ~value & 0xFFFFFFFF
-            # Linux commit 8db00ad56461 ("mm: allow reuse of the lower 16 bit of the
-            # page type with an actual type") (in v6.11) moved both.
-            base = 0x80000000 if bit >> 16 else 0xF0000000
-            return Mark(offset, 4, base | bit, base)
+        mark = self._page_type_mark(page, "PAGE_HUGETLB_MAPCOUNT_VALUE")
+        if mark is not None:
+            return mark
         # Linux commit 9c5ccf2db04b ("mm: remove HUGETLB_PAGE_DTOR") (in v6.6)
         # made it a flag of the second struct page.
         bit = self._number("PG_hugetlb")
@@ -445,8 +509,32 @@ class _Discovery:
             return Mark(folio.offset("dtor"), 1, 0xFF, destructor)
         return Mark(page.size + page.offset("compound_dtor"), 1, 0xFF, destructor)
 
-    def _order(self) -> Member:
-        page = self._page()
+    def _buddy_mark(self, page: Struct) -> Mark | None:
+        return self._page_type_mark(page, "PAGE_BUDDY_MAPCOUNT_VALUE")
+
+    def _page_type_mark(self, page: Struct, name: str) -> Mark | None:
+        """What a page type looks like, by the number that VMCOREINFO has for it."""
+        value = self._number(name) & 0xFFFFFFFF
+        if not value or "page_type" not in page.members:
+            return None
+        offset = page.offset("page_type")
+        # Linux commit 4ffca5a96678 ("mm: support only one page_type per page") (in v6.12)
+        if value & 0xFFFFFF == 0:
+            return Mark(offset, 4, 0xFF << 24, value)
+        # Until then, a type was a bit that is clear below a base that is set.
+        bit = ~value & 0xFFFFFFFF
+        # Linux commit 8db00ad56461 ("mm: allow reuse of the lower 16 bit of the
+        # page type with an actual type") (in v6.11) moved both.
+        base = 0x80000000 if bit >> 16 else 0xF0000000
+        return Mark(offset, 4, base | bit, base)
+
+    def _self_hosted(self) -> int:
+        # Linux commit 66361095129b ("mm: memory_hotplug: make hugetlb_optimize_vmemmap
+        # compatible with memmap_on_memory") (in v6.0)
+        bit = self._enumerators("enum pageflags").get("PG_vmemmap_self_hosted")
+        return 0 if bit is None else 1 << bit
+
+    def _order(self, page: Struct) -> Member:
         # Linux commit 1c5509be58f6 ("mm: remove 'First tail page' members from
         # struct page") (in v6.3)
         if "compound_order" in page.members:
@@ -461,11 +549,28 @@ class _Discovery:
         if roots is None:
             raise CannotAnalyse("this kernel has no sparse memory: it is not supported")
         section_bits = self._number("SECTION_SIZE_BITS") or _SECTION_SIZE_BITS
+        root_count = int(self._vmcoreinfo.get("LENGTH(mem_section)", "0"))
         return Sections(
             roots=roots,
+            root_count=min(max(root_count, 1), _ROOTS_LIMIT),
+            memory_end=self._memory_end(),
             section=self._struct("struct mem_section", section_mem_map=["section_mem_map"]),
             pages=1 << (section_bits - PAGE_SHIFT),
+            # They are in an enum since v6.0; before, as macros, they were the same.
+            early=1 << self._constant("SECTION_IS_EARLY_BIT", 3),
+            device=1 << self._constant("SECTION_TAINT_ZONE_DEVICE_BIT", 4),
+            optimized_at_boot=self._flag("SECTION_IS_VMEMMAP_PREINIT_BIT"),
         )
+
+    def _memmap_counters(self) -> MemmapCounters | None:
+        # Linux commit 9d8573111024 ("mm: don't account memmap per-node") (in v6.11)
+        boot, later = self._address("nr_memmap_boot_pages"), self._address("nr_memmap_pages")
+        if boot is None or later is None:
+            return None
+        # With CONFIG_PAGE_EXTENSION, they count its tables, too.
+        if _member(self._prog, self._prog.type("struct mem_section"), "page_ext") is not None:
+            return None
+        return MemmapCounters(boot, later)
 
     def _hstate(self) -> Struct:
         return self._struct(
@@ -524,6 +629,17 @@ class _Discovery:
             return int(self._prog.symbol(name).address)
         except LookupError:
             return None
+
+    def _constant(self, name: str, default: int) -> int:
+        """Value of an enumerator, wherever it is."""
+        try:
+            return int(self._prog.constant(name))
+        except LookupError:
+            return default
+
+    def _flag(self, name: str) -> int:
+        bit = self._constant(name, -1)
+        return 0 if bit < 0 else 1 << bit
 
     def _has(self, *names: str) -> bool:
         return any(self._address(name) is not None for name in names)

@@ -40,24 +40,36 @@ class MissingSections(NamedTuple):
 def present_sections(kernel: Kernel, walker: Walker) -> Iterator[Section | MissingSections]:
     """The sections that have a memmap, in ascending order of PFN."""
     facts = kernel.sections
-    per_root = PAGE_SIZE // facts.section.size
-    count = -(-kernel.paging.max_pfn // facts.pages)
-    for first in range(0, count, per_root):
-        numbers = range(first, min(first + per_root, count))
-        pfns = range(numbers[0] * facts.pages, (numbers[-1] + 1) * facts.pages)
-        try:
-            data = _root(kernel, walker, first // per_root)
-        except MissingMemory:
-            yield MissingSections(pfns)
+    size = facts.section.size
+    per_root = PAGE_SIZE // size
+    for index, data in _roots(kernel, walker):
+        first = index * per_root
+        if data is None:
+            # What is not memory for certain is not missed.
+            end = min((first + per_root) * facts.pages, facts.memory_end)
+            if first * facts.pages < end:
+                yield MissingSections(range(first * facts.pages, end))
             continue
-        for number, start in zip(numbers, range(0, len(data), facts.section.size)):
-            flags = facts.section.value(data[start:], "section_mem_map")
+        for number in range(per_root):
+            flags = facts.section.value(data, "section_mem_map", at=number * size)
             if flags & _MARKED_PRESENT and flags & _HAS_MEM_MAP:
-                yield Section(range(number * facts.pages, (number + 1) * facts.pages), flags)
+                start = (first + number) * facts.pages
+                yield Section(range(start, start + facts.pages), flags)
 
 
-def _root(kernel: Kernel, walker: Walker, index: int) -> bytes:
-    """One page of sections; empty if there is none."""
+def _roots(kernel: Kernel, walker: Walker) -> Iterator[tuple[int, bytes | None]]:
+    """Index and bytes of each page of sections; ``None`` for one that is not in the dump."""
     facts = kernel.sections
-    (root,) = struct.unpack("<Q", walker.read(facts.roots + index * 8, 8))
-    return walker.read(root, PAGE_SIZE) if root else b""
+    for start in range(0, facts.root_count, PAGE_SIZE // 8):
+        indices = range(start, min(start + PAGE_SIZE // 8, facts.root_count))
+        try:
+            data = walker.read(facts.roots + start * 8, len(indices) * 8)
+        except MissingMemory:
+            yield from ((index, None) for index in indices)
+            continue
+        for index, (root,) in zip(indices, struct.iter_unpack("<Q", data)):
+            if root:
+                try:
+                    yield index, walker.read(root, PAGE_SIZE)
+                except MissingMemory:
+                    yield index, None

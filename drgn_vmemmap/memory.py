@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 
 import drgn
+
+# Up to this many bytes apart, two pieces are neighbours that one read can fetch.
+_NEIGHBOURS = 4096
 
 
 class MissingMemory(Exception):
@@ -23,9 +27,10 @@ class MissingMemory(Exception):
         super().__init__(f"{what} is not in the dump")
 
 
-class Memory(Protocol):
+class Memory(ABC):
     """Something that can read physical memory."""
 
+    @abstractmethod
     def read(self, address: int, size: int) -> bytes:
         """
         :param address: Physical address in bytes.
@@ -33,10 +38,23 @@ class Memory(Protocol):
         :return: Exactly *size* bytes.
         :raises MissingMemory: if any of them cannot be had.
         """
-        ...
+
+    def read_each(self, addresses: Sequence[int], size: int) -> Iterator[bytes | None]:
+        """
+        Read pieces of one size.
+
+        :param addresses: Their physical addresses in bytes.
+        :param size: Bytes of each.
+        :return: As many pieces, ``None`` for each that cannot be had.
+        """
+        for address in addresses:
+            try:
+                yield self.read(address, size)
+            except MissingMemory:
+                yield None
 
 
-class ProgramMemory:
+class ProgramMemory(Memory):
     """The physical memory of a drgn program: a dump, a live kernel, a guest, or an image."""
 
     def __init__(self, prog: drgn.Program) -> None:
@@ -50,3 +68,18 @@ class ProgramMemory:
             # A hole is a FaultError; damaged files make drgn's and libkdumpfile's
             # readers fail with OSError, ValueError and plain Exception too.
             raise MissingMemory(f"physical address {address:#x}") from error
+
+    def read_each(self, addresses: Sequence[int], size: int) -> Iterator[bytes | None]:
+        # One read costs more than the bytes between neighbours.
+        if len(addresses) > 1:
+            first, last = min(addresses), max(addresses)
+            if last - first < len(addresses) * _NEIGHBOURS:
+                try:
+                    block = self.read(first, last - first + size)
+                except MissingMemory:
+                    pass
+                else:
+                    for address in addresses:
+                        yield block[address - first : address - first + size]
+                    return
+        yield from super().read_each(addresses, size)

@@ -11,7 +11,8 @@ in the dump.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap import x86_64
@@ -85,6 +86,10 @@ class Run(NamedTuple):
     def pages(self) -> int:
         """How many 4 KiB pages the run covers."""
         return (self.end - self.start) >> PAGE_SHIFT
+
+    def entries(self) -> tuple[int, ...]:
+        """The entries, as numbers."""
+        return struct.unpack(f"<{len(self.raw) // ENTRY_SIZE}Q", self.raw)
 
 
 _NO_ACCESS = Access(False, False, False, False)
@@ -196,6 +201,31 @@ class Walker:
             run = next(self.walk(start, start + x86_64.PMD.entry_span))
             self._regions[key] = run
             return run
+
+    def frames(self, run: Run, first: int = 0, stride: int = 1) -> Sequence[int | None]:
+        """
+        Frames behind the pages of a run, without an object for each.
+
+        :param first: Index in the run of the first page to tell of.
+        :param stride: Tell of every *stride*-th page from there on.
+        :return: PFNs; ``None`` for a page that is mapped to no memory.
+        """
+        mask = x86_64.address_mask(run.level, self.paging.encryption_mask)
+        limit = self.paging.max_pfn << PAGE_SHIFT
+        if run.level is x86_64.PTE and run.raw:
+            return [
+                (entry & mask) >> PAGE_SHIFT
+                if entry & x86_64.PRESENT and entry & mask < limit
+                else None
+                for entry in run.entries()[first::stride]
+            ]
+        pages = range(first, run.pages, stride)
+        frame, problem = None, None
+        if run.raw:
+            frame, problem = self._frame(run.entries()[0], run.level, run.start)
+        if frame is None or problem is not None:
+            return [None] * len(pages)
+        return range(frame + first, frame + run.pages, stride)
 
     def pages(self, run: Run) -> Iterator[Entry]:
         """How each 4 KiB page of a run is mapped, in ascending order."""

@@ -4,21 +4,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import drgn
 
 from drgn_vmemmap import hugetlb, rules
-from drgn_vmemmap.hugetlb import BrokenHstate, BrokenList, Counters, Folio, Hstate
-from drgn_vmemmap.hvo import Judgement, Verdict, judge
+from drgn_vmemmap.hugetlb import BrokenHstate, Counters, Folio, Folios, Hstate
+from drgn_vmemmap.hvo import Comparison, Judgement, Verdict, judge
 from drgn_vmemmap.kernel import Kernel, MissingFacts, discover
-from drgn_vmemmap.memmap import MissingSections
+from drgn_vmemmap.memmap import Section
 from drgn_vmemmap.memory import MissingMemory, ProgramMemory
-from drgn_vmemmap.pagetable import Entry, Walker
-from drgn_vmemmap.rules import Case, Finding
-from drgn_vmemmap.x86_64 import PAGE_SIZE, PTE
+from drgn_vmemmap.others import Other, find_others, joined
+from drgn_vmemmap.pagetable import Run, Walker
+from drgn_vmemmap.progress import UNWATCHED, Work
+from drgn_vmemmap.rules import Case, Finding, Severity
+from drgn_vmemmap.x86_64 import ENTRY_SIZE, PAGE_SHIFT, PAGE_SIZE, PMD, PTE
+
+# Folios that are judged between two looks at whether the user has had enough.
+_BATCH = 4096
+
+# An entry of 8 bytes maps a page of 4096.
+_ENTRY_SHIFT = 9
 
 
 class FolioReport(NamedTuple):
@@ -26,6 +37,57 @@ class FolioReport(NamedTuple):
 
     folio: Folio
     judgement: Judgement
+
+
+class FolioReports(Sequence[FolioReport]):
+    """
+    Folios and what their entries amount to, in ascending order of PFN.
+
+    A column for each fact; the objects are made for who asks for them.
+    """
+
+    def __init__(self, folios: Folios) -> None:
+        self.folios = folios
+        self.judgements = array("I")
+        """Of each folio, the index of its judgement in :attr:`judgement_table`."""
+        self.reuse_frames = array("q")
+        """Of each folio, the PFN of its reuse frame; -1 if there is none."""
+        self.judgement_table: list[Judgement] = []
+        """Judgements without their reuse frames."""
+        self._numbers: dict[Judgement, int] = {}
+        self._last: tuple[Judgement | None, int] = None, 0
+
+    def add(self, judgement: Judgement, reuse_frame: int) -> None:
+        """
+        Judge the next folio.
+
+        :param judgement: Without its reuse frame.
+        :param reuse_frame: PFN; -1 if there is none.
+        """
+        last, number = self._last
+        if judgement is not last:
+            number = self._numbers.setdefault(judgement, len(self.judgement_table))
+            if number == len(self.judgement_table):
+                self.judgement_table.append(judgement)
+            self._last = judgement, number
+        self.judgements.append(number)
+        self.reuse_frames.append(reuse_frame)
+
+    def __len__(self) -> int:
+        return len(self.judgements)
+
+    @overload
+    def __getitem__(self, index: int) -> FolioReport: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[FolioReport]: ...
+    def __getitem__(self, index: int | slice) -> FolioReport | list[FolioReport]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(len(self))[index]]
+        judgement = self.judgement_table[self.judgements[index]]
+        frame = self.reuse_frames[index]
+        if frame >= 0:
+            judgement = judgement._replace(reuse_frame=frame)
+        return FolioReport(self.folios[index], judgement)
 
 
 @dataclass
@@ -40,11 +102,14 @@ class Counts:
     freed: int = 0
     """Frames of 4 KiB."""
 
-    def add(self, judgement: Judgement) -> None:
-        self.folios += 1
-        self.freed += judgement.freed
+    def add(self, judgement: Judgement, folios: int) -> None:
+        """
+        :param folios: How many folios are judged so.
+        """
+        self.folios += folios
+        self.freed += judgement.freed * folios
         verdict = judgement.verdict.value
-        setattr(self, verdict, getattr(self, verdict) + 1)
+        setattr(self, verdict, getattr(self, verdict) + folios)
 
 
 @dataclass
@@ -103,13 +168,20 @@ class Selection:
     pfn: int | None = None
     """Any PFN within the folio."""
 
-    def __contains__(self, folio: object) -> bool:
-        return (
-            isinstance(folio, Folio)
-            and self.hstate in (None, folio.hstate)
-            and self.node in (None, folio.node)
-            and (self.pfn is None or folio.pfn == self.pfn & -(1 << folio.order))
-        )
+    def of(self, folios: Folios) -> Sequence[int]:
+        """Rows of the folios that are meant."""
+        if self == Selection():
+            return range(len(folios))
+        kinds = {
+            number: kind.order
+            for number, kind in enumerate(folios.kind_table)
+            if self.hstate in (None, kind.hstate) and self.node in (None, kind.node)
+        }
+        return [
+            row
+            for row, (pfn, kind) in enumerate(zip(folios.pfns, folios.kinds))
+            if kind in kinds and (self.pfn is None or pfn == self.pfn & -(1 << kinds[kind]))
+        ]
 
 
 @dataclass
@@ -119,17 +191,33 @@ class Report:
     kernel: Kernel
     hstates: list[HstateReport]
     totals: Totals
-    folios: list[FolioReport]
+    folios: FolioReports
+    others: list[Other]
+    """Vmemmap that is special without being a fault."""
     findings: list[Finding]
+    sections: list[Section]
+    """The pieces of physical memory that have a memmap."""
+    tail_frames: frozenset[int]
+    """PFNs of the frames that zones keep for shared tails."""
+    interrupted: bool
+    """The user ended the look: it is not all."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether anything of severity error was found."""
+        return any(finding.severity is Severity.ERROR for finding in self.findings)
 
     @property
     def incomplete(self) -> bool:
         """Whether memory that was needed is not in the dump."""
-        return any(finding.rule == "unreadable" for finding in self.findings)
+        return self.interrupted or any(f.rule == "unreadable" for f in self.findings)
 
 
 def examine(
-    prog: drgn.Program, selection: Selection = Selection(), system_map: str | None = None
+    prog: drgn.Program,
+    selection: Selection = Selection(),
+    system_map: str | None = None,
+    work: Work = UNWATCHED,
 ) -> Report:
     """
     Look at a kernel.
@@ -137,13 +225,16 @@ def examine(
     :param prog: Any target of drgn that is an x86-64 Linux kernel.
     :param selection: What to narrow the report to.
     :param system_map: See :func:`discover()`.
+    :param work: What the user sees of it meanwhile.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     kernel = discover(prog, system_map)
-    return look(kernel, Walker(ProgramMemory(prog), kernel.paging), selection)
+    return look(kernel, Walker(ProgramMemory(prog), kernel.paging), selection, work)
 
 
-def look(kernel: Kernel, walker: Walker, selection: Selection = Selection()) -> Report:
+def look(
+    kernel: Kernel, walker: Walker, selection: Selection = Selection(), work: Work = UNWATCHED
+) -> Report:
     """
     Look at a kernel whose facts are known.
 
@@ -155,7 +246,7 @@ def look(kernel: Kernel, walker: Walker, selection: Selection = Selection()) -> 
     except MissingMemory as error:
         raise MissingFacts(f"hstates: {error}") from error
     hstates = [hstate for hstate in found if isinstance(hstate, Hstate)]
-    report = _Look(kernel, walker, hstates, selection).report()
+    report = _Look(kernel, walker, hstates, selection, work).report()
     broken = [hstate for hstate in found if isinstance(hstate, BrokenHstate)]
     report.findings[:0] = map(rules.broken_hstate, broken)
     return report
@@ -165,72 +256,168 @@ class _Look:
     """Carries one look from the lists to the report."""
 
     def __init__(
-        self, kernel: Kernel, walker: Walker, hstates: list[Hstate], selection: Selection
+        self,
+        kernel: Kernel,
+        walker: Walker,
+        hstates: list[Hstate],
+        selection: Selection,
+        work: Work,
     ) -> None:
         self._kernel = kernel
         self._walker = walker
         self._hstates = hstates
         self._selection = selection
+        self._work = work
         self._tail_frames = hugetlb.TailFrames(kernel, walker)
+        self._compare = Comparison(kernel.paging, kernel.hvo.layout)
         self._page_tables: set[int] = set()
-        self._reports = {
-            hstate.name: HstateReport(hstate, kernel.vmemmap_pages(hstate.order))
-            for hstate in hstates
-            if selection.hstate in (None, hstate.name)
-        }
-        self._totals = Totals()
-        self._folios: list[FolioReport] = []
         self._findings: list[Finding] = []
 
     def report(self) -> Report:
-        found = self._found()
-        for folio in found:
-            if folio in self._selection:
-                self._add(folio)
-        for hstate in self._hstates:
-            self._findings.extend(
-                rules.count_mismatch(hstate, (f for f in found if f.hstate == hstate.name))
-            )
-        self._totals.page_tables = len(self._page_tables)
-        self._totals.shared_tail_frames = len(self._tail_frames.all())
-        self._folios.sort(key=lambda folio: folio.folio.pfn)
-        reports = list(self._reports.values())
-        return Report(self._kernel, reports, self._totals, self._folios, self._findings)
+        found = hugetlb.find_folios(self._kernel, self._walker, self._hstates, self._work)
+        self._findings += map(rules.search_problem, found.problems)
+        counts = found.folios.tally()
+        rows = self._selection.of(found.folios)
+        if len(rows) < len(found.folios):
+            found.folios.pick(rows)
+        folios = self._judged(found.folios)
+        if not self._work.interrupted:
+            for hstate in self._hstates:
+                self._findings.extend(rules.count_mismatch(hstate, counts))
+        reports, totals = self._added_up(folios)
+        others = list(find_others(self._kernel, self._walker, found.sections))
+        others += self._optimized_at_boot(found.sections, folios)
+        others.sort(key=lambda other: other.pfns.start)
+        return Report(
+            kernel=self._kernel,
+            hstates=reports,
+            totals=totals,
+            folios=folios,
+            others=others,
+            findings=self._findings,
+            sections=found.sections,
+            tail_frames=self._tail_frames.all(),
+            interrupted=self._work.interrupted,
+        )
 
-    def _found(self) -> list[Folio]:
-        found = []
-        for item in hugetlb.find_folios(self._kernel, self._walker, self._hstates):
-            if isinstance(item, BrokenList):
-                self._findings.append(rules.broken_list(item))
-            elif isinstance(item, MissingSections):
-                self._findings.append(rules.missing_sections(item))
-            else:
-                found.append(item)
-        return found
+    def _optimized_at_boot(
+        self, sections: Sequence[Section], folios: FolioReports
+    ) -> Iterator[Other]:
+        """Memory whose vmemmap HugeTLB made at boot, and the optimized folios in it."""
+        flag = self._kernel.sections.optimized_at_boot
+        for pfns in joined(section.pfns for section in sections if section.flags & flag):
+            first = bisect_left(folios.folios.pfns, pfns.start)
+            last = bisect_left(folios.folios.pfns, pfns.stop)
+            table = folios.judgement_table
+            freed = sum(table[number].freed for number in folios.judgements[first:last])
+            yield Other("boot-optimized", pfns, freed)
 
-    def _add(self, folio: Folio) -> None:
-        entries = list(self._entries(folio))
-        tail_frames = self._tail_frames.acceptable(folio)
+    def _judged(self, folios: Folios) -> FolioReports:
+        """Judge all folios, and say what is wrong with them."""
+        reports = FolioReports(folios)
+        batches = range(0, len(folios), _BATCH)
+        for start in self._work.over(batches, "page tables"):
+            self._judge(reports, range(start, min(start + _BATCH, len(folios))))
+        if self._work.interrupted:
+            folios.pick(range(len(reports)))
+        return reports
+
+    def _judge(self, reports: FolioReports, rows: range) -> None:
+        kernel, folios = self._kernel, reports.folios
+        number = None
+        for row in rows:
+            if folios.kinds[row] != number:
+                number = folios.kinds[row]
+                kind = folios.kind_table[number]
+                pages = kernel.vmemmap_pages(kind.order)
+                tail_frames = self._tail_frames.acceptable(kind)
+            address = kernel.page_address(folios.pfns[row])
+            answer = None
+            if tail_frames is not None:
+                answer = self._compared(address, pages, tail_frames)
+            if answer is None:
+                judgement = self._look_closer(folios[row], address, pages, tail_frames)
+                frame = judgement.reuse_frame
+                reports.add(judgement._replace(reuse_frame=None), -1 if frame is None else frame)
+                continue
+            judgement, reuse_frame = answer
+            reports.add(judgement, reuse_frame)
+            if (
+                folios.states[row] == hugetlb.OFF_LIST
+                or kind.flag_optimized is (judgement.verdict is not Verdict.OPTIMIZED)
+                or judgement.read_only != judgement.shared
+            ):
+                self._look_at_state(reports[row], address)
+
+    def _compared(
+        self, address: int, pages: int, tail_frames: frozenset[int]
+    ) -> tuple[Judgement, int] | None:
+        """Judge the folio at an address of the vmemmap by comparing bytes, where that will do."""
+        run = self._walker.region(address)
+        start = address - run.start
+        runs: Sequence[Run] = (run,)
+        raw = run.raw[start >> _ENTRY_SHIFT : (start >> _ENTRY_SHIFT) + pages * ENTRY_SIZE]
+        if start + (pages << PAGE_SHIFT) > PMD.entry_span:
+            starts = range(address, address + (pages << PAGE_SHIFT), PMD.entry_span)
+            runs = [self._walker.region(start) for start in starts]
+            raw = b"".join(run.raw for run in runs)
+            if start or any(
+                not other.raw or other.level is not run.level or other.above != run.above
+                for other in runs
+            ):
+                return None
+        if run.level is not PTE:
+            return self._compare.leaves(runs, pages, tail_frames)
+        self._add_page_tables(runs)
+        return self._compare.entries(raw, run.above, tail_frames)
+
+    def _add_page_tables(self, runs: Sequence[Run]) -> None:
+        if self._kernel.hvo.built_in:
+            for run in runs:
+                if run.level is PTE and run.raw:
+                    self._page_tables.add(run.raw_address & -PAGE_SIZE)
+
+    def _look_closer(
+        self, folio: Folio, address: int, pages: int, tail_frames: frozenset[int] | None
+    ) -> Judgement:
+        """Judge a folio entry by entry, and say what is wrong with it."""
+        runs = list(self._walker.walk(address, address + (pages << PAGE_SHIFT)))
+        self._add_page_tables(runs)
+        entries = [entry for run in runs for entry in self._walker.pages(run)]
         judgement = judge(entries, self._kernel.hvo.layout, tail_frames)
-        self._folios.append(FolioReport(folio, judgement))
-        self._count(folio, judgement)
         case = Case(self._kernel, folio, entries, judgement, tail_frames)
         self._findings.extend(rules.check_folio(case))
+        return judgement
 
-    def _entries(self, folio: Folio) -> Iterator[Entry]:
-        start = self._kernel.page_address(folio.pfn)
-        end = start + self._kernel.vmemmap_pages(folio.order) * PAGE_SIZE
-        for run in self._walker.walk(start, end):
-            if run.level is PTE and run.raw and self._kernel.hvo.built_in:
-                self._page_tables.add(run.raw_address & -PAGE_SIZE)
-            yield from self._walker.pages(run)
+    def _look_at_state(self, report: FolioReport, address: int) -> None:
+        """Say what is wrong with a folio whose entries are plainly right."""
+        folio, judgement = report
+        if judgement.read_only != judgement.shared:
+            index = judgement.read_only[-1][1] + 1
+            entry = self._walker.entry(address + index * PAGE_SIZE)
+            self._findings.append(rules.partly_protected(folio, index, entry))
+        self._findings.extend(rules.check_state(Case(self._kernel, folio, (), judgement, None)))
 
-    def _count(self, folio: Folio, judgement: Judgement) -> None:
-        report = self._reports[folio.hstate]
-        counts = [report.counts, self._totals.counts]
-        if folio.node is not None:
-            counts.append(report.nodes.setdefault(folio.node, Counts()))
-        for count in counts:
-            count.add(judgement)
-        if judgement.verdict is Verdict.UNOPTIMIZED:
-            self._totals.still_possible += self._kernel.freed_when_optimized(folio.order)
+    def _added_up(self, folios: FolioReports) -> tuple[list[HstateReport], Totals]:
+        reports = {
+            hstate.name: HstateReport(hstate, self._kernel.vmemmap_pages(hstate.order))
+            for hstate in self._hstates
+            if self._selection.hstate in (None, hstate.name)
+        }
+        totals = Totals(
+            page_tables=len(self._page_tables), shared_tail_frames=len(self._tail_frames.all())
+        )
+        for (kind_number, number), count in Counter(
+            zip(folios.folios.kinds, folios.judgements)
+        ).items():
+            kind = folios.folios.kind_table[kind_number]
+            judgement = folios.judgement_table[number]
+            report = reports[kind.hstate]
+            counts = [report.counts, totals.counts]
+            if kind.node is not None:
+                counts.append(report.nodes.setdefault(kind.node, Counts()))
+            for added in counts:
+                added.add(judgement, count)
+            if judgement.verdict is Verdict.UNOPTIMIZED:
+                totals.still_possible += count * self._kernel.freed_when_optimized(kind.order)
+        return list(reports.values()), totals

@@ -164,7 +164,7 @@ def _read_btf(prog: drgn.Program) -> bytes:
 
 
 class _Variables:
-    """Finds variables by symbol, and gives them their types."""
+    """Finds variables by symbol, and gives them their types; and constants."""
 
     def __init__(self, types: BtfTypes) -> None:
         self._types = types
@@ -173,8 +173,12 @@ class _Variables:
         self, prog: drgn.Program, name: str, flags: drgn.FindObjectFlags, filename: str | None
     ) -> drgn.Object | None:
         """An object finder for :meth:`drgn.Program.register_object_finder()`."""
-        if filename or not flags & (drgn.FindObjectFlags.VARIABLE | drgn.FindObjectFlags.FUNCTION):
+        if filename:
             return None
+        if flags & drgn.FindObjectFlags.CONSTANT:
+            constant = self._types.enumerator(name)
+            if constant is not None:
+                return constant
         type_ = self._types.variable_type(name)
         if type_ is None and name not in _VARIABLES:
             return None

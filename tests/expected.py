@@ -331,6 +331,8 @@ def document(
             "still_possible_bytes": possible * PAGE_SIZE,
         },
         "folios": [view.document() for view in views],
+        "others": [],
+        "interrupted": False,
     }
 
 

@@ -168,7 +168,7 @@ def test_without_its_variable_the_switch_is_not_known() -> None:
 
 def test_a_machine_without_folios_has_an_empty_report() -> None:
     report = Image(Machine()).examine()
-    assert (report.folios, report.findings) == ([], [])
+    assert (list(report.folios), report.findings) == ([], [])
     assert [hstate.hstate.name for hstate in report.hstates] == [
         "hugepages-2048kB",
         "hugepages-1048576kB",

@@ -11,7 +11,7 @@ from typing import Any
 import drgn
 import pytest
 
-from drgn_vmemmap import examine
+from drgn_vmemmap import verify
 from drgn_vmemmap.extract import extract
 from drgn_vmemmap.render.json import document
 
@@ -21,7 +21,7 @@ VMCORES = sorted((Path(__file__).parent.parent / "vmcores").glob("*.vmcore"))
 def report_of(vmcore: Path) -> dict[str, Any]:
     prog = drgn.Program()
     prog.set_core_dump(str(vmcore))
-    return document(examine(prog), folios=True)
+    return document(verify(prog), folios=True)
 
 
 @pytest.fixture(params=VMCORES, ids=lambda path: path.stem)
@@ -41,6 +41,11 @@ def test_the_report_is_the_one_recorded(vmcore: Path) -> None:
     assert report["kernel"]["types_from"] == "btf"
     del expected["tool"], report["tool"]
     assert report == expected
+
+
+def test_nothing_is_broken(vmcore: Path) -> None:
+    findings = report_of(vmcore)["findings"]
+    assert [finding for finding in findings if finding["severity"] != "info"] == []
 
 
 def test_the_report_agrees_with_what_the_guest_counted(vmcore: Path) -> None:

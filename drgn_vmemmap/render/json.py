@@ -15,8 +15,9 @@ from typing import Any
 from drgn_vmemmap import __version__
 from drgn_vmemmap.hvo import format_ranges
 from drgn_vmemmap.kernel import Kernel
+from drgn_vmemmap.others import Other
 from drgn_vmemmap.report import FolioReport, HstateReport, Report, Totals
-from drgn_vmemmap.rules import Finding
+from drgn_vmemmap.rules import MEANINGS, Finding
 from drgn_vmemmap.x86_64 import PAGE_SIZE
 
 SCHEMA_VERSION = 1
@@ -42,6 +43,8 @@ def document(report: Report, folios: bool) -> dict[str, Any]:
     }
     if folios:
         result["folios"] = [_folio(kernel, folio) for folio in report.folios]
+    result["others"] = [_other(other) for other in report.others]
+    result["interrupted"] = report.interrupted
     result["findings"] = [_finding(finding) for finding in report.findings]
     return result
 
@@ -113,6 +116,16 @@ def _folio(kernel: Kernel, report: FolioReport) -> dict[str, Any]:
     }
 
 
+def _other(other: Other) -> dict[str, Any]:
+    return {
+        "kind": other.kind,
+        "pfn": other.pfns.start,
+        "pages": len(other.pfns),
+        "freed": other.freed,
+        "freed_bytes": other.freed * PAGE_SIZE,
+    }
+
+
 def _finding(finding: Finding) -> dict[str, Any]:
     return {
         "rule": finding.rule,
@@ -123,6 +136,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "entry": _hex(finding.entry),
         "entry_address": _hex(finding.entry_address),
         "message": finding.message,
+        "expected": finding.expected,
+        "meaning": MEANINGS[finding.rule],
     }
 
 

@@ -4,26 +4,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tabulate import tabulate
 
 from drgn_vmemmap.hvo import format_ranges
 from drgn_vmemmap.kernel import Kernel
+from drgn_vmemmap.others import BOOT, DEVICE, SELF_HOSTED, Other
+from drgn_vmemmap.render import View
 from drgn_vmemmap.report import Counts, FolioReport, HstateReport, Report, Totals
-from drgn_vmemmap.rules import Finding
+from drgn_vmemmap.rules import MEANINGS, Finding, Severity
 from drgn_vmemmap.x86_64 import PAGE_SIZE
 
+# Findings of one kind that are shown if not all are asked for.
+_FIRST = 3
 
-def render(report: Report, folios: bool) -> str:
+
+def render(report: Report, view: View) -> str:
     """
-    :param folios: Whether to list each folio.
     :return: Lines for a terminal, ASCII only.
     """
     parts = [_kernel(report.kernel), _hstates(report.hstates), _totals(report.totals)]
-    if folios:
+    if report.others:
+        parts.append("\n".join(_others(report.others)))
+    if view.folios:
         parts.append(_folios(report.folios))
-    parts.append("\n".join(_findings(report.findings)))
+    limit = None if view.all_findings else _FIRST
+    findings = _explained(report.findings, limit) if view.details else _findings(report.findings)
+    parts.append("\n".join(findings))
+    if report.interrupted:
+        parts.append("interrupted: this is not all")
     return "\n\n".join(parts) + "\n"
 
 
@@ -80,7 +90,7 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _folios(folios: Sequence[FolioReport]) -> str:
+def _folios(folios: Iterable[FolioReport]) -> str:
     headers = ["PFN", "hstate", "node", "state", "flag", "verdict", "layout", "mapped by"]
     flags = {True: "optimized", False: "-", None: "?"}
     rows = [
@@ -103,17 +113,66 @@ def _folios(folios: Sequence[FolioReport]) -> str:
     return _tabulate(rows, [*headers, "reuse frame", "shared", "read-only", "freed"])
 
 
+def _others(others: Sequence[Other]) -> Iterator[str]:
+    """One line a kind of vmemmap that is special without being a fault."""
+    about = {
+        DEVICE: "device DAX",
+        SELF_HOSTED: "hot-plugged memory that hosts its own vmemmap",
+        BOOT: "HugeTLB memory whose vmemmap was optimized at boot",
+    }
+    for kind, text in about.items():
+        found = [other for other in others if other.kind == kind]
+        if found:
+            memory = size(sum(len(other.pfns) for other in found) * PAGE_SIZE)
+            saved = size(sum(other.freed for other in found) * PAGE_SIZE)
+            yield f"{text}: {memory}, saves {saved}"
+
+
 def _findings(findings: Sequence[Finding]) -> Iterator[str]:
     """One line a rule: how often it fired, and the first place."""
-    by_rule: dict[str, list[Finding]] = {}
-    for finding in findings:
-        by_rule.setdefault(finding.rule, []).append(finding)
-    if not by_rule:
+    if not findings:
         yield "no findings"
-    for rule, found in by_rule.items():
+    for (severity, rule), found in _by_rule(findings):
         first = found[0]
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        yield f"{first.severity.value}: {rule}: {place(first)}{first.message}{more}"
+        yield f"{severity.value}: {rule}: {place(first)}{first.message}{more}"
+
+
+def _explained(findings: Sequence[Finding], limit: int | None) -> Iterator[str]:
+    """A paragraph a rule: what it means, and the first places or all of them."""
+    if not findings:
+        yield "no findings"
+    for number, ((severity, rule), found) in enumerate(_by_rule(findings)):
+        if number:
+            yield ""
+        yield f"{severity.value}: {rule}, {_plural(len(found), 'time')}. {MEANINGS[rule]}"
+        for finding in found[:limit]:
+            yield f"  {place(finding)}{finding.message}"
+            where = list(_where(finding))
+            if where:
+                yield "    " + "; ".join(where)
+        if limit is not None and len(found) > limit:
+            yield f"  and {len(found) - limit} more: --all shows them"
+
+
+def _by_rule(findings: Iterable[Finding]) -> list[tuple[tuple[Severity, str], list[Finding]]]:
+    """Findings by severity and rule, the worst first."""
+    found: dict[tuple[Severity, str], list[Finding]] = {}
+    for finding in findings:
+        found.setdefault((finding.severity, finding.rule), []).append(finding)
+    worst = list(Severity)
+    return sorted(found.items(), key=lambda item: worst.index(item[0][0]))
+
+
+def _where(finding: Finding) -> Iterator[str]:
+    """Where to look, and what should be there."""
+    if finding.address is not None:
+        yield f"address {finding.address:#x}"
+    if finding.entry_address is not None:
+        entry = "entry" if finding.entry is None else f"entry {finding.entry:#018x}"
+        yield f"{entry} at physical {finding.entry_address:#x}"
+    if finding.expected:
+        yield f"should be: {finding.expected}"
 
 
 def place(finding: Finding) -> str:

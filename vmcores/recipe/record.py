@@ -37,8 +37,8 @@ def record(name: str) -> Path:
         target = DIRECTORY / f"{name}.vmcore"
         target.unlink(missing_ok=True)
         taken = _vmemmap(whole, "extract", "--compress", str(target)).stderr.splitlines()
-        full = _vmemmap(whole, "--folios", "--format", "json").stdout
-        cut = _vmemmap(target, "--folios", "--format", "json").stdout
+        full = _vmemmap(whole, "verify", "--format", "json").stdout
+        cut = _vmemmap(target, "verify", "--format", "json").stdout
         if full != cut:
             raise AssertionError(f"{name}: the report of the whole dump is another")
         target.with_suffix(".json").write_text(full)

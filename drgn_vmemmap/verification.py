@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+Verification: beyond each folio's entries, the whole vmemmap, its frames and their content.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+
+import drgn
+
+from drgn_vmemmap import rules
+from drgn_vmemmap.frames import Free, PageReader, Tails
+from drgn_vmemmap.hugetlb import Folio
+from drgn_vmemmap.hvo import Verdict
+from drgn_vmemmap.kernel import Kernel, Layout, discover
+from drgn_vmemmap.memory import MissingMemory, ProgramMemory
+from drgn_vmemmap.others import DEVICE, SELF_HOSTED, joined
+from drgn_vmemmap.ownership import ZONE, Ownership, survey
+from drgn_vmemmap.pagetable import Run, Walker
+from drgn_vmemmap.progress import UNWATCHED, Work
+from drgn_vmemmap.report import Report, look
+from drgn_vmemmap.rules import Finding, Owner
+from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD, PTE
+
+# Folios whose reuse frames are read together.
+_BATCH = 64
+
+
+def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWATCHED) -> Report:
+    """
+    Look at a kernel, and check all that can be checked.
+
+    :param prog: Any target of drgn that is an x86-64 Linux kernel.
+    :param system_map: See :func:`discover()`.
+    :param work: What the user sees of it meanwhile.
+    :return: The report, with the findings of every rule.
+    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
+    """
+    kernel = discover(prog, system_map)
+    return check(kernel, Walker(ProgramMemory(prog), kernel.paging), work)
+
+
+def check(kernel: Kernel, walker: Walker, work: Work = UNWATCHED) -> Report:
+    """
+    Check a kernel whose facts are known.
+
+    :param walker: Fresh for this look; its memory is the kernel's.
+    :raises MissingFacts: if the hstates are not in the dump.
+    """
+    report = look(kernel, walker, work=work)
+    report.findings += _Check(report, walker, work).findings()
+    report.interrupted = work.interrupted
+    return report
+
+
+class _Check:
+    """Carries the checks from the survey to the findings."""
+
+    def __init__(self, report: Report, walker: Walker, work: Work) -> None:
+        self._report = report
+        self._kernel = report.kernel
+        self._walker = walker
+        self._work = work
+        self._pages = PageReader(report.kernel, walker)
+
+    def findings(self) -> Iterator[Finding]:
+        yield from self._tails()
+        ownership = survey(self._report, self._walker, self._work)
+        yield from self._aliases(ownership)
+        yield from self._unused(ownership)
+        yield from map(rules.unreadable_vmemmap, self._not_told(ownership))
+        if ownership.endless:
+            yield rules.endless_vmemmap()
+        if not self._report.incomplete and not self._work.interrupted:
+            yield from self._memmap_counters(ownership)
+        yield from self._unoptimized()
+
+    # What is in the reuse frames.
+
+    def _tails(self) -> Iterator[Finding]:
+        folios = self._report.folios
+        layouts = [judgement.layout for judgement in folios.judgement_table]
+        shared: dict[int, int] = {}
+        own = []
+        for row, (number, frame) in enumerate(zip(folios.judgements, folios.reuse_frames)):
+            if frame >= 0:
+                if layouts[number] is Layout.SHARED_TAIL:
+                    shared.setdefault(frame, row)
+                else:
+                    own.append(row)
+        batches = [own[start : start + _BATCH] for start in range(0, len(own), _BATCH)]
+        for rows in self._work.over([*batches, list(shared.values())], "tails"):
+            yield from self._wrong_tails(rows)
+
+    def _wrong_tails(self, rows: Sequence[int]) -> Iterator[Finding]:
+        """Compare the reuse frames of some folios with what they must hold."""
+        folios, tails = self._report.folios, Tails(self._kernel)
+        frames = [folios.reuse_frames[row] for row in rows]
+        addresses = [frame << PAGE_SHIFT for frame in frames]
+        contents = self._walker.memory.read_each(addresses, PAGE_SIZE)
+        unreadable = 0
+        for row, frame, content in zip(rows, frames, contents):
+            if content is None:
+                unreadable += frame < self._kernel.paging.max_pfn
+                continue
+            pfn = folios.folios.pfns[row]
+            kind = folios.folios.kind_table[folios.folios.kinds[row]]
+            layout = folios.judgement_table[folios.judgements[row]].layout
+            wrong = tails.wrong(content, pfn, kind.order, int(layout is Layout.HEAD_REUSE))
+            if wrong is not None:
+                yield self._wrong_tail(row, frame, content, wrong, layout)
+        if unreadable:
+            yield rules.unreadable_frames(unreadable)
+
+    def _wrong_tail(
+        self, row: int, frame: int, content: bytes, page: int, layout: Layout
+    ) -> Finding:
+        folios, kernel = self._report.folios.folios, self._kernel
+        pfn, kind = folios.pfns[row], folios.kind_table[folios.kinds[row]]
+        index = 0 if layout is Layout.HEAD_REUSE else 1
+        belongs_to = None
+        if not kernel.tails_hold_mask:
+            offset = page * kernel.page.size + kernel.page.offset("compound_head")
+            (info,) = struct.unpack_from("<Q", content, offset)
+            other, misaligned = divmod(info - 1 - kernel.vmemmap, kernel.page.size)
+            if not misaligned and other != pfn and self._folio_at(other) == other:
+                first = int(layout is Layout.HEAD_REUSE)
+                if Tails(kernel).wrong(content, other, kind.order, first) is None:
+                    belongs_to = other
+        address = kernel.page_address(pfn) + index * PAGE_SIZE
+        owner = Owner(pfn, index, self._walker.entry(address))
+        return rules.tail_content(owner, frame, page, address + page * kernel.page.size, belongs_to)
+
+    # Who owns which frame.
+
+    def _aliases(self, ownership: Ownership) -> Iterator[Finding]:
+        orphans = dict.fromkeys(ownership.read_only, "is read-only")
+        for frame, pages in ownership.shared().items():
+            for page in pages:
+                if page == ZONE:
+                    continue
+                if ownership.is_loose(page):
+                    orphans[page] = "shares frames"
+                    continue
+                others = [self._name(other) for other in pages if other != page]
+                yield rules.frame_aliased(self._owner(page), frame, others)
+        for stretch in joined(range(page, page + 1) for page in sorted(orphans)):
+            per_page = PAGE_SIZE / self._kernel.page.size
+            pfns = range(int(stretch.start * per_page), int(stretch.stop * per_page))
+            entry = self._owner(stretch.start).entry
+            yield rules.orphan_remap(entry, pfns, orphans[stretch.start])
+
+    def _name(self, page: int) -> str:
+        return "the tails of a zone" if page == ZONE else str(self._owner(page))
+
+    def _owner(self, page: int) -> Owner:
+        """Whose a vmemmap page is, by its number."""
+        address = self._kernel.vmemmap + page * PAGE_SIZE
+        entry = self._walker.entry(address)
+        folio = self._folio_at(page * PAGE_SIZE // self._kernel.page.size)
+        if folio is None:
+            return Owner(None, None, entry)
+        index = (address - self._kernel.page_address(folio)) // PAGE_SIZE
+        return Owner(folio, index, entry)
+
+    def _folio_at(self, pfn: int) -> int | None:
+        """Head PFN of the folio that contains a PFN."""
+        folios = self._report.folios.folios
+        row = bisect_right(folios.pfns, pfn) - 1
+        if row < 0:
+            return None
+        size = 1 << folios.kind_table[folios.kinds[row]].order
+        return folios.pfns[row] if pfn < folios.pfns[row] + size else None
+
+    # Whether the frames are in use.
+
+    def _unused(self, ownership: Ownership) -> Iterator[Finding]:
+        frames = sorted(set(ownership.frames))
+        unknown = 0
+        found: dict[int, Free] = {}
+        batches = [frames[start : start + 4096] for start in range(0, len(frames), 4096)]
+        for batch in self._work.over(batches, "frames"):
+            for answer in self._pages.unused(batch):
+                if isinstance(answer, Free):
+                    found[answer.frame] = answer
+                else:
+                    unknown += 1
+        for frame, page in zip(ownership.frames, ownership.pages) if found else ():
+            if frame in found:
+                yield rules.frame_freed(self._owner(self._first_tail(frame, page)), found[frame])
+        for leaf in self._work.over(ownership.leaves, "frames"):
+            for answer in self._pages.free_under_leaf(leaf.frame, leaf.pages):
+                if isinstance(answer, Free):
+                    page = leaf.page + answer.frame - leaf.frame
+                    yield rules.frame_freed(self._owner(page), answer)
+                else:
+                    unknown += 1
+        if unknown:
+            yield rules.unreadable_frames(unknown)
+
+    def _first_tail(self, frame: int, page: int) -> int:
+        """The vmemmap page that owns a frame; for a zone's, the first one that shares it."""
+        folios = self._report.folios
+        if page != ZONE or frame not in folios.reuse_frames:
+            return page
+        pfn = folios.folios.pfns[folios.reuse_frames.index(frame)]
+        return pfn * self._kernel.page.size // PAGE_SIZE + 1
+
+    def _not_told(self, ownership: Ownership) -> Iterator[Run]:
+        """Page tables that are not in the dump, and that no folio's findings tell of."""
+        told: set[int] = set()
+        for run in ownership.unreadable:
+            pfn = (run.start - self._kernel.vmemmap) // self._kernel.page.size
+            table = run.raw_address & -PAGE_SIZE
+            if table not in told and self._folio_at(pfn) is None:
+                told.add(table)
+                yield run
+
+    # What the kernel counts, and why folios are whole.
+
+    def _memmap_counters(self, ownership: Ownership) -> Iterator[Finding]:
+        counters = self._kernel.memmap_counters
+        if counters is None:
+            return
+        try:
+            counted = sum(
+                int.from_bytes(self._walker.read(address, 8), "little", signed=True)
+                for address in counters
+            )
+        except MissingMemory:
+            return
+        found = ownership.distinct() - len(self._report.tail_frames)
+        # Without a later fix, kernels count a device's vmemmap as if it shared nothing.
+        of_devices = sum(other.freed for other in self._report.others if other.kind == DEVICE)
+        if counted not in (found, found + of_devices):
+            yield rules.memmap_count_mismatch(counted, found)
+
+    def _unoptimized(self) -> Iterator[Finding]:
+        folios, kernel = self._report.folios, self._kernel
+        whole = {
+            number
+            for number, judgement in enumerate(folios.judgement_table)
+            if judgement.verdict is Verdict.UNOPTIMIZED
+        }
+        for row, number in enumerate(folios.judgements):
+            if number in whole:
+                folio = folios.folios[row]
+                freed = kernel.freed_when_optimized(folio.order)
+                address = kernel.page_address(folio.pfn)
+                yield rules.unoptimized(folio, address, self._reason(folio), freed)
+
+    def _reason(self, folio: Folio) -> str:
+        """Why a folio was left whole, as far as the dump shows it (``mm/hugetlb_vmemmap.c``)."""
+        kernel = self._kernel
+        if not kernel.hvo.built_in:
+            return "this kernel has no HVO"
+        if kernel.page.size & (kernel.page.size - 1):
+            return f"struct page has {kernel.page.size} bytes, no power of two"
+        hosts = (other for other in self._report.others if other.kind == SELF_HOSTED)
+        if any(folio.pfn in other.pfns for other in hosts):
+            return "its vmemmap is hosted by the hot-plugged memory that it describes"
+        if self._was_restored(folio):
+            return "it was optimized once, and restored"
+        if kernel.hvo.enabled is False:
+            return "HVO is off now"
+        return "the dump shows no reason"
+
+    def _was_restored(self, folio: Folio) -> bool:
+        """Whether its frames are not those that its vmemmap was made of."""
+        start = self._kernel.page_address(folio.pfn)
+        end = start + self._kernel.vmemmap_pages(folio.order) * PAGE_SIZE
+        expected = None
+        for run in self._walker.walk(start, end):
+            for number, frame in enumerate(self._walker.frames(run)):
+                # A large leaf's frames, and a split one's, are consecutive.
+                place = (run.start >> PAGE_SHIFT) + number - (frame or 0)
+                if place != expected and expected is not None and run.level is PTE:
+                    return run.start + number * PAGE_SIZE & (PMD.entry_span - 1) != 0
+                expected = place
+        return False
