@@ -166,17 +166,21 @@ class Tails:
         behind = self._size - self._info.offset - 8
         self._infos = struct.Struct("<" + f"{self._info.offset}xQ{behind}x" * self._count)
 
-    def wrong(self, content: bytes, pfn: int, order: int, first: int) -> int | None:
+    def are_right(self, content: bytes, info: int, first: int) -> bool:
         """
-        Find a struct page that is no tail of its folio.
+        Whether all struct pages are tails of one folio.
 
         :param content: The reuse frame's 4096 bytes.
-        :param pfn: Of the folio's head.
+        :param info: What a tail's ``compound_info`` holds: :meth:`Kernel.tail_info()`.
         :param first: 1 if the frame begins with the head page, 0 if with a tail.
-        :return: Index of the first one; ``None`` if all are right.
         """
-        expected = self._kernel.tail_info(pfn, order)
-        infos = self._infos.unpack(content)[first:]
-        if infos.count(expected) == len(infos):
-            return None
-        return next(first + index for index, info in enumerate(infos) if info != expected)
+        return self._infos.unpack(content).count(info) == self._count - first
+
+    def first_wrong(self, content: bytes, info: int, first: int) -> tuple[int, int]:
+        """
+        Find a struct page that is no tail of a folio; parameters as for :meth:`are_right()`.
+
+        :return: Its index in the frame, and what it holds instead.
+        """
+        infos = enumerate(self._infos.unpack(content))
+        return next((i, found) for i, found in infos if i >= first and found != info)

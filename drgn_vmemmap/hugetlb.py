@@ -13,9 +13,11 @@ from __future__ import annotations
 import enum
 import struct
 from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, count, islice
+from operator import ne
 from typing import NamedTuple, overload
 
 from drgn_vmemmap.kernel import Kernel, ZoneKey, printable
@@ -192,6 +194,17 @@ class Folios(Sequence[Folio]):
         self.kinds.append(kind)
         self.states.append(state)
 
+    def extend(self, pfns: range, kinds: Iterable[int], state: int) -> None:
+        """
+        Add folios side by side.
+
+        :param kinds: Indices of their kinds.
+        :param state: Index of the state of all of them.
+        """
+        self.pfns.extend(pfns)
+        self.kinds.extend(kinds)
+        self.states.extend(bytes((state,)) * len(pfns))
+
     def pick(self, rows: Sequence[int]) -> None:
         """Keep some folios, in an order."""
         self.pfns = array("Q", [self.pfns[row] for row in rows])
@@ -301,14 +314,16 @@ class _Search:
         """PFN behind the last folio found in the memmap."""
         self._next = array("Q")
         """Of each folio, its pointer to the next one of its list."""
-        self._kinds: dict[Sequence[int], int] = {}
-        """Kinds by the words of the struct pages that tell them."""
-        marks = (kernel.head_mark, kernel.hugetlb_mark, kernel.order)
+        self._kinds: dict[tuple[int, ...], int] = {}
+        """Kinds by the words of the head pages that tell them."""
+        marks = [mark.offset for mark in (kernel.head_mark, kernel.hugetlb_mark, kernel.order)]
         members = [kernel.page.offset(name) for name in ("flags", "private")]
-        telling = {offset // 8 for offset in [mark.offset for mark in marks] + members}
-        self._telling = itemgetter(*sorted(telling))
+        self._telling = sorted({offset // 8 for offset in marks + members})
         self._next_word = kernel.page.offset("lru") // 8
-        self._words = struct.Struct(f"<{2 * kernel.page.size // 8}Q")
+        self._width = 2 * kernel.page.size // 8
+        """Words that are read of each head."""
+        self._by_list: dict[int, int] = {}
+        """Rows of the folios to which lists alone led, by PFN."""
 
     def scan(self, section: Section) -> None:
         """Find the folios in the memmap of a section."""
@@ -334,41 +349,70 @@ class _Search:
         """
         if not run.raw:
             return False
-        kernel, folios = self._kernel, self.folios
+        kernel = self._kernel
         start = (kernel.page_address(pfns.start) - run.start) // PAGE_SIZE
         frames = self._walker.frames(run, start, self._step * kernel.page.size // PAGE_SIZE)
-        mapped = [(pfn, frame) for pfn, frame in zip(pfns, frames) if frame is not None]
-        heads = self._walker.memory.read_each(
-            [frame << PAGE_SHIFT for _, frame in mapped], self._words.size
-        )
+        addresses = [frame << PAGE_SHIFT for frame in frames if frame is not None]
+        heads = self._walker.memory.read_each(addresses, self._width * 8)
+        if len(heads) == len(pfns) and self._add_pool(pfns, heads):
+            return True
         complete = True
-        for (pfn, _), pages in zip(mapped, heads):
+        mapped = (pfn for pfn, frame in zip(pfns, frames) if frame is not None)
+        for pfn, pages in zip(mapped, heads):
             if pfn < self._behind:
                 continue
             if pages is None:
                 complete = False
-                continue
-            words = self._words.unpack(pages)
-            number = self._kinds.get(self._telling(words))
-            if number is None:
-                number = self._learn(pages, words)
-            if number is None:
-                continue
-            size = 1 << folios.kind_table[number].order
-            if pfn % size == 0:
-                self._behind = pfn + size
-                folios.add(pfn, number, OFF_LIST)
-                self._next.append(words[self._next_word])
+            else:
+                self._add(pfn, pages)
         return complete
 
-    def _learn(self, pages: bytes, words: Sequence[int]) -> int | None:
+    def _add_pool(self, pfns: range, heads: Sequence[bytes | None]) -> bool:
+        """
+        Add folios side by side, if there is one at each PFN.
+
+        :return: Whether there is; otherwise, none was added.
+        """
+        if None in heads:
+            return False
+        words = memoryview(b"".join(filter(None, heads))).cast("Q")
+        keys = list(zip(*(words[word :: self._width].tolist() for word in self._telling)))
+        numbers: dict[tuple[int, ...], int] = {}
+        for key in set(keys):
+            number = self._kinds.get(key)
+            if number is None:
+                number = self._learn(heads[keys.index(key)] or b"", key)
+            if number is None or 1 << self.folios.kind_table[number].order != self._step:
+                return False
+            numbers[key] = number
+        self.folios.extend(pfns, map(numbers.__getitem__, keys), OFF_LIST)
+        self._next.extend(words[self._next_word :: self._width].tolist())
+        self._behind = pfns[-1] + self._step
+        return True
+
+    def _add(self, pfn: int, pages: bytes) -> None:
+        """Add the folio at a PFN, if there is one."""
+        words = memoryview(pages).cast("Q")
+        key = tuple(words[word] for word in self._telling)
+        number = self._kinds.get(key)
+        if number is None:
+            number = self._learn(pages, key)
+        if number is None:
+            return
+        size = 1 << self.folios.kind_table[number].order
+        if pfn % size == 0:
+            self._behind = pfn + size
+            self.folios.add(pfn, number, OFF_LIST)
+            self._next.append(words[self._next_word])
+
+    def _learn(self, pages: bytes, key: tuple[int, ...]) -> int | None:
         """What kind the folio is of whose head pages these are; ``None`` if they are none's."""
         head = parse_head(self._kernel, pages)
         if head is None or head.order not in self._names:
             return None
         number = self._kind_number(head, head.order)
         if len(self._kinds) < _KINDS_LIMIT:
-            self._kinds[self._telling(words)] = number
+            self._kinds[key] = number
         return number
 
     def _kind_number(self, head: Head, order: int) -> int:
@@ -386,56 +430,67 @@ class _Search:
 
     def follow_lists(self, hstates: Sequence[Hstate]) -> None:
         """Tell which list each folio is on, and find those that lists alone lead to."""
-        in_memmap = len(self.folios)
-        rows = dict(zip(self.folios.pfns, range(in_memmap)))
+        self._in_memmap = len(self.folios)
+        self._base = self._kernel.vmemmap + self._kernel.page.offset("lru")
+        # In a pool as it was made, each folio is followed by its neighbour.
+        pointers = (self._base + pfn * self._kernel.page.size for pfn in self.folios.pfns)
+        self._jumps = list(compress(count(), map(ne, self._next, islice(pointers, 1, None))))
+        self._jumps.append(self._in_memmap - 1)
         for hstate in hstates:
             for list_ in hstate.lists:
-                broken = self._follow(list_, hstate.order, rows)
+                broken = self._follow(list_, hstate.order)
                 if broken is not None:
                     self.problems.append(broken)
-        if len(self.folios) > in_memmap:
+        if self._by_list:
             self.folios.pick(sorted(range(len(self.folios)), key=self.folios.pfns.__getitem__))
 
-    def _follow(self, list_: HstateList, order: int, rows: dict[int, int]) -> BrokenList | None:
-        """
-        Follow one list.
-
-        :param rows: Rows of the folios found so far, by PFN.
-        """
-        base = self._kernel.vmemmap + self._kernel.page.offset("lru")
-        size = self._kernel.page.size
-        folios, states, next_ = self.folios, self.folios.states, self._next
+    def _follow(self, list_: HstateList, order: int) -> BrokenList | None:
+        """Follow one list, from one stretch of neighbours to the next."""
+        folios, states = self.folios, self.folios.states
         state = STATES.index(State.ACTIVE if list_.node is None else State.FREE)
-        orders = {number: kind.order for number, kind in enumerate(folios.kind_table)}
         pointer = list_.first
         while pointer != list_.head:
-            pfn, misaligned = divmod(pointer - base, size)
-            row = rows.get(pfn)
+            pfn, misaligned = divmod(pointer - self._base, self._kernel.page.size)
+            row = self._row(pfn)
             if misaligned or row is None or states[row] != OFF_LIST:
-                broken = self._step_off(list_, order, pointer, rows)
+                broken = self._step_off(list_, order, pointer)
                 if broken is not None:
                     return broken
-                row = rows[pfn]
-            elif orders[folios.kinds[row]] != order:
-                reason = f"leads to PFN {pfn:#x}, a folio of order {orders[folios.kinds[row]]}"
-                return BrokenList(list_, pointer, False, reason)
-            states[row] = state
-            pointer = next_[row]
+                row = last = self._by_list[pfn]
+            else:
+                last = self._jumps[bisect_left(self._jumps, row)]
+                if states.count(OFF_LIST, row, last + 1) != last + 1 - row:
+                    last = row
+                if any(
+                    folios.kind_table[kind].order != order
+                    for kind in set(folios.kinds[row : last + 1])
+                ):
+                    last = row
+                found = folios.kind_table[folios.kinds[row]].order
+                if found != order:
+                    reason = f"leads to PFN {pfn:#x}, a folio of order {found}"
+                    return BrokenList(list_, pointer, False, reason)
+            states[row : last + 1] = bytes((state,)) * (last + 1 - row)
+            pointer = self._next[last]
         return None
 
-    def _step_off(
-        self, list_: HstateList, order: int, pointer: int, rows: dict[int, int]
-    ) -> BrokenList | None:
+    def _row(self, pfn: int) -> int | None:
+        """Row of the folio at a PFN, if there is one."""
+        row = bisect_left(self.folios.pfns, pfn, 0, self._in_memmap)
+        if row < self._in_memmap and self.folios.pfns[row] == pfn:
+            return row
+        return self._by_list.get(pfn)
+
+    def _step_off(self, list_: HstateList, order: int, pointer: int) -> BrokenList | None:
         """Go where the memmap shows no folio that could be the next one of a list."""
         kernel = self._kernel
-        base = kernel.vmemmap + kernel.page.offset("lru")
-        pfn, misaligned = divmod(pointer - base, kernel.page.size)
+        pfn, misaligned = divmod(pointer - self._base, kernel.page.size)
         reason = None
         if misaligned or not 0 <= pfn < kernel.paging.max_pfn:
             reason = f"pointer {pointer:#x} leads out of the memmap"
         elif pfn % (1 << order):
             reason = f"leads to PFN {pfn:#x}, which can be no folio of order {order}"
-        elif pfn in rows:
+        elif self._row(pfn) is not None:
             reason = f"meets the folio at PFN {pfn:#x} a second time"
         if reason is not None:
             return BrokenList(list_, pointer, False, reason)
@@ -444,19 +499,17 @@ class _Search:
         except MissingMemory:
             kind = Kind(order, list_.hstate, list_.node, None, None)
             state = State.ACTIVE if list_.node is None else State.FREE
-            self._add_from_list(pfn, self.folios.kind_number(kind), state, 0, rows)
+            self._add_from_list(pfn, self.folios.kind_number(kind), state, 0)
             reason = f"head page of PFN {pfn:#x} is not in the dump"
             return BrokenList(list_, pointer, True, reason)
         if head is None:
             reason = f"leads to PFN {pfn:#x}, which is no HugeTLB folio"
             return BrokenList(list_, pointer, False, reason)
-        self._add_from_list(pfn, self._kind_number(head, order), State.OFF_LIST, head.next, rows)
+        self._add_from_list(pfn, self._kind_number(head, order), State.OFF_LIST, head.next)
         return None
 
-    def _add_from_list(
-        self, pfn: int, kind: int, state: State, next_: int, rows: dict[int, int]
-    ) -> None:
-        rows[pfn] = len(self.folios)
+    def _add_from_list(self, pfn: int, kind: int, state: State, next_: int) -> None:
+        self._by_list[pfn] = len(self.folios)
         self.folios.add(pfn, kind, STATES.index(state))
         self._next.append(next_)
 

@@ -67,6 +67,8 @@ def _roots(kernel: Kernel, walker: Walker) -> Iterator[tuple[int, bytes | None]]
         except MissingMemory:
             yield from ((index, None) for index in indices)
             continue
+        if not any(data):
+            continue
         for index, (root,) in zip(indices, struct.iter_unpack("<Q", data)):
             if root:
                 try:

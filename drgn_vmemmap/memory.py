@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import drgn
 
@@ -39,7 +39,7 @@ class Memory(ABC):
         :raises MissingMemory: if any of them cannot be had.
         """
 
-    def read_each(self, addresses: Sequence[int], size: int) -> Iterator[bytes | None]:
+    def read_each(self, addresses: Sequence[int], size: int) -> list[bytes | None]:
         """
         Read pieces of one size.
 
@@ -47,11 +47,13 @@ class Memory(ABC):
         :param size: Bytes of each.
         :return: As many pieces, ``None`` for each that cannot be had.
         """
-        for address in addresses:
-            try:
-                yield self.read(address, size)
-            except MissingMemory:
-                yield None
+        return [self._read_or_none(address, size) for address in addresses]
+
+    def _read_or_none(self, address: int, size: int) -> bytes | None:
+        try:
+            return self.read(address, size)
+        except MissingMemory:
+            return None
 
 
 class ProgramMemory(Memory):
@@ -69,17 +71,13 @@ class ProgramMemory(Memory):
             # readers fail with OSError, ValueError and plain Exception too.
             raise MissingMemory(f"physical address {address:#x}") from error
 
-    def read_each(self, addresses: Sequence[int], size: int) -> Iterator[bytes | None]:
+    def read_each(self, addresses: Sequence[int], size: int) -> list[bytes | None]:
         # One read costs more than the bytes between neighbours.
         if len(addresses) > 1:
             first, last = min(addresses), max(addresses)
             if last - first < len(addresses) * _NEIGHBOURS:
-                try:
-                    block = self.read(first, last - first + size)
-                except MissingMemory:
-                    pass
-                else:
-                    for address in addresses:
-                        yield block[address - first : address - first + size]
-                    return
-        yield from super().read_each(addresses, size)
+                block = self._read_or_none(first, last - first + size)
+                if block is not None:
+                    starts = [address - first for address in addresses]
+                    return [block[start : start + size] for start in starts]
+        return super().read_each(addresses, size)

@@ -188,12 +188,43 @@ class _Surveyor:
             self._add_leaf(run, first)
             return
         entries = run.entries()
+        if self._add_pool(entries, first):
+            return
         position = 0
         for row, start, end in self._folios_in(first, len(entries)):
             self._add_loose(entries, run.above, first, range(position, start), device)
             self._add_folio(row, entries, first, range(start, end))
             position = end
         self._add_loose(entries, run.above, first, range(position, len(entries)), device)
+
+    def _add_pool(self, entries: memoryview[int], first: int) -> bool:
+        """
+        Add the frames of optimized folios side by side, if there is nothing else.
+
+        :return: Whether there is nothing else; otherwise, nothing was added.
+        """
+        folios, row = self._folios.folios, self._row
+        size = self._kernel.page.size
+        if row == len(folios) or folios.pfns[row] * size >> PAGE_SHIFT != first:
+            return False
+        pages = self._kernel.vmemmap_pages(folios.kind_table[folios.kinds[row]].order)
+        stop = row + len(entries) // pages
+        numbers = set(self._folios.judgements[row:stop])
+        owned = {self._owned.get(number, 0) for number in numbers}
+        if (
+            stop > len(folios)
+            or len(entries) % pages
+            or len(numbers) != 1
+            or owned == {0}
+            or folios.pfns[stop - 1] * size >> PAGE_SHIFT != first + len(entries) - pages
+        ):
+            return False
+        for index in range(*owned):
+            kept = entries[index::pages].tolist()
+            self.ownership.frames.extend([(entry & self._address) >> PAGE_SHIFT for entry in kept])
+            self.ownership.pages.extend(range(first + index, first + len(entries), pages))
+        self._row = stop
+        return True
 
     def _add_leaf(self, run: Run, first: int) -> None:
         frames = self._walker.frames(run)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import and_
 from typing import NamedTuple
 
 from drgn_vmemmap import x86_64
@@ -87,10 +89,12 @@ class Run(NamedTuple):
         """How many 4 KiB pages the run covers."""
         return (self.end - self.start) >> PAGE_SHIFT
 
-    def entries(self) -> tuple[int, ...]:
+    def entries(self) -> memoryview[int]:
         """The entries, as numbers."""
-        return struct.unpack(f"<{len(self.raw) // ENTRY_SIZE}Q", self.raw)
+        return memoryview(self.raw).cast("Q")
 
+
+_ENTRY = struct.Struct("<Q")
 
 _NO_ACCESS = Access(False, False, False, False)
 
@@ -150,7 +154,19 @@ class Walker:
             level = self._levels[depth]
             first, last = level.entry_index(start), level.entry_index(end - 1)
             table = self.table(address)
-            run = Run(
+            if table is not None and level is not x86_64.PTE:
+                if first != last:
+                    pending.extend(
+                        (depth, address, above, max(start, entry_start), min(end, entry_end))
+                        for entry_start, entry_end in _entry_spans(level, end, last - first)
+                    )
+                    continue
+                (entry,) = _ENTRY.unpack_from(table, first * ENTRY_SIZE)
+                child = self._table_below(entry, level)
+                if child is not None:
+                    pending.append((depth + 1, child, x86_64.narrow(above, entry), start, end))
+                    continue
+            yield Run(
                 start,
                 end,
                 level,
@@ -158,20 +174,6 @@ class Walker:
                 b"" if table is None else table[first * ENTRY_SIZE : (last + 1) * ENTRY_SIZE],
                 above,
             )
-            if level is x86_64.PTE or table is None:
-                yield run
-            elif first != last:
-                pending.extend(
-                    (depth, address, above, max(start, entry_start), min(end, entry_end))
-                    for entry_start, entry_end in _entry_spans(level, end, last - first)
-                )
-            else:
-                entry = int.from_bytes(run.raw, "little")
-                child = self._table_below(entry, level)
-                if child is None:
-                    yield run
-                else:
-                    pending.append((depth + 1, child, x86_64.narrow(above, entry), start, end))
 
     def _table_below(self, entry: int, level: Level) -> int | None:
         """Physical address of the table that *entry* leads to; ``None`` where the walk ends."""
@@ -213,11 +215,13 @@ class Walker:
         mask = x86_64.address_mask(run.level, self.paging.encryption_mask)
         limit = self.paging.max_pfn << PAGE_SHIFT
         if run.level is x86_64.PTE and run.raw:
+            entries = memoryview(run.raw).cast("Q")[first::stride].tolist()
+            frames = [(entry & mask) >> PAGE_SHIFT for entry in entries]
+            if reduce(and_, entries) & x86_64.PRESENT and max(frames) << PAGE_SHIFT < limit:
+                return frames
             return [
-                (entry & mask) >> PAGE_SHIFT
-                if entry & x86_64.PRESENT and entry & mask < limit
-                else None
-                for entry in run.entries()[first::stride]
+                frame if entry & x86_64.PRESENT and entry & mask < limit else None
+                for entry, frame in zip(entries, frames)
             ]
         pages = range(first, run.pages, stride)
         frame, problem = None, None

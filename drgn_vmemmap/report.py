@@ -14,7 +14,7 @@ from typing import NamedTuple, overload
 import drgn
 
 from drgn_vmemmap import hugetlb, rules
-from drgn_vmemmap.hugetlb import BrokenHstate, Counters, Folio, Folios, Hstate
+from drgn_vmemmap.hugetlb import BrokenHstate, Counters, Folio, Folios, Hstate, Kind
 from drgn_vmemmap.hvo import Comparison, Judgement, Verdict, judge
 from drgn_vmemmap.kernel import Kernel, MissingFacts, discover
 from drgn_vmemmap.memmap import Section
@@ -72,6 +72,12 @@ class FolioReports(Sequence[FolioReport]):
             self._last = judgement, number
         self.judgements.append(number)
         self.reuse_frames.append(reuse_frame)
+
+    def extend(self, judgement: Judgement, reuse_frames: Sequence[int]) -> None:
+        """Judge the next folios, all alike."""
+        self.add(judgement, reuse_frames[0])
+        self.judgements.extend([self.judgements[-1]] * (len(reuse_frames) - 1))
+        self.reuse_frames.extend(reuse_frames[1:])
 
     def __len__(self) -> int:
         return len(self.judgements)
@@ -270,6 +276,7 @@ class _Look:
         self._work = work
         self._tail_frames = hugetlb.TailFrames(kernel, walker)
         self._compare = Comparison(kernel.paging, kernel.hvo.layout)
+        self._expected: dict[int, tuple[int, frozenset[int] | None]] = {}
         self._page_tables: set[int] = set()
         self._findings: list[Finding] = []
 
@@ -323,31 +330,88 @@ class _Look:
         return reports
 
     def _judge(self, reports: FolioReports, rows: range) -> None:
+        row = rows.start
+        while row < rows.stop:
+            judged = self._judge_pool(reports, row, rows.stop)
+            if not judged:
+                self._judge_folio(reports, row)
+            row += judged or 1
+
+    def _judge_pool(self, reports: FolioReports, row: int, stop: int) -> int:
+        """
+        Judge the folios side by side that one run of entries describes.
+
+        :param row: Of the first one.
+        :return: How many were judged: all or none.
+        """
         kernel, folios = self._kernel, reports.folios
-        number = None
-        for row in rows:
-            if folios.kinds[row] != number:
-                number = folios.kinds[row]
-                kind = folios.kind_table[number]
-                pages = kernel.vmemmap_pages(kind.order)
-                tail_frames = self._tail_frames.acceptable(kind)
-            address = kernel.page_address(folios.pfns[row])
-            answer = None
-            if tail_frames is not None:
-                answer = self._compared(address, pages, tail_frames)
-            if answer is None:
-                judgement = self._look_closer(folios[row], address, pages, tail_frames)
-                frame = judgement.reuse_frame
-                reports.add(judgement._replace(reuse_frame=None), -1 if frame is None else frame)
-                continue
-            judgement, reuse_frame = answer
-            reports.add(judgement, reuse_frame)
-            if (
-                folios.states[row] == hugetlb.OFF_LIST
-                or kind.flag_optimized is (judgement.verdict is not Verdict.OPTIMIZED)
-                or judgement.read_only != judgement.shared
-            ):
-                self._look_at_state(reports[row], address)
+        pages, tail_frames = expected = self._what_to_expect(folios, folios.kinds[row])
+        address = kernel.page_address(folios.pfns[row])
+        run = self._walker.region(address)
+        behind = -(-(run.end - kernel.vmemmap) // kernel.page.size)
+        end = bisect_left(folios.pfns, behind, row, stop)
+        count = end - row
+        start, length = (address - run.start) >> _ENTRY_SHIFT, count * pages * ENTRY_SIZE
+        if (
+            count < 2
+            or tail_frames is None
+            or (folios.pfns[end - 1] - folios.pfns[row]) * kernel.page.size
+            != (count - 1) * pages << PAGE_SHIFT
+            or start + length > (run.end - run.start) >> _ENTRY_SHIFT
+        ):
+            return 0
+        kinds = set(zip(folios.kinds[row:end], folios.states[row:end]))
+        if any(self._what_to_expect(folios, kind) != expected for kind, _ in kinds):
+            return 0
+        if run.level is PTE:
+            self._add_page_tables((run,))
+            raw = run.raw[start : start + length]
+            answer = self._compare.table(raw, run.above, pages, tail_frames)
+        else:
+            leaf = self._compare.leaves((run,), pages, tail_frames)
+            answer = None if leaf is None else (leaf[0], [-1] * count)
+        if answer is None:
+            return 0
+        judgement, reuse_frames = answer
+        reports.extend(judgement, reuse_frames)
+        if any(self._is_odd(folios.kind_table[kind], state, judgement) for kind, state in kinds):
+            for number in range(row, end):
+                self._look_at_state(reports, number)
+        return count
+
+    def _what_to_expect(self, folios: Folios, number: int) -> tuple[int, frozenset[int] | None]:
+        """How many vmemmap pages folios of a kind have, and which frames their zone keeps."""
+        if number not in self._expected:
+            kind = folios.kind_table[number]
+            pages = self._kernel.vmemmap_pages(kind.order)
+            self._expected[number] = pages, self._tail_frames.acceptable(kind)
+        return self._expected[number]
+
+    def _judge_folio(self, reports: FolioReports, row: int) -> None:
+        folios = reports.folios
+        pages, tail_frames = self._what_to_expect(folios, folios.kinds[row])
+        address = self._kernel.page_address(folios.pfns[row])
+        answer = None
+        if tail_frames is not None:
+            answer = self._compared(address, pages, tail_frames)
+        if answer is None:
+            judgement = self._look_closer(folios[row], address, pages, tail_frames)
+            frame = judgement.reuse_frame
+            reports.add(judgement._replace(reuse_frame=None), -1 if frame is None else frame)
+            return
+        judgement, reuse_frame = answer
+        reports.add(judgement, reuse_frame)
+        kind = folios.kind_table[folios.kinds[row]]
+        if self._is_odd(kind, folios.states[row], judgement):
+            self._look_at_state(reports, row)
+
+    def _is_odd(self, kind: Kind, state: int, judgement: Judgement) -> bool:
+        """Whether there is something to say of folios whose entries are plainly right."""
+        return (
+            state == hugetlb.OFF_LIST
+            or kind.flag_optimized is (judgement.verdict is not Verdict.OPTIMIZED)
+            or judgement.read_only != judgement.shared
+        )
 
     def _compared(
         self, address: int, pages: int, tail_frames: frozenset[int]
@@ -389,12 +453,13 @@ class _Look:
         self._findings.extend(rules.check_folio(case))
         return judgement
 
-    def _look_at_state(self, report: FolioReport, address: int) -> None:
+    def _look_at_state(self, reports: FolioReports, row: int) -> None:
         """Say what is wrong with a folio whose entries are plainly right."""
-        folio, judgement = report
+        folio, judgement = reports[row]
         if judgement.read_only != judgement.shared:
             index = judgement.read_only[-1][1] + 1
-            entry = self._walker.entry(address + index * PAGE_SIZE)
+            address = self._kernel.page_address(folio.pfn) + index * PAGE_SIZE
+            entry = self._walker.entry(address)
             self._findings.append(rules.partly_protected(folio, index, entry))
         self._findings.extend(rules.check_state(Case(self._kernel, folio, (), judgement, None)))
 

@@ -6,7 +6,6 @@ Verification: beyond each folio's entries, the whole vmemmap, its frames and the
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
@@ -66,6 +65,7 @@ class _Check:
         self._walker = walker
         self._work = work
         self._pages = PageReader(report.kernel, walker)
+        self._tail_reader = Tails(report.kernel)
 
     def findings(self) -> Iterator[Finding]:
         yield from self._tails()
@@ -84,56 +84,53 @@ class _Check:
     def _tails(self) -> Iterator[Finding]:
         folios = self._report.folios
         layouts = [judgement.layout for judgement in folios.judgement_table]
-        shared: dict[int, int] = {}
-        own = []
-        for row, (number, frame) in enumerate(zip(folios.judgements, folios.reuse_frames)):
-            if frame >= 0:
-                if layouts[number] is Layout.SHARED_TAIL:
-                    shared.setdefault(frame, row)
-                else:
-                    own.append(row)
-        batches = [own[start : start + _BATCH] for start in range(0, len(own), _BATCH)]
-        for rows in self._work.over([*batches, list(shared.values())], "tails"):
-            yield from self._wrong_tails(rows)
+        rows: dict[Layout, list[int]] = {layout: [] for layout in Layout}
+        for row, number in enumerate(folios.judgements):
+            rows[layouts[number]].append(row)
+        # One look at a frame that a zone keeps is enough.
+        shared = {folios.reuse_frames[row]: row for row in reversed(rows[Layout.SHARED_TAIL])}
+        rows[Layout.SHARED_TAIL] = list(shared.values())
+        del rows[Layout.NONE]
+        for layout, of_layout in rows.items():
+            starts = range(0, len(of_layout), _BATCH)
+            for start in self._work.over(starts, "tails"):
+                yield from self._wrong_tails(layout, of_layout[start : start + _BATCH])
 
-    def _wrong_tails(self, rows: Sequence[int]) -> Iterator[Finding]:
+    def _wrong_tails(self, layout: Layout, rows: Sequence[int]) -> Iterator[Finding]:
         """Compare the reuse frames of some folios with what they must hold."""
-        folios, tails = self._report.folios, Tails(self._kernel)
-        frames = [folios.reuse_frames[row] for row in rows]
-        addresses = [frame << PAGE_SHIFT for frame in frames]
+        folios, kernel, tails = self._report.folios, self._kernel, self._tail_reader
+        orders = [kind.order for kind in folios.folios.kind_table]
+        first = int(layout is Layout.HEAD_REUSE)
+        infos = [
+            kernel.tail_info(folios.folios.pfns[row], orders[folios.folios.kinds[row]])
+            for row in rows
+        ]
+        addresses = [folios.reuse_frames[row] << PAGE_SHIFT for row in rows]
         contents = self._walker.memory.read_each(addresses, PAGE_SIZE)
         unreadable = 0
-        for row, frame, content in zip(rows, frames, contents):
+        for row, info, content in zip(rows, infos, contents):
             if content is None:
-                unreadable += frame < self._kernel.paging.max_pfn
-                continue
-            pfn = folios.folios.pfns[row]
-            kind = folios.folios.kind_table[folios.folios.kinds[row]]
-            layout = folios.judgement_table[folios.judgements[row]].layout
-            wrong = tails.wrong(content, pfn, kind.order, int(layout is Layout.HEAD_REUSE))
-            if wrong is not None:
-                yield self._wrong_tail(row, frame, content, wrong, layout)
+                unreadable += folios.reuse_frames[row] < kernel.paging.max_pfn
+            elif not tails.are_right(content, info, first):
+                yield self._wrong_tail(layout, row, content, info)
         if unreadable:
             yield rules.unreadable_frames(unreadable)
 
-    def _wrong_tail(
-        self, row: int, frame: int, content: bytes, page: int, layout: Layout
-    ) -> Finding:
-        folios, kernel = self._report.folios.folios, self._kernel
-        pfn, kind = folios.pfns[row], folios.kind_table[folios.kinds[row]]
-        index = 0 if layout is Layout.HEAD_REUSE else 1
+    def _wrong_tail(self, layout: Layout, row: int, content: bytes, info: int) -> Finding:
+        folios, kernel = self._report.folios, self._kernel
+        pfn, frame = folios.folios.pfns[row], folios.reuse_frames[row]
+        first = int(layout is Layout.HEAD_REUSE)
+        page, found = self._tail_reader.first_wrong(content, info, first)
         belongs_to = None
-        if not kernel.tails_hold_mask:
-            offset = page * kernel.page.size + kernel.page.offset("compound_head")
-            (info,) = struct.unpack_from("<Q", content, offset)
-            other, misaligned = divmod(info - 1 - kernel.vmemmap, kernel.page.size)
-            if not misaligned and other != pfn and self._folio_at(other) == other:
-                first = int(layout is Layout.HEAD_REUSE)
-                if Tails(kernel).wrong(content, other, kind.order, first) is None:
-                    belongs_to = other
+        if not kernel.tails_hold_mask and self._tail_reader.are_right(content, found, first):
+            other, misaligned = divmod(found - 1 - kernel.vmemmap, kernel.page.size)
+            if not misaligned and self._folio_at(other) == other:
+                belongs_to = other
+        index = 1 - first
         address = kernel.page_address(pfn) + index * PAGE_SIZE
         owner = Owner(pfn, index, self._walker.entry(address))
-        return rules.tail_content(owner, frame, page, address + page * kernel.page.size, belongs_to)
+        wrong = address + page * kernel.page.size
+        return rules.tail_content(owner, frame, page, wrong, belongs_to)
 
     # Who owns which frame.
 
