@@ -18,11 +18,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from drgn_vmemmap.examination import examine, verify
     from drgn_vmemmap.kernel import CannotAnalyse, Kernel, discover
     from drgn_vmemmap.memory import ProgramMemory
     from drgn_vmemmap.pagetable import Walker
-    from drgn_vmemmap.report import Report, Selection, examine
-    from drgn_vmemmap.verification import verify
+    from drgn_vmemmap.report import Report, Selection
 
 __version__ = "0.1.0"
 
@@ -46,8 +46,8 @@ _ROOMS = {
     "Walker": "pagetable",
     "Report": "report",
     "Selection": "report",
-    "examine": "report",
-    "verify": "verification",
+    "examine": "examination",
+    "verify": "examination",
 }
 
 

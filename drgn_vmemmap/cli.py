@@ -145,11 +145,14 @@ def _add_system_map(command: Parser) -> None:
 
 
 def _report(options: argparse.Namespace, prog: drgn.Program) -> int:
+    from drgn_vmemmap.examination import examine
+    from drgn_vmemmap.progress import Watched
     from drgn_vmemmap.render import View, render
-    from drgn_vmemmap.report import Selection, examine
+    from drgn_vmemmap.report import Selection
 
     selection = Selection(options.hstate, options.node, options.pfn)
-    report = examine(prog, selection, options.system_map)
+    with Watched() as work:
+        report = examine(prog, selection, options.system_map, work)
     _write(render(report, options.format, View(options.folios)), options.output)
     return INCOMPLETE if report.incomplete else DONE
 
@@ -169,10 +172,12 @@ def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _verify(options: argparse.Namespace, prog: drgn.Program) -> int:
+    from drgn_vmemmap.examination import verify
+    from drgn_vmemmap.progress import Watched
     from drgn_vmemmap.render import View, render
-    from drgn_vmemmap.verification import verify
 
-    report = verify(prog, options.system_map)
+    with Watched() as work:
+        report = verify(prog, options.system_map, work)
     view = View(folios=options.format != "table", details=True, all_findings=options.all)
     _write(render(report, options.format, view), options.output)
     if report.broken:

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator, Sequence
+from types import FrameType, TracebackType
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -30,3 +33,45 @@ class Work:
 
 
 UNWATCHED = Work()
+
+
+class Watched(Work):
+    """
+    Work at a terminal: what takes longer than a second shows a bar, and Ctrl-C ends it.
+
+    The bar is tqdm's, where that is installed; a second Ctrl-C ends the process.
+    """
+
+    def __enter__(self) -> Watched:
+        try:
+            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        except ValueError:
+            self._handler = None  # not the main thread
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _interrupt(self, signal_number: int, frame: FrameType | None) -> None:
+        self.interrupted = True
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self._handler = None
+
+    def over(self, items: Sequence[Item], what: str) -> Iterator[Item]:
+        if not sys.stderr.isatty():
+            return super().over(items, what)
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return super().over(items, what)
+        bar = tqdm(super().over(items, what), what, len(items), delay=1, leave=False)
+        return iter(bar)

@@ -11,14 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, overload
 
-import drgn
-
 from drgn_vmemmap import hugetlb, rules
 from drgn_vmemmap.hugetlb import BrokenHstate, Counters, Folio, Folios, Hstate, Kind
 from drgn_vmemmap.hvo import Comparison, Judgement, Verdict, judge
-from drgn_vmemmap.kernel import Kernel, MissingFacts, discover
+from drgn_vmemmap.kernel import Kernel, MissingFacts
 from drgn_vmemmap.memmap import Section
-from drgn_vmemmap.memory import MissingMemory, ProgramMemory
+from drgn_vmemmap.memory import MissingMemory
 from drgn_vmemmap.others import Other, find_others, joined
 from drgn_vmemmap.pagetable import Run, Walker
 from drgn_vmemmap.progress import UNWATCHED, Work
@@ -176,7 +174,7 @@ class Selection:
 
     def of(self, folios: Folios) -> Sequence[int]:
         """Rows of the folios that are meant."""
-        if self == Selection():
+        if self == EVERYTHING:
             return range(len(folios))
         kinds = {
             number: kind.order
@@ -188,6 +186,22 @@ class Selection:
             for row, (pfn, kind) in enumerate(zip(folios.pfns, folios.kinds))
             if kind in kinds and (self.pfn is None or pfn == self.pfn & -(1 << kinds[kind]))
         ]
+
+
+EVERYTHING = Selection()
+
+
+class Movement(NamedTuple):
+    """How much a live kernel moved while it was looked at."""
+
+    seconds: float
+    """How long it was looked at."""
+    looks: int
+    """How often."""
+    moved: int
+    """Folios that came, went or changed between two looks."""
+    transient: int
+    """Findings that not all looks had in common; they do not count."""
 
 
 @dataclass
@@ -207,6 +221,8 @@ class Report:
     """PFNs of the frames that zones keep for shared tails."""
     interrupted: bool
     """The user ended the look: it is not all."""
+    movement: Movement | None = None
+    """Of a live kernel."""
 
     @property
     def broken(self) -> bool:
@@ -219,27 +235,8 @@ class Report:
         return self.interrupted or any(f.rule == "unreadable" for f in self.findings)
 
 
-def examine(
-    prog: drgn.Program,
-    selection: Selection = Selection(),
-    system_map: str | None = None,
-    work: Work = UNWATCHED,
-) -> Report:
-    """
-    Look at a kernel.
-
-    :param prog: Any target of drgn that is an x86-64 Linux kernel.
-    :param selection: What to narrow the report to.
-    :param system_map: See :func:`discover()`.
-    :param work: What the user sees of it meanwhile.
-    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
-    """
-    kernel = discover(prog, system_map)
-    return look(kernel, Walker(ProgramMemory(prog), kernel.paging), selection, work)
-
-
 def look(
-    kernel: Kernel, walker: Walker, selection: Selection = Selection(), work: Work = UNWATCHED
+    kernel: Kernel, walker: Walker, selection: Selection = EVERYTHING, work: Work = UNWATCHED
 ) -> Report:
     """
     Look at a kernel whose facts are known.

@@ -9,14 +9,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-import drgn
-
 from drgn_vmemmap import rules
 from drgn_vmemmap.frames import Free, PageReader, Tails
 from drgn_vmemmap.hugetlb import Folio
 from drgn_vmemmap.hvo import Verdict
-from drgn_vmemmap.kernel import Kernel, Layout, discover
-from drgn_vmemmap.memory import MissingMemory, ProgramMemory
+from drgn_vmemmap.kernel import Kernel, Layout
+from drgn_vmemmap.memory import MissingMemory
 from drgn_vmemmap.others import DEVICE, SELF_HOSTED, joined
 from drgn_vmemmap.ownership import ZONE, Ownership, survey
 from drgn_vmemmap.pagetable import Run, Walker
@@ -27,20 +25,6 @@ from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD, PTE
 
 # Folios whose reuse frames are read together.
 _BATCH = 64
-
-
-def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWATCHED) -> Report:
-    """
-    Look at a kernel, and check all that can be checked.
-
-    :param prog: Any target of drgn that is an x86-64 Linux kernel.
-    :param system_map: See :func:`discover()`.
-    :param work: What the user sees of it meanwhile.
-    :return: The report, with the findings of every rule.
-    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
-    """
-    kernel = discover(prog, system_map)
-    return check(kernel, Walker(ProgramMemory(prog), kernel.paging), work)
 
 
 def check(kernel: Kernel, walker: Walker, work: Work = UNWATCHED) -> Report:

@@ -333,6 +333,7 @@ def document(
         "folios": [view.document() for view in views],
         "others": [],
         "interrupted": False,
+        "movement": None,
     }
 
 

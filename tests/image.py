@@ -18,9 +18,10 @@ from typing import Any
 
 import drgn
 
+from drgn_vmemmap.examination import examine
 from drgn_vmemmap.hugetlb import State
 from drgn_vmemmap.kernel import Layout
-from drgn_vmemmap.report import Report, Selection, examine
+from drgn_vmemmap.report import Report, Selection
 from tests.kernels import HUGETLB_PAGE_DTOR, SECTION_BITS, ZONES, Mark, types
 from tests.memmap import Memmap
 from tests.model import Backing, Damage, Folio, Link, Machine, Place, Vpage, hstate_name

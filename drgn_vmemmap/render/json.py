@@ -45,6 +45,7 @@ def document(report: Report, folios: bool) -> dict[str, Any]:
         result["folios"] = [_folio(kernel, folio) for folio in report.folios]
     result["others"] = [_other(other) for other in report.others]
     result["interrupted"] = report.interrupted
+    result["movement"] = None if report.movement is None else report.movement._asdict()
     result["findings"] = [_finding(finding) for finding in report.findings]
     return result
 

@@ -12,7 +12,7 @@ from drgn_vmemmap.hvo import format_ranges
 from drgn_vmemmap.kernel import Kernel
 from drgn_vmemmap.others import BOOT, DEVICE, SELF_HOSTED, Other
 from drgn_vmemmap.render import View
-from drgn_vmemmap.report import Counts, FolioReport, HstateReport, Report, Totals
+from drgn_vmemmap.report import Counts, FolioReport, HstateReport, Movement, Report, Totals
 from drgn_vmemmap.rules import MEANINGS, Finding, Severity
 from drgn_vmemmap.x86_64 import PAGE_SIZE
 
@@ -32,6 +32,8 @@ def render(report: Report, view: View) -> str:
     limit = None if view.all_findings else _FIRST
     findings = _explained(report.findings, limit) if view.details else _findings(report.findings)
     parts.append("\n".join(findings))
+    if report.movement is not None:
+        parts.append(_movement(report.movement))
     if report.interrupted:
         parts.append("interrupted: this is not all")
     return "\n\n".join(parts) + "\n"
@@ -83,6 +85,14 @@ def _totals(totals: Totals) -> str:
     return (
         f"net saving {size(totals.net_saved_bytes)}: {size(totals.freed_bytes)} freed, "
         f"less {spent}; still possible {size(totals.still_possible_bytes)}"
+    )
+
+
+def _movement(movement: Movement) -> str:
+    return (
+        f"looked {movement.looks} times in {movement.seconds:.1f} s: "
+        f"{_plural(movement.moved, 'folio')} moved, "
+        f"{_plural(movement.transient, 'transient finding')}"
     )
 
 

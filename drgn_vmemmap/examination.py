@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""From a program to a report: the doors for scripts."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import drgn
+
+from drgn_vmemmap.kernel import Kernel, discover
+from drgn_vmemmap.live import steady
+from drgn_vmemmap.memory import ProgramMemory
+from drgn_vmemmap.pagetable import Walker
+from drgn_vmemmap.progress import UNWATCHED, Work
+from drgn_vmemmap.report import EVERYTHING, Report, Selection, look
+from drgn_vmemmap.verification import check
+
+
+def examine(
+    prog: drgn.Program,
+    selection: Selection = EVERYTHING,
+    system_map: str | None = None,
+    work: Work = UNWATCHED,
+) -> Report:
+    """
+    Look at a kernel.
+
+    :param prog: Any target of drgn that is an x86-64 Linux kernel.
+    :param selection: What to narrow the report to.
+    :param system_map: See :func:`discover()`.
+    :param work: What the user sees of it meanwhile.
+    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
+    """
+    kernel = discover(prog, system_map)
+    return _steadily(kernel, lambda: look(kernel, _walker(prog, kernel), selection, work))
+
+
+def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWATCHED) -> Report:
+    """
+    Look at a kernel, and check all that can be checked.
+
+    :param prog: Any target of drgn that is an x86-64 Linux kernel.
+    :param system_map: See :func:`discover()`.
+    :param work: What the user sees of it meanwhile.
+    :return: The report, with the findings of every rule.
+    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
+    """
+    kernel = discover(prog, system_map)
+    return _steadily(kernel, lambda: check(kernel, _walker(prog, kernel), work))
+
+
+def _walker(prog: drgn.Program, kernel: Kernel) -> Walker:
+    """A walker for one look."""
+    return Walker(ProgramMemory(prog), kernel.paging)
+
+
+def _steadily(kernel: Kernel, take_look: Callable[[], Report]) -> Report:
+    """Look once at what does not move, and more often at what does."""
+    return steady(take_look) if kernel.live else take_look()
