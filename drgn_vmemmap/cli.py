@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_report(commands)
     _add_verify(commands)
+    _add_explain(commands)
     _add_extract(commands)
     _add_bundle(commands)
     return parser
@@ -183,6 +184,50 @@ def _verify(options: argparse.Namespace, prog: drgn.Program) -> int:
     if report.broken:
         return FOUND_ERRORS
     return INCOMPLETE if report.incomplete else DONE
+
+
+def _add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "explain",
+        help="what an address, a struct page or a PFN is to the vmemmap",
+        description="WHAT is a virtual address (with or without 0x, as an oops has it), pfn:NUMBER "
+        "or phys:NUMBER. Shows the walk, the struct page, its folio, the frame behind it, who else "
+        "sees that frame, and what a read and a write there would do.",
+    )
+    command.add_argument("what", nargs="*", metavar="WHAT")
+    command.add_argument(
+        "--dmesg", action="store_true", help="explain what the kernel's own log names"
+    )
+    command.add_argument(
+        "--stdin", action="store_true", help="explain what the text on standard input names"
+    )
+    _add_output(command)
+    _add_system_map(command)
+    command.set_defaults(run=_explain, needs_program=True)
+
+
+def _explain(options: argparse.Namespace, prog: drgn.Program) -> int:
+    from drgn_vmemmap.examination import explainer
+    from drgn_vmemmap.explain import parse
+    from drgn_vmemmap.kernel_log import NoLog, lines, read_log
+    from drgn_vmemmap.render.explain import render
+
+    try:
+        whats = [parse(text) for text in options.what]
+    except ValueError as error:
+        return fail(CANNOT, str(error))
+    if not (whats or options.dmesg or options.stdin):
+        return fail(CANNOT, "nothing to explain: give an address, --dmesg or --stdin")
+    log = list(lines(sys.stdin.read())) if options.stdin else []
+    explains = explainer(prog, options.system_map)
+    code = DONE
+    if options.dmesg:
+        try:
+            log += read_log(prog)
+        except NoLog as error:
+            code = fail(INCOMPLETE, str(error))
+    _write(render(explains, whats, log, options.format), options.output)
+    return code
 
 
 def _add_extract(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -8,6 +8,7 @@ from typing import Callable
 
 import drgn
 
+from drgn_vmemmap.explain import Explainer
 from drgn_vmemmap.kernel import Kernel, discover
 from drgn_vmemmap.live import steady
 from drgn_vmemmap.memory import ProgramMemory
@@ -48,6 +49,17 @@ def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWAT
     """
     kernel = discover(prog, system_map)
     return _steadily(kernel, lambda: check(kernel, _walker(prog, kernel), work))
+
+
+def explainer(prog: drgn.Program, system_map: str | None = None) -> Explainer:
+    """
+    What explains addresses of a kernel.
+
+    :param prog: Any target of drgn that is an x86-64 Linux kernel.
+    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
+    """
+    kernel = discover(prog, system_map)
+    return Explainer(kernel, _walker(prog, kernel))
 
 
 def _walker(prog: drgn.Program, kernel: Kernel) -> Walker:

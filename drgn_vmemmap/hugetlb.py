@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import struct
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, count, islice
@@ -204,6 +204,14 @@ class Folios(Sequence[Folio]):
         self.pfns.extend(pfns)
         self.kinds.extend(kinds)
         self.states.extend(bytes((state,)) * len(pfns))
+
+    def row_at(self, pfn: int) -> int | None:
+        """Row of the folio that contains a PFN, if there is one; they must be in order."""
+        row = bisect_right(self.pfns, pfn) - 1
+        if row < 0:
+            return None
+        size = 1 << self.kind_table[self.kinds[row]].order
+        return row if pfn < self.pfns[row] + size else None
 
     def pick(self, rows: Sequence[int]) -> None:
         """Keep some folios, in an order."""

@@ -82,6 +82,14 @@ class Struct(NamedTuple):
     size: int
     members: Mapping[str, Member]
 
+    def names_at(self, offset: int) -> list[str]:
+        """Names of the members that a byte belongs to."""
+        return [
+            name
+            for name, member in self.members.items()
+            if 0 <= offset - member.offset < member.size * member.length
+        ]
+
     def offset(self, name: str, index: int = 0) -> int:
         """Offset in bytes of a member, or of an element of an array."""
         member = self.members[name]
@@ -193,6 +201,8 @@ class Kernel:
     paging: Paging
     vmemmap: int
     """Address of the ``struct page`` of PFN 0."""
+    direct_map: int | None
+    """Where all memory is mapped, from physical address 0 on; ``None`` if it is not told."""
     hvo: Hvo
     page: Struct
     page_flags: PageFlags
@@ -351,6 +361,7 @@ class _Discovery:
             types_from=types_from,
             paging=self._paging(self._max_pfn(sections)),
             vmemmap=self._vmemmap(),
+            direct_map=self._variable("page_offset_base", 8),
             hvo=Hvo(self._layout(zone), self._hvo_enabled(), self._optimized_bit()),
             page=page,
             page_flags=self._page_flags(nodes, zones.get("__MAX_NR_ZONES", 1)),
@@ -469,6 +480,10 @@ class _Discovery:
             page_type=["page_type"],
             compound_dtor=["compound_dtor"],
             compound_order=["compound_order"],
+            # What only explain shows.
+            mapping=["mapping"],
+            index=["__folio_index", "index"],
+            mapcount=["_mapcount"],
         )
 
     def _page_flags(self, nodes: int, zones: int) -> PageFlags:

@@ -63,6 +63,18 @@ class Entry(NamedTuple):
     """Why the frame is ``None``, or not memory."""
 
 
+class Step(NamedTuple):
+    """One level of the walk to an address."""
+
+    level: Level
+    raw: int | None
+    """The entry; ``None`` if its table is not in the dump."""
+    raw_address: int
+    """Physical address in bytes at which the entry lies."""
+    access: Access
+    """What this level and those above it leave, if the entry is present."""
+
+
 class Run(NamedTuple):
     """
     Consecutive virtual addresses that one table answers for.
@@ -185,6 +197,28 @@ class Walker:
             return None
         table = x86_64.table_address(entry, self.paging.encryption_mask)
         return table if table >> PAGE_SHIFT < self.paging.max_pfn else None
+
+    def steps(self, address: int) -> Iterator[Step]:
+        """
+        The walk to one address, level by level, as far as it goes.
+
+        :param address: Virtual address in bytes.
+        """
+        table_address, above = self.paging.root, x86_64.ALL_ACCESS
+        for level in self._levels:
+            raw_address = table_address + level.entry_index(address) * ENTRY_SIZE
+            table = self.table(table_address)
+            if table is None:
+                yield Step(level, None, raw_address, _NO_ACCESS)
+                return
+            (entry,) = _ENTRY.unpack_from(table, raw_address - table_address)
+            present = entry & x86_64.PRESENT
+            access = x86_64.access(above, entry) if present else _NO_ACCESS
+            yield Step(level, entry, raw_address, access)
+            child = self._table_below(entry, level)
+            if child is None:
+                return
+            table_address, above = child, x86_64.narrow(above, entry)
 
     def region(self, address: int) -> Run:
         """

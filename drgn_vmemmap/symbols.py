@@ -36,6 +36,8 @@ _VARIABLES = {
     "hstates": "struct hstate [2]",
     "hugetlb_max_hstate": "int",
     "max_pfn": "unsigned long",
+    "page_offset_base": "unsigned long",
+    "prb": "struct printk_ringbuffer *",
     "vmemmap_base": "unsigned long",
     "vmemmap_optimize_enabled": "_Bool",
 }

@@ -6,7 +6,6 @@ Verification: beyond each folio's entries, the whole vmemmap, its frames and the
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from drgn_vmemmap import rules
@@ -151,11 +150,8 @@ class _Check:
     def _folio_at(self, pfn: int) -> int | None:
         """Head PFN of the folio that contains a PFN."""
         folios = self._report.folios.folios
-        row = bisect_right(folios.pfns, pfn) - 1
-        if row < 0:
-            return None
-        size = 1 << folios.kind_table[folios.kinds[row]].order
-        return folios.pfns[row] if pfn < folios.pfns[row] + size else None
+        row = folios.row_at(pfn)
+        return None if row is None else folios.pfns[row]
 
     # Whether the frames are in use.
 

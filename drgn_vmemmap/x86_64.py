@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
+PHYSICAL_BITS = 52
+"""A physical address has so many at most."""
 ENTRY_SIZE = 8
 ENTRIES_PER_TABLE = PAGE_SIZE // ENTRY_SIZE
 
@@ -27,7 +29,7 @@ LARGE = 1 << 7
 GLOBAL = 1 << 8
 NO_EXECUTE = 1 << 63
 
-_ADDRESS_MASK = ((1 << 52) - 1) & ~(PAGE_SIZE - 1)
+_ADDRESS_MASK = ((1 << PHYSICAL_BITS) - 1) & ~(PAGE_SIZE - 1)
 
 
 class Level(NamedTuple):
