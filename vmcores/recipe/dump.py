@@ -71,7 +71,8 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
 
     ``grown`` tells how each pool grew: ``optimizing`` is the switch at that time, None where the
     kernel has none. ``hugepages`` and ``memmap`` are the kernel's own counters at the end; one that
-    the kernel does not have is not in ``memmap``.
+    the kernel does not have is not in ``memmap``. ``folios`` are those that /proc/kpageflags shows:
+    ``state`` is "free", "used" or "poisoned".
     """
     return {
         "release": words["release"][0],
@@ -87,6 +88,7 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
         ],
         "hugepages": [_pool(value) for value in words.get("hugepages", [])],
         "memmap": _counters(words.get("vmstat", [])),
+        "folios": [_folio(value) for value in words.get("folio", [])],
         "log": words.get("log", []),
     }
 
@@ -132,6 +134,11 @@ def _switch(value: str) -> bool | None:
 
 def _pool(value: str) -> dict[str, int]:
     return dict(zip(("node", "size_kb", "nr", "free", "surplus"), _numbers(value)))
+
+
+def _folio(value: str) -> dict[str, Any]:
+    pfn, state = value.split()
+    return {"pfn": int(pfn), "state": state}
 
 
 def _counters(values: list[str]) -> dict[str, int]:

@@ -31,14 +31,22 @@ BASIC = Scenario(
     "basic", "64 optimized folios of 2 MiB and 8 whole ones, 10 in use; 5-level paging"
 )
 
-#: Two nodes of 3 GiB each.
-TWO_NODES = (
-    *("-smp", "2"),
-    *("-object", "memory-backend-ram,id=memory0,size=3G"),
-    *("-object", "memory-backend-ram,id=memory1,size=3G"),
-    *("-numa", "node,nodeid=0,cpus=0,memdev=memory0"),
-    *("-numa", "node,nodeid=1,cpus=1,memdev=memory1"),
-)
+
+def _two_nodes(second: int) -> tuple[str, ...]:
+    """
+    Split the memory between two nodes: 4 GiB for the first, ``second`` GiB for the other.
+
+    The first has a GiB that is free from end to end wherever KASLR puts the kernel: beyond 4 GiB of
+    physical addresses, as below them are only 3 GiB of memory.
+    """
+    return (
+        *("-smp", "2"),
+        *("-object", "memory-backend-ram,id=memory0,size=4G"),
+        *("-object", f"memory-backend-ram,id=memory1,size={second}G"),
+        *("-numa", "node,nodeid=0,cpus=0,memdev=memory0"),
+        *("-numa", "node,nodeid=1,cpus=1,memdev=memory1"),
+    )
+
 
 _ALL = (
     BASIC,
@@ -46,15 +54,15 @@ _ALL = (
         "numa",
         "two nodes: 1 GiB folios from boot on both, 2 MiB folios optimized and whole on both",
         script="numa.sh",
-        memory=6144,
+        memory=7168,
         command_line=f"{HVO} hugepagesz=1G hugepages=0:1,1:1",
-        qemu=TWO_NODES,
+        qemu=_two_nodes(3),
     ),
     Scenario(
         "gigantic",
         "three 1 GiB folios from boot beside 2 MiB ones",
         script="gigantic.sh",
-        memory=6144,
+        memory=7168,
         command_line=f"{HVO} hugepagesz=1G hugepages=3",
     ),
     replace(
