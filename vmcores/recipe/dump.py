@@ -72,7 +72,9 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     ``grown`` tells how each pool grew: ``optimizing`` is the switch at that time, None where the
     kernel has none. ``hugepages`` and ``memmap`` are the kernel's own counters at the end; one that
     the kernel does not have is not in ``memmap``. ``folios`` are those that /proc/kpageflags shows:
-    ``state`` is "free", "used" or "poisoned".
+    ``state`` is "free", "used" or "poisoned". ``dax`` are the device-DAX namespaces, each with the
+    physical range that has a memmap and the part of it that the device offers; ``map`` tells where
+    the memmap lies: "mem" (in memory, optimized) or "dev" (in the namespace itself, not optimized).
     """
     return {
         "release": words["release"][0],
@@ -89,6 +91,7 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
         "hugepages": [_pool(value) for value in words.get("hugepages", [])],
         "memmap": _counters(words.get("vmstat", [])),
         "folios": [_folio(value) for value in words.get("folio", [])],
+        "dax": [_namespace(value) for value in words.get("dax", [])],
         "log": words.get("log", []),
     }
 
@@ -134,6 +137,20 @@ def _switch(value: str) -> bool | None:
 
 def _pool(value: str) -> dict[str, int]:
     return dict(zip(("node", "size_kb", "nr", "free", "surplus"), _numbers(value)))
+
+
+def _namespace(value: str) -> dict[str, Any]:
+    namespace, address, size, device, device_address, device_size, align, where = value.split()
+    return {
+        "namespace": namespace,
+        "address": hex(int(address, 0)),
+        "size": int(size),
+        "device": device,
+        "device_address": hex(int(device_address, 0)),
+        "device_size": int(device_size),
+        "align": int(align),
+        "map": where,
+    }
 
 
 def _folio(value: str) -> dict[str, Any]:

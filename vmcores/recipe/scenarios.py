@@ -88,6 +88,15 @@ _ALL = (
             *("-device", "pc-dimm,memdev=plugged"),
         ),
     ),
+    Scenario(
+        "dax",
+        "as basic, beside device-DAX namespaces with and without an optimized memmap",
+        script="dax.sh",
+        memory=7168,  # 3 GiB of it lie below 4 GiB, the rest from there on
+        command_line=f"{HVO} memmap=256M!4G memmap=256M!4608M memmap=2G!6G",
+        modules=("nd_e820", "nd_pmem", "dax_pmem", "device_dax"),
+        programs=Programs(("ndctl",), ("ndctl",)),
+    ),
     Scenario("surplus", "8 folios in the pool and 8 surplus ones, all in use", script="surplus.sh"),
     replace(
         BASIC,
