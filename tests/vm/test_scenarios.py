@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -63,3 +64,32 @@ def agree_on_namespace(
         else:
             assert len(set(frames)) == 2
             assert len(set(frames[1:])) == 1
+
+
+@pytest.mark.parametrize("line", ("6.1", "6.12", "newest"))
+def test_a_kernel_that_writes_to_a_tail_oopses_and_leaves_its_folios_as_they_are(
+    boot: Boot, record_property: Record, line: str
+) -> None:
+    made = boot(line, "oops")
+    found = report(made)
+    record_property("row", row(found, made))
+
+    oops = made.facts["oops"]
+    log = "\n".join(made.facts["log"])
+    console = made.console.read_text()
+    for text in log, console:
+        address = int(oops["address"], 16)
+        assert f"BUG: unable to handle page fault for address: {address:016x}" in text
+        assert "#PF: supervisor write access in kernel mode" in text
+        assert "#PF: error_code(0x0003) - permissions violation" in text
+    walked = re.search(r"PGD \w+ P4D \w+ PUD \w+ PMD \w+ PTE (\w+)", log)
+    (folio,) = (each for each in found["folios"] if each["pfn"] == oops["folio"])
+    assert walked
+    assert int(walked[1], 16) >> 12 & 0xFFFFFFFFFF == folio["reuse_frame"]
+    assert not int(walked[1], 16) & 2
+
+    totals = found["totals"]
+    assert (totals["folios"], totals["optimized"], totals["freed"]) == (64, 64, 448)
+    agree_on_counts(found, made)
+    agree_on_folios(found, made)
+    agree_on_entries(found, oracles.qemu(made.mappings))

@@ -46,13 +46,14 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
     vmcore, console = directory / "vmcore", directory / "console.log"
     started = time.monotonic()
     with Guest(kernel, chosen, console) as guest:
+        meddled = chosen.meddle(guest) if chosen.meddle else {}
         words = guest.wait_for("ready")
         booted = time.monotonic()
         guest.dump(vmcore)
         mappings = directory / "mappings"
         mappings.write_text(guest.mappings())
         crashed = guest.crash(directory) if chosen.disks else []
-    facts = account(kernel, scenario, words)
+    facts = {**account(kernel, scenario, words), **meddled}
     facts["vmcoreinfo"] = _vmcoreinfo(vmcore, words)
     system_map = directory / "System.map"
     system_map.write_text(_system_map(words, (directory / "vmcoreinfo.txt").read_text()))
@@ -75,6 +76,7 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     ``state`` is "free", "used" or "poisoned". ``dax`` are the device-DAX namespaces, each with the
     physical range that has a memmap and the part of it that the device offers; ``map`` tells where
     the memmap lies: "mem" (in memory, optimized) or "dev" (in the namespace itself, not optimized).
+    ``log`` is what the kernel's log says of all this.
     """
     return {
         "release": words["release"][0],
@@ -92,7 +94,7 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
         "memmap": _counters(words.get("vmstat", [])),
         "folios": [_folio(value) for value in words.get("folio", [])],
         "dax": [_namespace(value) for value in words.get("dax", [])],
-        "log": words.get("log", []),
+        "log": words.get("log", []) + words.get("oops", []),
     }
 
 

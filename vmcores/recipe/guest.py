@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Callable
 
 from vmcores.recipe import initramfs, sparse
+from vmcores.recipe.debugger import Debugger
 from vmcores.recipe.errors import GuestError
 from vmcores.recipe.kernels import Kernel
 from vmcores.recipe.qmp import Qmp
@@ -100,6 +101,11 @@ class Guest:
         self._wait(lambda: len(self.words().get(key, ())) >= count, f"the guest to say {key}")
         return self.words()
 
+    def debugger(self) -> Debugger:
+        """Stop the guest and take hold of it with a debugger, for a with statement."""
+        self.qmp.execute("stop")
+        return Debugger(self._scratch / "gdb", QMP_TIMEOUT)
+
     def dump(self, output: Path) -> None:
         """Write the guest's physical memory, as it is now, as an ELF vmcore with holes."""
         pipe = self._scratch / "dump"
@@ -149,6 +155,7 @@ class Guest:
             "-display", "none",
             "-serial", f"file:{self.console}", "-serial", f"file:{self._report}",
             "-device", "vmcoreinfo",
+            "-gdb", f"unix:{self._scratch / 'gdb'},server=on,wait=off",
             *(word for path in sockets for word in ("-qmp", f"unix:{path},server=on,wait=off")),
             "-kernel", str(kernel.image), "-initrd", str(initrd),
             "-append", f"{COMMAND_LINE} {scenario.command_line}",

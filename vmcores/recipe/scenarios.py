@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from vmcores.recipe import oops
 from vmcores.recipe.errors import RecipeError
 from vmcores.recipe.programs import Programs
+
+if TYPE_CHECKING:
+    from vmcores.recipe.guest import Guest
 
 HVO = "hugetlb_free_vmemmap=on"
 
@@ -24,6 +30,8 @@ class Scenario:
     modules: tuple[str, ...] = ()
     programs: Programs | None = None
     disks: tuple[str, ...] = ()  #: the crash kernel fills these, in this order, with dumps
+    #: What a debugger does to the guest, if anything; it returns what guest.json will say of it.
+    meddle: Callable[[Guest], dict[str, Any]] | None = None
     deadline: float = 180  #: seconds from the start to the guest's last word
 
 
@@ -96,6 +104,12 @@ _ALL = (
         command_line=f"{HVO} memmap=256M!4G memmap=256M!4608M memmap=2G!6G",
         modules=("nd_e820", "nd_pmem", "dax_pmem", "device_dax"),
         programs=Programs(("ndctl",), ("ndctl",)),
+    ),
+    Scenario(
+        "oops",
+        "64 optimized folios; the kernel writes to a read-only tail page, oopses, and goes on",
+        script="oops.sh",
+        meddle=oops.provoke,
     ),
     Scenario("surplus", "8 folios in the pool and 8 surplus ones, all in use", script="surplus.sh"),
     replace(
