@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.vm import oracles
+from tests.vm import oracles, test_live
 from tests.vm.conftest import Boot
 from tests.vm.test_kernels import Record, agree_on_counts, agree_on_entries, report, row
-from vmcores.recipe import Dump
+from vmcores.recipe import Dump, kernels, scenarios
+from vmcores.recipe.guest import Guest
 
 PAGE = 4096
 
@@ -93,3 +96,18 @@ def test_a_kernel_that_writes_to_a_tail_oopses_and_leaves_its_folios_as_they_are
     agree_on_counts(found, made)
     agree_on_folios(found, made)
     agree_on_entries(found, oracles.qemu(made.mappings))
+
+
+def test_a_vmcore_assembled_from_a_sparse_file_gives_the_report_of_qemus_own(
+    tmp_path: Path,
+) -> None:
+    # More than 3 GiB, so that some of it lies beyond 4 GiB of physical addresses.
+    scenario = replace(scenarios.named("basic"), memory=4096, memory_file=True)
+    with Guest(kernels.fetch("6.12"), scenario, tmp_path / "console.log") as guest:
+        guest.wait_for("ready")
+        guest.qmp.execute("stop")
+        guest.dump(tmp_path / "assembled")
+        guest.dump_by_qemu(tmp_path / "whole")
+    whole = test_live.report("-c", tmp_path / "whole")
+    assert test_live.report("-c", tmp_path / "assembled") == whole
+    assert whole["totals"]["optimized"] == 64

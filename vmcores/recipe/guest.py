@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
-from vmcores.recipe import initramfs, sparse
+from vmcores.recipe import elf, initramfs, memoryfile, sparse
 from vmcores.recipe.debugger import Debugger
 from vmcores.recipe.errors import GuestError
 from vmcores.recipe.kernels import Kernel
@@ -54,6 +54,7 @@ class Guest:
         self._scratch = Path(tempfile.mkdtemp(prefix="vmcore-"))
         self.debug_socket = self._scratch / "debug"
         self._report = self._scratch / "report"
+        self._memory = self._scratch / "memory"
         self._qmp: Qmp | None = None
         self._deadline = time.monotonic() + scenario.deadline
         try:
@@ -108,12 +109,26 @@ class Guest:
 
     def dump(self, output: Path) -> None:
         """Write the guest's physical memory, as it is now, as an ELF vmcore with holes."""
+        if not self.scenario.memory_file:
+            self.dump_by_qemu(output)
+            return
+        running = self.qmp.execute("query-status")["running"]
+        self.qmp.execute("stop")
+        self.dump_by_qemu(output, begin=0, length=4096)  # for its notes
+        with open(output, "rb") as file:
+            notes = elf.raw_notes(file)
+        memoryfile.write_vmcore(output, self._memory, notes)
+        if running:
+            self.qmp.execute("cont")
+
+    def dump_by_qemu(self, output: Path, **part: int) -> None:
+        """Do as dump(), but always by QEMU's own command; ``part`` are arguments of it."""
         pipe = self._scratch / "dump"
         os.mkfifo(pipe)
         taken: list[int] = []
         taker = threading.Thread(target=lambda: taken.append(_take(pipe, output)), daemon=True)
         taker.start()
-        self.qmp.execute("dump-guest-memory", paging=False, protocol=f"file:{pipe}")
+        self.qmp.execute("dump-guest-memory", paging=False, protocol=f"file:{pipe}", **part)
         taker.join(QMP_TIMEOUT)
         if not taken:
             raise GuestError(f"the dump could not be written to {output}")
@@ -160,11 +175,17 @@ class Guest:
             "-kernel", str(kernel.image), "-initrd", str(initrd),
             "-append", f"{COMMAND_LINE} {scenario.command_line}",
             *scenario.qemu,
+            *self._memory_arguments(),
             *(word for disk in self._disks() for word in ("-drive", disk)),
         ]
         # fmt: on
         with open(self._scratch / "errors", "wb") as errors:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+
+    def _memory_arguments(self) -> tuple[str, ...]:
+        if not self.scenario.memory_file:
+            return ()
+        return memoryfile.arguments(self._memory, self.scenario.memory << 20)
 
     def _disks(self) -> Iterator[str]:
         for name in self.scenario.disks:

@@ -25,6 +25,7 @@ class Scenario:
     about: str  #: one line, for people
     script: str = "basic.sh"  #: in guest/
     memory: int = 2048  #: MiB
+    memory_file: bool = False  #: keep the memory in a sparse file, as it is more than there is
     command_line: str = HVO  #: of the kernel, beyond what every guest gets
     qemu: tuple[str, ...] = ()  #: further arguments
     modules: tuple[str, ...] = ()
@@ -110,6 +111,14 @@ _ALL = (
         "64 optimized folios; the kernel writes to a read-only tail page, oopses, and goes on",
         script="oops.sh",
         meddle=oops.provoke,
+    ),
+    Scenario(
+        "big",
+        "a host of 128 GiB with 60,000 folios of 2 MiB, all optimized",
+        script="big.sh",
+        memory=131072,
+        memory_file=True,
+        deadline=600,
     ),
     Scenario("surplus", "8 folios in the pool and 8 surplus ones, all in use", script="surplus.sh"),
     replace(
