@@ -46,13 +46,14 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
     vmcore, console = directory / "vmcore", directory / "console.log"
     started = time.monotonic()
     with Guest(kernel, chosen, console) as guest:
+        meddled = chosen.meddle(guest) if chosen.meddle else {}
         words = guest.wait_for("ready")
         booted = time.monotonic()
         guest.dump(vmcore)
         mappings = directory / "mappings"
         mappings.write_text(guest.mappings())
         crashed = guest.crash(directory) if chosen.disks else []
-    facts = account(kernel, scenario, words)
+    facts = {**account(kernel, scenario, words), **meddled}
     facts["vmcoreinfo"] = _vmcoreinfo(vmcore, words)
     system_map = directory / "System.map"
     system_map.write_text(_system_map(words, (directory / "vmcoreinfo.txt").read_text()))
@@ -71,7 +72,11 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
 
     ``grown`` tells how each pool grew: ``optimizing`` is the switch at that time, None where the
     kernel has none. ``hugepages`` and ``memmap`` are the kernel's own counters at the end; one that
-    the kernel does not have is not in ``memmap``.
+    the kernel does not have is not in ``memmap``. ``folios`` are those that /proc/kpageflags shows:
+    ``state`` is "free", "used" or "poisoned". ``dax`` are the device-DAX namespaces, each with the
+    physical range that has a memmap and the part of it that the device offers; ``map`` tells where
+    the memmap lies: "mem" (in memory, optimized) or "dev" (in the namespace itself, not optimized).
+    ``log`` is what the kernel's log says of all this.
     """
     return {
         "release": words["release"][0],
@@ -87,7 +92,9 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
         ],
         "hugepages": [_pool(value) for value in words.get("hugepages", [])],
         "memmap": _counters(words.get("vmstat", [])),
-        "log": words.get("log", []),
+        "folios": [_folio(value) for value in words.get("folio", [])],
+        "dax": [_namespace(value) for value in words.get("dax", [])],
+        "log": words.get("log", []) + words.get("oops", []),
     }
 
 
@@ -132,6 +139,25 @@ def _switch(value: str) -> bool | None:
 
 def _pool(value: str) -> dict[str, int]:
     return dict(zip(("node", "size_kb", "nr", "free", "surplus"), _numbers(value)))
+
+
+def _namespace(value: str) -> dict[str, Any]:
+    namespace, address, size, device, device_address, device_size, align, where = value.split()
+    return {
+        "namespace": namespace,
+        "address": hex(int(address, 0)),
+        "size": int(size),
+        "device": device,
+        "device_address": hex(int(device_address, 0)),
+        "device_size": int(device_size),
+        "align": int(align),
+        "map": where,
+    }
+
+
+def _folio(value: str) -> dict[str, Any]:
+    pfn, state = value.split()
+    return {"pfn": int(pfn), "state": state}
 
 
 def _counters(values: list[str]) -> dict[str, int]:

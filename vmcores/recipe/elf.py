@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -12,6 +12,9 @@ from typing import BinaryIO, NamedTuple
 from vmcores.recipe.errors import RecipeError
 
 PT_LOAD, PT_NOTE = 1, 4
+ET_CORE, EM_X86_64 = 4, 62
+_IDENTITY = b"\x7fELF\x02\x01\x01"  # of 64 bits, little-endian, version 1
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 _NOTE = struct.Struct("<III")
 
@@ -41,8 +44,8 @@ class Note:
 def segments(file: BinaryIO) -> tuple[int, list[Segment]]:
     """Return the file offset of the program headers, and the headers."""
     file.seek(0)
-    header = file.read(64)
-    if header[:6] != b"\x7fELF\x02\x01":
+    header = file.read(_HEADER.size)
+    if header[:6] != _IDENTITY[:6]:
         raise RecipeError("not an ELF file of 64 bits")
     (table,) = struct.unpack_from("<Q", header, 32)
     size, count = struct.unpack_from("<HH", header, 54)
@@ -53,10 +56,14 @@ def segments(file: BinaryIO) -> tuple[int, list[Segment]]:
 
 def notes(file: BinaryIO) -> Iterator[Note]:
     """Yield the notes of a vmcore."""
-    for segment in segments(file)[1]:
-        if segment.type == PT_NOTE:
-            file.seek(segment.offset)
-            yield from parse_notes(file.read(segment.file_size))
+    yield from parse_notes(raw_notes(file))
+
+
+def raw_notes(file: BinaryIO) -> bytes:
+    """Return the notes of a vmcore as they stand there."""
+    segment = next(segment for segment in segments(file)[1] if segment.type == PT_NOTE)
+    file.seek(segment.offset)
+    return file.read(segment.file_size)
 
 
 def parse_notes(data: bytes) -> Iterator[Note]:
@@ -88,6 +95,30 @@ def read_physical(path: Path, address: int, size: int) -> bytes:
                 file.seek(segment.offset + start)
                 return file.read(size)
     raise RecipeError(f"{path.name} does not hold {size} bytes at physical {address:#x}")
+
+
+def write_headers(
+    file: BinaryIO, notes: bytes, ranges: Sequence[tuple[int, int]], align: int
+) -> int:
+    """
+    Write all of a vmcore but its memory into a new file.
+
+    :param ranges: physical address and bytes of each range of memory that will follow
+    :param align: of the memory's place in the file, in bytes
+    :returns: the file offset at which the first range begins; the others follow without a gap
+    """
+    count = len(ranges) + 1
+    notes_offset = _HEADER.size + count * _PROGRAM_HEADER.size
+    start = offset = -(-(notes_offset + len(notes)) // align) * align
+    headers = [Segment(PT_NOTE, 0, notes_offset, 0, 0, len(notes), len(notes), 4)]
+    for physical, size in ranges:
+        headers.append(Segment(PT_LOAD, 0, offset, 0, physical, size, size, 0))
+        offset += size
+    sizes = (_HEADER.size, _PROGRAM_HEADER.size, count, 0, 0, 0)
+    file.write(_HEADER.pack(_IDENTITY, ET_CORE, EM_X86_64, 1, 0, _HEADER.size, 0, 0, *sizes))
+    file.writelines(_PROGRAM_HEADER.pack(*header) for header in headers)
+    file.write(notes)
+    return start
 
 
 def append_notes(path: Path, more: bytes) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
-from vmcores.recipe import initramfs, sparse
+from vmcores.recipe import elf, initramfs, memoryfile, sparse
+from vmcores.recipe.debugger import Debugger
 from vmcores.recipe.errors import GuestError
 from vmcores.recipe.kernels import Kernel
 from vmcores.recipe.qmp import Qmp
@@ -21,8 +22,9 @@ from vmcores.recipe.scenarios import Scenario
 from vmcores.recipe.tools import need
 
 #: What every guest boots with. A guest that need not clear each page it hands out leaves more of
-#: its memory, and so of the dump, untouched.
-COMMAND_LINE = "console=ttyS0 panic=-1 init_on_alloc=0"
+#: its memory, and so of the dump, untouched. A timer that comes late because the host is busy is
+#: no reason to panic.
+COMMAND_LINE = "console=ttyS0 panic=-1 init_on_alloc=0 no_timer_check"
 
 #: Seconds that one QMP command may take; writing a dump is the longest.
 QMP_TIMEOUT = 600.0
@@ -52,6 +54,7 @@ class Guest:
         self._scratch = Path(tempfile.mkdtemp(prefix="vmcore-"))
         self.debug_socket = self._scratch / "debug"
         self._report = self._scratch / "report"
+        self._memory = self._scratch / "memory"
         self._qmp: Qmp | None = None
         self._deadline = time.monotonic() + scenario.deadline
         try:
@@ -99,14 +102,33 @@ class Guest:
         self._wait(lambda: len(self.words().get(key, ())) >= count, f"the guest to say {key}")
         return self.words()
 
+    def debugger(self) -> Debugger:
+        """Stop the guest and take hold of it with a debugger, for a with statement."""
+        self.qmp.execute("stop")
+        return Debugger(self._scratch / "gdb", QMP_TIMEOUT)
+
     def dump(self, output: Path) -> None:
         """Write the guest's physical memory, as it is now, as an ELF vmcore with holes."""
+        if not self.scenario.memory_file:
+            self.dump_by_qemu(output)
+            return
+        running = self.qmp.execute("query-status")["running"]
+        self.qmp.execute("stop")
+        self.dump_by_qemu(output, begin=0, length=4096)  # for its notes
+        with open(output, "rb") as file:
+            notes = elf.raw_notes(file)
+        memoryfile.write_vmcore(output, self._memory, notes)
+        if running:
+            self.qmp.execute("cont")
+
+    def dump_by_qemu(self, output: Path, **part: int) -> None:
+        """Do as dump(), but always by QEMU's own command; ``part`` are arguments of it."""
         pipe = self._scratch / "dump"
         os.mkfifo(pipe)
         taken: list[int] = []
         taker = threading.Thread(target=lambda: taken.append(_take(pipe, output)), daemon=True)
         taker.start()
-        self.qmp.execute("dump-guest-memory", paging=False, protocol=f"file:{pipe}")
+        self.qmp.execute("dump-guest-memory", paging=False, protocol=f"file:{pipe}", **part)
         taker.join(QMP_TIMEOUT)
         if not taken:
             raise GuestError(f"the dump could not be written to {output}")
@@ -148,15 +170,22 @@ class Guest:
             "-display", "none",
             "-serial", f"file:{self.console}", "-serial", f"file:{self._report}",
             "-device", "vmcoreinfo",
+            "-gdb", f"unix:{self._scratch / 'gdb'},server=on,wait=off",
             *(word for path in sockets for word in ("-qmp", f"unix:{path},server=on,wait=off")),
             "-kernel", str(kernel.image), "-initrd", str(initrd),
             "-append", f"{COMMAND_LINE} {scenario.command_line}",
             *scenario.qemu,
+            *self._memory_arguments(),
             *(word for disk in self._disks() for word in ("-drive", disk)),
         ]
         # fmt: on
         with open(self._scratch / "errors", "wb") as errors:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+
+    def _memory_arguments(self) -> tuple[str, ...]:
+        if not self.scenario.memory_file:
+            return ()
+        return memoryfile.arguments(self._memory, self.scenario.memory << 20)
 
     def _disks(self) -> Iterator[str]:
         for name in self.scenario.disks:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vmcores.recipe import apt, modules
 from vmcores.recipe.cpio import Archive
+from vmcores.recipe.errors import MissingError
 from vmcores.recipe.kernels import Kernel
 from vmcores.recipe.programs import Programs
 
@@ -21,7 +22,7 @@ def write(
     output: Path,
     kernel: Kernel,
     script: str,
-    wanted: Iterable[str] = (),
+    wanted: Sequence[str] = (),
     programs: Programs | None = None,
 ) -> None:
     """
@@ -32,18 +33,19 @@ def write(
     :param script: name of the scenario's shell script in guest/
     :param wanted: modules to insert before the script runs
     :param programs: Debian programs that the script calls beyond busybox
+    :raises MissingError: modules are wanted, and the archive has none of this kernel
     """
+    if wanted and kernel.modules is None:
+        raise MissingError(f"{kernel.release}: its modules are not in the archive")
     busybox = apt.unpack("busybox-static")
     with open(output, "wb") as file:
         archive = Archive(file)
         for name in ("dev", "proc", "sys", "run", "tmp", "mnt", "bin", "sbin"):
             archive.directory(name)
         archive.copy("bin/busybox", _program(busybox, "busybox"))
-        archive.copy("init", GUEST / "init.sh")
-        archive.copy("crashed.sh", GUEST / "crashed.sh")
-        archive.copy("lib.sh", GUEST / "lib.sh")
-        archive.copy("basic.sh", GUEST / "basic.sh")
-        archive.copy("scenario.sh", GUEST / script)
+        for path in sorted(GUEST.iterdir()):
+            archive.copy("init" if path.name == "init.sh" else path.name, path)
+        archive.symlink("scenario.sh", script)
         _add_modules(archive, kernel, (*COMMON_MODULES, *wanted))
         if programs:
             programs.add_to(archive, kernel)

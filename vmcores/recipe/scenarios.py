@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from vmcores.recipe import oops
 from vmcores.recipe.errors import RecipeError
 from vmcores.recipe.programs import Programs
+
+if TYPE_CHECKING:
+    from vmcores.recipe.guest import Guest
 
 HVO = "hugetlb_free_vmemmap=on"
 
@@ -19,11 +25,14 @@ class Scenario:
     about: str  #: one line, for people
     script: str = "basic.sh"  #: in guest/
     memory: int = 2048  #: MiB
+    memory_file: bool = False  #: keep the memory in a sparse file, as it is more than there is
     command_line: str = HVO  #: of the kernel, beyond what every guest gets
     qemu: tuple[str, ...] = ()  #: further arguments
     modules: tuple[str, ...] = ()
     programs: Programs | None = None
     disks: tuple[str, ...] = ()  #: the crash kernel fills these, in this order, with dumps
+    #: What a debugger does to the guest, if anything; it returns what guest.json will say of it.
+    meddle: Callable[[Guest], dict[str, Any]] | None = None
     deadline: float = 180  #: seconds from the start to the guest's last word
 
 
@@ -31,14 +40,22 @@ BASIC = Scenario(
     "basic", "64 optimized folios of 2 MiB and 8 whole ones, 10 in use; 5-level paging"
 )
 
-#: Two nodes of 3 GiB each.
-TWO_NODES = (
-    *("-smp", "2"),
-    *("-object", "memory-backend-ram,id=memory0,size=3G"),
-    *("-object", "memory-backend-ram,id=memory1,size=3G"),
-    *("-numa", "node,nodeid=0,cpus=0,memdev=memory0"),
-    *("-numa", "node,nodeid=1,cpus=1,memdev=memory1"),
-)
+
+def _two_nodes(second: int) -> tuple[str, ...]:
+    """
+    Split the memory between two nodes: 4 GiB for the first, ``second`` GiB for the other.
+
+    The first has a GiB that is free from end to end wherever KASLR puts the kernel: beyond 4 GiB of
+    physical addresses, as below them are only 3 GiB of memory.
+    """
+    return (
+        *("-smp", "2"),
+        *("-object", "memory-backend-ram,id=memory0,size=4G"),
+        *("-object", f"memory-backend-ram,id=memory1,size={second}G"),
+        *("-numa", "node,nodeid=0,cpus=0,memdev=memory0"),
+        *("-numa", "node,nodeid=1,cpus=1,memdev=memory1"),
+    )
+
 
 _ALL = (
     BASIC,
@@ -46,15 +63,15 @@ _ALL = (
         "numa",
         "two nodes: 1 GiB folios from boot on both, 2 MiB folios optimized and whole on both",
         script="numa.sh",
-        memory=6144,
+        memory=7168,
         command_line=f"{HVO} hugepagesz=1G hugepages=0:1,1:1",
-        qemu=TWO_NODES,
+        qemu=_two_nodes(3),
     ),
     Scenario(
         "gigantic",
         "three 1 GiB folios from boot beside 2 MiB ones",
         script="gigantic.sh",
-        memory=6144,
+        memory=7168,
         command_line=f"{HVO} hugepagesz=1G hugepages=3",
     ),
     replace(
@@ -79,6 +96,29 @@ _ALL = (
             *("-object", "memory-backend-ram,id=plugged,size=256M"),
             *("-device", "pc-dimm,memdev=plugged"),
         ),
+    ),
+    Scenario(
+        "dax",
+        "as basic, beside device-DAX namespaces with and without an optimized memmap",
+        script="dax.sh",
+        memory=7168,  # 3 GiB of it lie below 4 GiB, the rest from there on
+        command_line=f"{HVO} memmap=256M!4G memmap=256M!4608M memmap=2G!6G",
+        modules=("nd_e820", "nd_pmem", "dax_pmem", "device_dax"),
+        programs=Programs(("ndctl",), ("ndctl",)),
+    ),
+    Scenario(
+        "oops",
+        "64 optimized folios; the kernel writes to a read-only tail page, oopses, and goes on",
+        script="oops.sh",
+        meddle=oops.provoke,
+    ),
+    Scenario(
+        "big",
+        "a host of 128 GiB with 60,000 folios of 2 MiB, all optimized",
+        script="big.sh",
+        memory=131072,
+        memory_file=True,
+        deadline=600,
     ),
     Scenario("surplus", "8 folios in the pool and 8 surplus ones, all in use", script="surplus.sh"),
     replace(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import BinaryIO
 
 #: Bytes of one hole, or of one write. A multiple of every file system's block size.
@@ -10,18 +11,20 @@ BLOCK = 16384
 _ZERO = bytes(BLOCK)
 
 
-def copy(source: BinaryIO, target: BinaryIO) -> int:
+def copy(source: BinaryIO, target: BinaryIO, size: int = sys.maxsize) -> int:
     """
-    Copy a stream from where it stands to its end into a new file, leaving out blocks of zeros.
+    Copy from where a file stands to where another, a new one, stands; zeros become holes.
 
-    :returns: bytes, holes included
+    :param size: bytes to copy; all that there are, if that is less
+    :returns: bytes copied, holes included
     """
-    size = 0
-    while block := source.read(BLOCK):
+    begin = target.tell()
+    left = size
+    while block := source.read(min(BLOCK, left)):
         if block == _ZERO:
             target.seek(BLOCK, 1)
         else:
             target.write(block)
-        size += len(block)
-    target.truncate(size)
-    return size
+        left -= len(block)
+    target.truncate(begin + size - left)
+    return size - left

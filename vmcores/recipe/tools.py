@@ -17,8 +17,6 @@ PACKAGES = {
     "dpkg-deb": "dpkg",
     "tar": "tar",
     "qemu-system-x86_64": "qemu-system-x86",
-    "mkfs.ext4": "e2fsprogs",
-    "debugfs": "e2fsprogs",
 }
 
 #: Where administrators' programs live; a plain user's PATH may lack them.

@@ -42,6 +42,23 @@ use() {
 	say used "$1 $2"
 }
 
+# folios: prints "PFN free|used|poisoned" of each HugeTLB folio, by the flags of its head page.
+folios() {
+	# A line for every 512th page: the least at which a folio begins. Bits: 15 head, 17 HugeTLB,
+	# 3 up to date, as a page of a file is, 19 poisoned.
+	pfn=0
+	od -An -v -w4096 -t x8 /proc/kpageflags | cut -c2-17 | while read -r flags; do
+		flags=$((0x$flags))
+		if [ $((flags & 0x28000)) = $((0x28000)) ]; then
+			state=free
+			[ $((flags & 0x8)) = 0 ] || state=used
+			[ $((flags & 0x80000)) = 0 ] || state=poisoned
+			echo "$pfn $state"
+		fi
+		pfn=$((pfn + 512))
+	done
+}
+
 # account: says all that the kernel itself knows about its pools and its memmap.
 account() {
 	say release "$(uname -r)"
@@ -58,6 +75,7 @@ account() {
 		set -- $(cat "$pool/nr_hugepages" "$pool/free_hugepages" "$pool/surplus_hugepages")
 		say hugepages "${node%%/*} ${kilobytes%kB} $*"
 	done
+	folios | while read -r line; do say folio "$line"; done
 	grep -E '^nr_memmap|^hwpoison' /proc/vmstat | while read -r line; do say vmstat "$line"; done
 	grep -E '^(MemTotal|HugePages|Hugetlb|HardwareCorrupted)' /proc/meminfo |
 		while read -r line; do say meminfo "$line"; done

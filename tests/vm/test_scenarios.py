@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Real kernels in which something else than HugeTLB happens to the vmemmap, or goes wrong there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.vm import oracles, test_live
+from tests.vm.conftest import Boot
+from tests.vm.test_kernels import Record, agree_on_counts, agree_on_entries, report, row
+from vmcores.recipe import Dump, kernels, scenarios
+from vmcores.recipe.guest import Guest
+
+PAGE = 4096
+
+
+def agree_on_folios(found: dict[str, Any], made: Dump) -> None:
+    """The report's folios are those of the guest's /proc/kpageflags."""
+    used = {folio["pfn"]: folio["state"] == "active" for folio in found["folios"]}
+    assert used == {folio["pfn"]: folio["state"] == "used" for folio in made.facts["folios"]}
+
+
+@pytest.mark.parametrize("line", ("6.1", "6.12", "newest"))
+def test_device_dax_beside_the_folios_is_not_taken_for_them(
+    boot: Boot, record_property: Record, line: str
+) -> None:
+    made = boot(line, "dax")
+    found = report(made)
+    record_property("row", row(found, made))
+
+    mapped = oracles.qemu(made.mappings)
+    base = int(found["kernel"]["vmemmap_base"], 16)
+    namespaces = made.facts["dax"]
+    assert [(each["map"], each["align"]) for each in namespaces] == [
+        ("mem", 2 << 20),
+        ("dev", 2 << 20),
+        ("mem", 1 << 30),
+    ]
+    for namespace in namespaces:
+        agree_on_namespace(namespace, mapped, base)
+    totals = found["totals"]
+    assert (totals["folios"], totals["optimized"], totals["freed"]) == (72, 64, 448)
+    agree_on_counts(found, made)
+    agree_on_folios(found, made)
+    agree_on_entries(found, mapped)
+
+
+def agree_on_namespace(
+    namespace: dict[str, Any], mapped: dict[int, oracles.Mapped], base: int
+) -> None:
+    """Of a compound page's memmap all but two frames are saved, unless it lies in the namespace."""
+    begin, size, align = int(namespace["address"], 16), namespace["size"], namespace["align"]
+    for address in range(begin, begin + size, align):
+        pages = range(base + address // PAGE * 64, base + (address + align) // PAGE * 64, PAGE)
+        entries = [mapped[page] for page in pages]
+        assert all(entry.writable for entry in entries)
+        frames = [entry.frame for entry in entries]
+        if namespace["map"] == "dev":
+            assert len(set(frames)) == len(frames)
+            assert all(begin <= frame * PAGE < begin + size for frame in frames)
+        else:
+            assert len(set(frames)) == 2
+            assert len(set(frames[1:])) == 1
+
+
+@pytest.mark.parametrize("line", ("6.1", "6.12", "newest"))
+def test_a_kernel_that_writes_to_a_tail_oopses_and_leaves_its_folios_as_they_are(
+    boot: Boot, record_property: Record, line: str
+) -> None:
+    made = boot(line, "oops")
+    found = report(made)
+    record_property("row", row(found, made))
+
+    oops = made.facts["oops"]
+    log = "\n".join(made.facts["log"])
+    console = made.console.read_text()
+    for text in log, console:
+        address = int(oops["address"], 16)
+        assert f"BUG: unable to handle page fault for address: {address:016x}" in text
+        assert "#PF: supervisor write access in kernel mode" in text
+        assert "#PF: error_code(0x0003) - permissions violation" in text
+    walked = re.search(r"PGD \w+ P4D \w+ PUD \w+ PMD \w+ PTE (\w+)", log)
+    (folio,) = (each for each in found["folios"] if each["pfn"] == oops["folio"])
+    assert walked
+    assert int(walked[1], 16) >> 12 & 0xFFFFFFFFFF == folio["reuse_frame"]
+    assert not int(walked[1], 16) & 2
+
+    totals = found["totals"]
+    assert (totals["folios"], totals["optimized"], totals["freed"]) == (64, 64, 448)
+    agree_on_counts(found, made)
+    agree_on_folios(found, made)
+    agree_on_entries(found, oracles.qemu(made.mappings))
+
+
+def test_a_vmcore_assembled_from_a_sparse_file_gives_the_report_of_qemus_own(
+    tmp_path: Path,
+) -> None:
+    # More than 3 GiB, so that some of it lies beyond 4 GiB of physical addresses.
+    scenario = replace(scenarios.named("basic"), memory=4096, memory_file=True)
+    with Guest(kernels.fetch("6.12"), scenario, tmp_path / "console.log") as guest:
+        guest.wait_for("ready")
+        guest.qmp.execute("stop")
+        guest.dump(tmp_path / "assembled")
+        guest.dump_by_qemu(tmp_path / "whole")
+    whole = test_live.report("-c", tmp_path / "whole")
+    assert test_live.report("-c", tmp_path / "assembled") == whole
+    assert whole["totals"]["optimized"] == 64
