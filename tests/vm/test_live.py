@@ -42,7 +42,10 @@ def test_a_running_guest_gives_the_report_of_its_dump(line: str, tmp_path: Path)
         guest.dump(tmp_path / "vmcore")
     assert live["totals"]["optimized"] == 64
     assert live["kernel"].pop("live") is True
+    movement = live.pop("movement")
+    assert (movement["moved"], movement["transient"]) == (0, 0)
     for vmcore in ("extract", "vmcore"):
         dumped = report("-c", tmp_path / vmcore)
         assert dumped["kernel"].pop("live") is False
+        assert dumped.pop("movement") is None
         assert dumped == live

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,18 @@ def test_device_dax_beside_the_folios_is_not_taken_for_them(
     agree_on_counts(found, made)
     agree_on_folios(found, made)
     agree_on_entries(found, mapped)
+
+    # Two vmemmap pages are kept of each compound page's.
+    expected = sum(
+        each["size"] // each["align"] * (each["align"] // PAGE * 64 // PAGE - 2)
+        for each in namespaces
+        if each["map"] == "mem"
+    )
+    devices = [other for other in found["others"] if other["kind"] == "device-dax"]
+    assert sum(other["freed"] for other in devices) == expected
+    assert (
+        sum(other["pages"] for other in devices) == sum(each["size"] for each in namespaces) // PAGE
+    )
 
 
 def agree_on_namespace(
@@ -96,6 +109,18 @@ def test_a_kernel_that_writes_to_a_tail_oopses_and_leaves_its_folios_as_they_are
     agree_on_counts(found, made)
     agree_on_folios(found, made)
     agree_on_entries(found, oracles.qemu(made.mappings))
+
+    explained = json.loads(test_live.vmemmap(*explain_log(made)))["explanations"]
+    fault = next(each for each in explained if int(each["what"], 16) == int(oops["address"], 16))
+    assert "page fault" in fault["line"]
+    assert (fault["page"]["folio"], fault["page"]["role"]) == (oops["folio"], "tail")
+    assert fault["frame"] == folio["reuse_frame"]
+    assert int(fault["walk"][-1]["entry"], 16) == int(walked[1], 16)
+    assert "0x0003" in fault["write"]
+
+
+def explain_log(made: Dump) -> tuple[object, ...]:
+    return ("-c", made.vmcore, "explain", "--dmesg", "--format", "json")
 
 
 def test_a_vmcore_assembled_from_a_sparse_file_gives_the_report_of_qemus_own(
