@@ -27,6 +27,9 @@ INCOMPLETE = 3
 
 NAME = "drgn-vmemmap"
 
+FORMATS = ("table", "json", "jsonl", "csv", "prometheus")
+"""What a report can be written as; each has a room in ``render``."""
+
 
 def run(arguments: Sequence[str], prog: drgn.Program) -> int:
     """
@@ -125,15 +128,13 @@ def _add_report(commands: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument(
         "--pfn", type=_number, metavar="PFN", help="only the folio that contains this PFN"
     )
-    _add_output(command)
+    _add_output(command, FORMATS)
     _add_system_map(command)
     command.set_defaults(run=_report, needs_program=True)
 
 
-def _add_output(command: Parser) -> None:
-    command.add_argument(
-        "--format", choices=("table", "json"), default="table", help="default: %(default)s"
-    )
+def _add_output(command: Parser, formats: Sequence[str]) -> None:
+    command.add_argument("--format", choices=formats, default="table", help="default: %(default)s")
     command.add_argument("-o", dest="output", metavar="FILE", help="write to a file")
 
 
@@ -167,7 +168,7 @@ def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
         "something is broken.",
     )
     command.add_argument("--all", action="store_true", help="show all findings, not the first ones")
-    _add_output(command)
+    _add_output(command, FORMATS)
     _add_system_map(command)
     command.set_defaults(run=_verify, needs_program=True)
 
@@ -201,7 +202,7 @@ def _add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument(
         "--stdin", action="store_true", help="explain what the text on standard input names"
     )
-    _add_output(command)
+    _add_output(command, ("table", "json"))
     _add_system_map(command)
     command.set_defaults(run=_explain, needs_program=True)
 

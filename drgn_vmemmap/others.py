@@ -14,7 +14,7 @@ from drgn_vmemmap.kernel import Kernel
 from drgn_vmemmap.memmap import Section
 from drgn_vmemmap.memory import MissingMemory
 from drgn_vmemmap.pagetable import Walker
-from drgn_vmemmap.x86_64 import PAGE_SIZE, PMD, PTE
+from drgn_vmemmap.x86_64 import PAGE_SHIFT, PMD, PTE
 
 DEVICE = "device-dax"
 """
@@ -70,8 +70,10 @@ def is_device(kernel: Kernel, walker: Walker, section: Section) -> bool:
         return True
     if section.flags & kernel.sections.early:
         return False
-    page = _first_page(kernel, walker, section)
-    return page is not None and kernel.page_flags.zone(page) == kernel.device_zone
+    # The first ones may describe what the device keeps for itself, and say nothing.
+    pfns = section.pfns[:: PMD.entry_span >> PAGE_SHIFT]
+    flags = (_flags(kernel, walker, pfn) for pfn in pfns)
+    return any(f is not None and kernel.page_flags.zone(f) == kernel.device_zone for f in flags)
 
 
 def joined(ranges: Iterable[range]) -> Iterator[range]:
@@ -106,17 +108,6 @@ def _is_self_hosted(kernel: Kernel, walker: Walker, section: Section) -> bool:
     frame = walker.entry(kernel.page_address(section.pfns.start)).frame
     flags = None if frame is None else _flags(kernel, walker, frame)
     return flags is not None and bool(flags & kernel.self_hosted)
-
-
-def _first_page(kernel: Kernel, walker: Walker, section: Section) -> int | None:
-    """Flags of the first struct page of a section that is mapped."""
-    start = kernel.page_address(section.pfns.start)
-    for run in walker.walk(start, kernel.page_address(section.pfns.stop)):
-        for number, frame in enumerate(walker.frames(run)):
-            if frame is not None:
-                pfn = -(-(run.start + number * PAGE_SIZE - kernel.vmemmap) // kernel.page.size)
-                return _flags(kernel, walker, pfn)
-    return None
 
 
 def _flags(kernel: Kernel, walker: Walker, pfn: int) -> int | None:

@@ -502,3 +502,12 @@ MEANINGS: Mapping[str, str] = {
     "unoptimized": "Nothing; memory that could be saved is not.",
 }
 """What each rule's findings would do to a running kernel, in a sentence."""
+
+SEVERITIES: Mapping[str, Severity] = {
+    **dict.fromkeys(MEANINGS, Severity.ERROR),
+    "count-mismatch": Severity.WARNING,
+    "unreadable": Severity.WARNING,
+    "off-list": Severity.INFO,
+    "unoptimized": Severity.INFO,
+}
+"""Each rule's severity; ``tail-writable`` is a warning where it is a known kernel bug."""

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from importlib import import_module
+from typing import NamedTuple
 
 from drgn_vmemmap.report import Report
 
@@ -22,24 +23,10 @@ class View(NamedTuple):
 
 def render(report: Report, format_name: str, view: View) -> str:
     """
-    :param format_name: One of :data:`FORMATS`.
+    :param format_name: The name of a room of this package: one of :data:`cli.FORMATS`.
     :return: The report's text, with a newline at its end.
     """
-    return FORMATS[format_name](report, view)
-
-
-def _table(report: Report, view: View) -> str:
     # Imported when asked for: a machine format needs no table.
-    from drgn_vmemmap.render import table
-
-    return table.render(report, view)
-
-
-def _json(report: Report, view: View) -> str:
-    from drgn_vmemmap.render import json
-
-    return json.render(report, view.folios)
-
-
-FORMATS: dict[str, Callable[[Report, View], str]] = {"table": _table, "json": _json}
-"""Formats by name; the first is the default."""
+    room = import_module(f"{__name__}.{format_name}")
+    text: str = room.render(report, view)
+    return text

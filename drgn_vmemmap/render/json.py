@@ -16,19 +16,37 @@ from drgn_vmemmap import __version__
 from drgn_vmemmap.hvo import format_ranges
 from drgn_vmemmap.kernel import Kernel
 from drgn_vmemmap.others import Other
+from drgn_vmemmap.render import View
 from drgn_vmemmap.report import FolioReport, HstateReport, Report, Totals
 from drgn_vmemmap.rules import MEANINGS, Finding
 from drgn_vmemmap.x86_64 import PAGE_SIZE
 
 SCHEMA_VERSION = 1
 
+FOLIO_FIELDS = (
+    "pfn",
+    "head",
+    "hstate",
+    "order",
+    "node",
+    "state",
+    "flag_optimized",
+    "verdict",
+    "layout",
+    "mapped_by",
+    "reuse_frame",
+    "shared",
+    "read_only",
+    "freed",
+)
+"""Fields of a folio, in their order."""
 
-def render(report: Report, folios: bool) -> str:
+
+def render(report: Report, view: View) -> str:
     """
-    :param folios: Whether to list each folio.
     :return: One JSON document.
     """
-    return json.dumps(document(report, folios), indent=1) + "\n"
+    return json.dumps(document(report, view.folios), indent=1) + "\n"
 
 
 def document(report: Report, folios: bool) -> dict[str, Any]:
@@ -42,11 +60,11 @@ def document(report: Report, folios: bool) -> dict[str, Any]:
         "totals": _totals(report.totals),
     }
     if folios:
-        result["folios"] = [_folio(kernel, folio) for folio in report.folios]
+        result["folios"] = [folio_document(kernel, folio) for folio in report.folios]
     result["others"] = [_other(other) for other in report.others]
     result["interrupted"] = report.interrupted
     result["movement"] = None if report.movement is None else report.movement._asdict()
-    result["findings"] = [_finding(finding) for finding in report.findings]
+    result["findings"] = [finding_document(finding) for finding in report.findings]
     return result
 
 
@@ -97,7 +115,8 @@ def _totals(totals: Totals) -> dict[str, Any]:
     }
 
 
-def _folio(kernel: Kernel, report: FolioReport) -> dict[str, Any]:
+def folio_document(kernel: Kernel, report: FolioReport) -> dict[str, Any]:
+    """One folio."""
     folio, judgement = report
     return {
         "pfn": folio.pfn,
@@ -127,7 +146,8 @@ def _other(other: Other) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_document(finding: Finding) -> dict[str, Any]:
+    """One finding."""
     return {
         "rule": finding.rule,
         "severity": finding.severity.value,
