@@ -13,7 +13,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Callable, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from drgn_vmemmap import __version__
 
@@ -26,6 +26,11 @@ CANNOT = 2
 INCOMPLETE = 3
 
 NAME = "drgn-vmemmap"
+
+_OWN_OPTIONS = ("-h", "--help", "--version", "--print-completion")
+"""Those that need no command."""
+
+_EXAMPLES = "examples:"
 
 FORMATS = ("table", "json", "jsonl", "csv", "prometheus")
 """What a report can be written as; each has a room in ``render``."""
@@ -50,10 +55,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     :return: Options, among them ``run``, and ``needs_program``.
     :raises SystemExit: for ``--help``, or a wrong command line.
     """
-    first = arguments[0] if arguments else ""
-    if (first.startswith("-") and first not in ("-h", "--help", "--version")) or not first:
+    first = arguments[0].partition("=")[0] if arguments else ""
+    if (first.startswith("-") and first not in _OWN_OPTIONS) or not first:
         arguments = ["report", *arguments]
-    return _parser().parse_args(arguments)
+    return parser().parse_args(arguments)
 
 
 def execute(options: argparse.Namespace, prog: drgn.Program | None) -> int:
@@ -92,14 +97,50 @@ def fail(code: int, message: str) -> int:
     return code
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Leaves examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith(_EXAMPLES):
+            return text
+        return super()._fill_text(text, width, indent)
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": _Formatter, **options})
 
     def error(self, message: str) -> NoReturn:
         self.exit(CANNOT, f"{NAME}: {message}; see '{self.prog} --help'\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Completion(argparse.Action):
+    """Writes what makes a shell complete our command lines."""
+
+    def __call__(
+        self,
+        parser_: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        try:
+            import shtab
+        except ImportError:
+            parser_.error("completion needs shtab: pip install 'drgn-vmemmap[completion]'")
+        print(shtab.complete(parser(), values))
+        parser_.exit()
+
+
+def _examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "\n  ".join((_EXAMPLES, *(f"{NAME} -c vmcore {line}".rstrip() for line in lines)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all command lines; the manual page and completions are made from it."""
     parser = Parser(
         prog=NAME,
         description="HugeTLB vmemmap optimization (HVO), looked at through drgn.",
@@ -107,6 +148,12 @@ def _parser() -> argparse.ArgumentParser:
         "what to look at (-c VMCORE, -k, --qemu ADDRESS, -s VMLINUX, ...): see drgn --help.",
     )
     parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=("bash", "zsh"),
+        help="write what makes a shell complete command lines; put it where that shell looks",
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_report(commands)
     _add_verify(commands)
@@ -121,6 +168,9 @@ def _add_report(commands: argparse._SubParsersAction[Parser]) -> None:
         "report",
         help="what HVO did to each HugeTLB folio, and what it saves (the default)",
         description="Per hstate and node: folios, optimized, freed frames and bytes saved.",
+        epilog=_examples(
+            "", "--folios", "report --pfn 0x2c00 --folios", "report --format csv -o FILE"
+        ),
     )
     command.add_argument("--folios", action="store_true", help="list each folio")
     command.add_argument("--hstate", metavar="NAME", help="only this size: hugepages-2048kB")
@@ -166,6 +216,7 @@ def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
         description="Check every rule over all folios and the whole vmemmap. Each finding comes "
         "with what it means, where to look and what should be there. The exit code is 1 if "
         "something is broken.",
+        epilog=_examples("verify", "verify --all", "verify --format prometheus -o FILE"),
     )
     command.add_argument("--all", action="store_true", help="show all findings, not the first ones")
     _add_output(command, FORMATS)
@@ -194,6 +245,7 @@ def _add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
         description="WHAT is a virtual address (with or without 0x, as an oops has it), pfn:NUMBER "
         "or phys:NUMBER. Shows the walk, the struct page, its folio, the frame behind it, who else "
         "sees that frame, and what a read and a write there would do.",
+        epilog=_examples("explain ffb7415cc008b174", "explain pfn:0x2c00", "explain --dmesg"),
     )
     command.add_argument("what", nargs="*", metavar="WHAT")
     command.add_argument(
@@ -238,6 +290,7 @@ def _add_extract(commands: argparse._SubParsersAction[Parser]) -> None:
         description="Write a vmcore with what the report needs and nothing else: page tables, "
         "heads of folios, hstates, symbols and types. No page of a user's data is in it. It gives "
         "the same report without debugging symbols; that is checked before it is kept.",
+        epilog=_examples("extract --compress small.vmcore"),
     )
     command.add_argument("file", metavar="FILE", help="the vmcore to write; it must not exist")
     command.add_argument(
@@ -263,6 +316,7 @@ def _add_bundle(commands: argparse._SubParsersAction[Parser]) -> None:
         help="write this tool as one file, for machines that have only drgn",
         description="Write one executable file with everything but drgn in it: "
         "drgn -c vmcore FILE [COMMAND] [OPTIONS].",
+        epilog=f"{_EXAMPLES}\n  {NAME} bundle drgn_vmemmap\n  drgn -c vmcore drgn_vmemmap verify",
     )
     command.add_argument("file", metavar="FILE")
     command.set_defaults(run=_bundle, needs_program=False)
