@@ -26,8 +26,10 @@ from drgn_vmemmap.progress import UNWATCHED, Work
 from drgn_vmemmap.report import Report
 from drgn_vmemmap.x86_64 import PAGE_SHIFT, PMD, PRESENT, PTE, WRITABLE
 
-# Between the sections, whole entries of higher levels are not present; more is tables in a circle.
+# Between the sections, entries of higher levels are not present, and hardly anything is
+# mapped; more is tables that lead in a circle.
 _GAP_RUNS_LIMIT = 1 << 16
+_GAP_PAGES_LIMIT = 1 << 17
 
 ZONE = -1
 """In place of a vmemmap page: the owner is a zone, which keeps the frame for shared tails."""
@@ -147,7 +149,7 @@ class _Surveyor:
         self._address = x86_64.address_mask(PTE, self._kernel.paging.encryption_mask)
         self._end = _region(self._kernel.vmemmap)
         """Address behind the vmemmap that was looked at."""
-        self._gap_runs = 0
+        self._gap_runs = self._gap_pages = 0
         self._device_frame = -1
         """The frame behind the last page, if a device's memory is described there."""
         self._owned = {
@@ -178,10 +180,12 @@ class _Surveyor:
     def _add_gap(self, end: int) -> None:
         """Look where no section is; nothing should be mapped there."""
         for run in self._walker.walk(self._end, end):
-            if self._gap_runs == _GAP_RUNS_LIMIT:
+            self._gap_runs += 1
+            if run.level is PTE or self._walker.frames(run)[0] is not None:
+                self._gap_pages += run.pages
+            if self._gap_runs > _GAP_RUNS_LIMIT or self._gap_pages > _GAP_PAGES_LIMIT:
                 self.ownership.endless = True
                 break
-            self._gap_runs += 1
             self._add(run, False)
         self._end = max(self._end, end)
 
