@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import drgn
 import pytest
+from hypothesis import given, settings
 
 from drgn_vmemmap import __version__
 from drgn_vmemmap.kernel import Layout
@@ -32,6 +33,7 @@ from tests import pages
 from tests.image import Image
 from tests.kernels import LINES
 from tests.model import FIRST_FOLIO, GIB, REUSE_W, Folio, Machine
+from tests.strategies import machines
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -391,6 +393,15 @@ def test_what_a_dump_says_is_text_wherever_it_stands() -> None:
     assert pages.HOSTILE in next(hostile.one("section", id="map").all("title")).text
     assert {trait["hstate"] for trait in data_of(hostile)["traits"]} == {pages.HOSTILE}
     assert "<img" not in text
+
+
+@settings(max_examples=25)
+@given(machines(broken=True))
+def test_whatever_is_broken_there_is_a_page(machine: Machine) -> None:
+    image = Image(machine)
+    found = parsed(pages.page_of(image.prog))
+    rows = found.one("table", id="table").one("tbody").all("tr")
+    assert len(list(rows)) == len(image.examine().folios)
 
 
 def test_an_attribute_cannot_be_left() -> None:

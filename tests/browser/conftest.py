@@ -122,10 +122,9 @@ def browser(_browser: Browser) -> Iterator[Browser]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Pages by name."""
     directory = tmp_path_factory.mktemp("pages")
+    meanings = {"not-present": "The kernel faults when it touches a struct page there."}
     texts = {
-        "damaged": pages.page_of(
-            pages.damaged("7.2.0").prog, meanings={"not-present": "It faults."}
-        ),
+        "damaged": pages.page_of(pages.damaged("7.2.0").prog, meanings=meanings),
         "damaged-tail-reuse": pages.page_of(pages.damaged("5.15.0").prog),
         "hostile": pages.page_of(pages.hostile().prog),
         "many": html.render(pages.many(500_000), ()),

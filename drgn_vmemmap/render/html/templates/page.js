@@ -3,7 +3,7 @@
 (() => {
   const PAGE_SIZE = 4096;
   const ROWS = 100;
-  const BEHIND = ["hstate", "node", "state", "flag", "verdict", "layout", "mapped_by"];
+  const SEARCHED = ["hstate", "node", "state", "flag", "verdict", "layout", "mapped_by"];
 
   const at = (id) => document.getElementById(id);
   const data = JSON.parse(at("data").textContent);
@@ -52,7 +52,7 @@
   let first = 0;
 
   const searchable = traits.map((trait) =>
-    BEHIND.map((key) => (key === "node" ? `node${trait.node ?? "?"}` : String(trait[key] ?? "?")).toLowerCase()));
+    SEARCHED.map((key) => (key === "node" ? `node${trait.node ?? "?"}` : String(trait[key] ?? "?")).toLowerCase()));
 
   // What a word asks of a folio: that one of its texts begins with it, or that a PFN is its own.
   const asks = (word) => {
@@ -100,9 +100,10 @@
       else header.setAttribute("aria-sort", sorted.sign > 0 ? "ascending" : "descending");
     }
     const last = Math.min(first + ROWS, shown.length);
-    const all = shown.length === count ? "" : ` that match, of ${count.toLocaleString("en")}`;
-    at("status").textContent = shown.length === 0 ? `No folio matches, of ${count.toLocaleString("en")}.`
-      : `Folios ${(first + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${shown.length.toLocaleString("en")}${all}.`;
+    const [from, to, some, all] = [first + 1, last, shown.length, count].map((n) => n.toLocaleString("en"));
+    if (count === 0) at("status").textContent = "0 folios.";
+    else if (shown.length === 0) at("status").textContent = `No folio matches, of ${all}.`;
+    else at("status").textContent = `Folios ${from} to ${to} of ${some}${some === all ? "" : ` that match, of ${all}`}.`;
     for (const button of at("pager").children) {
       button.disabled = ["first", "previous"].includes(button.dataset.step) ? first === 0 : last >= shown.length;
     }
@@ -226,25 +227,25 @@
     while ((to - from) / span > 4096) span *= 2;
     const wide = (to - from) / span <= data.columns;
     const across = wide ? data.columns / 4 : data.columns;
-    const pitch = WIDTH / across, height = wide ? 40 : 15;
+    // Where there is room, each cell has its PFN below it.
+    const pitch = WIDTH / across, height = wide ? 42 : 15, inner = wide ? 26 : 13;
     const nodes = [];
     for (let row = from; row < to; row += span * across) {
       const y = 2 + (row - from) / (span * across) * height;
-      nodes.push(element("text", { x: LEFT - 8, y: y + height / 2 + 3, class: "label" }, `${hex(row)} · ${size(row * PAGE_SIZE)}`));
-      nodes.push(element("rect", { x: LEFT, y, width: WIDTH - 1, height: height - 2, class: "track" }));
+      nodes.push(element("text", { x: LEFT - 8, y: y + inner / 2 + 3, class: "label" }, `${hex(row)} · ${size(row * PAGE_SIZE)}`));
+      nodes.push(element("rect", { x: LEFT, y, width: WIDTH - 1, height: inner, class: "track" }));
     }
     for (const cell of cellsOf(from, to, span, span * across)) {
       const row = Math.floor((cell.begin - from) / (span * across));
       const x = LEFT + ((cell.begin - from) / span - row * across) * pitch;
-      const full = (height - 2) * Math.min(1, cell.pages / (cell.behind - cell.begin));
-      const filled = Math.max(3, full);
+      const filled = Math.max(3, inner * Math.min(1, cell.pages / (cell.behind - cell.begin)));
       const width = (cell.behind - cell.begin) / span * pitch - 1;
       const y = 2 + row * height;
       const found = cell.findings ? " found" : "";
-      const rect = element("rect", { x, y: y + height - 2 - filled, width, height: filled, class: `cell ${lookOf(cell)}${found}`, "data-pfn": cell.begin });
+      const rect = element("rect", { x, y: y + inner - filled, width, height: filled, class: `cell ${lookOf(cell)}${found}`, "data-pfn": cell.begin });
       rect.append(element("title", {}, told(cell)));
       nodes.push(rect);
-      if (wide) nodes.push(element("text", { x: x + width / 2, y: y + height / 2 + 3, class: "name" }, hex(cell.begin)));
+      if (wide) nodes.push(element("text", { x: x + width / 2, y: y + inner + 10, class: "name" }, hex(cell.begin)));
     }
     const box = `0 0 ${svg.viewBox.baseVal.width} ${4 + Math.ceil((to - from) / (span * across)) * height}`;
     const what = `PFN ${hex(from)} to ${hex(to - 1)}, ${size((to - from) * PAGE_SIZE)}`;
