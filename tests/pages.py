@@ -9,15 +9,13 @@ from typing import Any, cast
 
 import drgn
 
-from drgn_vmemmap.examples import examples
+from drgn_vmemmap.examination import examine, examples
 from drgn_vmemmap.hugetlb import Folio as FoundFolio
 from drgn_vmemmap.hugetlb import State
 from drgn_vmemmap.hvo import Judgement, Verdict
 from drgn_vmemmap.kernel import Layout
-from drgn_vmemmap.memory import ProgramMemory
-from drgn_vmemmap.pagetable import Walker
-from drgn_vmemmap.render import html
-from drgn_vmemmap.report import FolioReport, Report, examine
+from drgn_vmemmap.render import View, html
+from drgn_vmemmap.report import FolioReport, Report
 from drgn_vmemmap.rules import Finding, Severity
 from tests.image import Image
 from tests.kernels import LINES
@@ -38,11 +36,10 @@ HOSTILE = "</script><img src=x onerror=a>"
 """As long as the name of a hstate can be."""
 
 
-def page_of(prog: drgn.Program, **more: Any) -> str:
+def page_of(prog: drgn.Program) -> str:
     """The page that ``report --format html`` writes."""
     report = examine(prog)
-    walker = Walker(ProgramMemory(prog), report.kernel.paging)
-    return html.render(report, examples(report.kernel, walker, report.folios), **more)
+    return html.render(report, View(examples=examples(prog, report)))
 
 
 def damaged(release: str) -> Image:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import drgn
 import pytest
@@ -25,10 +25,12 @@ from hypothesis import given, settings
 
 from drgn_vmemmap import __version__
 from drgn_vmemmap.kernel import Layout
-from drgn_vmemmap.render import html
+from drgn_vmemmap.others import DEVICE, Other
+from drgn_vmemmap.render import View, html
 from drgn_vmemmap.render.html.folios import Folios
 from drgn_vmemmap.render.html.map import draw_map
-from drgn_vmemmap.rules import Finding, Severity
+from drgn_vmemmap.report import Movement
+from drgn_vmemmap.rules import MEANINGS, Finding, Severity
 from tests import pages
 from tests.image import Image
 from tests.kernels import LINES
@@ -182,18 +184,17 @@ def test_the_summary_has_the_reports_numbers(damaged: Image, page: Element) -> N
     assert ["", "1", "64", "64", "0", "64", "64", "0", "0", "0", "448", "1.8 MiB"] in rows
 
 
-def test_findings_are_told_with_what_they_mean(damaged: Image) -> None:
-    meaning = "A stray write to a <tail> changes others."
-    told = parsed(pages.page_of(damaged.prog, meanings={"tail-writable": meaning}))
-    articles = list(told.one("section", id="findings").all("article"))
+def test_findings_are_told_with_what_they_mean(damaged: Image, page: Element) -> None:
+    articles = list(page.one("section", id="findings").all("article"))
     severities = [article.attributes["class"] for article in articles]
     assert severities == sorted(severities, key=["error", "warning", "info"].index)
     (article,) = (a for a in articles if "tail-writable" in a.text)
-    assert meaning in article.text
+    assert MEANINGS["tail-writable"] in article.text
     folio = FIRST_FOLIO + 5 * 512
     assert hex(damaged.entry(folio, 3)) in article.text
     assert hex(damaged.entry_address(folio, 3)) in article.text
-    assert article.all("a", **{"data-search": hex(folio)})
+    assert "should be: frame" in article.text
+    assert list(article.all("a", **{"data-search": hex(folio)}))
 
 
 def test_a_sound_kernel_has_no_findings() -> None:
@@ -211,22 +212,26 @@ def test_a_machine_without_folios_has_an_empty_page() -> None:
 
 
 def test_other_vmemmap_is_told_and_drawn() -> None:
-    class Other(NamedTuple):
-        kind: str
-        pfns: range
-        freed: int
-
-    image = Image(Machine(folios=(Folio(FIRST_FOLIO),)))
-    others = (
-        Other("device-dax", range(0x40000, 0x60000), 1000),
-        Other("device-dax", range(0x80000, 0x90000), 24),
-    )
-    told = parsed(pages.page_of(image.prog, others=others))
+    report = Image(Machine(folios=(Folio(FIRST_FOLIO),))).examine()
+    report.others = [
+        Other(DEVICE, range(0x40000, 0x60000), 1000),
+        Other(DEVICE, range(0x80000, 0x90000), 24),
+    ]
+    told = parsed(html.render(report, View()))
     rows = [cells_of(row) for row in told.one("section", id="summary").all("tr")]
     assert ["device-dax", "compound pages of a device's memory", "768 MiB", "4 MiB"] in rows
-    cells = list(told.all("rect", "device-dax"))
-    assert len([cell for cell in cells if "cell" in cell.attributes["class"]]) == 6
-    assert "device-dax" in cells[-1].one("title").text
+    cells = [c for c in told.all("rect", "device-dax") if "cell" in c.attributes["class"]]
+    assert len(cells) == 6
+    assert cells[-1].one("title").text == "PFN 0x88000 to 0x8ffff, 128 MiB: device-dax"
+
+
+def test_a_live_kernel_and_an_end_before_the_end_are_told() -> None:
+    report = Image(Machine()).examine()
+    report.movement = Movement(seconds=1.25, looks=2, moved=3, transient=1)
+    report.interrupted = True
+    summary = parsed(html.render(report, View())).one("section", id="summary").text
+    assert "Interrupted. This is not all." in summary
+    assert "looked at 2 times in 1.2 s: 3 folios moved, 1 transient finding." in summary
 
 
 # The drawings.
@@ -383,7 +388,7 @@ def test_rows_without_folios_are_left_out() -> None:
 
 def test_what_a_dump_says_is_text_wherever_it_stands() -> None:
     image = pages.hostile()
-    text = pages.page_of(image.prog, meanings={"count-mismatch": pages.HOSTILE})
+    text = pages.page_of(image.prog)
     hostile = parsed(text)
     assert not list(hostile.all("img"))
     assert len(list(hostile.all("script"))) == 2
@@ -406,16 +411,19 @@ def test_whatever_is_broken_there_is_a_page(machine: Machine) -> None:
 
 def test_an_attribute_cannot_be_left() -> None:
     report = pages.hostile().examine()
-    report.findings = [Finding('"><b x="', Severity.ERROR, "'\"><b>", report.folios[0].folio.pfn)]
-    broken = parsed(html.render(report, ()))
+    message = '\'"><b x="'
+    report.findings = [
+        Finding("tail-writable", Severity.ERROR, message, report.folios[0].folio.pfn)
+    ]
+    broken = parsed(html.render(report, View()))
     assert not list(broken.all("b"))
-    assert '"><b x="' in broken.one("section", id="findings").text
+    assert message in broken.one("section", id="findings").text
 
 
 def test_half_a_million_folios_are_a_page_of_some_megabytes() -> None:
     report = pages.many(500_000)
     started = time.process_time()
-    text = html.render(report, ())
+    text = html.render(report, View())
     # It takes a few seconds; a machine under load has its time.
     assert time.process_time() - started < 60
     assert len(text) < 10_000_000

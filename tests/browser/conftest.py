@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from drgn_vmemmap.render import html
+from drgn_vmemmap.render import View, html
 from tests import pages
 
 ROOT = Path(__file__).parent.parent.parent
@@ -122,12 +122,11 @@ def browser(_browser: Browser) -> Iterator[Browser]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Pages by name."""
     directory = tmp_path_factory.mktemp("pages")
-    meanings = {"not-present": "The kernel faults when it touches a struct page there."}
     texts = {
-        "damaged": pages.page_of(pages.damaged("7.2.0").prog, meanings=meanings),
+        "damaged": pages.page_of(pages.damaged("7.2.0").prog),
         "damaged-tail-reuse": pages.page_of(pages.damaged("5.15.0").prog),
         "hostile": pages.page_of(pages.hostile().prog),
-        "many": html.render(pages.many(500_000), ()),
+        "many": html.render(pages.many(500_000), View()),
     }
     for name in ("head-reuse", "shared-tail", "two-nodes-1GiB"):
         prog = drgn.Program()
