@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 BUNDLE = build/drgn_vmemmap
 VMCORE = vmcores/head-reuse.vmcore
 
-.PHONY: demo test vmtest lint bundle clean
+.PHONY: demo test browsertest vmtest lint bundle clean
 
 # The main job, on a recorded vmcore.
 demo: $(BUNDLE)
@@ -14,7 +14,12 @@ demo: $(BUNDLE)
 
 # The tests that need neither root nor a network beyond Python's packages.
 test: $(VENV)/tests
-	$(BIN)/python -m pytest -n auto --ignore tests/vm tests
+	$(BIN)/python -m pytest -n auto --ignore tests/vm --ignore tests/browser tests
+
+# The HTML report in a real browser; it needs Debian's chromium and chromium-driver.
+# What it looked like is left in build/screenshots.
+browsertest: $(VENV)/tests
+	$(BIN)/python -m pytest tests/browser
 
 # The tests on real kernels, booted under QEMU; vmcores/README.md lists what they need.
 vmtest: $(VENV)/tests
@@ -27,7 +32,7 @@ lint: $(VENV)/tests
 
 bundle: $(BUNDLE)
 
-$(BUNDLE): $(VENV)/package $(shell find drgn_vmemmap -name '*.py')
+$(BUNDLE): $(VENV)/package $(shell find drgn_vmemmap -name '*.py' -o -path '*/templates/*')
 	mkdir -p $(@D)
 	$(BIN)/drgn-vmemmap bundle $@
 

@@ -20,6 +20,9 @@ from drgn_vmemmap import __version__
 if TYPE_CHECKING:
     import drgn
 
+    from drgn_vmemmap.examples import Example
+    from drgn_vmemmap.report import Report
+
 DONE = 0
 FOUND_ERRORS = 1
 CANNOT = 2
@@ -32,7 +35,7 @@ _OWN_OPTIONS = ("-h", "--help", "--version", "--print-completion")
 
 _EXAMPLES = "examples:"
 
-FORMATS = ("table", "json", "jsonl", "csv", "prometheus")
+FORMATS = ("table", "json", "jsonl", "csv", "prometheus", "html")
 """What a report can be written as; each has a room in ``render``."""
 
 
@@ -205,8 +208,16 @@ def _report(options: argparse.Namespace, prog: drgn.Program) -> int:
     selection = Selection(options.hstate, options.node, options.pfn)
     with Watched() as work:
         report = examine(prog, selection, options.system_map, work)
-    _write(render(report, options.format, View(options.folios)), options.output)
+    view = View(options.folios, examples=_examples_of(report, options.format, prog))
+    _write(render(report, options.format, view), options.output)
     return INCOMPLETE if report.incomplete else DONE
+
+
+def _examples_of(report: Report, format_name: str, prog: drgn.Program) -> Sequence[Example]:
+    """What is drawn, by a format that has drawings."""
+    from drgn_vmemmap.examination import examples
+
+    return examples(prog, report) if format_name == "html" else ()
 
 
 def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -231,7 +242,12 @@ def _verify(options: argparse.Namespace, prog: drgn.Program) -> int:
 
     with Watched() as work:
         report = verify(prog, options.system_map, work)
-    view = View(folios=options.format != "table", details=True, all_findings=options.all)
+    view = View(
+        folios=options.format != "table",
+        details=True,
+        all_findings=options.all,
+        examples=_examples_of(report, options.format, prog),
+    )
     _write(render(report, options.format, view), options.output)
     if report.broken:
         return FOUND_ERRORS

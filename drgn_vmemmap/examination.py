@@ -8,6 +8,7 @@ from typing import Callable
 
 import drgn
 
+from drgn_vmemmap.examples import Example, take_examples
 from drgn_vmemmap.explain import Explainer
 from drgn_vmemmap.kernel import Kernel, discover
 from drgn_vmemmap.live import steady
@@ -49,6 +50,15 @@ def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWAT
     """
     kernel = discover(prog, system_map)
     return _steadily(kernel, lambda: check(kernel, _walker(prog, kernel), work))
+
+
+def examples(prog: drgn.Program, report: Report) -> list[Example]:
+    """
+    Folios to be drawn: one of each look in a report, with its entries.
+
+    :param prog: What the report is of.
+    """
+    return take_examples(report.kernel, _walker(prog, report.kernel), report.folios)
 
 
 def explainer(prog: drgn.Program, system_map: str | None = None) -> Explainer:

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+from drgn_vmemmap.examples import Example
 from drgn_vmemmap.report import Report
 
 
@@ -19,6 +21,8 @@ class View(NamedTuple):
     """Tell of each finding what it means and where to look."""
     all_findings: bool = False
     """However many findings there are of one kind."""
+    examples: Sequence[Example] = ()
+    """Draw these folios."""
 
 
 def render(report: Report, format_name: str, view: View) -> str:
