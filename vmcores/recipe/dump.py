@@ -102,7 +102,8 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     physical range that has a memmap and the part of it that the device offers; ``map`` tells where
     the memmap lies: "mem" (in memory, optimized) or "dev" (in the namespace itself, not optimized).
     ``poisoned`` are the folios in which a page was taken out of service: "hard" as one that failed,
-    "soft" as one that is about to. ``log`` is what the kernel's log says of all this.
+    "soft" as one that is about to. ``inside`` are the reports that the guest made of itself, by this
+    tool's command and by drgn's. ``log`` is what the kernel's log says of all this.
     """
     return {
         "release": words["release"][0],
@@ -121,6 +122,7 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
         "folios": [_folio(value) for value in words.get("folio", [])],
         "dax": [_namespace(value) for value in words.get("dax", [])],
         "poisoned": [_poisoned(value) for value in words.get("poisoned", [])],
+        "inside": [json.loads(value) for value in words.get("inside", [])],
         "log": words.get("log", []) + words.get("oops", []),
     }
 

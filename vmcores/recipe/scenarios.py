@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmcores.recipe import oops
 from vmcores.recipe.errors import RecipeError
+from vmcores.recipe.inside import Tool
 from vmcores.recipe.programs import Programs
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Scenario:
     command_line: str = HVO  #: of the kernel, beyond what every guest gets
     qemu: tuple[str, ...] = ()  #: further arguments
     modules: tuple[str, ...] = ()
-    programs: Programs | None = None
+    programs: Programs | Tool | None = None
     disks: tuple[str, ...] = ()  #: the crash kernel fills these, in this order, with dumps
     #: What a debugger does to the guest, if anything; it returns what guest.json will say of it.
     meddle: Callable[[Guest], dict[str, Any]] | None = None
@@ -117,6 +118,13 @@ _ALL = (
         name="poison",
         about="as basic, then a page fails in each of four folios: free and used, hard and soft",
         script="poison.sh",
+    ),
+    replace(
+        BASIC,
+        name="inside",
+        about="as basic; then the guest reports on itself, from its own /proc/kcore",
+        script="inside.sh",
+        programs=Tool(),
     ),
     Scenario(
         "live",
