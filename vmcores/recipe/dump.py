@@ -102,8 +102,8 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     physical range that has a memmap and the part of it that the device offers; ``map`` tells where
     the memmap lies: "mem" (in memory, optimized) or "dev" (in the namespace itself, not optimized).
     ``poisoned`` are the folios in which a page was taken out of service: "hard" as one that failed,
-    "soft" as one that is about to. ``inside`` are the reports that the guest made of itself, by this
-    tool's command and by drgn's. ``log`` is what the kernel's log says of all this.
+    "soft" as one that is about to. ``inside`` are the reports that the guest made of itself, by
+    this tool's command and by drgn's. ``log`` is what the kernel's log says of all this.
     """
     return {
         "release": words["release"][0],
