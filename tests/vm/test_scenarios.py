@@ -14,7 +14,14 @@ import pytest
 
 from tests.vm import oracles, test_live
 from tests.vm.conftest import Boot
-from tests.vm.test_kernels import Record, agree_on_counts, agree_on_entries, report, row
+from tests.vm.test_kernels import (
+    Record,
+    agree_on_counts,
+    agree_on_entries,
+    agree_on_memmap,
+    report,
+    row,
+)
 from vmcores.recipe import Dump, kernels, scenarios
 from vmcores.recipe.guest import Guest
 
@@ -121,6 +128,26 @@ def test_a_kernel_that_writes_to_a_tail_oopses_and_leaves_its_folios_as_they_are
 
 def explain_log(made: Dump) -> tuple[object, ...]:
     return ("-c", made.vmcore, "explain", "--dmesg", "--format", "json")
+
+
+@pytest.mark.parametrize("line", ("6.12", "newest"))
+def test_a_kernel_that_looks_at_itself_sees_what_its_dump_shows(
+    boot: Boot, record_property: Record, line: str
+) -> None:
+    made = boot(line, "inside")
+    found = report(made)
+    by_command, by_drgn = made.facts["inside"]
+    record_property("row", row(by_command, made))
+
+    assert by_command == by_drgn
+    assert by_command["kernel"].pop("live") is True
+    assert found["kernel"].pop("live") is False
+    assert by_command == found
+    assert by_command["kernel"]["types_from"] == "btf"
+    assert (by_command["totals"]["folios"], by_command["totals"]["optimized"]) == (72, 64)
+    agree_on_counts(by_command, made)
+    agree_on_memmap(by_command, made)
+    agree_on_folios(by_command, made)
 
 
 def test_a_vmcore_assembled_from_a_sparse_file_gives_the_report_of_qemus_own(

@@ -8,7 +8,7 @@ Makes vmcores: fetches a Debian kernel by line, boots it under QEMU, sets up Hug
 
 from __future__ import annotations
 
-from vmcores.recipe.dump import Dump, dump
+from vmcores.recipe.dump import Dump, boot, dump
 from vmcores.recipe.errors import GuestError, MissingError, RecipeError, ToolError
 
-__all__ = ["Dump", "GuestError", "MissingError", "RecipeError", "ToolError", "dump"]
+__all__ = ["Dump", "GuestError", "MissingError", "RecipeError", "ToolError", "boot", "dump"]

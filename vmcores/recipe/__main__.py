@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 
 from vmcores.recipe import kernels
-from vmcores.recipe.dump import dump
+from vmcores.recipe.dump import boot, dump
 from vmcores.recipe.errors import RecipeError
 from vmcores.recipe.record import RECORDED, record
 from vmcores.recipe.scenarios import SCENARIOS
@@ -24,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "record":
             for name in options.names or RECORDED:
                 print(record(name))
+        elif options.command == "boot":
+            _boot(options)
         else:
             made = dump(options.line, options.scenario, options.output, options.symbols)
             print(made.vmcore)
@@ -40,12 +43,25 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("scenarios", help="list the scenarios")
     command = commands.add_parser("record", help="make the vmcores of this directory again")
     command.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
+    command = commands.add_parser("boot", help="boot a kernel and leave it running, until Ctrl-C")
+    _add_guest(command)
     command = commands.add_parser("dump", help="boot a kernel, set up a scenario, dump it")
+    _add_guest(command)
+    command.add_argument("--symbols", action="store_true", help="fetch the debuginfo too (300 MB)")
+    return parser
+
+
+def _add_guest(command: argparse.ArgumentParser) -> None:
     command.add_argument("--line", required=True, help="6.12, newest, newest-with-symbols")
     command.add_argument("--scenario", default="basic", choices=SCENARIOS, metavar="NAME")
     command.add_argument("--output", required=True, metavar="DIRECTORY")
-    command.add_argument("--symbols", action="store_true", help="fetch the debuginfo too (300 MB)")
-    return parser
+
+
+def _boot(options: argparse.Namespace) -> None:
+    with boot(options.line, options.scenario, options.output) as guest:
+        print(f"drgn --qemu {guest.debug_socket}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            guest.wait()
 
 
 def _print_lines() -> None:

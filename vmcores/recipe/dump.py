@@ -46,8 +46,7 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
     vmcore, console = directory / "vmcore", directory / "console.log"
     started = time.monotonic()
     with Guest(kernel, chosen, console) as guest:
-        meddled = chosen.meddle(guest) if chosen.meddle else {}
-        words = guest.wait_for("ready")
+        words, meddled = _settle(guest)
         booted = time.monotonic()
         guest.dump(vmcore)
         mappings = directory / "mappings"
@@ -66,6 +65,32 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
     return Dump(vmcore, written, console, system_map, mappings, crashed, kernel.symbols, facts)
 
 
+def boot(line: str, scenario: str, output: str | Path) -> Guest:
+    """
+    Boot a kernel and let it set up a scenario as dump() does, but leave it running.
+
+    :param output: directory for console.log; made if need be
+    :returns: the guest, for a with statement, at whose end it is gone
+    :raises RecipeError: as dump() does
+    """
+    kernel = kernels.fetch(line)
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
+    guest = Guest(kernel, scenarios.named(scenario), directory / "console.log")
+    try:
+        _settle(guest)
+    except BaseException:
+        guest.__exit__()
+        raise
+    return guest
+
+
+def _settle(guest: Guest) -> tuple[Words, dict[str, Any]]:
+    """Wait until the scenario is set up; returns what the guest and who meddled with it said."""
+    meddled = guest.scenario.meddle(guest) if guest.scenario.meddle else {}
+    return guest.wait_for("ready"), meddled
+
+
 def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     """
     Put what the guest said into the form of guest.json.
@@ -76,7 +101,9 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     ``state`` is "free", "used" or "poisoned". ``dax`` are the device-DAX namespaces, each with the
     physical range that has a memmap and the part of it that the device offers; ``map`` tells where
     the memmap lies: "mem" (in memory, optimized) or "dev" (in the namespace itself, not optimized).
-    ``log`` is what the kernel's log says of all this.
+    ``poisoned`` are the folios in which a page was taken out of service: "hard" as one that failed,
+    "soft" as one that is about to. ``inside`` are the reports that the guest made of itself, by
+    this tool's command and by drgn's. ``log`` is what the kernel's log says of all this.
     """
     return {
         "release": words["release"][0],
@@ -94,6 +121,8 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
         "memmap": _counters(words.get("vmstat", [])),
         "folios": [_folio(value) for value in words.get("folio", [])],
         "dax": [_namespace(value) for value in words.get("dax", [])],
+        "poisoned": [_poisoned(value) for value in words.get("poisoned", [])],
+        "inside": [json.loads(value) for value in words.get("inside", [])],
         "log": words.get("log", []) + words.get("oops", []),
     }
 
@@ -158,6 +187,11 @@ def _namespace(value: str) -> dict[str, Any]:
 def _folio(value: str) -> dict[str, Any]:
     pfn, state = value.split()
     return {"pfn": int(pfn), "state": state}
+
+
+def _poisoned(value: str) -> dict[str, Any]:
+    how, state, pfn = value.split()
+    return {"how": how, "state": state, "pfn": int(pfn)}
 
 
 def _counters(values: list[str]) -> dict[str, int]:

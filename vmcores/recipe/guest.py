@@ -102,6 +102,10 @@ class Guest:
         self._wait(lambda: len(self.words().get(key, ())) >= count, f"the guest to say {key}")
         return self.words()
 
+    def wait(self) -> None:
+        """Wait until QEMU has ended, of itself or by somebody's hand."""
+        self._process.wait()
+
     def debugger(self) -> Debugger:
         """Stop the guest and take hold of it with a debugger, for a with statement."""
         self.qmp.execute("stop")

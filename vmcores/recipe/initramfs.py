@@ -9,6 +9,7 @@ from pathlib import Path
 from vmcores.recipe import apt, modules
 from vmcores.recipe.cpio import Archive
 from vmcores.recipe.errors import MissingError
+from vmcores.recipe.inside import Tool
 from vmcores.recipe.kernels import Kernel
 from vmcores.recipe.programs import Programs
 
@@ -23,7 +24,7 @@ def write(
     kernel: Kernel,
     script: str,
     wanted: Sequence[str] = (),
-    programs: Programs | None = None,
+    programs: Programs | Tool | None = None,
 ) -> None:
     """
     Write the initramfs of one scenario.

@@ -49,9 +49,10 @@ def record(name: str) -> Path:
 
 def _origin(made: Dump, whole: Path, taken: list[str]) -> dict[str, object]:
     """Where a vmcore came from: the guest's own account, and what was cut out of how much."""
-    facts = {key: value for key, value in made.facts.items() if key not in ("vmlinux", "seconds")}
+    left_out = ("vmlinux", "seconds", "folios")
+    facts = {key: value for key, value in made.facts.items() if key not in left_out}
     return {
-        **facts,
+        **{key: value for key, value in facts.items() if value != []},
         "dump": whole.name,
         "dump_bytes": whole.stat().st_blocks * 512,  # without the holes
         "taken": [" ".join(line.split()) for line in taken[:-1]],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmcores.recipe import oops
 from vmcores.recipe.errors import RecipeError
+from vmcores.recipe.inside import Tool
 from vmcores.recipe.programs import Programs
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Scenario:
     command_line: str = HVO  #: of the kernel, beyond what every guest gets
     qemu: tuple[str, ...] = ()  #: further arguments
     modules: tuple[str, ...] = ()
-    programs: Programs | None = None
+    programs: Programs | Tool | None = None
     disks: tuple[str, ...] = ()  #: the crash kernel fills these, in this order, with dumps
     #: What a debugger does to the guest, if anything; it returns what guest.json will say of it.
     meddle: Callable[[Guest], dict[str, Any]] | None = None
@@ -49,7 +50,7 @@ def _two_nodes(second: int) -> tuple[str, ...]:
     physical addresses, as below them are only 3 GiB of memory.
     """
     return (
-        *("-smp", "2"),
+        *("-smp", "2,sockets=2"),
         *("-object", "memory-backend-ram,id=memory0,size=4G"),
         *("-object", f"memory-backend-ram,id=memory1,size={second}G"),
         *("-numa", "node,nodeid=0,cpus=0,memdev=memory0"),
@@ -111,6 +112,28 @@ _ALL = (
         "64 optimized folios; the kernel writes to a read-only tail page, oopses, and goes on",
         script="oops.sh",
         meddle=oops.provoke,
+    ),
+    replace(
+        BASIC,
+        name="poison",
+        about="as basic, then a page fails in each of four folios: free and used, hard and soft",
+        script="poison.sh",
+    ),
+    replace(
+        BASIC,
+        name="inside",
+        about="as basic; then the guest reports on itself, from its own /proc/kcore",
+        script="inside.sh",
+        programs=Tool(),
+    ),
+    Scenario(
+        "live",
+        "two nodes whose pools never stand still: resized, split, migrated, soft-offlined",
+        script="live.sh",
+        memory=12288,  # much is never touched: there is always room for a new folio of 1 GiB
+        qemu=_two_nodes(8),
+        programs=Programs(("perl-base",), ("perl",)),
+        deadline=600,
     ),
     Scenario(
         "big",

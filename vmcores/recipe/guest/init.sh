@@ -22,4 +22,5 @@ done < /modules/order
 . /scenario.sh
 account
 say ready 1
+! type live > /dev/null 2>&1 || live
 while :; do sleep 3600; done
