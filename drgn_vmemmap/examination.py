@@ -9,7 +9,7 @@ from typing import Callable
 import drgn
 
 from drgn_vmemmap.explain import Explainer
-from drgn_vmemmap.kernel import Kernel, discover
+from drgn_vmemmap.kernel import Kernel, discover, page_names
 from drgn_vmemmap.live import steady
 from drgn_vmemmap.memory import ProgramMemory
 from drgn_vmemmap.pagetable import Walker
@@ -51,15 +51,19 @@ def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWAT
     return _steadily(kernel, lambda: check(kernel, _walker(prog, kernel), work))
 
 
-def explainer(prog: drgn.Program, system_map: str | None = None) -> Explainer:
+def explainer(
+    prog: drgn.Program, system_map: str | None = None, work: Work = UNWATCHED
+) -> Explainer:
     """
     What explains addresses of a kernel.
 
     :param prog: Any target of drgn that is an x86-64 Linux kernel.
+    :param system_map: See :func:`discover()`.
+    :param work: What the user sees of it meanwhile.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     kernel = discover(prog, system_map)
-    return Explainer(kernel, _walker(prog, kernel))
+    return Explainer(kernel, _walker(prog, kernel), page_names(prog), work)
 
 
 def _walker(prog: drgn.Program, kernel: Kernel) -> Walker:
