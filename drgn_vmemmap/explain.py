@@ -22,7 +22,7 @@ from typing import NamedTuple
 from drgn_vmemmap import x86_64
 from drgn_vmemmap.frames import PageReader
 from drgn_vmemmap.hugetlb import Folio, TailFrames, read_head
-from drgn_vmemmap.hvo import Ranges, Verdict, ranges
+from drgn_vmemmap.hvo import Ranges, ranges
 from drgn_vmemmap.kernel import Kernel, Layout, PageNames
 from drgn_vmemmap.kernel_log import Mention, mentions
 from drgn_vmemmap.memory import MissingMemory
@@ -137,7 +137,7 @@ class Viewer(NamedTuple):
     folio: int | None
     """Head PFN."""
     pages: Ranges
-    """Indices in the folio; without one, from the first page on."""
+    """Indices in the folio; empty without one."""
 
 
 @dataclass
@@ -153,7 +153,9 @@ class Sight:
     keeper: str = ""
     """The zone that keeps the frame for shared tails, in words."""
     last: int | None = None
-    """Head PFN of the last viewer, named or not; ``None`` if that is no folio's vmemmap."""
+    """Head PFN of the last one, among the first ones or not."""
+    end: int = 0
+    """Number of the vmemmap page behind it."""
 
 
 @dataclass
@@ -334,7 +336,7 @@ class Explainer:
         page = explanation.page = self._struct_page(pfn, offset)
         if entry.frame is not None and entry.problem is None:
             self._add_frame(explanation, entry.frame)
-        explanation.read = _read(entry, page)
+        explanation.read = _read(entry, page, explanation.sight)
         explanation.write = _write(entry, page, explanation.sight)
         return explanation
 
@@ -489,26 +491,30 @@ class Explainer:
         kernel = self._kernel
         size = kernel.page.size
         pfns = pages.start * PAGE_SIZE // size, (pages.stop * PAGE_SIZE - 1) // size
-        start = pages.start if folio is None else self._page_number(folio.pfn)
-        indices = ((pages.start - start, pages.stop - 1 - start),)
+        indices: Ranges = ()
+        if folio is not None:
+            start = self._page_number(folio.pfn)
+            indices = ((pages.start - start, pages.stop - 1 - start),)
+        head = None if folio is None else folio.pfn
+        goes_on = head == sight.last and (folio is not None or pages.start == sight.end)
         sight.pages += len(pages)
-        if folio is not None and folio.pfn == sight.last:
-            last = sight.viewers[-1]
-            if last.folio == folio.pfn:
-                sight.viewers[-1] = last._replace(
-                    pfns=(last.pfns[0], pfns[1]), pages=last.pages + indices
+        sight.last, sight.end = head, pages.stop
+        if sight.count and goes_on:
+            if sight.count == len(sight.viewers):
+                known = sight.viewers[-1]
+                sight.viewers[-1] = known._replace(
+                    pfns=(known.pfns[0], pfns[1]), pages=known.pages + indices
                 )
             return
         sight.count += 1
-        sight.last = None if folio is None else folio.pfn
+        if len(sight.viewers) < _VIEWERS_LIMIT:
+            address = kernel.vmemmap + pages.start * PAGE_SIZE
+            sight.viewers.append(Viewer(address, pfns, head, indices))
         if folio is not None and not sight.keeper and frame in self._kept_for(folio):
             sight.keeper = (
                 f"zone {folio.zone} of node {folio.node}, for the tails of folios of order "
                 f"{folio.order}"
             )
-        if len(sight.viewers) < _VIEWERS_LIMIT:
-            address = kernel.vmemmap + pages.start * PAGE_SIZE
-            sight.viewers.append(Viewer(address, pfns, sight.last, indices))
 
     def _kept_for(self, folio: Folio) -> frozenset[int]:
         return self._tail_frames.acceptable(folio) or frozenset()
@@ -520,7 +526,7 @@ def _what(mention: Mention) -> What:
     return What(f"{mention.value:#x}", mention.value, None)
 
 
-def _read(entry: Entry, page: StructPage) -> str:
+def _read(entry: Entry, page: StructPage, sight: Sight) -> str:
     if entry.problem is Problem.UNREADABLE:
         return _UNKNOWN
     if entry.problem is Problem.BEYOND_MEMORY:
@@ -531,6 +537,8 @@ def _read(entry: Entry, page: StructPage) -> str:
         return "gets the head page's bytes; page_fixed_fake_head() leads from here to the head"
     if page.role == "tail" and page.is_shared_tail:
         return "gets a tail page that many share; compound_head() leads from here to the head"
+    if sight.pages > 1 and not _is_kept(page):
+        return f"gets a struct page that {sight.pages - 1} other vmemmap pages show, too"
     return "gets this struct page"
 
 
@@ -560,8 +568,9 @@ def _fault(entry: Entry, write: bool) -> str:
 
 
 def _is_kept(page: StructPage) -> bool:
-    """Whether the kernel writes to its vmemmap page although tails share the frame."""
-    if page.folio is None or page.vmemmap_page is None:
-        return False
-    judgement = page.folio.judgement
-    return judgement.verdict is Verdict.OPTIMIZED and page.vmemmap_page < judgement.layout.kept
+    """Whether the kernel writes to its vmemmap page although tails may share the frame."""
+    return (
+        page.folio is not None
+        and page.vmemmap_page is not None
+        and page.vmemmap_page < page.folio.judgement.layout.kept
+    )

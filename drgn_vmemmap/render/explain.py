@@ -189,7 +189,7 @@ def document(explanation: Explanation) -> dict[str, Any]:
         "seen_by": [
             {
                 "folio": viewer.folio,
-                "vmemmap_pages": format_ranges(viewer.pages),
+                "vmemmap_pages": format_ranges(viewer.pages) or None,
                 "address": hex(viewer.address),
                 "pfns": list(viewer.pfns),
             }
