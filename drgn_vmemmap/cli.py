@@ -258,8 +258,8 @@ def _add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser(
         "explain",
         help="what an address, a struct page or a PFN is to the vmemmap",
-        description="WHAT is a virtual address (with or without 0x, as an oops has it), pfn:NUMBER "
-        "or phys:NUMBER. Shows the walk, the struct page, its folio, the frame behind it, who else "
+        description="WHAT is a virtual address (with or without 0x, as an oops has it), pfn:0x... "
+        "or phys:0x.... Shows the walk, the struct page, its folio, the frame behind it, who else "
         "sees that frame, and what a read and a write there would do.",
         epilog=_examples("explain ffb7415cc008b174", "explain pfn:0x2c00", "explain --dmesg"),
     )
@@ -278,7 +278,8 @@ def _add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
 def _explain(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.examination import explainer
     from drgn_vmemmap.explain import parse
-    from drgn_vmemmap.kernel_log import NoLog, lines, read_log
+    from drgn_vmemmap.kernel_log import lines, read_log
+    from drgn_vmemmap.progress import Watched
     from drgn_vmemmap.render.explain import render
 
     try:
@@ -287,16 +288,22 @@ def _explain(options: argparse.Namespace, prog: drgn.Program) -> int:
         return fail(CANNOT, str(error))
     if not (whats or options.dmesg or options.stdin):
         return fail(CANNOT, "nothing to explain: give an address, --dmesg or --stdin")
-    log = list(lines(sys.stdin.read())) if options.stdin else []
-    explains = explainer(prog, options.system_map)
+    log = list(lines(sys.stdin.buffer.read())) if options.stdin else []
+    with Watched() as work:
+        explains = explainer(prog, options.system_map, work)
     code = DONE
     if options.dmesg:
-        try:
-            log += read_log(prog)
-        except NoLog as error:
-            code = fail(INCOMPLETE, str(error))
-    _write(render(explains, whats, log, options.format), options.output)
-    return code
+        own = read_log(prog)
+        log += own.lines
+        if own.problem:
+            code = fail(INCOMPLETE, own.problem)
+    explanations = [explains.explain(what) for what in whats]
+    others = None
+    if options.dmesg or options.stdin:
+        found, others = explains.explain_log(log)
+        explanations += found
+    _write(render(explanations, others, options.format), options.output)
+    return INCOMPLETE if any(each.incomplete for each in explanations) else code
 
 
 def _add_extract(commands: argparse._SubParsersAction[Parser]) -> None:

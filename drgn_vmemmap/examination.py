@@ -10,7 +10,7 @@ import drgn
 
 from drgn_vmemmap.examples import Example, take_examples
 from drgn_vmemmap.explain import Explainer
-from drgn_vmemmap.kernel import Kernel, discover
+from drgn_vmemmap.kernel import Kernel, discover, page_names
 from drgn_vmemmap.live import steady
 from drgn_vmemmap.memory import ProgramMemory
 from drgn_vmemmap.pagetable import Walker
@@ -61,15 +61,19 @@ def examples(prog: drgn.Program, report: Report) -> list[Example]:
     return take_examples(report.kernel, _walker(prog, report.kernel), report.folios)
 
 
-def explainer(prog: drgn.Program, system_map: str | None = None) -> Explainer:
+def explainer(
+    prog: drgn.Program, system_map: str | None = None, work: Work = UNWATCHED
+) -> Explainer:
     """
     What explains addresses of a kernel.
 
     :param prog: Any target of drgn that is an x86-64 Linux kernel.
+    :param system_map: See :func:`discover()`.
+    :param work: What the user sees of it meanwhile.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     kernel = discover(prog, system_map)
-    return Explainer(kernel, _walker(prog, kernel))
+    return Explainer(kernel, _walker(prog, kernel), page_names(prog), work)
 
 
 def _walker(prog: drgn.Program, kernel: Kernel) -> Walker:

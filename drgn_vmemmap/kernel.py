@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +34,9 @@ _SECTION_SIZE_BITS = 27
 
 # As many roots as 5-level paging has.
 _ROOTS_LIMIT = 1 << 17
+
+# Unions within unions: struct page has them four deep.
+_NESTING_LIMIT = 8
 
 # HUGE_MAX_HSTATE is 2 on x86-64; a count beyond this is damage.
 _HSTATES_LIMIT = 16
@@ -75,20 +78,16 @@ class Member(NamedTuple):
     length: int
     """Elements; 1 if it is no array."""
 
+    def covers(self, offset: int) -> bool:
+        """Whether a byte of the structure belongs to it."""
+        return 0 <= offset - self.offset < self.size * self.length
+
 
 class Struct(NamedTuple):
     """A C structure: its size in bytes, and where its members lie."""
 
     size: int
     members: Mapping[str, Member]
-
-    def names_at(self, offset: int) -> list[str]:
-        """Names of the members that a byte belongs to."""
-        return [
-            name
-            for name, member in self.members.items()
-            if 0 <= offset - member.offset < member.size * member.length
-        ]
 
     def offset(self, name: str, index: int = 0) -> int:
         """Offset in bytes of a member, or of an element of an array."""
@@ -151,6 +150,23 @@ class Mark(NamedTuple):
         """
         word = int.from_bytes(pages[self.offset : self.offset + self.size], "little")
         return word & self.mask == self.value
+
+
+class PageNames(NamedTuple):
+    """The kernel's own names of what is in a struct page."""
+
+    page: Sequence[tuple[str, Member]]
+    """Members of ``struct page``, those of its unions among them."""
+    folio: Sequence[tuple[str, Member]]
+    """Members of ``struct folio``, which lies over a folio's first struct pages."""
+
+    def at(self, offset: int) -> list[str]:
+        """Names of the members of a struct page that a byte belongs to."""
+        return [name for name, member in self.page if member.covers(offset)]
+
+    def in_folio(self, offset: int) -> list[str]:
+        """The same for a byte of a folio's struct pages, counted from its head page on."""
+        return [name for name, member in self.folio if member.covers(offset)]
 
 
 class Sections(NamedTuple):
@@ -480,10 +496,6 @@ class _Discovery:
             page_type=["page_type"],
             compound_dtor=["compound_dtor"],
             compound_order=["compound_order"],
-            # What only explain shows.
-            mapping=["mapping"],
-            index=["__folio_index", "index"],
-            mapcount=["_mapcount"],
         )
 
     def _page_flags(self, nodes: int, zones: int) -> PageFlags:
@@ -689,6 +701,37 @@ class _Discovery:
         return Struct(type_.size or 0, found)
 
 
+def page_names(prog: drgn.Program) -> PageNames:
+    """
+    What the kernel calls the members of its struct pages.
+
+    :param prog: A program that :func:`discover()` has been given.
+    """
+
+    def names(type_name: str) -> list[tuple[str, Member]]:
+        try:
+            return list(_named_members(prog.type(type_name)))
+        except (LookupError, BtfError):
+            return []  # before v5.16, there is no struct folio
+
+    return PageNames(names("struct page"), names("struct folio"))
+
+
+def _named_members(
+    type_: drgn.Type, start: int = 0, depth: int = 0
+) -> Iterator[tuple[str, Member]]:
+    """Members of a type, those of its unnamed members among them."""
+    for member in type_.members or ():
+        offset = start + member.bit_offset // 8
+        element = member.type
+        if member.name is None:
+            if depth < _NESTING_LIMIT:
+                yield from _named_members(element, offset, depth + 1)
+        # A folio has its struct pages as members, too.
+        elif element.type_name() != "struct page":
+            yield member.name, _placed(element, offset)
+
+
 def _member(prog: drgn.Program, type_: drgn.Type, designator: str) -> Member | None:
     """Where a member such as ``flags.f`` lies, or ``None`` if the type has no such member."""
     place = drgn.Object(prog, type_, address=0)
@@ -697,9 +740,14 @@ def _member(prog: drgn.Program, type_: drgn.Type, designator: str) -> Member | N
             place = place.member_(name)
     except (LookupError, TypeError):
         return None
-    element, length = place.type_, 1
+    return _placed(place.type_, place.address_ or 0)
+
+
+def _placed(type_: drgn.Type, offset: int) -> Member:
+    """A member of a type at an offset in bytes."""
+    element, length = type_, 1
     while element.kind == drgn.TypeKind.TYPEDEF:
         element = element.type
     if element.kind == drgn.TypeKind.ARRAY:
         length, element = element.length or 0, element.type
-    return Member(place.address_ or 0, drgn.sizeof(element), length)
+    return Member(offset, drgn.sizeof(element), length)

@@ -4,7 +4,8 @@
 The kernel's log: the addresses and PFNs that an oops, or a "Bad page state", names.
 
 Follows ``show_fault_oops()`` of ``arch/x86/mm/fault.c``, ``bad_page()`` of
-``mm/page_alloc.c`` and ``__dump_page()`` of ``mm/debug.c``.
+``mm/page_alloc.c``, ``__dump_page()`` of ``mm/debug.c`` and ``action_result()`` of
+``mm/memory-failure.c``.
 """
 
 from __future__ import annotations
@@ -17,30 +18,55 @@ import drgn
 from drgn.helpers.linux.printk import get_printk_records
 
 from drgn_vmemmap.kernel import printable
+from drgn_vmemmap.x86_64 import PAGE_SIZE
 
-# A ring of records has as many as the log's size allows; 1 << 25 is the largest log.
+# As many records as a log of 32 MiB has room for, the largest that can be configured.
 _RECORDS_LIMIT = 1 << 20
+
+# DESC_ID_MASK of kernel/printk/printk_ringbuffer.h: the other two bits are a record's state.
+_RECORD_ID = (1 << 62) - 1
+
+# So many bytes of a log whose records are lost are looked through.
+_TEXT_LIMIT = 1 << 25
+
+# Shorter pieces of its memory are no lines.
+_TEXT = re.compile(rb"[\t\n\x20-\x7e]{8,}")
 
 # An oops has a hundred lines.
 _MENTIONS_LIMIT = 4096
 
 _FAULT = re.compile(
-    r"(?:unable to handle|NULL pointer dereference).*?(?:address:|at|dereference at)\s+"
-    r"(?:0x)?([0-9a-f]{16})\b",
+    r"(?:unable to handle|NULL pointer dereference|general protection fault)"
+    r".{0,80}?\b(?:address:?|at)\s+(?:0x([0-9a-f]{1,16})|([0-9a-f]{16}))\b",
     re.IGNORECASE,
 )
 
-# dump_page() writes "pfn:", "Bad page state" has it behind two spaces.
-_PFN = re.compile(r"\bpfn[:=]\s*(?:0x)?([0-9a-f]{1,16})\b", re.IGNORECASE)
+# dump_page() writes "pfn:"; "Bad page state" has it, too.
+_PFN = re.compile(
+    r"\b(?:pfn[:=]\s*|(?:memory failure|soft offline|unpoison): (?=0x))(?:0x)?([0-9a-f]{1,16})\b",
+    re.IGNORECASE,
+)
 
 # HugeTLB's own message has it in decimal.
 _DECIMAL_PFN = re.compile(r"\brefcount on PFN (\d{1,16})\b")
 
 _WORD = re.compile(r"\b(?:0x)?([0-9a-f]{16})\b", re.IGNORECASE)
 
+# What a fault or a bad page was is told a few lines behind its address or PFN.
+_DETAIL = re.compile(r"#PF: .*|page dumped because: .*")
+_DETAIL_DISTANCE = 16
+_DETAILS_LIMIT = 8
 
-class NoLog(Exception):
-    """The dump's log cannot be read; the message says why."""
+_ACCESS = re.compile(r"#PF: \w+ (write|read|instruction fetch)")
+
+
+class Log(NamedTuple):
+    """What of a kernel's log could be read."""
+
+    lines: list[str]
+    """Printable, without time stamps."""
+    problem: str | None
+    """Why this may not be all, in words."""
 
 
 class Mention(NamedTuple):
@@ -54,36 +80,67 @@ class Mention(NamedTuple):
     """The first line that names it, printable."""
     times: int
     """In how many lines it is."""
+    details: tuple[str, ...] = ()
+    """What the lines behind say of this fault, or of this bad page."""
+
+    @property
+    def access(self) -> str | None:
+        """What faulted: a ``read``, ``write`` or ``instruction fetch``; ``None`` if not told."""
+        told = filter(None, map(_ACCESS.match, self.details))
+        return next((match[1] for match in told), None)
 
 
-def read_log(prog: drgn.Program) -> list[str]:
+def read_log(prog: drgn.Program) -> Log:
     """
     The kernel's own log.
 
-    :return: Its lines, printable, without time stamps.
-    :raises NoLog: if it is not in the dump, or damaged.
+    Where its records are damaged, or not in the dump, what is left of its text is taken.
     """
     try:
-        ring = prog["prb"].desc_ring
-        records = int(ring.head_id.counter) - int(ring.tail_id.counter)
-        size = 1 << (int(ring.count_bits) & 63)
-        # drgn's helper goes from the one to the other.
-        if not 0 <= records < min(size, _RECORDS_LIMIT):
-            raise NoLog(f"the kernel's log is damaged: it claims to have {records} records")
-    except LookupError:
-        pass  # before v5.10, it was no ring of records; drgn's helper knows
-    except drgn.FaultError as error:
-        raise NoLog("the kernel's log is not in the dump") from error
-    try:
+        _check_ring(prog)
         texts = [record.text for record in get_printk_records(prog)]
-    except (LookupError, drgn.FaultError, ValueError, OverflowError, MemoryError) as error:
-        raise NoLog(f"the kernel's log cannot be read ({printable(str(error))})") from error
-    return [line for text in texts for line in lines(text.decode("utf-8", "replace"))]
+    # Damaged files make drgn's and libkdumpfile's readers fail with plain Exception, too.
+    except Exception as error:
+        texts = _left_text(prog)
+        reason = printable(str(error)) or type(error).__name__
+        left = "what is left of its text is used" if texts else "nothing of it is left"
+        return Log(list(lines(b"\n".join(texts))), f"the kernel's log: {reason}; {left}")
+    return Log(list(lines(b"\n".join(texts))), None)
 
 
-def lines(text: str) -> Iterator[str]:
+def _check_ring(prog: drgn.Program) -> None:
+    """
+    See that the records have an end: drgn's helper goes from the tail to the head.
+
+    :raises ValueError: if they have none.
+    """
+    ring = prog["prb"].desc_ring
+    # IDs begin shortly before they wrap around.
+    records = (int(ring.head_id.counter) - int(ring.tail_id.counter)) & _RECORD_ID
+    if records >= min(1 << (int(ring.count_bits) & 63), _RECORDS_LIMIT):
+        raise ValueError(f"it claims to have {records} records")
+
+
+def _left_text(prog: drgn.Program) -> list[bytes]:
+    """Pieces of text in the log's memory, whatever became of its records."""
+    memory = bytearray()
+    try:
+        ring = prog["prb"].text_data_ring
+        start, size = int(ring.data), min(1 << (int(ring.size_bits) & 63), _TEXT_LIMIT)
+    except Exception:
+        return []
+    for offset in range(0, size, PAGE_SIZE):
+        length = min(PAGE_SIZE, size - offset)
+        try:
+            memory += prog.read(start + offset, length)
+        except Exception:
+            memory += bytes(length)
+    return _TEXT.findall(memory)
+
+
+def lines(text: bytes) -> Iterator[str]:
     """Lines of a text, printable."""
-    return map(printable, text.splitlines())
+    return map(printable, text.decode("utf-8", "replace").splitlines())
 
 
 def mentions(log: Iterable[str]) -> list[Mention]:
@@ -94,21 +151,34 @@ def mentions(log: Iterable[str]) -> list[Mention]:
     they point to tells them apart.
     """
     found: dict[tuple[int, bool], Mention] = {}
-    for line in log:
+    last, last_number = None, 0
+    for number, line in enumerate(log):
         for value, is_pfn, is_fault in _in_line(line):
-            known = found.get((value, is_pfn))
+            key = value, is_pfn
+            known = found.get(key)
             if known is not None:
-                found[value, is_pfn] = known._replace(
+                found[key] = known._replace(
                     times=known.times + 1, is_fault=known.is_fault or is_fault
                 )
             elif len(found) < _MENTIONS_LIMIT:
-                found[value, is_pfn] = Mention(value, is_pfn, is_fault, line, 1)
+                found[key] = Mention(value, is_pfn, is_fault, line, 1)
+            if (is_fault or is_pfn) and key in found:
+                last, last_number = key, number
+        detail = _DETAIL.search(line)
+        if detail and last is not None and number - last_number <= _DETAIL_DISTANCE:
+            found[last] = _with_detail(found[last], detail[0])
     return list(found.values())
+
+
+def _with_detail(mention: Mention, detail: str) -> Mention:
+    if detail in mention.details or len(mention.details) == _DETAILS_LIMIT:
+        return mention
+    return mention._replace(details=(*mention.details, detail))
 
 
 def _in_line(line: str) -> set[tuple[int, bool, bool]]:
     """Value, whether it is a PFN, and whether it is where the kernel faulted."""
-    faults = {int(match[1], 16) for match in _FAULT.finditer(line)}
+    faults = {int(match[1] or match[2], 16) for match in _FAULT.finditer(line)}
     words = {int(match[1], 16) for match in _WORD.finditer(line)} - faults
     pfns = {int(match[1], 16) for match in _PFN.finditer(line)}
     pfns |= {int(match[1]) for match in _DECIMAL_PFN.finditer(line)}

@@ -28,6 +28,13 @@ SELF_HOSTED = "self-hosted"
 BOOT = "boot-optimized"
 """Gigantic folios whose vmemmap was optimized at boot, before there were frames to free."""
 
+ABOUT = {
+    DEVICE: "device DAX",
+    SELF_HOSTED: "hot-plugged memory that hosts its own vmemmap",
+    BOOT: "HugeTLB memory whose vmemmap was optimized at boot",
+}
+"""The kinds in words."""
+
 
 class Other(NamedTuple):
     """A stretch of such memory."""

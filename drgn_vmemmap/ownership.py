@@ -70,15 +70,6 @@ class Ownership:
         self.endless = False
         """More is mapped than there can be: tables lead in a circle."""
 
-    def owners(self, frame: int) -> list[int]:
-        """The vmemmap pages that own a frame; none if it is not behind the vmemmap."""
-        found = [page for own, page in zip(self.frames, self.pages) if own == frame]
-        return found + [
-            leaf.page + frame - leaf.frame
-            for leaf in self.leaves
-            if 0 <= frame - leaf.frame < leaf.pages
-        ]
-
     def shared(self) -> dict[int, list[int]]:
         """Frames with more than one owner, and their owners."""
         ordered = sorted(self.frames)

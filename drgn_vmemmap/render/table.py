@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from drgn_vmemmap.hvo import format_ranges
 from drgn_vmemmap.kernel import Kernel
-from drgn_vmemmap.others import BOOT, DEVICE, SELF_HOSTED, Other
+from drgn_vmemmap.others import ABOUT, Other
 from drgn_vmemmap.render import View
 from drgn_vmemmap.report import Counts, FolioReport, HstateReport, Movement, Report, Totals
 from drgn_vmemmap.rules import MEANINGS, Finding, Severity
@@ -125,12 +125,7 @@ def _folios(folios: Iterable[FolioReport]) -> str:
 
 def _others(others: Sequence[Other]) -> Iterator[str]:
     """One line a kind of vmemmap that is special without being a fault."""
-    about = {
-        DEVICE: "device DAX",
-        SELF_HOSTED: "hot-plugged memory that hosts its own vmemmap",
-        BOOT: "HugeTLB memory whose vmemmap was optimized at boot",
-    }
-    for kind, text in about.items():
+    for kind, text in ABOUT.items():
         found = [other for other in others if other.kind == kind]
         if found:
             memory = size(sum(len(other.pfns) for other in found) * PAGE_SIZE)
