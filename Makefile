@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 BUNDLE = build/drgn_vmemmap
 VMCORE = vmcores/head-reuse.vmcore
 
-.PHONY: demo test browsertest vmtest lint bundle clean
+.PHONY: demo test browsertest vmtest bench lint bundle clean
 
 # The main job, on a recorded vmcore.
 demo: $(BUNDLE)
@@ -24,6 +24,11 @@ browsertest: $(VENV)/tests
 # The tests on real kernels, booted under QEMU; vmcores/README.md lists what they need.
 vmtest: $(VENV)/tests
 	$(BIN)/python -m pytest -n auto tests/vm
+
+# The benchmark; its dumps are built once, in build/bench (7 GB on disk, much more with holes).
+bench: $(VENV)/tests
+	$(BIN)/python -m tests.bench
+	VMEMMAP_EXAMPLES=1000 $(BIN)/python -m pytest -n auto tests/test_reference.py
 
 lint: $(VENV)/tests
 	$(BIN)/ruff check .

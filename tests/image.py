@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,7 @@ from drgn_vmemmap.examination import examine
 from drgn_vmemmap.hugetlb import State
 from drgn_vmemmap.kernel import Layout
 from drgn_vmemmap.report import Report, Selection
-from tests.kernels import HUGETLB_PAGE_DTOR, SECTION_BITS, ZONES, Mark, types
+from tests.kernels import HUGETLB_PAGE_DTOR, SECTION_BITS, ZONES, Mark, Types, types
 from tests.memmap import Memmap
 from tests.model import Backing, Damage, Folio, Link, Machine, Place, Vpage, hstate_name
 from tests.physical import (
@@ -106,13 +106,7 @@ class Image:
             # drgn's own walk knows no encryption. A kernel that dumps itself tells its mapping.
             size = len(_IMAGE_PFNS) << PAGE_SHIFT
             prog.add_memory_segment(_IMAGE, size, self._read_image)
-        prog.register_type_finder("image", self.types.find, enable_index=0)
-        prog.register_object_finder("image", self._find_object, enable_index=0)
-        symbols = [
-            drgn.Symbol(name, address, 8, drgn.SymbolBinding.GLOBAL, drgn.SymbolKind.OBJECT)
-            for name, (_, address) in self.variables.items()
-        ]
-        prog.register_symbol_finder("image", drgn.SymbolIndex(symbols), enable_index=0)
+        add_debuginfo(prog, self.types, self.variables)
         return prog
 
     def examine(self, **selection: Any) -> Report:
@@ -353,6 +347,8 @@ class Image:
         self._add_variable("page_offset_base", "unsigned long", machine.page_offset)
         self._add_variable("vmemmap_base", "unsigned long", machine.vmemmap)
         self._add_variable("max_pfn", "unsigned long", machine.max_pfn)
+        init_mm = self.types.structs["mm_struct"].pack(pgd=_IMAGE)
+        self._add_variable("init_mm", "struct mm_struct", init_mm)
         for name, type_name in machine.line.variables.items():
             size = 1 if type_name == "_Bool" else 4
             self._add_variable(name, type_name, machine.enabled, size)
@@ -430,16 +426,34 @@ class Image:
     def _read_image(self, address: int, count: int, offset: int, physical: bool) -> bytes:
         return self.memory.read(self.physical(address), count)
 
-    def _find_object(
-        self, prog: drgn.Program, name: str, flags: drgn.FindObjectFlags, filename: str | None
+
+def add_debuginfo(
+    prog: drgn.Program, types: Types, variables: Mapping[str, tuple[str, int]]
+) -> None:
+    """
+    Give a program the types, variables and symbols of an image.
+
+    :param variables: Type and address of each.
+    """
+    bits = {f"SECTION_{bit}_BIT": number for number, bit in enumerate(SECTION_BITS)}
+
+    def find_object(
+        prog: drgn.Program, name: str, flags: drgn.FindObjectFlags, filename: str | None
     ) -> drgn.Object | None:
-        if flags & drgn.FindObjectFlags.VARIABLE and name in self.variables:
-            type_name, address = self.variables[name]
+        if flags & drgn.FindObjectFlags.VARIABLE and name in variables:
+            type_name, address = variables[name]
             return drgn.Object(prog, type_name, address=address)
-        bits = {f"SECTION_{bit}_BIT": number for number, bit in enumerate(SECTION_BITS)}
         if flags & drgn.FindObjectFlags.CONSTANT and name in bits:
             return drgn.Object(prog, "unsigned int", bits[name])
         return None
+
+    prog.register_type_finder("image", types.find, enable_index=0)
+    prog.register_object_finder("image", find_object, enable_index=0)
+    symbols = [
+        drgn.Symbol(name, address, 8, drgn.SymbolBinding.GLOBAL, drgn.SymbolKind.OBJECT)
+        for name, (_, address) in variables.items()
+    ]
+    prog.register_symbol_finder("image", drgn.SymbolIndex(symbols), enable_index=0)
 
 
 def _signed(value: int) -> int:

@@ -176,6 +176,7 @@ class Types:
         self._declare("list_head", next="struct list_head *", prev="struct list_head *")
         self._declare("static_key", enabled="atomic_t")
         self._declare("static_key_false", key="struct static_key")
+        self._declare("mm_struct", pgd="pgd_t *")
         self._declare("mem_section", section_mem_map="unsigned long", usage="void *")
         self._declare_page(line, page_size)
         self._declare_zones(line)
@@ -295,9 +296,12 @@ class Types:
         if drgn.TypeKind.ENUM in kinds and name in self.enums:
             enumerators = [drgn.TypeEnumerator(*item) for item in self.enums[name].items()]
             return prog.enum_type(name, prog.type("unsigned int"), enumerators)
+        if drgn.TypeKind.TYPEDEF in kinds and name in ("pgdval_t", "phys_addr_t"):
+            return prog.typedef_type(name, prog.type("unsigned long"))
         typedefs = {
             "atomic_t": ("int", "counter"),
             "atomic_long_t": ("long", "counter"),
+            "pgd_t": ("pgdval_t", "pgd"),
             "memdesc_flags_t": ("unsigned long", "f"),
         }
         if drgn.TypeKind.TYPEDEF in kinds and name in typedefs:

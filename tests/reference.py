@@ -9,20 +9,20 @@ processor's manual.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Protocol
 
 import drgn
 
-from tests.physical import (
-    GLOBAL,
-    LARGE,
-    NO_EXECUTE,
-    PAGE_SHIFT,
-    PRESENT,
-    USER,
-    WRITABLE,
-    PhysicalMemory,
-)
+from tests.physical import GLOBAL, LARGE, NO_EXECUTE, PAGE_SHIFT, PRESENT, USER, WRITABLE
+
+
+class Memory(Protocol):
+    """Physical memory, read a number at a time."""
+
+    def read_u64(self, address: int) -> int:
+        """
+        :raises drgn.FaultError: if it is not in the dump.
+        """
 
 
 class Page(NamedTuple):
@@ -50,7 +50,7 @@ class ReferenceWalker:
     """Walks page tables in physical memory."""
 
     def __init__(
-        self, memory: PhysicalMemory, levels: int, root: int, encryption_mask: int, max_pfn: int
+        self, memory: Memory, levels: int, root: int, encryption_mask: int, max_pfn: int
     ) -> None:
         """
         :param root: Physical address of the top-level table.

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+What is run, each in a process of its own: ``python -m tests.bench.runners RUNNER TARGET EVERY``.
+
+The time is that of the work alone: the dump is open, types are loaded, the kernel's facts are
+known, and what is read is in the page cache. Of three times, the best one counts.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import drgn
+
+from drgn_vmemmap.kernel import Kernel, discover
+from drgn_vmemmap.memory import ProgramMemory
+from drgn_vmemmap.pagetable import Walker
+from drgn_vmemmap.report import Report, look
+from drgn_vmemmap.verification import check
+from tests.bench import plain
+from tests.bench.targets import open_target, vmlinux
+from tests.reference_report import reference_folios
+
+Result = dict[str, Any]
+
+TIMES = 3
+VTOP_SAMPLE = 20_000
+
+
+def run_plain(directory: Path, every: int) -> Result:
+    """The plain script, on a sample of the folios if it would take too long."""
+    prog = open_target(directory)
+    discover(prog)
+    symbol = prog.symbol("init_mm")
+    init_mm = drgn.Object(prog, "struct mm_struct", address=symbol.address).address_of_()
+    found: list[plain.Folio] = []
+
+    def follow_lists() -> None:
+        found[:] = plain.folios(prog)
+
+    def follow_pages() -> None:
+        for folio in found[::every]:
+            plain.freed(init_mm, folio)
+
+    lists, pages = _best(follow_lists), _best(follow_pages)
+    sample = len(found[::every])
+    return {"seconds": lists + pages * len(found) / max(1, sample), "sample": sample}
+
+
+def run_report(directory: Path, every: int) -> Result:
+    """The report, without its text."""
+    return _measure(directory, look)
+
+
+def run_verify(directory: Path, every: int) -> Result:
+    """``verify``, without its text."""
+    return _measure(directory, check)
+
+
+def _measure(directory: Path, work: Callable[[Kernel, Walker], Report]) -> Result:
+    prog = open_target(directory)
+    kernel = discover(prog)
+
+    def once() -> Report:
+        return work(kernel, Walker(ProgramMemory(prog), kernel.paging))
+
+    before = _start_memory()
+    report = once()
+    result: Result = {
+        "memory": _status("VmHWM") - before,
+        "folios": len(report.folios),
+        "vmemmap_pages": sum(h.vmemmap_pages * h.counts.folios for h in report.hstates),
+    }
+    del report
+    return {**result, "seconds": _best(once)}
+
+
+def run_floor_of_report(directory: Path, every: int) -> Result:
+    """What the report reads, in the same pieces and order, and nothing done with it."""
+    return _floor(directory, look)
+
+
+def run_floor_of_verify(directory: Path, every: int) -> Result:
+    """What ``verify`` reads, likewise."""
+    return _floor(directory, check)
+
+
+class _Recorder:
+    """Stands before a program, and remembers what could be read from it."""
+
+    def __init__(self, prog: drgn.Program) -> None:
+        self._prog = prog
+        self.addresses, self.sizes = array("Q"), array("Q")
+
+    def read(self, address: int, size: int, physical: bool) -> bytes:
+        data: bytes = self._prog.read(address, size, physical)
+        assert physical
+        self.addresses.append(address)
+        self.sizes.append(size)
+        return data
+
+
+def _floor(directory: Path, work: Callable[[Kernel, Walker], Report]) -> Result:
+    prog = open_target(directory)
+    kernel = discover(prog)
+    recorder = _Recorder(prog)
+    memory = ProgramMemory(cast(drgn.Program, recorder))
+    work(kernel, Walker(memory, kernel.paging))
+
+    def read_again() -> None:
+        read = prog.read
+        for address, size in zip(recorder.addresses, recorder.sizes):
+            read(address, size, True)
+
+    return {
+        "seconds": _best(read_again),
+        "reads": len(recorder.sizes),
+        "bytes": sum(recorder.sizes),
+    }
+
+
+def run_crash(directory: Path, every: int) -> Result:
+    """``crash``'s ``vtop`` on a sample of the folios' vmemmap pages, scaled to all of them."""
+    symbols = vmlinux(directory)
+    if symbols is None or shutil.which("crash") is None:
+        return {"why": "there is no crash" if symbols else "there is no vmlinux"}
+    prog = open_target(directory)
+    kernel = discover(prog)
+    folios = look(kernel, Walker(ProgramMemory(prog), kernel.paging)).folios.folios
+    addresses = [
+        kernel.page_address(folio.pfn) + index * plain.PAGE_SIZE
+        for folio in folios
+        for index in range(kernel.vmemmap_pages(folio.order))
+    ]
+    sample = addresses[:: max(1, len(addresses) // VTOP_SAMPLE)]
+    offset = re.search(rb"^KERNELOFFSET=(\w+)$", prog["VMCOREINFO"].string_(), re.MULTILINE)
+    # crash 8.0 cannot read so new a kernel's modules, nor find its image in a dump by QEMU.
+    options = ["-s", "--no_modules", f"--kaslr=0x{offset[1].decode() if offset else '0'}"]
+    command = ["crash", *options, str(symbols), str(directory / "vmcore")]
+    moments = _vtop(command, sample)
+    if len(moments) < len(sample):
+        return {"why": "crash cannot analyse it"}
+    seconds = (moments[-1] - moments[0]) / (len(sample) - 1) * len(addresses)
+    return {"seconds": seconds, "sample": len(sample)}
+
+
+def _vtop(command: Sequence[str], addresses: Iterable[int]) -> list[float]:
+    """When ``crash`` answered for each address."""
+    with tempfile.TemporaryFile("w+") as script:
+        script.writelines(f"vtop -k {address:x}\n" for address in addresses)
+        script.write("quit\n")
+        script.seek(0)
+        with subprocess.Popen(
+            command, stdin=script, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as crash:
+            assert crash.stdout is not None
+            return [time.perf_counter() for line in crash.stdout if line.startswith("VIRTUAL")]
+
+
+def run_reference(directory: Path, every: int) -> Result:
+    """Whether the reference report, made folio by folio, is the same."""
+    prog = open_target(directory)
+    kernel = discover(prog)
+    fast = look(kernel, Walker(ProgramMemory(prog), kernel.paging)).folios
+    slow = reference_folios(prog, kernel)
+    differing = [one for one, other in itertools.zip_longest(fast, slow) if one != other]
+    return {"differing": len(differing), "first": str(differing[:1])}
+
+
+RUNNERS = {
+    "plain": run_plain,
+    "floor of report": run_floor_of_report,
+    "report": run_report,
+    "floor of verify": run_floor_of_verify,
+    "verify": run_verify,
+    "crash": run_crash,
+    "reference": run_reference,
+}
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Seconds of the best of some times."""
+    times = []
+    for _ in range(TIMES):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _start_memory() -> int:
+    """Forget the peak of this process's memory so far; gives what it has now, in KiB."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def _status(name: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"\n{name}:")[2].split()[0])
+
+
+if __name__ == "__main__":
+    runner, directory, every = sys.argv[1:]
+    json.dump(RUNNERS[runner](Path(directory), int(every)), sys.stdout)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The time from a command to its report, on a small dump without debuginfo, beside drgn's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from drgn_vmemmap.bundle import write_bundle
+
+VMCORE = Path(__file__).parents[2] / "vmcores" / "head-reuse.vmcore"
+
+
+def seconds(times: int) -> Mapping[str, float]:
+    """The best of some times of each command, one after the other."""
+    with tempfile.TemporaryDirectory() as directory:
+        commands = _commands(Path(directory))
+        found = {name: [_time(command) for _ in range(times)] for name, command in commands.items()}
+    return {name: min(times) for name, times in found.items()}
+
+
+def _commands(directory: Path) -> dict[str, list[str]]:
+    nothing, bundle = directory / "nothing.py", directory / "drgn_vmemmap"
+    nothing.touch()
+    write_bundle(str(bundle))
+    programs = Path(sys.executable).parent
+    drgn, tool = str(programs / "drgn"), str(programs / "drgn-vmemmap")
+    target = ["-q", "--no-default-symbols", "-c", str(VMCORE)]
+    return {
+        "drgn's bare start": [drgn, *target, str(nothing)],
+        "drgn-vmemmap": [tool, *target],
+        "the bundle": [drgn, *target, str(bundle)],
+        "Python's bare start": [sys.executable, "-c", ""],
+        "drgn-vmemmap --help": [tool, "--help"],
+    }
+
+
+def _time(command: Sequence[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start

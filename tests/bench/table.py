@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The figures as tables, each goal beside its figure."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import drgn
+from tabulate import tabulate
+
+Results = Mapping[str, Mapping[str, Any]]
+"""Of one target: what each runner told."""
+
+
+class Goal(NamedTuple):
+    limit: float
+    at_least: bool
+
+    def __str__(self) -> str:
+        return f"{'>=' if self.at_least else '<='} {self.limit:g}"
+
+    def beside(self, figure: float) -> str:
+        """A figure, and whether it is as it should be."""
+        met = figure >= self.limit if self.at_least else figure <= self.limit
+        return f"{figure:.1f} {'met' if met else 'MISSED'}"
+
+
+class Row(NamedTuple):
+    name: str
+    figure: Callable[[Results], Any]
+    goal: Goal | None = None
+
+
+def header() -> str:
+    """When and where."""
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(": ")[2] for line in cpuinfo if "model name" in line), "unknown")
+    return (
+        f"{datetime.date.today()}, {model}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, drgn {drgn.__version__}"
+    )
+
+
+def targets(results: Mapping[str, Results]) -> str:
+    """
+    The table of all targets.
+
+    :param results: By the target's name.
+    """
+    cells = [[_cell(row, of_target) for of_target in results.values()] for row in _ROWS]
+    rows = [(row.name, row.goal, *of_row) for row, of_row in zip(_ROWS, cells)]
+    align = ("left", "left", *("right" for _ in results))
+    return tabulate(rows, ("", "goal", *results), colalign=align, disable_numparse=True)
+
+
+def startup(seconds: Mapping[str, float]) -> str:
+    """
+    The table of the commands' times.
+
+    :param seconds: By the command's name.
+    """
+    goal, bare = Goal(1.5, False), seconds["drgn's bare start"]
+    rows = [
+        (
+            name,
+            goal if name in ("drgn-vmemmap", "the bundle") else None,
+            f"{time * 1000:.0f}",
+            goal.beside(time / bare) if name in ("drgn-vmemmap", "the bundle") else None,
+        )
+        for name, time in seconds.items()
+    ]
+    headers = ("", "goal", "ms", "over drgn's bare start")
+    align = ("left", "left", "right", "right")
+    return tabulate(rows, headers, colalign=align, disable_numparse=True)
+
+
+def _cell(row: Row, results: Results) -> str:
+    try:
+        figure = row.figure(results)
+    except KeyError:
+        return "-"
+    if isinstance(figure, str):
+        return figure
+    return row.goal.beside(figure) if row.goal else f"{figure:,.{_decimals(figure)}f}"
+
+
+def _decimals(figure: float) -> int:
+    """Three digits of it."""
+    return 0 if isinstance(figure, int) or figure >= 100 else 2 if figure >= 1 else 4
+
+
+def _seconds(runner: str) -> Callable[[Results], float]:
+    return lambda results: results[runner]["seconds"]
+
+
+def _ratio(runner: str, other: str) -> Callable[[Results], float]:
+    return lambda results: results[runner]["seconds"] / results[other]["seconds"]
+
+
+def _each(runner: str) -> Callable[[Results], float]:
+    return lambda results: results[runner]["seconds"] / results[runner]["folios"] * 1e6
+
+
+def _memory(runner: str) -> Callable[[Results], float]:
+    return lambda results: results[runner]["memory"] / 1024
+
+
+def _equal(results: Results) -> str:
+    differing = results["reference"]["differing"]
+    return f"{differing} DIFFER" if differing else "all"
+
+
+_FLOOR, _MIB = Goal(3, False), Goal(150, False)
+
+_ROWS = (
+    Row("folios", lambda results: results["report"]["folios"]),
+    Row("vmemmap pages", lambda results: results["report"]["vmemmap_pages"]),
+    Row("crash's vtop, seconds", _seconds("crash")),
+    Row("- scaled from so many pages", lambda results: results["crash"]["sample"]),
+    Row("plain script, seconds", _seconds("plain")),
+    Row("- scaled from so many folios", lambda results: results["plain"]["sample"]),
+    Row("report, seconds", _seconds("report")),
+    Row("- its floor, seconds", _seconds("floor of report")),
+    Row("verify, seconds", _seconds("verify")),
+    Row("- its floor, seconds", _seconds("floor of verify")),
+    Row("plain / report", _ratio("plain", "report"), Goal(30, True)),
+    Row("plain / verify", _ratio("plain", "verify"), Goal(15, True)),
+    Row("report / floor", _ratio("report", "floor of report"), _FLOOR),
+    Row("verify / floor", _ratio("verify", "floor of verify"), _FLOOR),
+    Row("report, folios a second", lambda results: int(1e6 / _each("report")(results))),
+    Row("report, microseconds a folio", _each("report")),
+    Row("verify, microseconds a folio", _each("verify")),
+    Row("report, MiB beyond drgn's", _memory("report"), _MIB),
+    Row("verify, MiB beyond drgn's", _memory("verify"), _MIB),
+    Row("as in the reference report", _equal),
+)

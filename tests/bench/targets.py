@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What is looked at: dumps that are built once, and how each is opened."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import drgn
+
+from tests.bench.host import Host, add_host_debuginfo
+from vmcores.recipe import cache
+from vmcores.recipe.dump import dump
+from vmcores.recipe.errors import MissingError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A dump."""
+
+    name: str
+    about: str
+    build: Callable[[Path], object]
+    """Fills a directory with a vmcore and what it takes to open it."""
+    every: int = 1
+    """The plain script follows the vmemmap pages of every so many folios; its time is scaled."""
+
+    def built(self, parent: Path) -> Path:
+        """
+        :param parent: Directory in which targets are kept.
+        :return: The target's directory, built if need be.
+        """
+
+        def build(directory: Path) -> None:
+            print(f"{self.name}: building {self.about}", file=sys.stderr, flush=True)
+            self.build(directory)
+
+        return cache.once(parent / self.name, build)
+
+
+def open_target(directory: Path) -> drgn.Program:
+    """The program of a target's vmcore, with its types and symbols as far as there are any."""
+    prog = drgn.Program()
+    prog.set_core_dump(str(directory / "vmcore"))
+    if (directory / "host.json").exists():
+        add_host_debuginfo(prog, directory / "host.json")
+    elif vmlinux(directory):
+        prog.load_debug_info([str(vmlinux(directory))])
+    return prog
+
+
+def vmlinux(directory: Path) -> Path | None:
+    """The debuginfo of a real kernel, where the archive has it."""
+    guest = directory / "guest.json"
+    path = json.loads(guest.read_text())["vmlinux"] if guest.exists() else None
+    return Path(path) if path and Path(path).exists() else None
+
+
+def _guest(directory: Path) -> None:
+    try:
+        dump("6.12", "big", directory, symbols=True)
+    except MissingError:
+        dump("6.12", "big", directory)
+
+
+def _host(count: int, order: int = 9, gib: int = 0) -> Callable[[Path], None]:
+    def build(directory: Path) -> None:
+        host = Host(count, order, gib)
+        host.write_elf(directory / "vmcore")
+        host.write_debuginfo(directory / "host.json")
+
+    return build
+
+
+def _kdump(count: int) -> Callable[[Path], None]:
+    def build(directory: Path) -> None:
+        host = Host(count)
+        host.write_kdump(directory / "vmcore")
+        host.write_debuginfo(directory / "host.json")
+
+    return build
+
+
+FULL = (
+    Target("guest", "a real 6.12 guest of 128 GiB, 60,000 folios of 2 MiB", _guest),
+    Target("host", "a host of 1 TiB, 500,000 folios of 2 MiB", _host(500_000, gib=1024), 10),
+    Target("gigantic", "a host of 1 TiB, 1,000 folios of 1 GiB", _host(1_000, 18, 1024), 50),
+    Target("kdump", "a host in a zlib-compressed kdump, 10,000 folios of 2 MiB", _kdump(10_000)),
+    Target("host-1000", "a host, 1,000 folios of 2 MiB", _host(1_000)),
+    Target("host-10000", "a host, 10,000 folios of 2 MiB", _host(10_000)),
+    Target("host-100000", "a host, 100,000 folios of 2 MiB", _host(100_000), 10),
+)
+
+SMALL = (
+    Target("small-host", "a host, 200 folios of 2 MiB", _host(200), 10),
+    Target("small-gigantic", "a host, 2 folios of 1 GiB", _host(2, 18), 2),
+    Target("small-kdump", "a host in a zlib-compressed kdump, 100 folios of 2 MiB", _kdump(100)),
+)

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The benchmark still works; how fast anything is makes no difference here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.bench.targets import SMALL
+
+
+def test_the_small_benchmark_ends_with_its_tables(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.bench", "--small", "--directory", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split("  ")[0]: line.split() for line in done.stdout.splitlines()}
+    assert rows["as in the reference report"][-len(SMALL) :] == ["all"] * len(SMALL)
+    assert rows["folios"][1:] == ["200", "2", "100"]
+    assert "drgn-vmemmap --help" in rows
