@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
+from tabulate import tabulate
 
 # The same examples every time, so that a red run can be repeated; VMEMMAP_EXAMPLES looks further.
 settings.register_profile("same", derandomize=True, deadline=None, max_examples=100, database=None)
@@ -16,3 +19,28 @@ settings.register_profile(
     phases=(Phase.generate,),
 )
 settings.load_profile("further" if "VMEMMAP_EXAMPLES" in os.environ else "same")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the catalogue of faults showed: a rule a line, a layout a column."""
+    found: dict[str, Counter[str]] = {}
+    clean: Counter[str] = Counter()
+    answers: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, value in report.user_properties:
+            if name == "provoked":
+                rule, layout, kind, possible = value
+                found.setdefault(rule, Counter())[f"{layout}, {kind}"] += possible
+            elif name == "clean":
+                clean[value] += 1
+            elif name == "answers":
+                answers.update(value)
+    if found:
+        columns = sorted({column for counts in found.values() for column in counts})
+        rows = [[rule, *(counts[column] for column in columns)] for rule, counts in found.items()]
+        terminalreporter.write_line("faults provoked and found, by layout")
+        terminalreporter.write_line(tabulate(rows, ["rule", *columns]))
+    if clean:
+        terminalreporter.write_line(f"sound kernels that are not accused, by layout: {dict(clean)}")
+    if answers:
+        terminalreporter.write_line(f"random damage, by exit code: {dict(answers)}")

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""A kernel, real or synthetic, with words of its memory edited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import drgn
+
+from drgn_vmemmap import discover
+from drgn_vmemmap.hvo import Verdict
+from drgn_vmemmap.kernel import Kernel
+from drgn_vmemmap.memory import Memory, MissingMemory, ProgramMemory
+from drgn_vmemmap.pagetable import Walker
+from drgn_vmemmap.report import Report, look
+from drgn_vmemmap.verification import check
+from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD, PTE
+
+
+class EditedMemory(Memory):
+    """Physical memory with single bytes put over it, and pages taken out."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.bytes: dict[int, int] = {}
+        self.missing: set[int] = set()
+        """Frames that are not in the dump."""
+        self.reads: dict[tuple[int, int], bytes] = {}
+
+    def read(self, address: int, size: int) -> bytes:
+        frames = range(address >> PAGE_SHIFT, (address + size - 1 >> PAGE_SHIFT) + 1)
+        if not self.missing.isdisjoint(frames):
+            raise MissingMemory(f"physical address {address:#x}")
+        data = self.reads.get((address, size))
+        if data is None:
+            data = self.reads[address, size] = self._memory.read(address, size)
+        hits = [place for place in self.bytes if address <= place < address + size]
+        if hits:
+            edited = bytearray(data)
+            for place in hits:
+                edited[place - address] = self.bytes[place]
+            return bytes(edited)
+        return data
+
+    def write(self, address: int, value: int, size: int = 8) -> None:
+        for index, byte in enumerate(value.to_bytes(size, "little")):
+            self.bytes[address + index] = byte
+
+
+class EditedKernel:
+    """A sound kernel, and what becomes of it."""
+
+    def __init__(self, prog: drgn.Program) -> None:
+        self.kernel: Kernel = discover(prog)
+        self.memory = EditedMemory(ProgramMemory(prog))
+        self.before: Report = self.check()
+        found = [(folio.pfn, folio.order, judgement) for folio, judgement in self.before.folios]
+        self.optimized = [p for p, _, j in found if j.verdict is Verdict.OPTIMIZED]
+        self.whole = [
+            p for p, _, j in found if j.verdict is Verdict.UNOPTIMIZED and j.mapped_by == "pte"
+        ]
+
+    def walker(self) -> Walker:
+        return Walker(self.memory, self.kernel.paging)
+
+    def check(self) -> Report:
+        return check(self.kernel, self.walker())
+
+    def look(self) -> Report:
+        return look(self.kernel, self.walker())
+
+    def reset(self) -> None:
+        self.memory.bytes.clear()
+        self.memory.missing.clear()
+
+    # What can be edited.
+
+    def entry(self, pfn: int, index: int) -> int:
+        return self.walker().entry(self._page(pfn, index)).raw or 0
+
+    def write_entry(self, pfn: int, index: int, raw: int) -> None:
+        self.memory.write(self.walker().entry(self._page(pfn, index)).raw_address, raw)
+
+    def frame(self, pfn: int, index: int) -> int:
+        frame = self.walker().entry(self._page(pfn, index)).frame
+        assert frame is not None
+        return frame
+
+    def write_page(self, pfn: int, offset: int, value: int, size: int) -> None:
+        """Write to a struct page, wherever it is."""
+        address = self.kernel.page_address(pfn) + offset
+        entry = self.walker().entry(address)
+        assert entry.frame is not None
+        self.memory.write((entry.frame << PAGE_SHIFT) + address % PAGE_SIZE, value, size)
+
+    def write_member(self, pfn: int, name: str, value: int) -> None:
+        member = self.kernel.page.members[name]
+        self.write_page(pfn, member.offset, value, member.size)
+
+    def write(self, address: int, value: int, size: int = 8) -> None:
+        """Write to the kernel's own memory."""
+        entry = self.walker().entry(address)
+        assert entry.frame is not None
+        self.memory.write((entry.frame << PAGE_SHIFT) + address % PAGE_SIZE, value, size)
+
+    def _page(self, pfn: int, index: int) -> int:
+        return self.kernel.page_address(pfn) + index * PAGE_SIZE
+
+    # Places of interest.
+
+    def loose(self) -> int | None:
+        """A PFN whose vmemmap is mapped by a last-level table and is no folio's, nor its next one's."""
+        folios = self.before.folios.folios
+        step = PAGE_SIZE // self.kernel.page.size
+        for pfn in self.optimized + self.whole:
+            start = self.kernel.page_address(pfn) >> PMD.shift << PMD.shift
+            run = self.walker().region(start)
+            if run.level is not PTE:
+                continue
+            first = (start - self.kernel.vmemmap) // self.kernel.page.size
+            for number in range(0, 510):
+                pfns: Iterable[int] = (first + number * step, first + (number + 1) * step)
+                if all(folios.row_at(each) is None for each in pfns):
+                    return first + number * step
+        return None
