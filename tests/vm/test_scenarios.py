@@ -155,7 +155,7 @@ def test_a_vmcore_assembled_from_a_sparse_file_gives_the_report_of_qemus_own(
 ) -> None:
     # More than 3 GiB, so that some of it lies beyond 4 GiB of physical addresses.
     scenario = replace(scenarios.named("basic"), memory=4096, memory_file=True)
-    with Guest(kernels.fetch("6.12"), scenario, tmp_path / "console.log") as guest:
+    with Guest(kernels.fetch("newest"), scenario, tmp_path / "console.log") as guest:
         guest.wait_for("ready")
         guest.qmp.execute("stop")
         guest.dump(tmp_path / "assembled")
