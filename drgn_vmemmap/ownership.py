@@ -172,7 +172,7 @@ class _Surveyor:
         """Look where no section is; nothing should be mapped there."""
         for run in self._walker.walk(self._end, end):
             self._gap_runs += 1
-            if run.level is PTE or self._walker.frames(run)[0] is not None:
+            if run.level is PTE or self._walker.first_frame(run) is not None:
                 self._gap_pages += run.pages
             if self._gap_runs > _GAP_RUNS_LIMIT or self._gap_pages > _GAP_PAGES_LIMIT:
                 self.ownership.endless = True
@@ -231,14 +231,14 @@ class _Surveyor:
         return True
 
     def _add_leaf(self, run: Run, first: int) -> None:
-        frames = self._walker.frames(run)
-        if frames[0] is None:
+        frame = self._walker.first_frame(run)
+        if frame is None:
             return
-        self.ownership.leaves.append(Leaf(frames[0], first, len(frames)))
-        if any(self._folios_in(first, len(frames))):
+        self.ownership.leaves.append(Leaf(frame, first, run.pages))
+        if any(self._folios_in(first, run.pages)):
             return
         self.ownership.loose_starts.append(first)
-        self.ownership.loose_ends.append(first + len(frames))
+        self.ownership.loose_ends.append(first + run.pages)
         if not run.above & run.entries()[0] & WRITABLE:
             self.ownership.read_only.append(first)
 

@@ -257,13 +257,17 @@ class Walker:
                 frame if entry & x86_64.PRESENT and entry & mask < limit else None
                 for entry, frame in zip(entries, frames)
             ]
-        pages = range(first, run.pages, stride)
-        frame, problem = None, None
-        if run.raw:
-            frame, problem = self._frame(run.entries()[0], run.level, run.start)
-        if frame is None or problem is not None:
-            return [None] * len(pages)
+        frame = self.first_frame(run)
+        if frame is None:
+            return [None] * len(range(first, run.pages, stride))
         return range(frame + first, frame + run.pages, stride)
+
+    def first_frame(self, run: Run) -> int | None:
+        """PFN of the frame behind a run's first page; ``None`` if it is mapped to no memory."""
+        if not run.raw:
+            return None
+        frame, problem = self._frame(run.entries()[0], run.level, run.start)
+        return frame if problem is None else None
 
     def pages(self, run: Run) -> Iterator[Entry]:
         """How each 4 KiB page of a run is mapped, in ascending order."""

@@ -110,7 +110,7 @@ class EditedKernel:
     # Places of interest.
 
     def loose(self) -> int | None:
-        """A PFN whose vmemmap is mapped by a last-level table and is no folio's, nor its next one's."""
+        """A PFN with two pages of vmemmap from it on that are split, and no folio's."""
         folios = self.before.folios.folios
         step = PAGE_SIZE // self.kernel.page.size
         for pfn in self.optimized + self.whole:

@@ -77,7 +77,7 @@ class Fault(NamedTuple):
 
     name: str
     rule: str
-    provoke: Callable[[EditedKernel], Optional[list[Place]]]
+    provoke: Callable[[EditedKernel], list[Place] | None]
     """Does the damage, and tells what must be found; ``None`` if this kernel cannot have it."""
     follows: tuple[str, ...] = ()
     """Rules that may fire as a consequence."""
@@ -88,7 +88,7 @@ def layout_of(edited: EditedKernel) -> Layout:
 
 
 def own(edited: EditedKernel) -> int:
-    """Index of the vmemmap page that owns the reuse frame; of a zone's, the first that shares it."""
+    """Index of the first vmemmap page that has the reuse frame."""
     return 0 if layout_of(edited) is Layout.HEAD_REUSE else 1
 
 
@@ -235,28 +235,28 @@ def table_missing(edited: EditedKernel) -> list[Place]:
     pfn = edited.optimized[0]
     entry = edited.walker().entry(edited.kernel.page_address(pfn))
     edited.memory.missing.add(entry.raw_address >> PAGE_SHIFT)
-    return [("unreadable", pfn, 0)]
+    return [("unreadable", None, None)]
 
 
 CATALOGUE = (
     Fault("a tail that is not mapped", "not-present", not_present),
     Fault("a tail that is writable", "tail-writable", tail_writable),
     Fault("a head that is read-only", "head-read-only", head_read_only),
-    Fault("a remap that stopped half-way", "reuse-mismatch", half_done_remap),
+    Fault("a remap that stopped half-way", "reuse-mismatch", half_done_remap, ("count-mismatch",)),
     Fault(
         "another folio's frame for the tails",
         "reuse-invalid",
         reuse_frame_of_another,
-        ("tail-content",),
+        ("tail-content", "frame-aliased", "count-mismatch"),
     ),
     Fault("a head in the buddy allocator", "frame-freed", head_freed),
     Fault("a head without a reference", "frame-freed", head_without_reference),
-    Fault("a frame with two owners", "frame-aliased", two_owners),
+    Fault("a frame with two owners", "frame-aliased", two_owners, ("count-mismatch",)),
     Fault("a flag that is lost", "flag-mismatch", flag_lost),
     Fault("a flag that is made up", "flag-mismatch", flag_made_up),
     Fault("a tail that is overwritten", "tail-content", tail_overwritten),
     Fault("loose vmemmap that is read-only", "orphan-remap", loose_read_only),
-    Fault("loose vmemmap that shares a frame", "orphan-remap", loose_shared),
+    Fault("loose vmemmap with one frame", "orphan-remap", loose_shared, ("count-mismatch",)),
     Fault(
         "a restore that never happened",
         "orphan-remap",
