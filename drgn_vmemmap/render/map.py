@@ -131,7 +131,8 @@ class Style(NamedTuple):
             blocks = False
         else:
             blocks = True
-        return cls(blocks, stream.isatty() and not os.environ.get("NO_COLOR"))
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        return cls(blocks, stream.isatty() and not plain)
 
 
 class _Look(NamedTuple):
@@ -312,13 +313,11 @@ class _Canvas:
             state = State.PARTLY
         return Cell(state, share)
 
-    def _paint(self, pfns: range, state: State) -> bool:
-        """Let cells show no better a state; tells whether one of them is on the map."""
+    def _paint(self, pfns: range, state: State) -> None:
+        """Let cells show a state, unless they show a more telling one."""
         start = max(pfns.start // self._span, self._cells.start)
-        cells = range(start, min(-(-pfns.stop // self._span), self._cells.stop))
-        for cell in cells:
+        for cell in range(start, min(-(-pfns.stop // self._span), self._cells.stop)):
             self._states[cell] = min(state, self._states.get(cell, state))
-        return bool(cells)
 
     def add_sections(self, report: Report) -> None:
         pages = report.kernel.sections.pages
@@ -366,17 +365,18 @@ class _Canvas:
         self, report: Report, chosen: Mapping[int, Kind], memory: Sequence[range]
     ) -> None:
         starts = [pfns.start for pfns in memory]
-        for finding in report.findings:
-            state = _FOUND.get(finding.severity)
-            if state is None:
-                continue
-            pfns = _place(report, finding, chosen)
+        found = Counter(
+            (finding.severity, _place(report, finding, chosen))
+            for finding in report.findings
+            if finding.severity in _FOUND
+        )
+        for (severity, pfns), count in found.items():
             stretch = bisect_left(starts, pfns.stop) - 1
             if pfns and stretch >= 0 and pfns.start < memory[stretch].stop:
-                self._paint(pfns, state)
-                self.places[finding.severity] += 1
+                self._paint(pfns, _FOUND[severity])
+                self.places[severity] += count
             else:
-                self.elsewhere += 1
+                self.elsewhere += count
 
 
 _FOUND = {Severity.ERROR: State.ERROR, Severity.WARNING: State.WARNING}
@@ -398,10 +398,8 @@ def _place(report: Report, finding: Finding, chosen: Mapping[int, Kind]) -> rang
     folios, kernel = report.folios.folios, report.kernel
     if finding.folio is not None:
         row = folios.row_at(finding.folio)
-        if row is None:
-            return range(finding.folio, finding.folio + 1)
-        number = folios.kinds[row]
-        pages = 1 << chosen[number].order if number in chosen else 0
+        kind = None if row is None else chosen.get(folios.kinds[row])
+        pages = 0 if kind is None else 1 << kind.order
         return range(finding.folio, finding.folio + pages)
     if finding.address is not None and finding.address >= kernel.vmemmap:
         pfn = (finding.address - kernel.vmemmap) // kernel.page.size
