@@ -14,12 +14,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drgn_vmemmap import verify
+from drgn_vmemmap import cli, verify
 from drgn_vmemmap.hugetlb import Folios, Kind
 from drgn_vmemmap.hvo import Judgement, Verdict
 from drgn_vmemmap.kernel import Layout
@@ -381,6 +382,18 @@ def test_a_recorded_kernel_is_shown() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1].startswith("   1  0x1")
     assert "OOOO" in done.stdout and done.stdout.isascii()
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"), (({"edits": {5: REUSE_W}}, 1), ({"head_in_dump": False}, 3), ({}, 0))
+)
+def test_the_exit_code_tells_what_was_found(
+    damage: dict[str, Any], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = Image(Machine(folios=(Folio(SOUND, **damage),)))
+    assert cli.run(["map", "--width", "80"], image.prog) == code
+    shown = capsys.readouterr().out
+    assert ("findings, which 'verify' explains" in shown) == bool(code)
 
 
 def test_the_same_part_can_be_named_in_many_ways() -> None:
