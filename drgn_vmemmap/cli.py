@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
@@ -29,6 +30,9 @@ CANNOT = 2
 INCOMPLETE = 3
 
 NAME = "drgn-vmemmap"
+
+# Physical addresses have 52 bits at most.
+_PFN_LIMIT = 1 << 40
 
 _OWN_OPTIONS = ("-h", "--help", "--version", "--print-completion")
 """Those that need no command."""
@@ -161,6 +165,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_verify(commands)
     _add_explain(commands)
+    _add_map(commands)
     _add_extract(commands)
     _add_bundle(commands)
     return parser
@@ -306,6 +311,71 @@ def _explain(options: argparse.Namespace, prog: drgn.Program) -> int:
     return INCOMPLETE if any(each.incomplete for each in explanations) else code
 
 
+def _add_map(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "map",
+        help="the whole vmemmap as a map",
+        description="A cell stands for a folio or for a span of memory, so that all fits a screen, "
+        "and shows the worst or most telling of what is there. WHERE is a physical address, with "
+        "or without K, M, G or T behind it, or pfn:NUMBER.",
+        epilog=_examples("map", "map --from 4G --to 0x140000000", "map --node 1 --ascii"),
+    )
+    command.add_argument(
+        "--from",
+        dest="start",
+        type=_pfn,
+        default=0,
+        metavar="WHERE",
+        help="leave out what is below",
+    )
+    command.add_argument(
+        "--to",
+        dest="stop",
+        type=_pfn,
+        default=_PFN_LIMIT,
+        metavar="WHERE",
+        help="leave out what is from there on",
+    )
+    command.add_argument(
+        "--node",
+        type=_number,
+        metavar="N",
+        help="from the first folio of this NUMA node to its last",
+    )
+    command.add_argument("--hstate", metavar="NAME", help="folios of this size: hugepages-2048kB")
+    command.add_argument("--width", type=_number, metavar="N", help="default: the terminal's")
+    command.add_argument("--ascii", action="store_true", help="letters instead of block characters")
+    command.add_argument("-o", dest="output", metavar="FILE", help="write to a file")
+    _add_system_map(command)
+    command.set_defaults(run=_map, needs_program=True)
+
+
+def _map(options: argparse.Namespace, prog: drgn.Program) -> int:
+    from drgn_vmemmap.examination import verify
+    from drgn_vmemmap.progress import Watched
+    from drgn_vmemmap.render.map import NoMap, Part, Style, render
+
+    if options.start >= options.stop:
+        return fail(CANNOT, "--from is not below --to")
+    part = Part(options.hstate, options.node, options.start, options.stop)
+    style = Style(True, False) if options.output else Style.of(sys.stdout)
+    width = options.width
+    if width is None:
+        width = shutil.get_terminal_size().columns
+    with Watched() as work:
+        report = verify(prog, options.system_map, work)
+    try:
+        text = render(
+            report, part, width, style._replace(blocks=style.blocks and not options.ascii)
+        )
+    except NoMap as error:
+        return fail(CANNOT, str(error))
+    _write(text, options.output)
+    if report.broken:
+        return FOUND_ERRORS
+    return INCOMPLETE if report.incomplete else DONE
+
+
 def _add_extract(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser(
         "extract",
@@ -360,6 +430,21 @@ def _number(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no number")
     return number
+
+
+def _pfn(text: str) -> int:
+    """The PFN of a place in memory."""
+    number, shift = text, 12
+    if text.startswith("pfn:"):
+        number, shift = text[4:], 0
+    unit = "KMGT".find(text[-1:].upper()) + 1 if shift else 0
+    try:
+        pfn = int(number[:-1] if unit else number, 0) << 10 * unit >> shift
+    except ValueError:
+        pfn = -1
+    if not 0 <= pfn < _PFN_LIMIT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no place in memory")
+    return pfn
 
 
 def _write(text: str, path: str | None) -> None:
