@@ -27,8 +27,12 @@ class EditedMemory(Memory):
         self.missing: set[int] = set()
         """Frames that are not in the dump."""
         self.reads: dict[tuple[int, int], bytes] = {}
+        """What was read of the memory as it was, by address and size."""
+        self.count = 0
+        """How many reads there were."""
 
     def read(self, address: int, size: int) -> bytes:
+        self.count += 1
         frames = range(address >> PAGE_SHIFT, (address + size - 1 >> PAGE_SHIFT) + 1)
         if not self.missing.isdisjoint(frames):
             raise MissingMemory(f"physical address {address:#x}")

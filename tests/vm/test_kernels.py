@@ -166,6 +166,10 @@ def test_scenario(boot: Boot, record_property: Record, line: str, scenario: str)
         plugged = [folio for folio in found["folios"] if folio["pfn"] >= 1 << 20]
         assert 100 < len(plugged) == totals["unoptimized"] <= 126
         assert totals["optimized"] == grown - len(plugged)
+        whole = [find["message"] for find in found["findings"] if find["rule"] == "unoptimized"]
+        assert len(whole) == len(plugged)
+        assert all("hosted by the hot-plugged memory" in message for message in whole)
+        assert [other["kind"] for other in found["others"]] == ["self-hosted"]
     else:
         gigantic = [folio for folio in found["folios"] if folio["order"] == 18]
         surplus = sum(pool["surplus"] for pool in made.facts["hugepages"])
