@@ -96,6 +96,8 @@ def _telling(run: Callable[[], int]) -> int:
         # The reader has seen enough; what is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except UnicodeEncodeError as error:
+        return fail(CANNOT, f"{error.encoding} cannot write all of this: give it a file with -o")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return fail(CANNOT, f"{where}{error.strerror or error}")
