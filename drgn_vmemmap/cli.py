@@ -76,11 +76,16 @@ def execute(options: argparse.Namespace, prog: drgn.Program | None) -> int:
     :param prog: What to look at; ``None`` if the command needs none.
     :return: The exit code.
     """
+    run: Callable[[argparse.Namespace, drgn.Program | None], int] = options.run
+    return _telling(lambda: run(options, prog))
+
+
+def _telling(run: Callable[[], int]) -> int:
+    """Run something, tell in one line what goes wrong, and give back the exit code."""
     from drgn_vmemmap.kernel import CannotAnalyse, MissingFacts
 
-    run: Callable[[argparse.Namespace, drgn.Program | None], int] = options.run
     try:
-        code = run(options, prog)
+        code = run()
         sys.stdout.flush()
         return code
     except MissingFacts as error:
@@ -91,6 +96,8 @@ def execute(options: argparse.Namespace, prog: drgn.Program | None) -> int:
         # The reader has seen enough; what is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except UnicodeEncodeError as error:
+        return fail(CANNOT, f"{error.encoding} cannot write all of this: give it a file with -o")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return fail(CANNOT, f"{where}{error.strerror or error}")
@@ -105,12 +112,14 @@ def fail(code: int, message: str) -> int:
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Leaves examples as they are."""
+    """Keeps paragraphs apart, and leaves examples as they are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        if text.startswith(_EXAMPLES):
-            return text
-        return super()._fill_text(text, width, indent)
+        fill = super()._fill_text
+        return "\n\n".join(
+            part if part.startswith(_EXAMPLES) else fill(part, width, indent)
+            for part in text.split("\n\n")
+        )
 
 
 class Parser(argparse.ArgumentParser):
@@ -134,11 +143,15 @@ class _Completion(argparse.Action):
         option_string: str | None = None,
     ) -> NoReturn:
         try:
-            import shtab
+            from drgn_vmemmap.completion import completion
         except ImportError:
             parser_.error("completion needs shtab: pip install 'drgn-vmemmap[completion]'")
-        print(shtab.complete(parser(), values))
-        parser_.exit()
+
+        def write() -> int:
+            _write(completion(values), None)
+            return DONE
+
+        parser_.exit(_telling(write))
 
 
 def _examples(*lines: str) -> str:
@@ -146,13 +159,15 @@ def _examples(*lines: str) -> str:
     return "\n  ".join((_EXAMPLES, *(f"{NAME} -c vmcore {line}".rstrip() for line in lines)))
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The parser of all command lines; the manual page and completions are made from it."""
     parser = Parser(
         prog=NAME,
         description="HugeTLB vmemmap optimization (HVO), looked at through drgn.",
         epilog="Without a command: report. drgn-vmemmap hands drgn's own options to drgn: they say "
-        "what to look at (-c VMCORE, -k, --qemu ADDRESS, -s VMLINUX, ...): see drgn --help.",
+        "what to look at (-c VMCORE, -k, --qemu ADDRESS, -s VMLINUX, ...): see drgn --help.\n\n"
+        "Exit codes: 0 done, 1 something is broken, 2 wrong usage, or this target cannot be "
+        "analysed, 3 incomplete: memory that was needed is not in the dump.",
     )
     parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
     parser.add_argument(
@@ -169,6 +184,21 @@ def parser() -> argparse.ArgumentParser:
     _add_extract(commands)
     _add_bundle(commands)
     return parser
+
+
+def commands(parser: Parser) -> dict[str, Parser]:
+    """The parsers of the commands of a parser, by their names."""
+    actions = parser._actions
+    (action,) = (a for a in actions if isinstance(a, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+def manual() -> Parser:
+    """The parser with examples where argparse-manpage, which leaves out epilogs, finds them."""
+    manual = parser()
+    for command in commands(manual).values():
+        command.description = f"{command.description}\n\n{command.epilog}"
+    return manual
 
 
 def _add_report(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -322,7 +322,7 @@ def vmcoreinfo_text(prog: drgn.Program) -> bytes:
 
 def _vmcoreinfo(prog: drgn.Program) -> dict[str, str]:
     """VMCOREINFO by its keys, such as ``SYMBOL(swapper_pg_dir)``."""
-    text = vmcoreinfo_text(prog).decode("ascii", "replace")
+    text = vmcoreinfo_text(prog).decode("ascii", "backslashreplace")
     lines = (line.partition("=") for line in text.splitlines())
     return {key: value for key, separator, value in lines if separator}
 

@@ -19,15 +19,18 @@ from typing import Any
 
 from drgn_vmemmap import cli
 
-# drgn's options, by whether they take a value.
-_TARGET_FLAGS = """
-    -k/--kernel -q/--quiet --main-symbols --no-default-symbols --no-default-debug-directories
-    --no-default-debug-link-directories --no-default-kernel-directories
-"""
-_TARGET_OPTIONS = """
-    -c/--core --qemu -s/--symbols --extra-symbols --vmcoreinfo --architecture --log-level
-    --try-symbols-by --no-symbols-by --debug-directory --debug-link-directory --kernel-directory
-"""
+# drgn's options: those without a value, and the others by what it is.
+_TARGET_OPTIONS = {
+    None: """
+        -k/--kernel -q/--quiet --main-symbols --no-default-symbols --no-default-debug-directories
+        --no-default-debug-link-directories --no-default-kernel-directories
+    """,
+    "FILE": """
+        -c/--core --qemu -s/--symbols --extra-symbols --vmcoreinfo --debug-directory
+        --debug-link-directory --kernel-directory
+    """,
+    "WORD": "--architecture --log-level --try-symbols-by --no-symbols-by",
+}
 
 
 def main() -> None:
@@ -53,13 +56,24 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     :return: drgn's arguments, and the command's.
     :raises SystemExit: if one of drgn's lacks its value.
     """
+    known, rest = target_parser().parse_known_args(arguments)
+    return known.target, rest
+
+
+def target_parser() -> cli.Parser:
+    """The parser of the options that are handed to drgn."""
     parser = cli.Parser(prog=cli.NAME, add_help=False, allow_abbrev=False)
     parser.set_defaults(target=[])
-    for nargs, options in (0, _TARGET_FLAGS), (None, _TARGET_OPTIONS):
+    for metavar, options in _TARGET_OPTIONS.items():
         for names in options.split():
-            parser.add_argument(*names.split("/"), action=_Keep, nargs=nargs)
-    known, rest = parser.parse_known_args(arguments)
-    return known.target, rest
+            parser.add_argument(
+                *names.split("/"),
+                action=_Keep,
+                nargs=0 if metavar is None else None,
+                metavar=metavar,
+                help="handed to drgn",
+            )
+    return parser
 
 
 class _Keep(argparse.Action):

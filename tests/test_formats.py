@@ -19,18 +19,20 @@ from hypothesis import given
 from prometheus_client.parser import text_string_to_metric_families
 
 from drgn_vmemmap import cli, verify
+from drgn_vmemmap.kernel import printable
 from drgn_vmemmap.render import View, render
 from drgn_vmemmap.render.json import FOLIO_FIELDS, document
 from drgn_vmemmap.report import Report
 from drgn_vmemmap.rules import MEANINGS, SEVERITIES
 from tests.image import Image
-from tests.model import Machine
+from tests.model import FIRST_FOLIO, Folio, Machine
 from tests.strategies import machines
 
 VMCORES = sorted((Path(__file__).parent.parent / "vmcores").glob("*.vmcore"))
 SCHEMA = json.loads(files("drgn_vmemmap").joinpath("report.schema.json").read_text())
 EVERYTHING = View(folios=True, details=True, all_findings=True)
 
+HOSTILE_RELEASE = '\xff\x1b"\\'
 HOSTILE = 'huge"pages\\\n\x1b[31m'
 
 
@@ -41,12 +43,17 @@ def report(request: pytest.FixtureRequest) -> Report:
     return verify(prog)
 
 
-def hostile_report() -> Report:
-    """Of a kernel whose hstate has a name of quotes, backslashes and escapes."""
-    from drgn_vmemmap.kernel import printable
-    from tests.model import FIRST_FOLIO, Folio
+class HostileImage(Image):
+    """Of a kernel whose release is of no character set."""
 
-    image = Image(Machine(folios=(Folio(FIRST_FOLIO),), orders=(9,)))
+    @property
+    def vmcoreinfo(self) -> str:
+        return super().vmcoreinfo.replace("OSRELEASE=", f"OSRELEASE={HOSTILE_RELEASE}")
+
+
+def hostile_report() -> Report:
+    """Of such a kernel, whose hstate has a name of quotes, backslashes and escapes."""
+    image = HostileImage(Machine(folios=(Folio(FIRST_FOLIO),), orders=(9,)))
     name = image.types.structs["hstate"].members["name"].offset
     address = image.physical(image.hstates[9] + name)
     image.memory.write(address, HOSTILE.encode().ljust(32, b"\0"))
@@ -80,6 +87,21 @@ def test_the_schema_knows_each_rule_and_no_other() -> None:
     rules = SCHEMA["properties"]["findings"]["items"]["properties"]["rule"]["enum"]
     assert rules == list(MEANINGS) or set(rules) == set(MEANINGS)
     assert set(SEVERITIES) == set(MEANINGS)
+
+
+def closed(schema: Any) -> Any:
+    """A schema that allows no fields but those that it names."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    more = {"additionalProperties": False} if schema.get("type") == "object" else {}
+    return {**{key: closed(value) for key, value in schema.items()}, **more}
+
+
+def test_the_schema_names_each_field(report: Report) -> None:
+    whole = document(report, folios=True)
+    jsonschema.validate(whole, closed(SCHEMA), cls=jsonschema.Draft202012Validator)
 
 
 def test_a_report_that_is_not_as_the_schema_says_is_refused(report: Report) -> None:
@@ -165,13 +187,28 @@ def values(text: str) -> Iterator[str]:
             yield from sample.labels.values()
 
 
+def test_what_a_terminal_cannot_write_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", terminal)
+    prog = Image(Machine(folios=(Folio(FIRST_FOLIO),))).prog
+    assert cli.run(["--format", "html"], prog) == cli.CANNOT
+    assert capsys.readouterr().err == (
+        "drgn-vmemmap: ascii cannot write all of this: give it a file with -o\n"
+    )
+    assert cli.run(["--format", "json"], prog) == cli.DONE
+
+
 def test_a_hostile_name_stays_a_value_in_every_format() -> None:
     report = hostile_report()
     name = report.hstates[0].hstate.name
     for format_name in cli.FORMATS:
         text = render(report, format_name, EVERYTHING)
+        assert text.isascii() or format_name == "html"
         assert "\x1b" not in text
-    assert name in set(values(render(report, "prometheus", EVERYTHING)))
+    labels = set(values(render(report, "prometheus", EVERYTHING)))
+    assert {name, report.kernel.release} <= labels
     (row,) = csv.DictReader(io.StringIO(render(report, "csv", EVERYTHING)))
     assert row["hstate"] == name
     assert json.loads(render(report, "json", EVERYTHING))["folios"][0]["hstate"] == name

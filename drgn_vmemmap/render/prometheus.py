@@ -93,7 +93,7 @@ def _findings(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
         Sample(count, {"rule": rule, "severity": severity})
         for (rule, severity), count in counts.items()
     ]
-    yield "findings", "Places where a rule does not hold.", samples
+    yield "findings", "Places where a rule does not hold; verify alone checks all.", samples
 
 
 def _metric(name: str, about: str, samples: Iterable[Sample]) -> str:
