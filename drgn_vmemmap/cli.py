@@ -386,7 +386,9 @@ def _map(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.render.map import NoMap, Part, Style, render
 
     if options.start >= options.stop:
-        return fail(CANNOT, "--from is not below --to")
+        return fail(
+            CANNOT, "--from is not below --to, in pages of 4 KiB; PFNs are written pfn:NUMBER"
+        )
     part = Part(options.hstate, options.node, options.start, options.stop)
     style = Style(True, False) if options.output else Style.of(sys.stdout)
     width = options.width
