@@ -67,7 +67,7 @@ def _roots(kernel: Kernel, walker: Walker) -> Iterator[tuple[int, bytes | None]]
         except MissingMemory:
             yield from ((index, None) for index in indices)
             continue
-        if not any(data):
+        if not data.strip(b"\0"):
             continue
         for index, (root,) in zip(indices, struct.iter_unpack("<Q", data)):
             if root:
