@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DONE = 0
 FOUND_ERRORS = 1
+DIFFER = 1
 CANNOT = 2
 INCOMPLETE = 3
 
@@ -181,6 +182,7 @@ def parser() -> Parser:
     _add_verify(commands)
     _add_explain(commands)
     _add_map(commands)
+    _add_difference(commands)
     _add_extract(commands)
     _add_bundle(commands)
     return parser
@@ -406,6 +408,32 @@ def _map(options: argparse.Namespace, prog: drgn.Program) -> int:
     if report.broken:
         return FOUND_ERRORS
     return INCOMPLETE if report.incomplete else DONE
+
+
+def _add_difference(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "diff",
+        help="what became of the folios between two reports or two dumps",
+        description="A and B are JSON reports with their folios, or dumps. Tells which folios "
+        "appeared, went, were optimized or restored, or changed otherwise, and the totals. The "
+        "exit code is 1 if there is a difference.",
+        epilog=f"{_EXAMPLES}\n  {NAME} diff vmcore.1 vmcore.2\n  {NAME} diff one.json other.json",
+    )
+    command.add_argument("before", metavar="A")
+    command.add_argument("after", metavar="B")
+    _add_output(command, ("table", "json"))
+    _add_system_map(command)
+    command.set_defaults(run=_difference, needs_program=False)
+
+
+def _difference(options: argparse.Namespace, prog: drgn.Program | None) -> int:
+    from drgn_vmemmap.difference import difference, load
+    from drgn_vmemmap.render.difference import render
+
+    before, after = (load(path, options.system_map) for path in (options.before, options.after))
+    found = difference(before, after)
+    _write(render(found, options.format), options.output)
+    return DIFFER if found.differs else DONE
 
 
 def _add_extract(commands: argparse._SubParsersAction[Parser]) -> None:

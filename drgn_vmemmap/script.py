@@ -113,7 +113,8 @@ def _run_drgn(arguments: Sequence[str]) -> int:
 
     What it says of a target that it cannot open becomes one line and our exit code.
     """
-    if _is_cut_off(arguments):
+    options = zip(arguments, arguments[1:])
+    if any(is_cut_off(path) for option, path in options if option in ("-c", "--core")):
         return _cannot_open("it is cut off before its first page")
     sys.argv = ["drgn", *arguments]
     try:
@@ -129,25 +130,23 @@ def _run_drgn(arguments: Sequence[str]) -> int:
     return cli.DONE
 
 
-def _is_cut_off(arguments: Sequence[str]) -> bool:
+def is_cut_off(path: str) -> bool:
     """
     Tell a kdump-compressed file that ends within its bitmaps.
 
     libkdumpfile maps them, and the process would end by a bus error, not by an
     error that can be told. See ``struct disk_dump_header`` of makedumpfile.
     """
-    for option, path in zip(arguments, arguments[1:]):
-        if option in ("-c", "--core"):
-            try:
-                with open(path, "rb") as file:
-                    header = file.read(440)
-                    size = os.fstat(file.fileno()).st_size
-            except OSError:
-                return False  # drgn says why
-            if len(header) == 440 and header.startswith(b"KDUMP   "):
-                block_size, sub_header, bitmaps = struct.unpack_from("<3I", header, 428)
-                return bool(size < (1 + sub_header + bitmaps) * block_size)
-    return False
+    try:
+        with open(path, "rb") as file:
+            header = file.read(440)
+            size = os.fstat(file.fileno()).st_size
+    except OSError:
+        return False  # drgn says why
+    if len(header) < 440 or not header.startswith(b"KDUMP   "):
+        return False
+    block_size, sub_header, bitmaps = struct.unpack_from("<3I", header, 428)
+    return bool(size < (1 + sub_header + bitmaps) * block_size)
 
 
 def _cannot_open(message: str) -> int:
