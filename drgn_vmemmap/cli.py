@@ -182,6 +182,7 @@ def parser() -> Parser:
     _add_verify(commands)
     _add_explain(commands)
     _add_map(commands)
+    _add_watch(commands)
     _add_difference(commands)
     _add_extract(commands)
     _add_bundle(commands)
@@ -408,6 +409,91 @@ def _map(options: argparse.Namespace, prog: drgn.Program) -> int:
     if report.broken:
         return FOUND_ERRORS
     return INCOMPLETE if report.incomplete else DONE
+
+
+def _add_watch(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "watch",
+        help="a live kernel: what changes, every few seconds",
+        description="Looks again and again, with all checks, and writes a line a hstate with what "
+        "changed. Ctrl-C ends it with a summary.",
+        epilog=f"{_EXAMPLES}\n  {NAME} -k watch --interval 5\n"
+        f"  {NAME} --qemu SOCKET watch --until tail-writable --extract .",
+    )
+    command.add_argument(
+        "--interval", type=_seconds, default=2.0, metavar="SECONDS", help="default: %(default)s"
+    )
+    command.add_argument("--count", type=_number, metavar="N", help="end after so many looks")
+    command.add_argument(
+        "--until", metavar="RULE", help="end when a rule is broken, and explain it: exit code 1"
+    )
+    command.add_argument(
+        "--extract", metavar="DIR", help="with --until: write the smallest vmcore of that moment"
+    )
+    command.add_argument(
+        "--format", choices=("table", "jsonl"), default="table", help="default: %(default)s"
+    )
+    _add_system_map(command)
+    command.set_defaults(run=_watch, needs_program=True)
+
+
+def _watch(options: argparse.Namespace, prog: drgn.Program) -> int:
+    from drgn_vmemmap.examination import is_live, looks
+    from drgn_vmemmap.extract import Recording
+    from drgn_vmemmap.progress import Watched
+    from drgn_vmemmap.render import watch as lines
+    from drgn_vmemmap.render.table import explained
+    from drgn_vmemmap.rules import MEANINGS
+    from drgn_vmemmap.watch import found, watch
+
+    if not is_live(prog):
+        return fail(CANNOT, "watch needs a live kernel: give -k or --qemu ADDRESS, not a dump")
+    if options.until is not None and options.until not in MEANINGS:
+        return fail(CANNOT, f"no rule {options.until!r}; there are: {', '.join(MEANINGS)}")
+    if options.extract is not None and not os.path.isdir(options.extract):
+        return fail(CANNOT, f"{options.extract} is no directory")
+    recording = None
+    if options.extract is not None:
+        recording = Recording(prog, options.system_map)
+    number = moved = transient = findings = 0
+    broken = []
+    with Watched() as work:
+        take_look = looks(prog, options.system_map) if recording is None else recording.look
+        try:
+            for look in watch(take_look, options.interval, options.count, work):
+                if options.format == "jsonl":
+                    sys.stdout.write(lines.jsonl(look))
+                else:
+                    sys.stdout.write(("" if number else lines.HEADING) + lines.table(look))
+                sys.stdout.flush()
+                number += 1
+                if look.report.movement is not None:
+                    moved += look.report.movement.moved
+                    transient += look.report.movement.transient
+                findings += lines.findings(look)
+                broken = [] if options.until is None else found(look, options.until)
+                if broken:
+                    break
+        finally:
+            print(lines.summary(number, moved, transient, findings), end="", file=sys.stderr)
+    if not broken:
+        return DONE
+    print("\n".join(explained(broken, None)), file=sys.stderr)
+    if recording is not None:
+        path = os.path.join(options.extract, f"vmcore-{options.until}-{int(look.time)}")
+        recording.write(path, compress=True)
+        print(f"written: {path}", file=sys.stderr)
+    return FOUND_ERRORS
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
 
 
 def _add_difference(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -61,6 +61,21 @@ def examples(prog: drgn.Program, report: Report) -> list[Example]:
     return take_examples(report.kernel, _walker(prog, report.kernel), report.folios)
 
 
+def is_live(prog: drgn.Program) -> bool:
+    """Whether a program is a kernel that runs."""
+    return bool(prog.flags & drgn.ProgramFlags.IS_LIVE)
+
+
+def looks(prog: drgn.Program, system_map: str | None = None) -> Callable[[], Report]:
+    """
+    What takes fresh looks at a kernel, with all checks.
+
+    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
+    """
+    kernel = discover(prog, system_map)
+    return lambda: check(kernel, _walker(prog, kernel))
+
+
 def explainer(
     prog: drgn.Program, system_map: str | None = None, work: Work = UNWATCHED
 ) -> Explainer:

@@ -25,6 +25,7 @@ from drgn_vmemmap.examination import verify
 from drgn_vmemmap.kernel import CannotAnalyse, Kernel, discover, vmcoreinfo_text
 from drgn_vmemmap.memory import Memory, MissingMemory, ProgramMemory
 from drgn_vmemmap.pagetable import Walker
+from drgn_vmemmap.progress import UNWATCHED, Work
 from drgn_vmemmap.render.json import document
 from drgn_vmemmap.report import Report
 from drgn_vmemmap.verification import check
@@ -62,6 +63,12 @@ class Recorder(Memory):
             raise MissingMemory(f"physical address {address:#x}")
         return data
 
+    def fork(self) -> Recorder:
+        """One that remembers what this one does, and goes on by itself."""
+        recorder = Recorder(self._memory)
+        recorder._reads = dict(self._reads)
+        return recorder
+
     def reads(self) -> Mapping[tuple[int, int], bytes]:
         """All that could be read so far, by physical address and size in bytes."""
         return {key: data for key, data in self._reads.items() if data is not None}
@@ -82,21 +89,48 @@ def extract(
     """
     if os.path.exists(path):
         raise CannotAnalyse(f"{path} exists: give another name")
-    recorder = Recorder(ProgramMemory(prog))
-    vmcoreinfo = vmcoreinfo_text(prog)
-    kernel = discover(_recorded(prog, recorder, vmcoreinfo), system_map)
-    before = set(recorder.reads())
-    walker = Walker(recorder, kernel.paging)
-    report = check(kernel, walker)
+    recording = Recording(prog, system_map)
+    report = recording.look()
     if not prog.flags & drgn.ProgramFlags.IS_LIVE:
         _compare(report, verify(prog, system_map=system_map), "a recorded look at this dump")
-    try:
-        _write(path, compress, vmcoreinfo, recorder, report, system_map)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from error
-    taken = _by_kind(recorder, before, walker, kernel)
-    taken["VMCOREINFO"] = len(vmcoreinfo)
-    return taken
+    return recording.write(path, compress)
+
+
+class Recording:
+    """Takes looks at a kernel, of which the last one can be written as a vmcore."""
+
+    def __init__(self, prog: drgn.Program, system_map: str | None = None) -> None:
+        """
+        :raises CannotAnalyse: if this target cannot be analysed, or this drgn cannot record.
+        """
+        self._system_map = system_map
+        self._vmcoreinfo = vmcoreinfo_text(prog)
+        self._facts = Recorder(ProgramMemory(prog))
+        self.kernel = discover(_recorded(prog, self._facts, self._vmcoreinfo), system_map)
+
+    def look(self, work: Work = UNWATCHED) -> Report:
+        """Take a fresh look, with all checks."""
+        self._recorder = self._facts.fork()
+        self._walker = Walker(self._recorder, self.kernel.paging)
+        self._report = check(self.kernel, self._walker, work)
+        return self._report
+
+    def write(self, path: str, compress: bool) -> Counter[str]:
+        """
+        Write what the last look saw.
+
+        :param path: The file to write; it must not exist.
+        :return: What was taken, in bytes by kind.
+        :raises CannotAnalyse: if it would not give the same report.
+        :raises OSError: if the file cannot be written.
+        """
+        try:
+            _write(path, compress, self._vmcoreinfo, self._recorder, self._report, self._system_map)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from error
+        taken = _by_kind(self._recorder, set(self._facts.reads()), self._walker, self.kernel)
+        taken["VMCOREINFO"] = len(self._vmcoreinfo)
+        return taken
 
 
 def _recorded(prog: drgn.Program, recorder: Recorder, vmcoreinfo: bytes) -> drgn.Program:

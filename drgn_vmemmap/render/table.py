@@ -30,7 +30,7 @@ def render(report: Report, view: View) -> str:
     if view.folios:
         parts.append(_folios(report.folios))
     limit = None if view.all_findings else _FIRST
-    findings = _explained(report.findings, limit) if view.details else _findings(report.findings)
+    findings = explained(report.findings, limit) if view.details else _findings(report.findings)
     parts.append("\n".join(findings))
     if report.movement is not None:
         parts.append(_movement(report.movement))
@@ -79,9 +79,9 @@ def _counts(counts: Counts) -> Sequence[object]:
 
 
 def _totals(totals: Totals) -> str:
-    spent = _plural(totals.page_tables, "page table")
+    spent = plural(totals.page_tables, "page table")
     if totals.shared_tail_frames:
-        spent += " and " + _plural(totals.shared_tail_frames, "shared tail frame")
+        spent += " and " + plural(totals.shared_tail_frames, "shared tail frame")
     return (
         f"net saving {size(totals.net_saved_bytes)}: {size(totals.freed_bytes)} freed, "
         f"less {spent}; still possible {size(totals.still_possible_bytes)}"
@@ -91,12 +91,12 @@ def _totals(totals: Totals) -> str:
 def _movement(movement: Movement) -> str:
     return (
         f"looked {movement.looks} times in {movement.seconds:.1f} s: "
-        f"{_plural(movement.moved, 'folio')} moved, "
-        f"{_plural(movement.transient, 'transient finding')}"
+        f"{plural(movement.moved, 'folio')} moved, "
+        f"{plural(movement.transient, 'transient finding')}"
     )
 
 
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -143,14 +143,14 @@ def _findings(findings: Sequence[Finding]) -> Iterator[str]:
         yield f"{severity.value}: {rule}: {place(first)}{first.message}{more}"
 
 
-def _explained(findings: Sequence[Finding], limit: int | None) -> Iterator[str]:
+def explained(findings: Sequence[Finding], limit: int | None) -> Iterator[str]:
     """A paragraph a rule: what it means, and the first places or all of them."""
     if not findings:
         yield "no findings"
     for number, ((severity, rule), found) in enumerate(_by_rule(findings)):
         if number:
             yield ""
-        yield f"{severity.value}: {rule}, {_plural(len(found), 'time')}. {MEANINGS[rule]}"
+        yield f"{severity.value}: {rule}, {plural(len(found), 'time')}. {MEANINGS[rule]}"
         for finding in found[:limit]:
             yield f"  {place(finding)}{finding.message}"
             where = list(_where(finding))
