@@ -456,14 +456,14 @@ class _Search:
         """Follow one list, from one stretch of neighbours to the next."""
         folios, states = self.folios, self.folios.states
         state = STATES.index(State.ACTIVE if list_.node is None else State.FREE)
-        pointer = list_.first
+        pointer, behind = list_.first, "its head"
         while pointer != list_.head:
             pfn, misaligned = divmod(pointer - self._base, self._kernel.page.size)
             row = self._row(pfn)
             if misaligned or row is None or states[row] != OFF_LIST:
                 broken = self._step_off(list_, order, pointer)
                 if broken is not None:
-                    return broken
+                    return broken._replace(reason=f"behind {behind}, {broken.reason}")
                 row = last = self._by_list[pfn]
             else:
                 last = self._jumps[bisect_left(self._jumps, row)]
@@ -476,10 +476,10 @@ class _Search:
                     last = row
                 found = folios.kind_table[folios.kinds[row]].order
                 if found != order:
-                    reason = f"leads to PFN {pfn:#x}, a folio of order {found}"
+                    reason = f"behind {behind}, leads to PFN {pfn:#x}, a folio of order {found}"
                     return BrokenList(list_, pointer, False, reason)
             states[row : last + 1] = bytes((state,)) * (last + 1 - row)
-            pointer = self._next[last]
+            pointer, behind = self._next[last], f"the folio at PFN {folios.pfns[last]:#x}"
         return None
 
     def _row(self, pfn: int) -> int | None:

@@ -18,8 +18,8 @@ from typing import Callable
 from drgn_vmemmap.report import Movement, Report
 from drgn_vmemmap.rules import Finding, Severity
 
-# Two looks tell what moves; what both find wrong, a third one has to see, too.
-_LOOKS = 3
+# Two looks tell what moves; what both find wrong, two more have to see, too.
+_LOOKS = 4
 
 _PAUSE = 0.1
 """Between two looks, in seconds: a remap takes far less."""

@@ -59,7 +59,7 @@ def rules(report: Report) -> list[str]:
         ((True, False), 2, [], 1),
         ((False, True), 2, [], 1),
         ((True, True, False), 3, [], 1),
-        ((True, True, True), 3, ["tail-writable"], 0),
+        ((True, True, True, True), 4, ["tail-writable"], 0),
     ),
 )
 def test_what_all_looks_see_is_found_and_nothing_else(
@@ -85,7 +85,7 @@ def test_a_look_at_what_does_not_move_tells_of_no_movement() -> None:
 
 def test_the_first_look_is_not_a_change_and_the_next_ones_are() -> None:
     moving = kernel()
-    states = (False, False, True, True, True)
+    states = (False, False, True, True, True, True)
     first, second = watch(looks_at(moving, states), 0, 2, Work())
     name = "hugepages-2048kB"
     assert first.changed[name] == (0, 0, 0)
