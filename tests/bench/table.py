@@ -43,7 +43,7 @@ def header() -> str:
     model = next((line.partition(": ")[2] for line in cpuinfo if "model name" in line), "unknown")
     return (
         f"{datetime.date.today()}, {model}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, drgn {drgn.__version__}"
+        f"Python {platform.python_version()}, drgn {drgn.__version__}; seconds of processor time"
     )
 
 
