@@ -32,7 +32,7 @@ from drgn_vmemmap.pagetable import Walker
 from drgn_vmemmap.report import Report, look
 from drgn_vmemmap.verification import check
 from tests.bench import plain
-from tests.bench.targets import open_target, vmlinux
+from tests.bench.targets import is_real, open_target, vmlinux
 from tests.reference_report import reference_folios
 
 Result = dict[str, Any]
@@ -129,15 +129,19 @@ def _floor(directory: Path, work: Callable[[Kernel, Walker], Report]) -> Result:
     return {
         "seconds": _best(read_again),
         "reads": len(recorder.sizes),
-        "bytes": sum(recorder.sizes),
+        "mebibytes": sum(recorder.sizes) / (1 << 20),
     }
 
 
 def run_crash(directory: Path, every: int) -> Result:
     """``crash``'s ``vtop`` on a sample of the folios' vmemmap pages, scaled to all of them."""
+    if not is_real(directory):
+        return {}
     symbols = vmlinux(directory)
-    if symbols is None or shutil.which("crash") is None:
-        return {"why": "there is no crash" if symbols else "there is no vmlinux"}
+    if symbols is None:
+        return {"why": "the archive has no debuginfo"}
+    if shutil.which("crash") is None:
+        return {"why": "crash is not installed"}
     prog = open_target(directory)
     kernel = discover(prog)
     folios = look(kernel, Walker(ProgramMemory(prog), kernel.paging)).folios.folios
@@ -153,7 +157,7 @@ def run_crash(directory: Path, every: int) -> Result:
     command = ["crash", *options, str(symbols), str(directory / "vmcore")]
     moments = _vtop(command, sample)
     if len(moments) < len(sample):
-        return {"why": "crash cannot analyse it"}
+        return {"why": "crash cannot read this kernel"}
     seconds = (moments[-1] - moments[0]) / (len(sample) - 1) * len(addresses)
     return {"seconds": seconds, "sample": len(sample)}
 
