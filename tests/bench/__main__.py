@@ -33,11 +33,11 @@ def main() -> int:
     print(table.header())
     for target in chosen:
         print(f"{target.name}: {target.about}")
-    print(f"\n{table.targets(results)}\n")
+    print(f"\n{table.targets(results, goals=not options.small)}")
     for target in chosen:
         why = results[target.name]["crash"].get("why")
         if why:
-            print(f"{target.name}: no crash's vtop, as {why}")
+            print(f"\n{target.name}: no vtop, as {why}")
     print(f"\n{table.startup(startup.seconds(1 if options.small else 10))}")
     return int(any(of_target["reference"]["differing"] for of_target in results.values()))
 

@@ -43,18 +43,20 @@ def header() -> str:
     model = next((line.partition(": ")[2] for line in cpuinfo if "model name" in line), "unknown")
     return (
         f"{datetime.date.today()}, {model}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, drgn {drgn.__version__}"
+        f"Python {platform.python_version()}, drgn {drgn.__version__}; seconds of processor time"
     )
 
 
-def targets(results: Mapping[str, Results]) -> str:
+def targets(results: Mapping[str, Results], goals: bool) -> str:
     """
     The table of all targets.
 
     :param results: By the target's name.
+    :param goals: Whether the targets are so large that the goals are meant for them.
     """
-    cells = [[_cell(row, of_target) for of_target in results.values()] for row in _ROWS]
-    rows = [(row.name, row.goal, *of_row) for row, of_row in zip(_ROWS, cells)]
+    shown = _ROWS if goals else [row._replace(goal=None) for row in _ROWS]
+    cells = [[_cell(row, of_target) for of_target in results.values()] for row in shown]
+    rows = [(row.name, row.goal, *of_row) for row, of_row in zip(shown, cells)]
     align = ("left", "left", *("right" for _ in results))
     return tabulate(rows, ("", "goal", *results), colalign=align, disable_numparse=True)
 
@@ -127,8 +129,12 @@ _ROWS = (
     Row("- scaled from so many folios", lambda results: results["plain"]["sample"]),
     Row("report, seconds", _seconds("report")),
     Row("- its floor, seconds", _seconds("floor of report")),
+    Row("- in so many reads", lambda results: results["floor of report"]["reads"]),
+    Row("- of so many MiB", lambda results: results["floor of report"]["mebibytes"]),
     Row("verify, seconds", _seconds("verify")),
     Row("- its floor, seconds", _seconds("floor of verify")),
+    Row("- in so many reads", lambda results: results["floor of verify"]["reads"]),
+    Row("- of so many MiB", lambda results: results["floor of verify"]["mebibytes"]),
     Row("plain / report", _ratio("plain", "report"), Goal(30, True)),
     Row("plain / verify", _ratio("plain", "verify"), Goal(15, True)),
     Row("report / floor", _ratio("report", "floor of report"), _FLOOR),

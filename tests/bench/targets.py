@@ -46,17 +46,21 @@ def open_target(directory: Path) -> drgn.Program:
     """The program of a target's vmcore, with its types and symbols as far as there are any."""
     prog = drgn.Program()
     prog.set_core_dump(str(directory / "vmcore"))
-    if (directory / "host.json").exists():
+    if not is_real(directory):
         add_host_debuginfo(prog, directory / "host.json")
     elif vmlinux(directory):
         prog.load_debug_info([str(vmlinux(directory))])
     return prog
 
 
+def is_real(directory: Path) -> bool:
+    """Whether a target is a real kernel."""
+    return (directory / "guest.json").exists()
+
+
 def vmlinux(directory: Path) -> Path | None:
-    """The debuginfo of a real kernel, where the archive has it."""
-    guest = directory / "guest.json"
-    path = json.loads(guest.read_text())["vmlinux"] if guest.exists() else None
+    """A real kernel's debuginfo, if the archive had it."""
+    path = json.loads((directory / "guest.json").read_text())["vmlinux"]
     return Path(path) if path and Path(path).exists() else None
 
 
