@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The vmemmap entries of one folio, as the processor sees them.
+
+For a folio that ``report`` calls inconsistent: drgn -c vmcore contrib/folio_entries.py PFN
+"""
+
+import sys
+from pathlib import Path
+
+from drgn import get_default_prog
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from drgn_vmemmap import ProgramMemory, Selection, Walker, discover, examine
+
+prog = get_default_prog()
+kernel = discover(prog)
+walker = Walker(ProgramMemory(prog), kernel.paging)
+for folio, judgement in examine(prog, Selection(pfn=int(sys.argv[1], 0))).folios:
+    print(f"folio {folio.pfn:#x}: {judgement.verdict.value}, layout {judgement.layout.value}")
+    start = kernel.page_address(folio.pfn)
+    end = start + kernel.vmemmap_pages(folio.order) * 4096
+    entries = (entry for run in walker.walk(start, end) for entry in walker.pages(run))
+    for index, entry in enumerate(entries):
+        raw = "missing" if entry.raw is None else f"{entry.raw:016x}"
+        frame = "-" if entry.frame is None else f"{entry.frame:#x}"
+        print(f"{index:4} {entry.level.name} {raw} {entry.access} frame {frame}")
