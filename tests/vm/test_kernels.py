@@ -31,7 +31,7 @@ Record = Callable[[str, object], None]
 def report(made: Dump, *arguments: str) -> dict[str, Any]:
     """What the installed command finds in a dump; nothing may be broken."""
     done = subprocess.run(
-        [BIN / "drgn-vmemmap", "-c", made.vmcore, *arguments, "verify", "--format", "json"],
+        [BIN / "drgn-vmemmap", "-c", made.vmcore, "verify", *arguments, "--format", "json"],
         capture_output=True,
         text=True,
         check=True,
