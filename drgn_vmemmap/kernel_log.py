@@ -20,8 +20,8 @@ from drgn.helpers.linux.printk import get_printk_records
 from drgn_vmemmap.kernel import printable
 from drgn_vmemmap.x86_64 import PAGE_SIZE
 
-# As many records as a log of 32 MiB has room for, the largest that can be configured.
-_RECORDS_LIMIT = 1 << 20
+# As a power of two, as many records as a log of 32 MiB, the largest that can be configured, has.
+_COUNT_BITS_LIMIT = 20
 
 # DESC_ID_MASK of kernel/printk/printk_ringbuffer.h: the other two bits are a record's state.
 _RECORD_ID = (1 << 62) - 1
@@ -110,15 +110,16 @@ def read_log(prog: drgn.Program) -> Log:
 
 def _check_ring(prog: drgn.Program) -> None:
     """
-    See that the records have an end: drgn's helper goes from the tail to the head.
+    See that the records have an end: drgn's helper goes from the tail's number to the head's.
 
     :raises ValueError: if they have none.
     """
     ring = prog["prb"].desc_ring
-    # IDs begin shortly before they wrap around.
-    records = (int(ring.head_id.counter) - int(ring.tail_id.counter)) & _RECORD_ID
-    if records >= min(1 << (int(ring.count_bits) & 63), _RECORDS_LIMIT):
-        raise ValueError(f"it claims to have {records} records")
+    head, tail, bits = int(ring.head_id.counter), int(ring.tail_id.counter), int(ring.count_bits)
+    # The numbers begin shortly before they wrap around.
+    records = (head - tail) & _RECORD_ID
+    if bits > _COUNT_BITS_LIMIT or records >= 1 << bits or not 0 <= head <= _RECORD_ID:
+        raise ValueError(f"from {tail:#x} to {head:#x}, its records do not fit a ring of 2^{bits}")
 
 
 def _left_text(prog: drgn.Program) -> list[bytes]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import drgn
 import pytest
@@ -193,13 +194,13 @@ def left(log: Log) -> list[str]:
     return [line.lstrip("?") for line in log.lines]
 
 
-@pytest.mark.parametrize("head", (FIRST_ID - 1, FIRST_ID + (1 << 40), FIRST_ID + (1 << 61)))
+@pytest.mark.parametrize("head", (FIRST_ID - 1, 1 << 40, 1 << 61, FIRST_ID + 1 + (1 << 62)))
 def test_of_a_ring_without_an_end_the_text_is_left(head: int) -> None:
     ring = Ring(TEXTS)
-    ring.set_ids(FIRST_ID, head)
+    ring.write(0x18, head)
     log = read_log(ring.prog)
     assert left(log) == LINES
-    assert log.problem is not None and "records; what is left" in log.problem
+    assert log.problem is not None and "do not fit" in log.problem
 
 
 @pytest.mark.parametrize("page", (printk.RECORDS_AT, printk.INFOS_AT))
@@ -228,6 +229,15 @@ def test_a_size_that_cannot_be_ends(size_bits: int) -> None:
     assert read_log(ring.prog).problem
 
 
+@pytest.mark.parametrize("count_bits", (0, 21, 40, 1 << 40))
+def test_a_number_of_records_that_cannot_be_ends(count_bits: int) -> None:
+    ring = Ring(TEXTS)
+    ring.write(0x00, count_bits)
+    log = read_log(ring.prog)
+    assert left(log) == LINES
+    assert log.problem is not None and f"a ring of 2^{count_bits}" in log.problem
+
+
 def test_lengths_that_lie_lead_nowhere() -> None:
     ring = Ring(TEXTS)
     for number in range(1 << printk.COUNT_BITS):
@@ -248,3 +258,14 @@ def test_a_dump_without_its_log_says_so() -> None:
     log = read_log(prog)
     assert log.lines == []
     assert log.problem is not None and "nothing of it is left" in log.problem
+
+
+def test_a_ring_that_is_damaged_at_random_ends() -> None:
+    random = Random(1)
+    parts = (range(0x38), *(range(at, at + 0x300) for at in (printk.RECORDS_AT, printk.INFOS_AT)))
+    for _ in range(300):
+        ring = Ring(TEXTS)
+        for _ in range(random.randint(1, 6)):
+            ring.write(random.choice(random.choice(parts)), random.randrange(256), 1)
+        log = read_log(ring.prog)
+        assert log.problem or len(log.lines) <= len(LINES)
