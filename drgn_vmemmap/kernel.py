@@ -298,6 +298,9 @@ def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
     types_from = _types_from(prog, vmcoreinfo, system_map)
     try:
         return _Discovery(prog, vmcoreinfo).kernel(types_from)
+    except BtfError as error:
+        reason = f"the kernel's BTF cannot be used: {printable(str(error))}"
+        raise CannotAnalyse(f"{reason}; pass its vmlinux with -s") from error
     except drgn.FaultError as error:
         raise MissingFacts(
             f"kernel data is not in the dump ({printable(str(error))}): "
