@@ -11,14 +11,22 @@ from pathlib import Path
 
 from drgn import get_default_prog
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from drgn_vmemmap import ProgramMemory, Selection, Walker, discover, examine
 
+try:
+    pfn = int(sys.argv[1], 0)
+except (IndexError, ValueError):
+    print("give the PFN of any page of the folio, such as 0x2000", file=sys.stderr)
+    sys.exit(2)
 prog = get_default_prog()
 kernel = discover(prog)
 walker = Walker(ProgramMemory(prog), kernel.paging)
-for folio, judgement in examine(prog, Selection(pfn=int(sys.argv[1], 0))).folios:
+folios = examine(prog, Selection(pfn=pfn)).folios
+if not folios:
+    print(f"PFN {pfn:#x} is in no HugeTLB folio")
+for folio, judgement in folios:
     print(f"folio {folio.pfn:#x}: {judgement.verdict.value}, layout {judgement.layout.value}")
     start = kernel.page_address(folio.pfn)
     end = start + kernel.vmemmap_pages(folio.order) * 4096

@@ -3,8 +3,8 @@
 """
 What became of the frames that HVO freed, as far as it can be told.
 
-Vmemmap from boot lies in blocks of 2 MiB. Where a page of a block's vmemmap is still mapped to
-its own frame, the block is evident, and with it the frames of the pages that are not any more.
+Vmemmap from boot lies in blocks of 2 MiB. Where pages of it still have their own frames, the
+block is evident, and with it the frames that left: tails', and those of heads that HVO moved.
 
 For memory that came from HVO and is now damaged: drgn -c vmcore contrib/freed_frames.py
 """
@@ -15,35 +15,46 @@ from pathlib import Path
 
 from drgn import get_default_prog
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from drgn_vmemmap import ProgramMemory, Walker, discover, examine
 from drgn_vmemmap.frames import PageReader
-from drgn_vmemmap.x86_64 import PTE
+from drgn_vmemmap.memory import MissingMemory
 
-prog = get_default_prog()
-kernel = discover(prog)
-walker = Walker(ProgramMemory(prog), kernel.paging)
-pages = PageReader(kernel, walker)
-regions = {kernel.page_address(folio.pfn) >> 21 for folio, _ in examine(prog).folios}
-became: Counter[str] = Counter()
-for region in sorted(regions):
-    run = walker.region(region << 21)
-    frames = walker.frames(run)
-    # The block is where most of the pages that keep their place say it is.
+kernel = discover(get_default_prog())
+walker = Walker(ProgramMemory(get_default_prog()), kernel.paging)
+
+
+def became(frame: int) -> str:
+    try:
+        page = walker.read(kernel.page_address(frame), kernel.page.size)
+        if kernel.page.value(page, "refcount"):
+            return "in use again"
+        if kernel.page.value(page, "compound_head") & 1:
+            return "in use again, within a larger page"
+        # A free block's first page alone says so; the largest blocks have 1024 pages.
+        walker.read(kernel.page_address(frame & -1024), 1024 * kernel.page.size)
+    except MissingMemory:
+        return "not to be told: struct pages are not in the dump"
+    if PageReader(kernel, walker).free_block(frame):
+        return "free, in the buddy allocator"
+    return "without a reference: on a processor's list of free pages, or inside a larger block"
+
+
+freed: Counter[int] = Counter()  # by the 2 MiB of vmemmap that they were behind
+for folio, judgement in examine(get_default_prog()).folios:
+    first_page = kernel.page_address(folio.pfn) >> 12
+    for first, last in judgement.shared:
+        freed.update((first_page + index) >> 9 for index in range(first, last + 1))
+found: Counter[str] = Counter()
+for region, count in sorted(freed.items()):
+    frames = walker.frames(walker.region(region << 21))
+    # The block is where most pages say it is; fewer than a folio has may say so by chance.
     blocks = Counter(f - i for i, f in enumerate(frames) if f is not None and (f - i) % 512 == 0)
-    if run.level is not PTE or not blocks:
-        became["not to be told: no page of the block is where it was"] += len(frames)
-        continue
-    ((block, _),) = blocks.most_common(1)
-    for frame in set(range(block, block + 512)).difference(frames):
-        try:
-            free = pages.free_block(frame)
-            page = walker.read(kernel.page_address(frame), kernel.page.size)
-        except Exception as error:
-            became[f"not to be told: {type(error).__name__}"] += 1
-            continue
-        used = kernel.page.value(page, "refcount") > 0
-        became["free" if free else "in use again" if used else "free, on no block's list"] += 1
-for state, count in became.most_common():
+    block, agree = blocks.most_common(1)[0] if blocks else (0, 0)
+    if agree < 8:
+        found["not to be told: no page of the block is where it was"] += count
+    else:
+        found.update(became(frame) for frame in {*range(block, block + 512)}.difference(frames))
+for state, count in found.most_common():
     print(f"{count:8} frames {state}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from drgn import get_default_prog
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from drgn_vmemmap import verify
 
