@@ -1,27 +1,39 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The frames that zones keep for shared tails (v7.1 and later), and how many folios use each.
+The frames that zones keep for shared tails (v7.1 and later): how many folios use each, and
+whether what is in them is right.
 
 For a ``reuse-invalid`` or ``tail-content`` finding: drgn -c vmcore contrib/shared_tails.py
 """
 
 import sys
-from collections import Counter
 from pathlib import Path
 
 from drgn import get_default_prog
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import verify
+from drgn_vmemmap import ProgramMemory, examine
+from drgn_vmemmap.frames import Tails
+from drgn_vmemmap.kernel import Layout
+from drgn_vmemmap.memory import MissingMemory
 
-report = verify(get_default_prog())
-users = Counter(report.folios.reuse_frames)
-wrong = {f.folio for f in report.findings if f.rule in ("tail-content", "reuse-invalid")}
-for frame in sorted(report.tail_frames):
-    found = [folio for folio, judgement in report.folios if judgement.reuse_frame == frame]
-    content = "wrong" if wrong.intersection(folio.pfn for folio in found) else "right"
-    print(f"frame {frame:#x}: {users[frame]} folios, content {content if found else 'unused'}")
-if not report.tail_frames:
-    print(f"no zone keeps tails: layout {report.kernel.hvo.layout.value}")
+report = examine(get_default_prog())
+kernel, memory = report.kernel, ProgramMemory(get_default_prog())
+users: dict[int, list[int]] = {frame: [] for frame in report.tail_frames}
+for folio, judgement in report.folios:
+    if judgement.reuse_frame is not None and judgement.layout is Layout.SHARED_TAIL:
+        info = kernel.tail_info(folio.pfn, folio.order)
+        users.setdefault(judgement.reuse_frame, []).append(info)
+for frame, infos in sorted(users.items()):
+    try:
+        content = memory.read(frame << 12, 4096)
+        right = all(Tails(kernel).are_right(content, info, first=0) for info in set(infos))
+        state = "right" if right else "wrong"
+    except MissingMemory:
+        state = "not in the dump"
+    kept = "" if frame in report.tail_frames else ", kept by no zone"
+    print(f"frame {frame:#x}: {len(infos)} folios, content {state if infos else 'unused'}{kept}")
+if not users:
+    print(f"no shared tails: layout {kernel.hvo.layout.value}")

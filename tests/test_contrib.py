@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import drgn
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -89,7 +92,35 @@ def test_a_zones_tails_are_used_by_all_optimized_folios() -> None:
     count = found["totals"]["optimized"]
     lines = run("shared-tail", "shared_tails.py")
     assert lines == f"frame {frame:#x}: {count} folios, content right\n"
-    assert run("head-reuse", "shared_tails.py") == "no zone keeps tails: layout head-reuse\n"
+    assert run("head-reuse", "shared_tails.py") == "no shared tails: layout head-reuse\n"
+
+
+def zeros(address: int, count: int, offset: int, physical: bool) -> bytes:
+    return bytes(count)
+
+
+def nothing(address: int, count: int, offset: int, physical: bool) -> bytes:
+    raise drgn.FaultError("not there", address)
+
+
+@pytest.mark.parametrize("memory, content", [(zeros, "wrong"), (nothing, "not in the dump")])
+def test_tails_that_are_damaged_or_missing_are_not_called_right(
+    memory: Callable[[int, int, int, bool], bytes],
+    content: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = report("shared-tail")
+    frame = next(each["reuse_frame"] for each in found["folios"] if each["reuse_frame"])
+    prog = drgn.Program()
+    prog.set_core_dump(str(ROOT / "vmcores" / "shared-tail.vmcore"))
+    prog.add_memory_segment(frame << 12, 4096, memory, True)
+    drgn.set_default_prog(prog)
+    try:
+        runpy.run_path(str(ROOT / "contrib" / "shared_tails.py"))
+    finally:
+        drgn.set_default_prog(None)
+    count = found["totals"]["optimized"]
+    assert capsys.readouterr().out == f"frame {frame:#x}: {count} folios, content {content}\n"
 
 
 @pytest.mark.parametrize("vmcore", [*VMCORES, "two-nodes-1GiB"])
