@@ -26,7 +26,7 @@ alias = "d_u.d_alias" if prog.type("struct dentry").has_member("d_u") else "d_al
 
 
 def text(string: Object) -> str:
-    return printable(prog.read_c_string(string, max_size=255).decode("ascii", "backslashreplace"))
+    return printable(string.string_().decode("utf-8", "backslashreplace"))
 
 
 def mapped(tree: Object, link: str, member: str) -> str:
@@ -35,7 +35,7 @@ def mapped(tree: Object, link: str, member: str) -> str:
         if node:
             entry = container_of(node, link, member)
             task = (entry.vma if link == "struct anon_vma_chain" else entry).vm_mm.owner.read_()
-            found.add(f"{text(task.comm.address_of_())} ({task.pid.value_()})" if task else "?")
+            found.add(f"{text(task.comm)} ({task.pid.value_()})" if task else "?")
             nodes += [node.rb_left.read_(), node.rb_right.read_()]
     return "mapped by " + (", ".join(sorted(found)) or "nobody")
 
