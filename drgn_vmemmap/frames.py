@@ -12,10 +12,12 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import repeat
+from operator import eq
 from typing import NamedTuple
 
 from drgn_vmemmap.kernel import Kernel, Member
-from drgn_vmemmap.memory import MissingMemory
+from drgn_vmemmap.memory import Columns, MissingMemory
 from drgn_vmemmap.pagetable import Walker
 from drgn_vmemmap.x86_64 import PAGE_SIZE
 
@@ -165,6 +167,16 @@ class Tails:
         self._info = kernel.page.members["compound_head"]
         behind = self._size - self._info.offset - 8
         self._infos = struct.Struct("<" + f"{self._info.offset}xQ{behind}x" * self._count)
+
+    def are_all_right(self, contents: Columns, infos: memoryview[int], first: int) -> bool:
+        """
+        The same as :meth:`are_right()` for the reuse frames of many folios at once.
+
+        :param infos: What a tail's ``compound_info`` holds, for each folio.
+        """
+        size = self._size // 8
+        words = range(first * size + self._info.offset // 8, self._count * size, size)
+        return all(map(eq, contents.columns(words), repeat(infos)))
 
     def are_right(self, content: bytes, info: int, first: int) -> bool:
         """

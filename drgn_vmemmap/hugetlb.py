@@ -15,14 +15,14 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, count, islice
-from operator import ne
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import NamedTuple, overload
 
+from drgn_vmemmap.columns import not_followed, stretches
 from drgn_vmemmap.kernel import Kernel, ZoneKey, printable
 from drgn_vmemmap.memmap import MissingSections, Section, present_sections
-from drgn_vmemmap.memory import MissingMemory
+from drgn_vmemmap.memory import Columns, MissingMemory
 from drgn_vmemmap.pagetable import Run, Walker
 from drgn_vmemmap.progress import UNWATCHED, Work
 from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE
@@ -134,25 +134,22 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
     name = data[member.offset : member.offset + member.length].split(b"\0")[0]
     text = printable(name.decode("ascii", "backslashreplace"))
 
-    def list_at(member_name: str, node: int | None) -> HstateList:
-        offset = layout.offset(member_name, node or 0)
-        first = int.from_bytes(data[offset : offset + 8], "little")
-        return HstateList(text, node, address + offset, first)
+    def lists(name: str) -> Iterator[tuple[int, int]]:
+        """Address of each list's head, and the ``next`` pointer in it."""
+        member = layout.members[name]
+        return zip(count(address + member.offset, member.size), layout.elements(data, name))
 
-    nodes = range(layout.members["hugepage_freelists"].length)
-    counters = {
-        node: Counters(*(layout.value(data, f"{name}_node", node) for name in Counters._fields))
-        for node in nodes
-    }
-    freelists = (list_at("hugepage_freelists", node) for node in nodes)
+    counters = zip(*(layout.elements(data, f"{name}_node") for name in Counters._fields))
+    # Lists of nodes that do not exist are empty: they point at themselves.
+    free = enumerate(lists("hugepage_freelists"))
+    found = [HstateList(text, node, *list_) for node, list_ in free if len({*list_}) > 1]
+    found += [HstateList(text, None, *list_) for list_ in lists("hugepage_activelist")]
     return Hstate(
         text,
         layout.value(data, "order"),
         Counters(*(layout.value(data, name) for name in Counters._fields)),
-        {node: counts for node, counts in counters.items() if any(counts)},
-        # Lists of nodes that do not exist are empty: they point at themselves.
-        [list_ for list_ in freelists if list_.first != list_.head]
-        + [list_at("hugepage_activelist", None)],
+        {node: Counters(*counts) for node, counts in enumerate(counters) if any(counts)},
+        found,
     )
 
 
@@ -194,7 +191,7 @@ class Folios(Sequence[Folio]):
         self.kinds.append(kind)
         self.states.append(state)
 
-    def extend(self, pfns: range, kinds: Iterable[int], state: int) -> None:
+    def extend(self, pfns: range, kinds: array[int], state: int) -> None:
         """
         Add folios side by side.
 
@@ -221,13 +218,11 @@ class Folios(Sequence[Folio]):
 
     def tally(self) -> Counter[tuple[Kind, State]]:
         """How many folios there are of each kind in each state."""
-        counts = Counter(zip(self.kinds, self.states))
-        return Counter(
-            {
-                (self.kind_table[kind], STATES[state]): count
-                for (kind, state), count in counts.items()
-            }
-        )
+        counts: Counter[tuple[Kind, State]] = Counter()
+        for rows in stretches(self.kinds, self.states):
+            kind, state = self.kinds[rows.start], self.states[rows.start]
+            counts[self.kind_table[kind], STATES[state]] += len(rows)
+        return counts
 
     def __len__(self) -> int:
         return len(self.pfns)
@@ -328,8 +323,8 @@ class _Search:
         members = [kernel.page.offset(name) for name in ("flags", "private")]
         self._telling = sorted({offset // 8 for offset in marks + members})
         self._next_word = kernel.page.offset("lru") // 8
-        self._width = 2 * kernel.page.size // 8
-        """Words that are read of each head."""
+        self._size = 2 * kernel.page.size
+        """Bytes that are read of each head."""
         self._by_list: dict[int, int] = {}
         """Rows of the folios to which lists alone led, by PFN."""
 
@@ -357,13 +352,17 @@ class _Search:
         """
         if not run.raw:
             return False
-        kernel = self._kernel
+        kernel, memory = self._kernel, self._walker.memory
         start = (kernel.page_address(pfns.start) - run.start) // PAGE_SIZE
         frames = self._walker.frames(run, start, self._step * kernel.page.size // PAGE_SIZE)
         addresses = [frame << PAGE_SHIFT for frame in frames if frame is not None]
-        heads = self._walker.memory.read_each(addresses, self._width * 8)
-        if len(heads) == len(pfns) and self._add_pool(pfns, heads):
+        columns = memory.read_columns(addresses, self._size)
+        if columns is None:
+            heads = memory.read_each(addresses, self._size)
+        elif len(addresses) == len(pfns) and self._add_pool(pfns, columns):
             return True
+        else:
+            heads = columns.pieces()
         complete = True
         mapped = (pfn for pfn, frame in zip(pfns, frames) if frame is not None)
         for pfn, pages in zip(mapped, heads):
@@ -375,31 +374,35 @@ class _Search:
                 self._add(pfn, pages)
         return complete
 
-    def _add_pool(self, pfns: range, heads: Sequence[bytes | None]) -> bool:
+    def _add_pool(self, pfns: range, heads: Columns) -> bool:
         """
         Add folios side by side, if there is one at each PFN.
 
         :return: Whether there is; otherwise, none was added.
         """
-        if None in heads:
-            return False
-        words = memoryview(b"".join(filter(None, heads))).cast("Q")
-        keys = list(zip(*(words[word :: self._width].tolist() for word in self._telling)))
+        columns = [column.tolist() for column in heads.columns(self._telling)]
+        # Mostly, they are all of one kind.
+        alike = all(column.count(column[0]) == len(column) for column in columns)
+        keys = [tuple(column[0] for column in columns)] if alike else list(zip(*columns))
         numbers: dict[tuple[int, ...], int] = {}
         for key in set(keys):
             number = self._kinds.get(key)
             if number is None:
-                number = self._learn(heads[keys.index(key)] or b"", key)
+                number = self._learn(heads.pieces()[keys.index(key)] or b"", key)
             if number is None or 1 << self.folios.kind_table[number].order != self._step:
                 return False
             numbers[key] = number
-        self.folios.extend(pfns, map(numbers.__getitem__, keys), OFF_LIST)
-        self._next.extend(words[self._next_word :: self._width].tolist())
+        kinds = array("I", [numbers[key] for key in keys])
+        self.folios.extend(pfns, kinds * len(pfns) if alike else kinds, OFF_LIST)
+        for column in heads.columns([self._next_word]):
+            self._next.frombytes(column.tobytes())
         self._behind = pfns[-1] + self._step
         return True
 
     def _add(self, pfn: int, pages: bytes) -> None:
         """Add the folio at a PFN, if there is one."""
+        if not self._kernel.hugetlb_mark.matches(pages):
+            return
         words = memoryview(pages).cast("Q")
         key = tuple(words[word] for word in self._telling)
         number = self._kinds.get(key)
@@ -441,9 +444,8 @@ class _Search:
         self._in_memmap = len(self.folios)
         self._base = self._kernel.vmemmap + self._kernel.page.offset("lru")
         # In a pool as it was made, each folio is followed by its neighbour.
-        pointers = (self._base + pfn * self._kernel.page.size for pfn in self.folios.pfns)
-        self._jumps = list(compress(count(), map(ne, self._next, islice(pointers, 1, None))))
-        self._jumps.append(self._in_memmap - 1)
+        jumps = not_followed(self._next, self.folios.pfns, self._kernel.page.size, self._base)
+        self._jumps = [*jumps, self._in_memmap - 1]
         for hstate in hstates:
             for list_ in hstate.lists:
                 broken = self._follow(list_, hstate.order)

@@ -14,15 +14,14 @@ import enum
 import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from operator import eq
+from itertools import repeat
+from operator import and_, eq, xor
 from typing import NamedTuple
 
 from drgn_vmemmap import x86_64
 from drgn_vmemmap.kernel import Layout
 from drgn_vmemmap.pagetable import Entry, Paging, Problem, Run
 from drgn_vmemmap.x86_64 import ENTRY_SIZE, PAGE_SHIFT, PRESENT, PTE, WRITABLE
-
-_ENTRY_BITS = 8 * ENTRY_SIZE
 
 _WHOLE = PRESENT | WRITABLE
 """What the entry of a page that nothing shares has set."""
@@ -62,23 +61,6 @@ class Judgement(NamedTuple):
     """How many pages own no frame any more."""
 
 
-class _Masks(NamedTuple):
-    """Places in the entries of folios side by side, as one number; "one" is of one folio."""
-
-    each: int
-    """The lowest bit of each folio's first entry."""
-    tails: int
-    """Tails but the last one."""
-    last_kept: int
-    """The last entry that keeps a frame of its own."""
-    one_last_kept: int
-    first_tail: int
-    one_first_tail: int
-    flags: int
-    """Flags of the entries that keep frames of their own."""
-    one_flags: int
-
-
 class Comparison:
     """
     Judges folios that are plainly right, by comparing bytes.
@@ -95,8 +77,8 @@ class Comparison:
         self._kept = layout.kept
         self._encryption_mask = paging.encryption_mask
         self._address = x86_64.address_mask(PTE, paging.encryption_mask)
+        self._flags = self._address ^ ((1 << 8 * ENTRY_SIZE) - 1)
         self._limit = paging.max_pfn << PAGE_SHIFT
-        self._masks_known: dict[tuple[int, int], _Masks] = {}
         self._known: dict[tuple[int, Verdict, str], Judgement] = {}
 
     def entries(
@@ -144,46 +126,38 @@ class Comparison:
         """
         Judge folios side by side, all at once, if all are optimized.
 
-        The entries are compared as one number: those of the first folio are looked
-        at, and those of the others must differ from them in their frames alone.
+        Those of the first one are looked at; the entries of the others, compared column
+        by column, must differ from them in their frames alone.
 
         :param raw: The entries of all their vmemmap pages.
         :param pages: How many of these a folio has.
         :return: The judgement on each of them, and their reuse frames.
         """
-        size = pages * ENTRY_SIZE
-        first = self.entries(raw[:size], above, tail_frames)
+        first = self.entries(raw[: pages * ENTRY_SIZE], above, tail_frames)
         if first is None or first[0].verdict is not Verdict.OPTIMIZED:
             return None
-        masks = self._masks(pages, len(raw) // size)
-        number, one = int.from_bytes(raw, "little"), int.from_bytes(raw[:size], "little")
-        # A tail's entry is that of the next tail. The last entry kept differs from it as
-        # in the first folio, or, if the zone keeps the tails' frame, they are the same ones.
-        differences = number ^ number >> _ENTRY_BITS
-        if differences & masks.tails:
+        entries = memoryview(raw).cast("Q")
+        columns = [entries[index::pages] for index in range(pages)]
+        one_tail = columns[self._kept]
+        if any(tail != one_tail for tail in columns[self._kept + 1 :]):
             return None
-        if self._layout is Layout.SHARED_TAIL:
-            if number & masks.first_tail != masks.each * (one & masks.one_first_tail):
-                return None
-        elif differences & masks.last_kept != masks.each * (
-            (one ^ one >> _ENTRY_BITS) & masks.one_last_kept
-        ):
+        kept, tails = [column.tolist() for column in columns[: self._kept]], one_tail.tolist()
+        # The last entry kept differs from a tail's as in the first folio, or, if the zone
+        # keeps the tails' frame, the tails are the same ones.
+        alike = tails if self._layout is Layout.SHARED_TAIL else map(xor, kept[-1], tails)
+        flags = [set(map(and_, column, repeat(self._flags))) for column in kept]
+        if any(len(found) > 1 for found in (set(alike), *flags)):
             return None
-        if number & masks.flags != masks.each * (one & masks.one_flags):
-            return None
-        return self._frames_of(raw, pages, first[0], first[1], tail_frames)
+        return self._frames_of(kept, first[0], first[1], tail_frames)
 
     def _frames_of(
         self,
-        raw: bytes,
-        pages: int,
+        kept: Sequence[list[int]],
         judgement: Judgement,
         reuse_frame: int,
         tail_frames: frozenset[int],
     ) -> tuple[Judgement, list[int]] | None:
         """The reuse frames of folios that are mapped alike, if all frames are right."""
-        entries = memoryview(raw).cast("Q")
-        kept = [entries[index::pages].tolist() for index in range(self._kept)]
         frames = [(entry & self._address) >> PAGE_SHIFT for entry in kept[-1]]
         if max(frames) << PAGE_SHIFT >= self._limit:
             return None
@@ -196,27 +170,6 @@ class Comparison:
             if max(heads) << PAGE_SHIFT >= self._limit or any(map(eq, heads, frames)):
                 return None
         return judgement, frames
-
-    def _masks(self, pages: int, count: int) -> _Masks:
-        if (pages, count) not in self._masks_known:
-            kept = self._kept
-            each = int.from_bytes((b"\1" + bytes(pages * ENTRY_SIZE - 1)) * count, "little")
-            entry = (1 << _ENTRY_BITS) - 1
-            tails = (1 << _ENTRY_BITS * (pages - 1 - kept)) - 1 << _ENTRY_BITS * kept
-            last_kept = entry << _ENTRY_BITS * (kept - 1)
-            first_tail = entry << _ENTRY_BITS * kept
-            flags = sum((entry & ~self._address) << _ENTRY_BITS * index for index in range(kept))
-            self._masks_known[pages, count] = _Masks(
-                each=each,
-                tails=each * tails,
-                last_kept=each * last_kept,
-                one_last_kept=last_kept,
-                first_tail=each * first_tail,
-                one_first_tail=first_tail,
-                flags=each * flags,
-                one_flags=flags,
-            )
-        return self._masks_known[pages, count]
 
     def leaves(
         self, runs: Sequence[Run], count: int, tail_frames: frozenset[int]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -40,6 +41,9 @@ _NESTING_LIMIT = 8
 
 # HUGE_MAX_HSTATE is 2 on x86-64; a count beyond this is damage.
 _HSTATES_LIMIT = 16
+
+# An address has 64 bits, also where a sum has more.
+_ALL_BITS = (1 << 64) - 1
 
 
 class CannotAnalyse(Exception):
@@ -102,6 +106,28 @@ class Struct(NamedTuple):
         """
         offset = at + self.offset(name, index)
         return int.from_bytes(data[offset : offset + self.members[name].size], "little")
+
+    def elements(self, data: bytes, name: str) -> list[int]:
+        """
+        :param data: The structure's bytes.
+        :return: Unsigned values of an array's elements; of larger ones, their first 8 bytes.
+        """
+        member = self.members[name]
+        starts = range(member.offset, member.offset + member.size * member.length, member.size)
+        return _unsigned(data, starts, min(member.size, 8))
+
+    def column(self, data: bytes, name: str) -> list[int]:
+        """
+        :param data: Bytes of structures, one behind the other.
+        :return: Unsigned values of a member, one of each structure that is there as a whole.
+        """
+        member = self.members[name]
+        starts = range(member.offset, len(data) // self.size * self.size, self.size)
+        return _unsigned(data, starts, member.size)
+
+
+def _unsigned(data: bytes, starts: range, size: int) -> list[int]:
+    return [int.from_bytes(data[start : start + size], "little") for start in starts]
 
 
 class Hvo(NamedTuple):
@@ -257,8 +283,15 @@ class Kernel:
         :param pfn: Of the head page.
         """
         if self.tails_hold_mask:
-            return -(self.page.size << order) & ((1 << 64) - 1) | 1
+            return -(self.page.size << order) & _ALL_BITS | 1
         return self.page_address(pfn) | 1
+
+    def tail_infos(self, pfns: Sequence[int], order: int) -> array[int]:
+        """The same for many folios of one order."""
+        if self.tails_hold_mask:
+            return array("Q", [self.tail_info(0, order)]) * len(pfns)
+        start, size = self.vmemmap | 1, self.page.size
+        return array("Q", [(start + pfn * size) & _ALL_BITS for pfn in pfns])
 
     def page_address(self, pfn: int) -> int:
         """Address of the ``struct page`` of a PFN."""

@@ -40,8 +40,7 @@ class MissingSections(NamedTuple):
 def present_sections(kernel: Kernel, walker: Walker) -> Iterator[Section | MissingSections]:
     """The sections that have a memmap, in ascending order of PFN."""
     facts = kernel.sections
-    size = facts.section.size
-    per_root = PAGE_SIZE // size
+    per_root = PAGE_SIZE // facts.section.size
     for index, data in _roots(kernel, walker):
         first = index * per_root
         if data is None:
@@ -50,11 +49,11 @@ def present_sections(kernel: Kernel, walker: Walker) -> Iterator[Section | Missi
             if first * facts.pages < end:
                 yield MissingSections(range(first * facts.pages, end))
             continue
-        for number in range(per_root):
-            flags = facts.section.value(data, "section_mem_map", at=number * size)
+        start = first * facts.pages
+        for flags in facts.section.column(data, "section_mem_map"):
             if flags & _MARKED_PRESENT and flags & _HAS_MEM_MAP:
-                start = (first + number) * facts.pages
                 yield Section(range(start, start + facts.pages), flags)
+            start += facts.pages
 
 
 def _roots(kernel: Kernel, walker: Walker) -> Iterator[tuple[int, bytes | None]]:
@@ -67,7 +66,7 @@ def _roots(kernel: Kernel, walker: Walker) -> Iterator[tuple[int, bytes | None]]
         except MissingMemory:
             yield from ((index, None) for index in indices)
             continue
-        if not data.strip(b"\0"):
+        if data == bytes(len(data)):
             continue
         for index, (root,) in zip(indices, struct.iter_unpack("<Q", data)):
             if root:

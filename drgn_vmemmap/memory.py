@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import drgn
 
@@ -25,6 +26,32 @@ class MissingMemory(Exception):
         :param what: What is missing, such as ``physical address 0x1000``.
         """
         super().__init__(f"{what} is not in the dump")
+
+
+class Columns(NamedTuple):
+    """Pieces of memory of one size, to be looked at column by column."""
+
+    words: memoryview[int]
+    """All of them, and what lies between: words of 8 bytes."""
+    first: int
+    """Where in the words the first piece begins."""
+    stride: int
+    """Words from the beginning of one piece to that of the next; it may be negative."""
+    size: int
+    """Words of a piece."""
+
+    def columns(self, words: Iterable[int]) -> Iterator[memoryview[int]]:
+        """
+        :param words: Indices of words in a piece.
+        :return: For each index, that word of each piece.
+        """
+        all_words, first, stride = self.words, self.first, self.stride
+        return (all_words[first + word :: stride] for word in words)
+
+    def pieces(self) -> list[bytes | None]:
+        """The pieces, as :meth:`Memory.read_each()` has them."""
+        starts = range(len(self.words))[self.first :: self.stride]
+        return [self.words[start : start + self.size].tobytes() for start in starts]
 
 
 class Memory(ABC):
@@ -49,6 +76,16 @@ class Memory(ABC):
         """
         return [self._read_or_none(address, size) for address in addresses]
 
+    def read_columns(self, addresses: list[int], size: int) -> Columns | None:
+        """
+        Read pieces of one size at once.
+
+        :param addresses: Their physical addresses in bytes, multiples of 8.
+        :param size: Bytes of each, a multiple of 8.
+        :return: ``None`` unless one read can fetch them all.
+        """
+        return None
+
     def _read_or_none(self, address: int, size: int) -> bytes | None:
         try:
             return self.read(address, size)
@@ -71,13 +108,23 @@ class ProgramMemory(Memory):
             # readers fail with OSError, ValueError and plain Exception too.
             raise MissingMemory(f"physical address {address:#x}") from error
 
-    def read_each(self, addresses: Sequence[int], size: int) -> list[bytes | None]:
+    def read_columns(self, addresses: list[int], size: int) -> Columns | None:
+        number = len(addresses)
+        if number < 2:
+            return None
+        start, stride = addresses[0], addresses[1] - addresses[0]
+        even = abs(stride) >= size and addresses == [*range(start, start + number * stride, stride)]
+        ends = (start, addresses[-1]) if even else addresses
+        lowest, highest = min(ends), max(ends)
         # One read costs more than the bytes between neighbours.
-        if len(addresses) > 1:
-            first, last = min(addresses), max(addresses)
-            if last - first < len(addresses) * _NEIGHBOURS:
-                block = self._read_or_none(first, last - first + size)
-                if block is not None:
-                    starts = [address - first for address in addresses]
-                    return [block[start : start + size] for start in starts]
-        return super().read_each(addresses, size)
+        if highest - lowest >= number * _NEIGHBOURS:
+            return None
+        block = self._read_or_none(lowest, highest - lowest + size)
+        if block is None:
+            return None
+        first = start - lowest
+        if not even:
+            starts = [address - lowest for address in addresses]
+            block = b"".join([block[start : start + size] for start in starts])
+            first, stride = 0, size
+        return Columns(memoryview(block).cast("Q"), first // 8, stride // 8, size // 8)

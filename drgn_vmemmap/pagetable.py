@@ -19,7 +19,18 @@ from typing import NamedTuple
 
 from drgn_vmemmap import x86_64
 from drgn_vmemmap.memory import Memory, MissingMemory
-from drgn_vmemmap.x86_64 import ENTRY_SIZE, PAGE_SHIFT, PAGE_SIZE, Access, Level
+from drgn_vmemmap.x86_64 import (
+    ENTRY_SIZE,
+    LARGE,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PMD,
+    PRESENT,
+    PTE,
+    PUD,
+    Access,
+    Level,
+)
 
 
 class Problem(enum.Enum):
@@ -106,6 +117,16 @@ class Run(NamedTuple):
         return memoryview(self.raw).cast("Q")
 
 
+class _Directory(NamedTuple):
+    """A table of PMD entries."""
+
+    address: int
+    """Its physical address in bytes."""
+    entries: memoryview[int]
+    above: int
+    """What the levels above leave of the access."""
+
+
 _ENTRY = struct.Struct("<Q")
 
 _NO_ACCESS = Access(False, False, False, False)
@@ -123,8 +144,10 @@ class Walker:
         self.memory = memory
         self.paging = paging
         self._levels = x86_64.levels(paging.levels)
+        self._page_mask = x86_64.address_mask(PTE, paging.encryption_mask)
         self._tables: dict[int, bytes | None] = {}
         self._regions: dict[int, Run] = {}
+        self._directories: dict[int, _Directory | None] = {}
 
     def table(self, address: int) -> bytes | None:
         """
@@ -166,7 +189,7 @@ class Walker:
             level = self._levels[depth]
             first, last = level.entry_index(start), level.entry_index(end - 1)
             table = self.table(address)
-            if table is not None and level is not x86_64.PTE:
+            if table is not None and level is not PTE:
                 if first != last:
                     pending.extend(
                         (depth, address, above, max(start, entry_start), min(end, entry_end))
@@ -189,11 +212,8 @@ class Walker:
 
     def _table_below(self, entry: int, level: Level) -> int | None:
         """Physical address of the table that *entry* leads to; ``None`` where the walk ends."""
-        if (
-            not entry & x86_64.PRESENT
-            or x86_64.is_leaf(entry, level)
-            or x86_64.is_reserved(entry, level)
-        ):
+        # Where the bit for a large leaf is set, there is one, or the bit is reserved.
+        if level is PTE or entry & (PRESENT | LARGE) != PRESENT:
             return None
         table = x86_64.table_address(entry, self.paging.encryption_mask)
         return table if table >> PAGE_SHIFT < self.paging.max_pfn else None
@@ -204,17 +224,30 @@ class Walker:
 
         :param address: Virtual address in bytes.
         """
-        table_address, above = self.paging.root, x86_64.ALL_ACCESS
-        for level in self._levels:
+        for level, table_address, above in self._descend(address):
             raw_address = table_address + level.entry_index(address) * ENTRY_SIZE
             table = self.table(table_address)
             if table is None:
                 yield Step(level, None, raw_address, _NO_ACCESS)
                 return
             (entry,) = _ENTRY.unpack_from(table, raw_address - table_address)
-            present = entry & x86_64.PRESENT
+            present = entry & PRESENT
             access = x86_64.access(above, entry) if present else _NO_ACCESS
             yield Step(level, entry, raw_address, access)
+
+    def _descend(self, address: int) -> Iterator[tuple[Level, int, int]]:
+        """
+        The tables on the walk to an address, from the root down.
+
+        :return: Of each, its level, its physical address, and what the levels above leave.
+        """
+        table_address, above = self.paging.root, x86_64.ALL_ACCESS
+        for level in self._levels:
+            yield level, table_address, above
+            table = self.table(table_address)
+            if table is None:
+                return
+            (entry,) = _ENTRY.unpack_from(table, level.entry_index(address) * ENTRY_SIZE)
             child = self._table_below(entry, level)
             if child is None:
                 return
@@ -229,14 +262,38 @@ class Walker:
 
         :param address: Virtual address in bytes.
         """
-        key = address >> x86_64.PMD.shift
-        try:
-            return self._regions[key]
-        except KeyError:
-            start = key << x86_64.PMD.shift
-            run = next(self.walk(start, start + x86_64.PMD.entry_span))
-            self._regions[key] = run
-            return run
+        key = address >> PMD.shift
+        run = self._regions.get(key)
+        if run is None:
+            run = self._regions[key] = self._run(key << PMD.shift)
+        return run
+
+    def _run(self, start: int) -> Run:
+        """The run that begins at a multiple of 2 MiB, as far as it reaches within them."""
+        end = start + PMD.entry_span
+        directory = self._directory(start)
+        if directory is None:
+            return next(self.walk(start, end))
+        above, index = directory.above, PMD.entry_index(start)
+        entry = directory.entries[index]
+        address = self._table_below(entry, PMD)
+        if address is None:
+            raw, address = entry.to_bytes(ENTRY_SIZE, "little"), directory.address
+            return Run(start, end, PMD, address + index * ENTRY_SIZE, raw, above)
+        table = self.table(address) or b""
+        return Run(start, end, PTE, address, table, x86_64.narrow(above, entry))
+
+    def _directory(self, address: int) -> _Directory | None:
+        """The PMD entries of the 1 GiB around an address; ``None`` if the walk ends above them."""
+        key = address >> PUD.shift
+        if key not in self._directories:
+            self._directories[key] = None
+            for level, table_address, above in self._descend(address):
+                table = self.table(table_address) if level is PMD else None
+                if table is not None:
+                    entries = memoryview(table).cast("Q")
+                    self._directories[key] = _Directory(table_address, entries, above)
+        return self._directories[key]
 
     def frames(self, run: Run, first: int = 0, stride: int = 1) -> Sequence[int | None]:
         """
@@ -248,13 +305,13 @@ class Walker:
         """
         mask = x86_64.address_mask(run.level, self.paging.encryption_mask)
         limit = self.paging.max_pfn << PAGE_SHIFT
-        if run.level is x86_64.PTE and run.raw:
+        if run.level is PTE and run.raw:
             entries = memoryview(run.raw).cast("Q")[first::stride].tolist()
             frames = [(entry & mask) >> PAGE_SHIFT for entry in entries]
-            if reduce(and_, entries) & x86_64.PRESENT and max(frames) << PAGE_SHIFT < limit:
+            if reduce(and_, entries) & PRESENT and max(frames) << PAGE_SHIFT < limit:
                 return frames
             return [
-                frame if entry & x86_64.PRESENT and entry & mask < limit else None
+                frame if entry & PRESENT and entry & mask < limit else None
                 for entry, frame in zip(entries, frames)
             ]
         frame = self.first_frame(run)
@@ -264,15 +321,21 @@ class Walker:
 
     def first_frame(self, run: Run) -> int | None:
         """PFN of the frame behind a run's first page; ``None`` if it is mapped to no memory."""
+        return self._frame_behind(run, run.start)
+
+    def _frame_behind(self, run: Run, address: int) -> int | None:
+        """The same for an address in a run."""
         if not run.raw:
             return None
-        frame, problem = self._frame(run.entries()[0], run.level, run.start)
+        index = (address - run.start) >> PAGE_SHIFT if run.level is PTE else 0
+        (raw,) = _ENTRY.unpack_from(run.raw, index * ENTRY_SIZE)
+        frame, problem = self._frame(raw, run.level, address)
         return frame if problem is None else None
 
     def pages(self, run: Run) -> Iterator[Entry]:
         """How each 4 KiB page of a run is mapped, in ascending order."""
         for number, address in enumerate(range(run.start, run.end, PAGE_SIZE)):
-            offset = number * ENTRY_SIZE if run.level is x86_64.PTE else 0
+            offset = number * ENTRY_SIZE if run.level is PTE else 0
             yield self._entry(run, address, offset)
 
     def entry(self, address: int) -> Entry:
@@ -283,7 +346,7 @@ class Walker:
         """
         run = self.region(address)
         page = address & -PAGE_SIZE
-        offset = (page - run.start) // PAGE_SIZE * ENTRY_SIZE if run.level is x86_64.PTE else 0
+        offset = (page - run.start) // PAGE_SIZE * ENTRY_SIZE if run.level is PTE else 0
         return self._entry(run, page, offset)
 
     def _entry(self, run: Run, address: int, offset: int) -> Entry:
@@ -303,13 +366,15 @@ class Walker:
         return Entry(address, run.level, raw, run.raw_address + offset, frame, access, problem)
 
     def _frame(self, raw: int, level: Level, address: int) -> tuple[int | None, Problem | None]:
-        if not raw & x86_64.PRESENT:
+        if not raw & PRESENT:
             return None, Problem.NOT_PRESENT
-        if x86_64.is_reserved(raw, level):
-            return None, Problem.RESERVED
-        if not x86_64.is_leaf(raw, level):
-            return None, Problem.BEYOND_MEMORY
-        mask = x86_64.address_mask(level, self.paging.encryption_mask)
+        mask = self._page_mask
+        if level is not PTE:
+            if x86_64.is_reserved(raw, level):
+                return None, Problem.RESERVED
+            if not x86_64.is_leaf(raw, level):
+                return None, Problem.BEYOND_MEMORY
+            mask = x86_64.address_mask(level, self.paging.encryption_mask)
         frame = ((raw & mask) | (address & (level.entry_span - 1))) >> PAGE_SHIFT
         return frame, None if frame < self.paging.max_pfn else Problem.BEYOND_MEMORY
 
@@ -323,12 +388,13 @@ class Walker:
         """
         parts = []
         while size > 0:
-            entry = self.entry(address)
-            if entry.frame is None or entry.problem is not None:
+            run = self.region(address)
+            frame = self._frame_behind(run, address)
+            if frame is None:
                 raise MissingMemory(f"virtual address {address:#x}")
             offset = address % PAGE_SIZE
-            part = min(size, PAGE_SIZE - offset)
-            parts.append(self.memory.read((entry.frame << PAGE_SHIFT) + offset, part))
+            part = min(size, PAGE_SIZE - offset if run.level is PTE else run.end - address)
+            parts.append(self.memory.read((frame << PAGE_SHIFT) + offset, part))
             address += part
             size -= part
         return b"".join(parts)

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, overload
 
 from drgn_vmemmap import hugetlb, rules
+from drgn_vmemmap.columns import stretches
 from drgn_vmemmap.hugetlb import BrokenHstate, Counters, Folio, Folios, Hstate, Kind
 from drgn_vmemmap.hvo import Comparison, Judgement, Verdict, judge
 from drgn_vmemmap.kernel import Kernel, MissingFacts
@@ -71,11 +71,11 @@ class FolioReports(Sequence[FolioReport]):
         self.judgements.append(number)
         self.reuse_frames.append(reuse_frame)
 
-    def extend(self, judgement: Judgement, reuse_frames: Sequence[int]) -> None:
+    def extend(self, judgement: Judgement, reuse_frames: list[int]) -> None:
         """Judge the next folios, all alike."""
         self.add(judgement, reuse_frames[0])
-        self.judgements.extend([self.judgements[-1]] * (len(reuse_frames) - 1))
-        self.reuse_frames.extend(reuse_frames[1:])
+        self.judgements.extend(self.judgements[-1:] * (len(reuse_frames) - 1))
+        self.reuse_frames.fromlist(reuse_frames[1:])
 
     def __len__(self) -> int:
         return len(self.judgements)
@@ -357,8 +357,8 @@ class _Look:
             or start + length > (run.end - run.start) >> _ENTRY_SHIFT
         ):
             return 0
-        kinds = set(zip(folios.kinds[row:end], folios.states[row:end]))
-        if any(self._what_to_expect(folios, kind) != expected for kind, _ in kinds):
+        kinds, states = set(folios.kinds[row:end]), set(folios.states[row:end])
+        if any(self._what_to_expect(folios, kind) != expected for kind in kinds):
             return 0
         if run.level is PTE:
             self._add_page_tables((run,))
@@ -371,7 +371,11 @@ class _Look:
             return 0
         judgement, reuse_frames = answer
         reports.extend(judgement, reuse_frames)
-        if any(self._is_odd(folios.kind_table[kind], state, judgement) for kind, state in kinds):
+        if any(
+            self._is_odd(folios.kind_table[kind], state, judgement)
+            for kind in kinds
+            for state in states
+        ):
             for number in range(row, end):
                 self._look_at_state(reports, number)
         return count
@@ -469,11 +473,9 @@ class _Look:
         totals = Totals(
             page_tables=len(self._page_tables), shared_tail_frames=len(self._tail_frames.all())
         )
-        for (kind_number, number), count in Counter(
-            zip(folios.folios.kinds, folios.judgements)
-        ).items():
-            kind = folios.folios.kind_table[kind_number]
-            judgement = folios.judgement_table[number]
+        for rows in stretches(folios.folios.kinds, folios.judgements):
+            kind = folios.folios.kind_table[folios.folios.kinds[rows.start]]
+            judgement, count = folios.judgement_table[folios.judgements[rows.start]], len(rows)
             report = reports[kind.hstate]
             counts = [report.counts, totals.counts]
             if kind.node is not None:

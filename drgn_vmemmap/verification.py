@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from drgn_vmemmap import rules
+from drgn_vmemmap.columns import stretches
 from drgn_vmemmap.frames import Free, PageReader, Tails
 from drgn_vmemmap.hugetlb import Folio
 from drgn_vmemmap.hvo import Verdict
@@ -23,7 +24,7 @@ from drgn_vmemmap.rules import Finding, Owner
 from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD, PTE
 
 # Folios whose reuse frames are read together.
-_BATCH = 64
+_BATCH = 128
 
 
 def check(kernel: Kernel, walker: Walker, work: Work = UNWATCHED) -> Report:
@@ -65,31 +66,41 @@ class _Check:
     # What is in the reuse frames.
 
     def _tails(self) -> Iterator[Finding]:
-        folios = self._report.folios
-        layouts = [judgement.layout for judgement in folios.judgement_table]
-        rows: dict[Layout, list[int]] = {layout: [] for layout in Layout}
-        for row, number in enumerate(folios.judgements):
-            rows[layouts[number]].append(row)
-        # One look at a frame that a zone keeps is enough.
-        shared = {folios.reuse_frames[row]: row for row in reversed(rows[Layout.SHARED_TAIL])}
-        rows[Layout.SHARED_TAIL] = list(shared.values())
-        del rows[Layout.NONE]
-        for layout, of_layout in rows.items():
-            starts = range(0, len(of_layout), _BATCH)
-            for start in self._work.over(starts, "tails"):
-                yield from self._wrong_tails(layout, of_layout[start : start + _BATCH])
+        for rows in self._work.over(list(self._tails_to_compare()), "tails"):
+            yield from self._wrong_tails(rows)
 
-    def _wrong_tails(self, layout: Layout, rows: Sequence[int]) -> Iterator[Finding]:
-        """Compare the reuse frames of some folios with what they must hold."""
+    def _tails_to_compare(self) -> Iterator[Sequence[int]]:
+        """Rows of folios of one kind and layout, a few at a time."""
+        folios = self._report.folios
+        compared: set[int] = set()
+        for rows in self._alike(Layout.HEAD_REUSE, Layout.TAIL_REUSE):
+            yield from (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
+        # One look at a frame that a zone keeps is enough.
+        for rows in self._alike(Layout.SHARED_TAIL):
+            frames = folios.reuse_frames[rows.start : rows.stop]
+            for frame in sorted(set(frames) - compared):
+                yield [rows.start + frames.index(frame)]
+            compared.update(frames)
+
+    def _alike(self, *layouts: Layout) -> Iterator[range]:
+        """Rows side by side of folios of one kind that are judged alike."""
+        folios = self._report.folios
+        for rows in stretches(folios.folios.kinds, folios.judgements):
+            if folios.judgement_table[folios.judgements[rows.start]].layout in layouts:
+                yield rows
+
+    def _wrong_tails(self, rows: Sequence[int]) -> Iterator[Finding]:
+        """Compare what is in reuse frames, of folios of one kind and layout, with what must be."""
         folios, kernel, tails = self._report.folios, self._kernel, self._tail_reader
-        orders = [kind.order for kind in folios.folios.kind_table]
-        first = int(layout is Layout.HEAD_REUSE)
-        infos = [
-            kernel.tail_info(folios.folios.pfns[row], orders[folios.folios.kinds[row]])
-            for row in rows
-        ]
+        layout = folios.judgement_table[folios.judgements[rows[0]]].layout
+        kind = folios.folios.kind_table[folios.folios.kinds[rows[0]]]
+        memory, first = self._walker.memory, int(layout is Layout.HEAD_REUSE)
+        infos = kernel.tail_infos([folios.folios.pfns[row] for row in rows], kind.order)
         addresses = [folios.reuse_frames[row] << PAGE_SHIFT for row in rows]
-        contents = self._walker.memory.read_each(addresses, PAGE_SIZE)
+        columns = memory.read_columns(addresses, PAGE_SIZE)
+        if columns is not None and tails.are_all_right(columns, memoryview(infos), first):
+            return
+        contents = columns.pieces() if columns else memory.read_each(addresses, PAGE_SIZE)
         unreadable = 0
         for row, info, content in zip(rows, infos, contents):
             if content is None:
@@ -218,17 +229,14 @@ class _Check:
 
     def _unoptimized(self) -> Iterator[Finding]:
         folios, kernel = self._report.folios, self._kernel
-        whole = {
-            number
-            for number, judgement in enumerate(folios.judgement_table)
-            if judgement.verdict is Verdict.UNOPTIMIZED
-        }
-        for row, number in enumerate(folios.judgements):
-            if number in whole:
-                folio = folios.folios[row]
-                freed = kernel.freed_when_optimized(folio.order)
-                address = kernel.page_address(folio.pfn)
-                yield rules.unoptimized(folio, address, self._reason(folio), freed)
+        for rows in stretches(folios.judgements):
+            judgement = folios.judgement_table[folios.judgements[rows.start]]
+            if judgement.verdict is Verdict.UNOPTIMIZED:
+                for row in rows:
+                    folio = folios.folios[row]
+                    freed = kernel.freed_when_optimized(folio.order)
+                    address = kernel.page_address(folio.pfn)
+                    yield rules.unoptimized(folio, address, self._reason(folio), freed)
 
     def _reason(self, folio: Folio) -> str:
         """Why a folio was left whole, as far as the dump shows it (``mm/hugetlb_vmemmap.c``)."""

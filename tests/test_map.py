@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -252,7 +253,7 @@ def terabyte(report: Report) -> Report:
     for node in range(8):
         kind = folios.kind_number(Kind(9, hstate_name(9), node, 2, None))
         side_by_side = pfns[node * 62_500 : (node + 1) * 62_500]
-        folios.extend(side_by_side, [kind] * len(side_by_side), 0)
+        folios.extend(side_by_side, array("I", [kind]) * len(side_by_side), 0)
     reports = FolioReports(folios)
     optimized = Judgement(
         Verdict.OPTIMIZED, Layout.HEAD_REUSE, "pte", None, ((1, 7),), ((1, 7),), 7
