@@ -93,6 +93,23 @@ class BtfError(Exception):
     """BTF that cannot be used; the message says why."""
 
 
+class _Sizes(dict[int, int]):
+    """How many words a type has, by its second one; there are few of them."""
+
+    def __missing__(self, info: int) -> int:
+        """
+        :raises ValueError: for a kind that is not known.
+        """
+        number = info >> 24 & 0x1F
+        try:
+            kind = Kind(number)
+        except ValueError:
+            raise ValueError(f"kind {number}, which is not known") from None
+        each = _WORDS_EACH.get(kind, 0)
+        size = self[info] = _EXTRA + _WORDS.get(kind, 0) + each * (info & 0xFFFF)
+        return size
+
+
 class Record(NamedTuple):
     """One type as BTF has it."""
 
@@ -131,29 +148,23 @@ class Btf:
         self._strings = data[header + strings : header + strings + strings_size]
         self._starts = self._find_starts()
         # Name of each type, as an offset of the string table: searched as bytes, all at once.
-        names = array("I", [0, *(self._words[start] for start in self._starts[1:])])
+        names = array("I", [0, *map(self._words.__getitem__, self._starts[1:])])
         self._names = names.tobytes()
 
     def _find_starts(self) -> array[int]:
         """Index of the first word of each type; type 0 is void and has none."""
-        words = self._words
-        once = [_WORDS.get(Kind(kind), 0) + _EXTRA for kind in Kind]
-        each = [_WORDS_EACH.get(Kind(kind), 0) for kind in Kind]
+        words, sizes = self._words, _Sizes()
         starts = array("I", [0])
         append = starts.append
         position, end = 0, len(words)
         try:
             while position < end:
                 append(position)
-                info = words[position + _INFO]
-                kind = info >> 24 & 0x1F
-                position += once[kind] + each[kind] * (info & 0xFFFF)
+                position += sizes[words[position + _INFO]]
+        except ValueError as error:
+            raise BtfError(f"type {len(starts) - 1} is of {error}") from None
         except IndexError:
-            raise BtfError(
-                f"type {len(starts) - 1} is of kind {kind}, which is not known"
-                if position + _INFO < end
-                else "it is cut off"
-            ) from None
+            raise BtfError("it is cut off") from None
         if position != end:
             raise BtfError("it is cut off")
         return starts

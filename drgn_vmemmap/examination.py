@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""From a program to a report: the doors for scripts."""
+"""
+From a program to a report: the doors for scripts.
+
+What only one of them needs is imported when it is opened: starting takes longer than looking.
+"""
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 import drgn
 
-from drgn_vmemmap.examples import Example, take_examples
-from drgn_vmemmap.explain import Explainer
 from drgn_vmemmap.kernel import Kernel, discover, page_names
 from drgn_vmemmap.live import steady
 from drgn_vmemmap.memory import ProgramMemory
 from drgn_vmemmap.pagetable import Walker
 from drgn_vmemmap.progress import UNWATCHED, Work
 from drgn_vmemmap.report import EVERYTHING, Report, Selection, look
-from drgn_vmemmap.verification import check
+
+if TYPE_CHECKING:
+    from drgn_vmemmap.examples import Example
+    from drgn_vmemmap.explain import Explainer
 
 
 def examine(
@@ -48,6 +53,8 @@ def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWAT
     :return: The report, with the findings of every rule.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
+    from drgn_vmemmap.verification import check
+
     kernel = discover(prog, system_map)
     return _steadily(kernel, lambda: check(kernel, _walker(prog, kernel), work))
 
@@ -58,6 +65,8 @@ def examples(prog: drgn.Program, report: Report) -> list[Example]:
 
     :param prog: What the report is of.
     """
+    from drgn_vmemmap.examples import take_examples
+
     return take_examples(report.kernel, _walker(prog, report.kernel), report.folios)
 
 
@@ -72,6 +81,8 @@ def looks(prog: drgn.Program, system_map: str | None = None) -> Callable[[], Rep
 
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
+    from drgn_vmemmap.verification import check
+
     kernel = discover(prog, system_map)
     return lambda: check(kernel, _walker(prog, kernel))
 
@@ -87,6 +98,8 @@ def explainer(
     :param work: What the user sees of it meanwhile.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
+    from drgn_vmemmap.explain import Explainer
+
     kernel = discover(prog, system_map)
     return Explainer(kernel, _walker(prog, kernel), page_names(prog), work)
 
