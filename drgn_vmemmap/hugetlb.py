@@ -264,7 +264,9 @@ def find_folios(
             search.problems.append(section)
         else:
             sections.append(section)
-    for section in work.over(sections, "memmap"):
+    # Nobody may have written struct pages of other memory yet: pfn_to_online_page().
+    online = [section for section in sections if section.flags & kernel.sections.online]
+    for section in work.over(online, "memmap"):
         search.scan(section)
     search.follow_lists(hstates)
     return Found(search.folios, sections, search.problems)

@@ -208,6 +208,8 @@ class Sections(NamedTuple):
     """``struct mem_section``."""
     pages: int
     """Pages in a section."""
+    online: int
+    """Mask of the flag that says: the kernel manages this memory, its struct pages are in use."""
     early: int
     """Mask of the flag that says: from boot, not hot-plugged."""
     device: int
@@ -620,6 +622,7 @@ class _Discovery:
             section=self._struct("struct mem_section", section_mem_map=["section_mem_map"]),
             pages=1 << (section_bits - PAGE_SHIFT),
             # They are in an enum since v6.0; before, as macros, they were the same.
+            online=1 << self._constant("SECTION_IS_ONLINE_BIT", 2),
             early=1 << self._constant("SECTION_IS_EARLY_BIT", 3),
             device=1 << self._constant("SECTION_TAINT_ZONE_DEVICE_BIT", 4),
             optimized_at_boot=self._flag("SECTION_IS_VMEMMAP_PREINIT_BIT"),

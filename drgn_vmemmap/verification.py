@@ -50,6 +50,12 @@ class _Check:
         self._work = work
         self._pages = PageReader(report.kernel, walker)
         self._tail_reader = Tails(report.kernel)
+        facts = report.kernel.sections
+        self._offline = {
+            section.pfns.start // facts.pages
+            for section in report.sections
+            if not section.flags & facts.online
+        }
 
     def findings(self) -> Iterator[Finding]:
         yield from self._tails()
@@ -167,7 +173,7 @@ class _Check:
     # Whether the frames are in use.
 
     def _unused(self, ownership: Ownership) -> Iterator[Finding]:
-        frames = sorted(set(ownership.frames))
+        frames = [frame for frame in sorted(set(ownership.frames)) if self._is_online(frame)]
         unknown = 0
         found: dict[int, Free] = {}
         batches = [frames[start : start + 4096] for start in range(0, len(frames), 4096)]
@@ -180,7 +186,8 @@ class _Check:
         for frame, page in zip(ownership.frames, ownership.pages) if found else ():
             if frame in found:
                 yield rules.frame_freed(self._owner(self._first_tail(frame, page)), found[frame])
-        for leaf in self._work.over(ownership.leaves, "frames"):
+        leaves = [leaf for leaf in ownership.leaves if self._is_online(leaf.frame)]
+        for leaf in self._work.over(leaves, "frames"):
             for answer in self._pages.free_under_leaf(leaf.frame, leaf.pages):
                 if isinstance(answer, Free):
                     page = leaf.page + answer.frame - leaf.frame
@@ -189,6 +196,13 @@ class _Check:
                     unknown += 1
         if unknown:
             yield rules.unreadable_frames(unknown)
+
+    def _is_online(self, pfn: int) -> bool:
+        """
+        Whether a struct page tells anything: nobody may have written that of memory which is not
+        online, such as plugged memory that hosts its own vmemmap (``pfn_to_online_page()``).
+        """
+        return pfn // self._kernel.sections.pages not in self._offline
 
     def _first_tail(self, frame: int, page: int) -> int:
         """The vmemmap page that owns a frame; for a zone's, the first one that shares it."""
