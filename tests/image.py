@@ -22,9 +22,21 @@ from drgn_vmemmap.examination import examine
 from drgn_vmemmap.hugetlb import State
 from drgn_vmemmap.kernel import Layout
 from drgn_vmemmap.report import Report, Selection
-from tests.kernels import HUGETLB_PAGE_DTOR, SECTION_BITS, ZONES, Mark, Types, types
+from tests.kernels import HUGETLB_PAGE_DTOR, ZONES, Mark, Types, types
 from tests.memmap import Memmap
-from tests.model import Backing, Damage, Folio, Link, Machine, Place, Vpage, hstate_name
+from tests.model import (
+    KEPT,
+    SECTION_PAGES,
+    Backing,
+    Damage,
+    Folio,
+    Link,
+    Machine,
+    Place,
+    Section,
+    Vpage,
+    hstate_name,
+)
 from tests.physical import (
     DIRTY,
     KERNEL,
@@ -37,9 +49,17 @@ from tests.physical import (
     PhysicalMemory,
 )
 
-SECTION_PAGES = 1 << (27 - PAGE_SHIFT)
-SECTION_FLAGS = 0b1111
-"""``MARKED_PRESENT | HAS_MEM_MAP | IS_ONLINE | IS_EARLY``"""
+SECTION_FLAGS = {
+    None: ("MARKED_PRESENT", "HAS_MEM_MAP", "IS_ONLINE", "IS_EARLY"),
+    Section.OFFLINE: ("MARKED_PRESENT", "HAS_MEM_MAP"),
+    Section.OFFLINE_HOST: ("MARKED_PRESENT", "HAS_MEM_MAP"),
+    Section.HOST: ("MARKED_PRESENT", "HAS_MEM_MAP", "IS_ONLINE"),
+    Section.DEVICE: ("MARKED_PRESENT", "HAS_MEM_MAP"),
+    Section.PREPARED: (
+        *("MARKED_PRESENT", "HAS_MEM_MAP", "IS_ONLINE", "IS_EARLY"),
+        "IS_VMEMMAP_PREINIT",
+    ),
+}
 
 _MIB = 1 << (20 - PAGE_SHIFT)
 
@@ -71,6 +91,8 @@ class Image:
         """Addresses of the hstates by order."""
         self.variables: dict[str, tuple[str, int]] = {}
         """Type and address of each variable."""
+        self._counts = Counter({"nr_memmap_boot_pages": 0, "nr_memmap_pages": 0})
+        """Frames behind the memmap, as the kernel counts them."""
 
         self.memory.fill(_IMAGE_PFNS, bytes(PAGE_SIZE))
         self._image_end = _IMAGE + PAGE_SIZE
@@ -178,11 +200,34 @@ class Image:
         self.tables.map_range(machine.page_offset, range(machine.max_pfn), level, KERNEL)
         for node in range(machine.nodes):
             start = machine.page_address(machine.node_pfns(node).start)
-            self.tables.map_range(start, self.memmap.boot_frames(node), "PMD", KERNEL)
+            frames = self.memmap.boot_frames(node)
+            self.tables.map_range(start, frames, "PMD", KERNEL)
+            self._counts["nr_memmap_boot_pages"] += len(frames)
         self.memmap.reserve(_IMAGE_PFNS)
         self.memmap.reserve(_BOOT_PFNS)
+        for number, section in machine.sections.items():
+            if section is not Section.PREPARED:
+                self._plug(range(number * SECTION_PAGES, (number + 1) * SECTION_PAGES), section)
         for folio in machine.folios:
             self.memmap.write_folio(folio)
+
+    def _plug(self, pfns: range, section: Section) -> None:
+        """Map the memmap of memory that is not from boot, and write it."""
+        start = self.machine.page_address(pfns.start)
+        self._counts["nr_memmap_boot_pages"] -= 512
+        self._counts["nr_memmap_pages"] += 512
+        self.memmap.plug(pfns, section)
+        if section in (Section.HOST, Section.OFFLINE_HOST):
+            self.tables.map_range(start, pfns[:512], "PMD", KERNEL)
+        if section is Section.DEVICE:
+            self.memmap.allocate(self.tables.split(start), "table")
+            first = self.memmap.number(pfns.start)
+            for head in range(first, first + 512, 8):
+                for number in range(head + KEPT[Layout.TAIL_REUSE], head + 8):
+                    frame = self.memmap.boot_frame(head + 1)
+                    self.memmap.map(number, frame)
+                    address = self.machine.vmemmap + number * PAGE_SIZE
+                    self.tables.map(address, frame, "PTE", KERNEL)
 
     def _remap(self) -> None:
         """Map each folio's vmemmap as the model says; what nobody maps any more is freed."""
@@ -193,7 +238,9 @@ class Image:
             self.frames[folio.pfn] = self._remap_folio(folio)
         mapped = {frame for frames in self.frames.values() for frame in frames}
         owned = (frame for folio in self.machine.folios for frame in self._boot_frames(folio))
-        self.memmap.free(frame for frame in owned if frame not in mapped)
+        freed = {frame for frame in owned if frame not in mapped}
+        self.memmap.free(freed)
+        self._counts["nr_memmap_boot_pages"] -= len(freed)
 
     def _boot_frames(self, folio: Folio) -> list[int]:
         first = self.memmap.number(folio.pfn)
@@ -235,6 +282,7 @@ class Image:
         frame = next(self._run_time[self.machine.node(folio.pfn)])
         self.memmap.move(number, frame)
         self.memmap.allocate(frame)
+        self._counts["nr_memmap_pages"] += 1
         return frame
 
     def _reuse_frame(self, folio: Folio, own: Sequence[int]) -> int:
@@ -274,14 +322,22 @@ class Image:
         count = self.machine.max_pfn // SECTION_PAGES
         section = self.types.structs["mem_section"]
         per_root = PAGE_SIZE // section.size
-        entry = section.pack(section_mem_map=self.machine.vmemmap | SECTION_FLAGS)
+        entries = [
+            section.pack(section_mem_map=self.machine.vmemmap | self._section_flags(number))
+            for number in range(count)
+        ]
         roots = self._allocate_boot(bytes(8 * self._section_roots))
         for first in range(0, count, per_root):
             root = self._allocate_boot(
-                (entry * min(per_root, count - first)).ljust(PAGE_SIZE, b"\0")
+                b"".join(entries[first : first + per_root]).ljust(PAGE_SIZE, b"\0")
             )
             self.write(roots + first // per_root * 8, root)
         self._add_variable("mem_section", "struct mem_section **", roots)
+
+    def _section_flags(self, number: int) -> int:
+        bits = self.machine.line.section_bits
+        names = SECTION_FLAGS[self.machine.sections.get(number)]
+        return sum(1 << bits.index(name) for name in names)
 
     @property
     def _section_roots(self) -> int:
@@ -352,6 +408,9 @@ class Image:
         for name, type_name in machine.line.variables.items():
             size = 1 if type_name == "_Bool" else 4
             self._add_variable(name, type_name, machine.enabled, size)
+        if machine.line.counts_memmap:
+            for name, count in self._counts.items():
+                self._add_variable(name, "atomic_long_t", count)
         if machine.nodes_shift:
             pointers = struct.pack(f"<{len(self.nodes)}Q", *self.nodes)
             type_name = f"struct pglist_data *[{machine.max_nodes}]"
@@ -435,7 +494,7 @@ def add_debuginfo(
 
     :param variables: Type and address of each.
     """
-    bits = {f"SECTION_{bit}_BIT": number for number, bit in enumerate(SECTION_BITS)}
+    bits = {f"SECTION_{bit}_BIT": number for number, bit in enumerate(types.section_bits)}
 
     def find_object(
         prog: drgn.Program, name: str, flags: drgn.FindObjectFlags, filename: str | None

@@ -51,14 +51,34 @@ class Line:
     """Page flags are numbered as before v6.6."""
     has_hugetlb_flags: bool = True
     """There is an ``enum hugetlb_page_flags``."""
+    hosts_memmap: bool = True
+    """Beside HVO, hot-plugged memory may host its own memmap."""
+    counts_memmap: bool = False
+    """The frames behind the memmap are counted."""
+    prepares_memmap: bool = False
+    """The memmap of gigantic folios may be optimized at boot, before there were frames to free."""
+
+    @property
+    def section_bits(self) -> tuple[str, ...]:
+        """Flags in ``section_mem_map``, from the lowest bit."""
+        return (*SECTION_BITS, "IS_VMEMMAP_PREINIT") if self.prepares_memmap else SECTION_BITS
 
     @property
     def flags(self) -> dict[str, int]:
         """``enum pageflags``."""
         if self.old_flags:
-            return {"PG_locked": 0, "PG_lru": 4, "PG_active": 5, "PG_reserved": 12, "PG_head": 16}
-        reserved = 14 if self.mark in (Mark.FLAG, Mark.INVERTED_TYPE) else 13
-        return {"PG_locked": 0, "PG_lru": 5, "PG_head": 6, "PG_active": 8, "PG_reserved": reserved}
+            flags = {"PG_locked": 0, "PG_lru": 4, "PG_active": 5, "PG_reserved": 12, "PG_head": 16}
+            return {**flags, "PG_vmemmap_self_hosted": 10} if self.hosts_memmap else flags
+        more = 2 if self.mark in (Mark.FLAG, Mark.INVERTED_TYPE) else 0
+        reserved = 14 if more else 13
+        return {
+            "PG_locked": 0,
+            "PG_lru": 5,
+            "PG_head": 6,
+            "PG_active": 8,
+            "PG_vmemmap_self_hosted": 10 + more,
+            "PG_reserved": reserved,
+        }
 
     def page_type(self, name: str) -> int:
         """The head's ``page_type`` of a page that is ``buddy``, ``table`` or ``hugetlb``."""
@@ -82,7 +102,15 @@ _SWITCH = {"vmemmap_optimize_enabled": "_Bool"}
 LINES = {
     line.release: line
     for line in (
-        Line("5.10.0", Layout.NONE, Mark.DESTRUCTOR, {}, old_flags=True, has_hugetlb_flags=False),
+        Line(
+            "5.10.0",
+            Layout.NONE,
+            Mark.DESTRUCTOR,
+            {},
+            old_flags=True,
+            has_hugetlb_flags=False,
+            hosts_memmap=False,
+        ),
         Line(
             "5.15.0",
             Layout.TAIL_REUSE,
@@ -91,6 +119,7 @@ LINES = {
             head_moves=False,
             dirty_tails=True,
             old_flags=True,
+            hosts_memmap=False,
         ),
         Line(
             "5.18.0",
@@ -100,6 +129,7 @@ LINES = {
             head_moves=False,
             dirty_tails=True,
             old_flags=True,
+            hosts_memmap=False,
         ),
         Line(
             "6.1.0",
@@ -112,13 +142,15 @@ LINES = {
         ),
         Line("6.6.0", Layout.HEAD_REUSE, Mark.FLAG, {**_KEY, **_SWITCH}),
         Line("6.9.0", Layout.HEAD_REUSE, Mark.INVERTED_TYPE, {**_KEY, **_SWITCH}),
-        Line("6.12.0", Layout.HEAD_REUSE, Mark.TYPE, {**_KEY, **_SWITCH}),
+        Line("6.12.0", Layout.HEAD_REUSE, Mark.TYPE, {**_KEY, **_SWITCH}, counts_memmap=True),
         Line(
             "6.18.0",
             Layout.HEAD_REUSE,
             Mark.TYPE,
             {**_KEY, **_SWITCH},
             flags_member="memdesc_flags_t",
+            counts_memmap=True,
+            prepares_memmap=True,
         ),
         Line(
             "7.2.0",
@@ -127,6 +159,8 @@ LINES = {
             _SWITCH,
             flags_member="memdesc_flags_t",
             compound_member="compound_info",
+            counts_memmap=True,
+            prepares_memmap=True,
         ),
         Line(
             "7.2.0-without-hvo",
@@ -135,6 +169,7 @@ LINES = {
             {},
             flags_member="memdesc_flags_t",
             compound_member="compound_info",
+            counts_memmap=True,
         ),
     )
 }
@@ -172,6 +207,7 @@ class Types:
     """A kernel's types: for the image as offsets, for drgn as a type finder."""
 
     def __init__(self, line: Line, page_size: int, max_nodes: int) -> None:
+        self.section_bits = line.section_bits
         self.structs: dict[str, Struct] = {}
         self._declare("list_head", next="struct list_head *", prev="struct list_head *")
         self._declare("static_key", enabled="atomic_t")

@@ -11,7 +11,7 @@ from math import gcd
 from drgn_vmemmap.hugetlb import State
 from drgn_vmemmap.kernel import Layout
 from tests.kernels import HUGETLB_PAGE_DTOR, NO_TYPE, OPTIMIZED_BIT, Mark, Struct
-from tests.model import Folio, Machine
+from tests.model import Folio, Machine, Section
 from tests.physical import PAGE_SHIFT, PAGE_SIZE, PhysicalMemory
 
 TAIL_MAPPING = 0xDEAD000000000400
@@ -55,6 +55,27 @@ class Memmap:
         node = self._machine.node(number * PAGE_SIZE // self._page.size)
         first = self.number(self._machine.node_pfns(node).start)
         return self.boot_frames(node).start + number - first
+
+    def plug(self, pfns: range, section: Section) -> None:
+        """Memory that is special: what its struct pages say, and those of what hosts them."""
+        first, pages = self.number(pfns.start), len(pfns) * self._page.size // PAGE_SIZE
+        if section is Section.DEVICE:
+            self._fill(pfns, _refcount=1)
+        if section in (Section.HOST, Section.OFFLINE_HOST):
+            for index in range(pages):
+                self.move(first + index, pfns[index])
+        if section is Section.HOST:
+            for pfn in pfns[:pages]:
+                self.write(pfn, flags=self.flags(pfn, "PG_vmemmap_self_hosted"), _refcount=1)
+        if section in (Section.OFFLINE, Section.OFFLINE_HOST):
+            self.forget(pfns)
+
+    def forget(self, pfns: range, content: bytes = bytes(PAGE_SIZE)) -> None:
+        """Nobody has written these struct pages; in the frames behind them is anything."""
+        first = self.number(pfns.start)
+        for number in range(first, first + len(pfns) * self._page.size // PAGE_SIZE):
+            frame = self._moved.get(number, self.boot_frame(number))
+            self._memory.frames[frame] = content
 
     def map(self, number: int, frame: int) -> None:
         """Put another frame behind the n-th vmemmap page."""

@@ -17,6 +17,8 @@ from tests.physical import PAGE_SHIFT, PAGE_SIZE
 
 GIB = 1 << 30
 
+SECTION_PAGES = 1 << (27 - PAGE_SHIFT)
+
 KEPT = {Layout.TAIL_REUSE: 2, Layout.HEAD_REUSE: 1, Layout.SHARED_TAIL: 1}
 """How many vmemmap pages of an optimized folio keep a frame of their own."""
 
@@ -90,6 +92,16 @@ class Link(enum.Enum):
     TAIL = "to a tail page"
 
 
+class Section(enum.Enum):
+    """What a section is, if it is not plain memory from boot."""
+
+    OFFLINE = "plugged, but not online: nobody has written its struct pages yet"
+    OFFLINE_HOST = "the same, and it hosts its own memmap"
+    HOST = "plugged and online, and it hosts its own memmap"
+    DEVICE = "a device's memory, in compound pages of 2 MiB"
+    PREPARED = "from boot, which optimized its memmap"
+
+
 class Place(NamedTuple):
     """A ``next`` pointer of a list: of the folio at a position, or of the list's head at -1."""
 
@@ -125,6 +137,8 @@ class Machine:
     """By region of vmemmap."""
     links: Mapping[Place, Link] = field(default_factory=dict)
     """Broken links of lists."""
+    sections: Mapping[int, Section] = field(default_factory=dict)
+    """The special ones, by number."""
 
     @property
     def layout(self) -> Layout:
@@ -159,7 +173,9 @@ class Machine:
         return pfn // (self.node_size >> PAGE_SHIFT)
 
     def zone(self, pfn: int) -> int:
-        """Zone number: below 16 MiB, below 4 GiB, above."""
+        """Zone number: a device's, or below 16 MiB, below 4 GiB, above."""
+        if self.sections.get(pfn // SECTION_PAGES) is Section.DEVICE:
+            return ZONES.index("ZONE_DEVICE")
         if pfn < 1 << 12:
             return ZONES.index("ZONE_DMA")
         return ZONES.index("ZONE_DMA32" if pfn < 1 << 20 else "ZONE_NORMAL")

@@ -5,17 +5,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from drgn_vmemmap import verify
+from drgn_vmemmap.others import Other
 from drgn_vmemmap.report import Report
 from tests.edited import EditedKernel
 from tests.image import Image
 from tests.kernels import LINES
-from tests.model import FIRST_FOLIO, FRESH_W, Folio, Machine
+from tests.model import FIRST_FOLIO, FRESH_W, GIB, SECTION_PAGES, Folio, Machine, Section
+from tests.physical import PAGE_SHIFT, PAGE_SIZE
 
 OPTIMIZED, WHOLE = FIRST_FOLIO, FIRST_FOLIO + 512
+PLUGGED = 5 * SECTION_PAGES
 UNSPLIT = FIRST_FOLIO + 64 * 512 * 2
 """Its vmemmap is far from the others', in a block that HVO did not split."""
 
@@ -101,6 +105,97 @@ def test_struct_pages_of_frames_that_are_not_in_the_dump_are_counted() -> None:
     report = kernel.check()
     assert errors(report) == []
     assert report.incomplete
+
+
+# Memory that is not plain memory from boot.
+
+
+def special(release: str, section: Section, *folios: Folio, **machine: Any) -> Image:
+    sections = {PLUGGED // SECTION_PAGES: section}
+    folios = (Folio(OPTIMIZED), Folio(WHOLE, remapped=False), *folios)
+    return Image(Machine(line=LINES[release], folios=folios, sections=sections, **machine))
+
+
+@pytest.mark.parametrize("section", (Section.OFFLINE, Section.OFFLINE_HOST), ids=lambda s: s.name)
+@pytest.mark.parametrize("stale", ("zeros", "poison", "a folio's head", "free blocks"))
+@pytest.mark.parametrize("split", (True, False), ids=("by-pte", "by-pmd"))
+@pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
+def test_what_lies_where_nobody_has_written_struct_pages_yet_accuses_nobody(
+    release: str, section: Section, stale: str, split: bool
+) -> None:
+    regions = frozenset((PLUGGED >> 15,) if split else ())
+    image = special(release, section, split=regions)
+    line, page = LINES[release], image.types.structs["page"]
+    free = page.pack(page_type=line.page_type("buddy"), private=0)
+    head = image.frames[OPTIMIZED][0]
+    assert head is not None
+    image.memmap.forget(
+        range(PLUGGED, PLUGGED + SECTION_PAGES),
+        {
+            "zeros": bytes(PAGE_SIZE),
+            "poison": b"\xff" * PAGE_SIZE,
+            "a folio's head": bytes(image.memory.frames[head]),
+            "free blocks": free * (PAGE_SIZE // len(free)),
+        }[stale],
+    )
+    report = verify(image.prog)
+    assert [f.message for f in report.findings if f.rule != "unoptimized"] == []
+    assert [folio.pfn for folio, _ in report.folios] == [OPTIMIZED, WHOLE]
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "freed"),
+    (
+        (Section.HOST, "self-hosted", 0),
+        # Each of its 64 compound pages keeps two vmemmap pages of eight.
+        (Section.DEVICE, "device-dax", 64 * 6),
+    ),
+    ids=lambda value: value.name if isinstance(value, Section) else "",
+)
+@pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
+def test_vmemmap_that_is_special_is_told_and_not_accused(
+    release: str, section: Section, kind: str, freed: int
+) -> None:
+    report = verify(special(release, section).prog)
+    assert [f.message for f in report.findings if f.rule != "unoptimized"] == []
+    assert report.others == [Other(kind, range(PLUGGED, PLUGGED + SECTION_PAGES), freed)]
+    assert report.totals.counts.freed == 7
+
+
+@pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+def test_folios_from_boot_are_told_with_what_boot_saved_for_them(release: str) -> None:
+    pfn = GIB >> PAGE_SHIFT
+    numbers = range(pfn // SECTION_PAGES, 2 * pfn // SECTION_PAGES)
+    sections = dict.fromkeys(numbers, Section.PREPARED)
+    machine = Machine(
+        line=LINES[release], node_size=3 * GIB, folios=(Folio(pfn, 18),), sections=sections
+    )
+    report = verify(Image(machine).prog)
+    assert report.findings == []
+    assert report.others == [Other("boot-optimized", range(pfn, 2 * pfn), 4095)]
+
+
+def test_a_folio_in_memory_that_hosts_its_own_vmemmap_is_whole_for_that_reason() -> None:
+    folio = Folio(PLUGGED + 512, remapped=False)
+    report = verify(special("6.12.0", Section.HOST, folio).prog)
+    messages = {f.folio: f.message for f in report.findings}
+    assert "hosted by the hot-plugged memory" in messages[folio.pfn]
+    assert "hosted" not in messages[WHOLE]
+
+
+@pytest.mark.parametrize("section", Section, ids=lambda section: section.name)
+@pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+def test_a_wrong_count_of_the_frames_behind_the_vmemmap_is_told(
+    release: str, section: Section
+) -> None:
+    image = special(release, section)
+    address = image.variables["nr_memmap_pages"][1]
+    count = image.memory.read_u64(image.physical(address))
+    image.write(address, count + 1)
+    (message,) = (f.message for f in verify(image.prog).findings if f.rule == "count-mismatch")
+    assert message.startswith("nr_memmap_boot_pages and nr_memmap_pages add up to ")
+    image.write(address, count)
+    assert "count-mismatch" not in {f.rule for f in verify(image.prog).findings}
 
 
 # Content.
