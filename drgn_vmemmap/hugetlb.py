@@ -453,8 +453,30 @@ class _Search:
                 broken = self._follow(list_, hstate.order)
                 if broken is not None:
                     self.problems.append(broken)
-        if self._by_list:
-            self.folios.pick(sorted(range(len(self.folios)), key=self.folios.pfns.__getitem__))
+        echoes = self._echoes()
+        if self._by_list or echoes:
+            rows = (row for row in range(len(self.folios)) if row not in echoes)
+            self.folios.pick(sorted(rows, key=self.folios.pfns.__getitem__))
+
+    def _echoes(self) -> set[int]:
+        """Rows of what shows another folio's head page, which its vmemmap is mapped to."""
+        states = self.folios.states
+        if OFF_LIST not in states:
+            return set()
+        return {row for row, state in enumerate(states) if state == OFF_LIST and self._is_echo(row)}
+
+    def _is_echo(self, row: int) -> bool:
+        """Whether the next one of its list has another folio before it, with the same head page."""
+        kernel, walker, pfn = self._kernel, self._walker, self.folios.pfns[row]
+        try:
+            before = int.from_bytes(walker.read(self._next[row] + 8, 8), "little")
+        except MissingMemory:
+            return False
+        other, misaligned = divmod(before - self._base, kernel.page.size)
+        if misaligned or other == pfn or not 0 <= other < kernel.paging.max_pfn:
+            return False
+        frames = {walker.entry(kernel.page_address(each)).frame for each in (pfn, other)}
+        return len(frames) == 1
 
     def _follow(self, list_: HstateList, order: int) -> BrokenList | None:
         """Follow one list, from one stretch of neighbours to the next."""

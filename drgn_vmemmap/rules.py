@@ -360,21 +360,34 @@ class Owner(NamedTuple):
 
 def frame_freed(owner: Owner, free: Free) -> Finding:
     """What backs vmemmap is in use (``alloc_vmemmap_page_list()``, ``free_vmemmap_page()``)."""
-    state = (
-        "has no reference"
-        if free.block is None
-        else f"is free, in the buddy allocator's block of order {free.block.order} "
-        f"at PFN {free.block.pfn:#x}"
-    )
     return _at(
         "frame-freed",
         Severity.ERROR,
-        f"frame {free.frame:#x} {state}",
+        _state_of(free),
         owner.folio,
         owner.vmemmap_page,
         owner.entry,
         "a frame in use",
     )
+
+
+def tail_frame_freed(free: Free, address: int) -> Finding:
+    """
+    A frame that a zone keeps is in use, though no folio shares it now (``vmemmap_get_tail()``).
+
+    :param address: Of its struct page, to which the zone's ``vmemmap_tails`` points.
+    """
+    message = f"{_state_of(free)}, but a zone keeps it for shared tails; no folio uses it now"
+    return Finding(
+        "frame-freed", Severity.ERROR, message, address=address, expected="a frame in use"
+    )
+
+
+def _state_of(free: Free) -> str:
+    if free.block is None:
+        return f"frame {free.frame:#x} has no reference"
+    block = f"block of order {free.block.order} at PFN {free.block.pfn:#x}"
+    return f"frame {free.frame:#x} is free, in the buddy allocator's {block}"
 
 
 def frame_aliased(owner: Owner, frame: int, others: Sequence[str]) -> Finding:

@@ -185,13 +185,12 @@ class _Check:
                     unknown += 1
         for frame, page in zip(ownership.frames, ownership.pages) if found else ():
             if frame in found:
-                yield rules.frame_freed(self._owner(self._first_tail(frame, page)), found[frame])
+                yield self._freed(found[frame], self._first_tail(frame) if page == ZONE else page)
         leaves = [leaf for leaf in ownership.leaves if self._is_online(leaf.frame)]
         for leaf in self._work.over(leaves, "frames"):
             for answer in self._pages.free_under_leaf(leaf.frame, leaf.pages):
                 if isinstance(answer, Free):
-                    page = leaf.page + answer.frame - leaf.frame
-                    yield rules.frame_freed(self._owner(page), answer)
+                    yield self._freed(answer, leaf.page + answer.frame - leaf.frame)
                 else:
                     unknown += 1
         if unknown:
@@ -204,11 +203,19 @@ class _Check:
         """
         return pfn // self._kernel.sections.pages not in self._offline
 
-    def _first_tail(self, frame: int, page: int) -> int:
-        """The vmemmap page that owns a frame; for a zone's, the first one that shares it."""
+    def _freed(self, free: Free, page: int) -> Finding:
+        """
+        :param page: The vmemmap page that the frame is behind; :data:`ZONE` if there is none.
+        """
+        if page == ZONE:
+            return rules.tail_frame_freed(free, self._kernel.page_address(free.frame))
+        return rules.frame_freed(self._owner(page), free)
+
+    def _first_tail(self, frame: int) -> int:
+        """The first vmemmap page that shares a zone's frame; :data:`ZONE` if none does."""
         folios = self._report.folios
-        if page != ZONE or frame not in folios.reuse_frames:
-            return page
+        if frame not in folios.reuse_frames:
+            return ZONE
         pfn = folios.folios.pfns[folios.reuse_frames.index(frame)]
         return pfn * self._kernel.page.size // PAGE_SIZE + 1
 

@@ -20,6 +20,8 @@ from tests.physical import PAGE_SHIFT, PAGE_SIZE
 
 OPTIMIZED, WHOLE = FIRST_FOLIO, FIRST_FOLIO + 512
 PLUGGED = 5 * SECTION_PAGES
+UNUSED = 72 << 20 >> PAGE_SHIFT
+"""A frame that the image's kernel has not allocated."""
 UNSPLIT = FIRST_FOLIO + 64 * 512 * 2
 """Its vmemmap is far from the others', in a block that HVO did not split."""
 
@@ -105,6 +107,29 @@ def test_struct_pages_of_frames_that_are_not_in_the_dump_are_counted() -> None:
     report = kernel.check()
     assert errors(report) == []
     assert report.incomplete
+
+
+@pytest.mark.parametrize("used", (True, False), ids=("used", "unused"))
+def test_a_zones_tail_frame_without_a_reference_is_told_where_it_is_used_or_kept(
+    used: bool,
+) -> None:
+    folios = (Folio(OPTIMIZED), Folio(OPTIMIZED + 512))
+    image = Image(Machine(line=LINES["7.2.0"], folios=folios))
+    ((key, frame),) = image.tail_frames.items()
+    if not used:
+        # Another frame, which no folio shares, kept for folios of 1 GiB.
+        frame = UNUSED
+        image.write(image.tail_slot(*key[:2], 18), image.machine.page_address(frame))
+    image.write_page(frame, _refcount=0)
+    (finding,) = (f for f in verify(image.prog).findings if f.rule == "frame-freed")
+    assert finding.message.startswith(f"frame {frame:#x} has no reference")
+    if used:
+        first_tail = image.machine.page_address(OPTIMIZED) + PAGE_SIZE
+        assert (finding.folio, finding.index, finding.address) == (OPTIMIZED, 1, first_tail)
+    else:
+        assert (finding.folio, finding.index, finding.entry) == (None, None, None)
+        assert finding.address == image.machine.page_address(frame)
+        assert "a zone keeps it for shared tails" in finding.message
 
 
 # Memory that is not plain memory from boot.
@@ -196,6 +221,25 @@ def test_a_wrong_count_of_the_frames_behind_the_vmemmap_is_told(
     assert message.startswith("nr_memmap_boot_pages and nr_memmap_pages add up to ")
     image.write(address, count)
     assert "count-mismatch" not in {f.rule for f in verify(image.prog).findings}
+
+
+# Folios.
+
+
+@pytest.mark.parametrize("order", (9, 18))
+@every_layout
+def test_what_only_shows_the_head_of_another_folio_is_no_folio(release: str, order: int) -> None:
+    gigantic = (Folio(GIB >> PAGE_SHIFT, 18), Folio(2 * GIB >> PAGE_SHIFT, 18))
+    folios = gigantic if order == 18 else (Folio(OPTIMIZED), Folio(WHOLE))
+    echo = folios[-1].pfn + (1 << order)
+    split = frozenset((echo >> 15,))
+    machine = Machine(line=LINES[release], node_size=4 * GIB, folios=folios, split=split)
+    kernel = EditedKernel(Image(machine).prog)
+    kernel.write_entry(echo, 0, kernel.entry(folios[0].pfn, 0))
+    report = kernel.check()
+    assert [folio.pfn for folio, _ in report.folios] == [folio.pfn for folio in folios]
+    assert {f.rule for f in report.findings} >= {"orphan-remap", "frame-aliased"}
+    assert "off-list" not in {f.rule for f in report.findings}
 
 
 # Content.
