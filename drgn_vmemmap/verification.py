@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from drgn_vmemmap import rules
 from drgn_vmemmap.columns import stretches
 from drgn_vmemmap.frames import Free, PageReader, Tails
-from drgn_vmemmap.hugetlb import Folio
+from drgn_vmemmap.hugetlb import Folio, read_head
 from drgn_vmemmap.hvo import Verdict
 from drgn_vmemmap.kernel import Kernel, Layout
 from drgn_vmemmap.memory import MissingMemory
@@ -145,11 +145,23 @@ class _Check:
                     continue
                 others = [self._name(other) for other in pages if other != page]
                 yield rules.frame_aliased(self._owner(page), frame, others)
-        for stretch in joined(range(page, page + 1) for page in sorted(orphans)):
+        told = (page for page in sorted(orphans) if not self._may_be_folio(page))
+        for stretch in joined(range(page, page + 1) for page in told):
             per_page = PAGE_SIZE / self._kernel.page.size
             pfns = range(int(stretch.start * per_page), int(stretch.stop * per_page))
             entry = self._owner(stretch.start).entry
             yield rules.orphan_remap(entry, pfns, orphans[stretch.start])
+
+    def _may_be_folio(self, page: int) -> bool:
+        """Whether a vmemmap page may be of a folio whose head page is not in the dump."""
+        pfn = page * PAGE_SIZE // self._kernel.page.size
+        for hstate in self._report.hstates:
+            head = pfn >> hstate.hstate.order << hstate.hstate.order
+            try:
+                read_head(self._kernel, self._walker, head)
+            except MissingMemory:
+                return True
+        return False
 
     def _name(self, page: int) -> str:
         return "the tails of a zone" if page == ZONE else str(self._owner(page))

@@ -12,12 +12,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Callable, NamedTuple
 
 from drgn_vmemmap.hugetlb import State
 from drgn_vmemmap.kernel import Layout
 from tests.image import Image
-from tests.model import KEPT, Backing, Damage, Folio, Machine, Place, Vpage, hstate_name
+from tests.model import (
+    KEPT,
+    SECTION_PAGES,
+    Backing,
+    Damage,
+    Folio,
+    Machine,
+    Place,
+    Section,
+    Vpage,
+    hstate_name,
+)
 from tests.physical import PAGE_SIZE
 
 COUNTED = ("folios", "optimized", "unoptimized", "inconsistent", "unreadable", "freed")
@@ -331,10 +343,27 @@ def document(
             "still_possible_bytes": possible * PAGE_SIZE,
         },
         "folios": [view.document() for view in views],
-        "others": [],
+        "others": list(_others(image.machine)),
         "interrupted": False,
         "movement": None,
     }
+
+
+def _others(machine: Machine) -> Iterator[dict[str, Any]]:
+    """Memory with special vmemmap, in stretches."""
+    # A device keeps two vmemmap pages of eight for each of 64 compound pages.
+    kinds = {Section.HOST: ("self-hosted", 0), Section.DEVICE: ("device-dax", 64 * 6)}
+    known = [(number, kinds[s]) for number, s in sorted(machine.sections.items()) if s in kinds]
+    stretches = groupby(enumerate(known), lambda item: (item[1][0] - item[0], item[1][1]))
+    for (_, (kind, freed)), stretch in stretches:
+        numbers = [number for _, (number, _) in stretch]
+        yield {
+            "kind": kind,
+            "pfn": numbers[0] * SECTION_PAGES,
+            "pages": len(numbers) * SECTION_PAGES,
+            "freed": freed * len(numbers),
+            "freed_bytes": freed * len(numbers) * PAGE_SIZE,
+        }
 
 
 def findings(image: Image) -> Counter[Found]:

@@ -23,11 +23,13 @@ from tests.model import (
     OWN_W,
     REUSE_R,
     REUSE_W,
+    SECTION_PAGES,
     Damage,
     Folio,
     Link,
     Machine,
     Place,
+    Section,
     Vpage,
 )
 
@@ -55,6 +57,8 @@ def machines(draw: st.DrawFn, broken: bool = False) -> Machine:
     )
     folios = draw(_folios(machine, gigantic, broken))
     machine = replace(machine, folios=folios, split=draw(_split(folios)))
+    if machine.page_size == 64:
+        machine = replace(machine, sections=draw(_sections(machine)))
     if not broken:
         return machine
     return replace(machine, damage=draw(_damage(machine)), links=draw(_links(machine)))
@@ -112,6 +116,20 @@ def _regions(folios: tuple[Folio, ...]) -> list[int]:
 
 def _split(folios: tuple[Folio, ...]) -> st.SearchStrategy[frozenset[int]]:
     return st.sets(st.sampled_from(_regions(folios) or [0]), max_size=2).map(frozenset)
+
+
+@st.composite
+def _sections(draw: st.DrawFn, machine: Machine) -> Mapping[int, Section]:
+    """Special memory, between the places for folios of 2 MiB and what boot took of a node."""
+    kinds = [Section.OFFLINE, Section.DEVICE]
+    if machine.line.hosts_memmap:
+        kinds += [Section.OFFLINE_HOST, Section.HOST]
+    numbers = [
+        machine.node_pfns(node).start // SECTION_PAGES + number
+        for node in range(machine.nodes)
+        for number in range(4, 7)
+    ]
+    return draw(st.dictionaries(st.sampled_from(numbers), st.sampled_from(kinds), max_size=2))
 
 
 @st.composite

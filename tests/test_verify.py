@@ -4,19 +4,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.others import Other
 from drgn_vmemmap.report import Report
+from drgn_vmemmap.rules import Severity
 from tests.edited import EditedKernel
 from tests.image import Image
 from tests.kernels import LINES
-from tests.model import FIRST_FOLIO, FRESH_W, GIB, SECTION_PAGES, Folio, Machine, Section
+from tests.model import FIRST_FOLIO, FRESH_W, GIB, SECTION_PAGES, Damage, Folio, Machine, Section
 from tests.physical import PAGE_SHIFT, PAGE_SIZE
+from tests.strategies import machines
 
 OPTIMIZED, WHOLE = FIRST_FOLIO, FIRST_FOLIO + 512
 PLUGGED = 5 * SECTION_PAGES
@@ -41,6 +45,29 @@ def errors(report: Report) -> list[tuple[str, int | None, int | None]]:
 def reasons(machine: Machine) -> dict[int | None, str]:
     findings = (f for f in verify(Image(machine).prog).findings if f.rule == "unoptimized")
     return {finding.folio: finding.message for finding in findings}
+
+
+# Random machines.
+
+
+@given(machines())
+def test_a_sound_machine_is_not_accused(machine: Machine) -> None:
+    findings = verify(Image(machine).prog).findings
+    assert [f.message for f in findings if f.severity is not Severity.INFO] == []
+
+
+@given(machines(broken=True))
+def test_a_broken_machine_is_accused_of_what_is_broken_and_of_nothing_else(
+    machine: Machine,
+) -> None:
+    image = Image(machine)
+    by_entries = Counter(image.examine().findings)
+    found = Counter(verify(image.prog).findings)
+    assert by_entries <= found
+    more = {f.rule for f in found - by_entries if f.severity is Severity.ERROR}
+    # A table that is read-only describes more than folios.
+    read_only = Damage.READ_ONLY in machine.damage.values()
+    assert more <= ({"orphan-remap"} if read_only else set())
 
 
 # Frames.
@@ -240,6 +267,15 @@ def test_what_only_shows_the_head_of_another_folio_is_no_folio(release: str, ord
     assert [folio.pfn for folio, _ in report.folios] == [folio.pfn for folio in folios]
     assert {f.rule for f in report.findings} >= {"orphan-remap", "frame-aliased"}
     assert "off-list" not in {f.rule for f in report.findings}
+
+
+def test_what_may_be_a_folio_whose_head_is_not_in_the_dump_is_no_orphan() -> None:
+    # Without the first one's head, no list leads to the second.
+    folios = (Folio(OPTIMIZED, head_in_dump=False), Folio(OPTIMIZED + 512, head_in_dump=False))
+    report = verify(Image(Machine(line=LINES["7.2.0"], folios=folios)).prog)
+    assert [folio.pfn for folio, _ in report.folios] == [OPTIMIZED]
+    assert errors(report) == []
+    assert report.incomplete
 
 
 # Content.
