@@ -30,9 +30,9 @@ from drgn_vmemmap.others import DEVICE, Other
 from drgn_vmemmap.render.map import Cell, Map, NoMap, Part, State, Style, draw, render
 from drgn_vmemmap.report import FolioReports, HstateReport, Report
 from drgn_vmemmap.rules import Finding, Severity
-from tests.image import SECTION_PAGES, Image
+from tests.image import Image
 from tests.kernels import LINES
-from tests.model import GIB, REUSE_W, Damage, Folio, Machine, hstate_name
+from tests.model import GIB, REUSE_W, SECTION_PAGES, Damage, Folio, Machine, hstate_name
 from tests.physical import PAGE_SHIFT
 from tests.strategies import machines
 
