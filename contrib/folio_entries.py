@@ -13,25 +13,31 @@ from drgn import get_default_prog
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import ProgramMemory, Selection, Walker, discover, examine
+from drgn_vmemmap import ProgramMemory, Selection, Walker, discover, examine, telling
+from drgn_vmemmap.cli import CANNOT, fail
 
-try:
-    pfn = int(sys.argv[1], 0)
-except (IndexError, ValueError):
-    print("give the PFN of any page of the folio, such as 0x2000", file=sys.stderr)
-    sys.exit(2)
-prog = get_default_prog()
-kernel = discover(prog)
-walker = Walker(ProgramMemory(prog), kernel.paging)
-folios = examine(prog, Selection(pfn=pfn)).folios
-if not folios:
-    print(f"PFN {pfn:#x} is in no HugeTLB folio")
-for folio, judgement in folios:
-    print(f"folio {folio.pfn:#x}: {judgement.verdict.value}, layout {judgement.layout.value}")
-    start = kernel.page_address(folio.pfn)
-    end = start + kernel.vmemmap_pages(folio.order) * 4096
-    entries = (entry for run in walker.walk(start, end) for entry in walker.pages(run))
-    for index, entry in enumerate(entries):
-        raw = "missing" if entry.raw is None else f"{entry.raw:016x}"
-        frame = "-" if entry.frame is None else f"{entry.frame:#x}"
-        print(f"{index:4} {entry.level.name} {raw} {entry.access} frame {frame}")
+
+def main() -> int:
+    try:
+        pfn = int(sys.argv[1], 0)
+    except (IndexError, ValueError):
+        return fail(CANNOT, "give the PFN of any page of the folio, such as 0x2000")
+    prog = get_default_prog()
+    kernel = discover(prog)
+    walker = Walker(ProgramMemory(prog), kernel.paging)
+    folios = examine(prog, Selection(pfn=pfn)).folios
+    if not folios:
+        print(f"PFN {pfn:#x} is in no HugeTLB folio")
+    for folio, judgement in folios:
+        print(f"folio {folio.pfn:#x}: {judgement.verdict.value}, layout {judgement.layout.value}")
+        start = kernel.page_address(folio.pfn)
+        end = start + kernel.vmemmap_pages(folio.order) * 4096
+        entries = (entry for run in walker.walk(start, end) for entry in walker.pages(run))
+        for index, entry in enumerate(entries):
+            raw = "missing" if entry.raw is None else f"{entry.raw:016x}"
+            frame = "-" if entry.frame is None else f"{entry.frame:#x}"
+            print(f"{index:4} {entry.level.name} {raw} {entry.access} frame {frame}")
+    return 0
+
+
+sys.exit(telling(main))

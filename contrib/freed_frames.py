@@ -17,15 +17,40 @@ from drgn import get_default_prog
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import ProgramMemory, Walker, discover, examine
+from drgn_vmemmap import Kernel, ProgramMemory, Report, Walker, examine, telling
 from drgn_vmemmap.frames import PageReader
 from drgn_vmemmap.memory import MissingMemory
 
-kernel = discover(get_default_prog())
-walker = Walker(ProgramMemory(get_default_prog()), kernel.paging)
+
+def main() -> None:
+    report = examine(get_default_prog())
+    walker = Walker(ProgramMemory(get_default_prog()), report.kernel.paging)
+    found: Counter[str] = Counter()
+    for region, count in sorted(freed(report).items()):
+        frames = walker.frames(walker.region(region << 21))
+        # The block is where most pages say it is; fewer than a folio has may say so by chance.
+        starts = (f - i for i, f in enumerate(frames) if f is not None)
+        ((block, agree),) = Counter(s for s in starts if s % 512 == 0).most_common(1) or [(0, 0)]
+        if agree < 8:
+            found["not to be told: no page of the block is where it was"] += count
+        else:
+            left = {*range(block, block + 512)}.difference(frames)
+            found.update(became(frame, report.kernel, walker) for frame in left)
+    for state, count in found.most_common():
+        print(f"{count:8} frames {state}")
 
 
-def became(frame: int) -> str:
+def freed(report: Report) -> Counter[int]:
+    """How many frames each 2 MiB of vmemmap gave away, by its number."""
+    counts: Counter[int] = Counter()
+    for folio, judgement in report.folios:
+        first_page = report.kernel.page_address(folio.pfn) >> 12
+        for first, last in judgement.shared:
+            counts.update((first_page + index) >> 9 for index in range(first, last + 1))
+    return counts
+
+
+def became(frame: int, kernel: Kernel, walker: Walker) -> str:
     try:
         page = walker.read(kernel.page_address(frame), kernel.page.size)
         if kernel.page.value(page, "refcount"):
@@ -41,20 +66,4 @@ def became(frame: int) -> str:
     return "without a reference: on a processor's list of free pages, or inside a larger block"
 
 
-freed: Counter[int] = Counter()  # by the 2 MiB of vmemmap that they were behind
-for folio, judgement in examine(get_default_prog()).folios:
-    first_page = kernel.page_address(folio.pfn) >> 12
-    for first, last in judgement.shared:
-        freed.update((first_page + index) >> 9 for index in range(first, last + 1))
-found: Counter[str] = Counter()
-for region, count in sorted(freed.items()):
-    frames = walker.frames(walker.region(region << 21))
-    # The block is where most pages say it is; fewer than a folio has may say so by chance.
-    blocks = Counter(f - i for i, f in enumerate(frames) if f is not None and (f - i) % 512 == 0)
-    block, agree = blocks.most_common(1)[0] if blocks else (0, 0)
-    if agree < 8:
-        found["not to be told: no page of the block is where it was"] += count
-    else:
-        found.update(became(frame) for frame in {*range(block, block + 512)}.difference(frames))
-for state, count in found.most_common():
-    print(f"{count:8} frames {state}")
+sys.exit(telling(main))

@@ -14,26 +14,31 @@ from drgn import get_default_prog
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import ProgramMemory, examine
+from drgn_vmemmap import ProgramMemory, examine, telling
 from drgn_vmemmap.frames import Tails
 from drgn_vmemmap.kernel import Layout
 from drgn_vmemmap.memory import MissingMemory
 
-report = examine(get_default_prog())
-kernel, memory = report.kernel, ProgramMemory(get_default_prog())
-users: dict[int, list[int]] = {frame: [] for frame in report.tail_frames}
-for folio, judgement in report.folios:
-    if judgement.reuse_frame is not None and judgement.layout is Layout.SHARED_TAIL:
-        info = kernel.tail_info(folio.pfn, folio.order)
-        users.setdefault(judgement.reuse_frame, []).append(info)
-for frame, infos in sorted(users.items()):
-    try:
-        content = memory.read(frame << 12, 4096)
-        right = all(Tails(kernel).are_right(content, info, first=0) for info in set(infos))
-        state = "right" if right else "wrong"
-    except MissingMemory:
-        state = "not in the dump"
-    kept = "" if frame in report.tail_frames else ", kept by no zone"
-    print(f"frame {frame:#x}: {len(infos)} folios, content {state if infos else 'unused'}{kept}")
-if not users:
-    print(f"no shared tails: layout {kernel.hvo.layout.value}")
+
+def main() -> None:
+    report = examine(get_default_prog())
+    kernel, memory = report.kernel, ProgramMemory(get_default_prog())
+    users: dict[int, list[int]] = {frame: [] for frame in report.tail_frames}
+    for folio, judgement in report.folios:
+        if judgement.reuse_frame is not None and judgement.layout is Layout.SHARED_TAIL:
+            info = kernel.tail_info(folio.pfn, folio.order)
+            users.setdefault(judgement.reuse_frame, []).append(info)
+    for frame, infos in sorted(users.items()):
+        try:
+            content = memory.read(frame << 12, 4096)
+            right = all(Tails(kernel).are_right(content, info, first=0) for info in set(infos))
+            state = ("right" if right else "wrong") if infos else "unused"
+        except MissingMemory:
+            state = "not in the dump"
+        kept = "" if frame in report.tail_frames else ", kept by no zone"
+        print(f"frame {frame:#x}: {len(infos)} folios, content {state}{kept}")
+    if not users:
+        print(f"no shared tails: layout {kernel.hvo.layout.value}")
+
+
+sys.exit(telling(main))

@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from drgn_vmemmap.cli import telling
     from drgn_vmemmap.examination import examine, verify
     from drgn_vmemmap.kernel import CannotAnalyse, Kernel, discover
     from drgn_vmemmap.memory import ProgramMemory
@@ -35,6 +36,7 @@ __all__ = (
     "Walker",
     "discover",
     "examine",
+    "telling",
     "verify",
 )
 
@@ -47,6 +49,7 @@ _ROOMS = {
     "Report": "report",
     "Selection": "report",
     "examine": "examination",
+    "telling": "cli",
     "verify": "examination",
 }
 

@@ -78,18 +78,25 @@ def execute(options: argparse.Namespace, prog: drgn.Program | None) -> int:
     :return: The exit code.
     """
     run: Callable[[argparse.Namespace, drgn.Program | None], int] = options.run
-    return _telling(lambda: run(options, prog))
+    return telling(lambda: run(options, prog))
 
 
-def _telling(run: Callable[[], int]) -> int:
-    """Run something, tell in one line what goes wrong, and give back the exit code."""
+def telling(run: Callable[[], int | None]) -> int:
+    """
+    Run something, be it a command or a script, and tell in one line what goes wrong.
+
+    :param run: Gives an exit code; ``None`` for 0.
+    :return: The exit code.
+    """
+    from drgn import FaultError
+
     from drgn_vmemmap.kernel import CannotAnalyse, MissingFacts
 
     try:
         code = run()
         sys.stdout.flush()
-        return code
-    except MissingFacts as error:
+        return code or DONE
+    except (MissingFacts, FaultError) as error:
         return fail(INCOMPLETE, str(error))
     except CannotAnalyse as error:
         return fail(CANNOT, str(error))
@@ -152,7 +159,7 @@ class _Completion(argparse.Action):
             _write(completion(values), None)
             return DONE
 
-        parser_.exit(_telling(write))
+        parser_.exit(telling(write))
 
 
 def _examples(*lines: str) -> str:

@@ -16,6 +16,9 @@ from typing import Any
 import drgn
 import pytest
 
+from tests.image import Image
+from tests.model import Machine
+
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "contrib").glob("*.py"))
 DRGN = Path(sys.executable).parent / "drgn"
@@ -34,6 +37,17 @@ def run(vmcore: str, script: str, *arguments: str) -> str:
     done = start(vmcore, script, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+def run_on(prog: drgn.Program, script: str) -> object:
+    """Run a script on a program in this process; gives the exit code."""
+    drgn.set_default_prog(prog)
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(str(ROOT / "contrib" / script))
+    finally:
+        drgn.set_default_prog(None)
+    return exit_.value.code
 
 
 def report(vmcore: str) -> dict[str, Any]:
@@ -64,6 +78,22 @@ def test_the_outputs_listed_are_real(vmcore: str, script: str, arguments: tuple[
     assert f"```console\n{command}\n{output}```\n" in listed
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_what_cannot_be_analysed_is_refused_in_one_line(
+    script: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(script), "0x2000"])
+    without_hugetlb = Image(Machine())
+    del without_hugetlb.variables["hstates"], without_hugetlb.variables["hugetlb_max_hstate"]
+    process = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    for prog, reason in (without_hugetlb.prog, "without HugeTLB"), (process, "not a Linux kernel"):
+        assert run_on(prog, script.name) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith("drgn-vmemmap: ") and said.err.count("\n") == 1
+        assert reason in said.err
+
+
 @pytest.mark.parametrize("vmcore", VMCORES)
 def test_the_entries_of_a_folio_are_those_of_its_layout(vmcore: str) -> None:
     folio = next(each for each in report(vmcore)["folios"] if each["verdict"] == "optimized")
@@ -79,7 +109,8 @@ def test_the_entries_of_a_folio_are_those_of_its_layout(vmcore: str) -> None:
 def test_a_folio_without_a_pfn_is_asked_for(arguments: tuple[str, ...]) -> None:
     done = start("head-reuse", "folio_entries.py", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "give the PFN of any page of the folio, such as 0x2000\n"
+    asked = "drgn-vmemmap: give the PFN of any page of the folio, such as 0x2000\n"
+    assert done.stderr == asked
 
 
 def test_a_pfn_of_no_folio_is_said_to_be_of_none() -> None:
@@ -114,11 +145,7 @@ def test_tails_that_are_damaged_or_missing_are_not_called_right(
     prog = drgn.Program()
     prog.set_core_dump(str(ROOT / "vmcores" / "shared-tail.vmcore"))
     prog.add_memory_segment(frame << 12, 4096, memory, True)
-    drgn.set_default_prog(prog)
-    try:
-        runpy.run_path(str(ROOT / "contrib" / "shared_tails.py"))
-    finally:
-        drgn.set_default_prog(None)
+    assert run_on(prog, "shared_tails.py") == 0
     count = found["totals"]["optimized"]
     assert capsys.readouterr().out == f"frame {frame:#x}: {count} folios, content {content}\n"
 
