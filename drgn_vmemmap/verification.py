@@ -185,7 +185,9 @@ class _Check:
     # Whether the frames are in use.
 
     def _unused(self, ownership: Ownership) -> Iterator[Finding]:
-        frames = [frame for frame in sorted(set(ownership.frames)) if self._is_online(frame)]
+        frames = sorted(set(ownership.frames))
+        if self._offline:
+            frames = [frame for frame in frames if self._is_online(frame)]
         unknown = 0
         found: dict[int, Free] = {}
         batches = [frames[start : start + 4096] for start in range(0, len(frames), 4096)]
