@@ -17,7 +17,7 @@ from operator import eq
 from typing import NamedTuple
 
 from drgn_vmemmap.kernel import Kernel, Member
-from drgn_vmemmap.memory import Columns, MissingMemory
+from drgn_vmemmap.memory import MissingMemory, Pieces
 from drgn_vmemmap.pagetable import Walker
 from drgn_vmemmap.x86_64 import PAGE_SIZE
 
@@ -168,7 +168,7 @@ class Tails:
         behind = self._size - self._info.offset - 8
         self._infos = struct.Struct("<" + f"{self._info.offset}xQ{behind}x" * self._count)
 
-    def are_all_right(self, contents: Columns, infos: memoryview[int], first: int) -> bool:
+    def are_all_right(self, contents: Pieces, infos: memoryview[int], first: int) -> bool:
         """
         The same as :meth:`are_right()` for the reuse frames of many folios at once.
 

@@ -22,7 +22,7 @@ from typing import NamedTuple, overload
 from drgn_vmemmap.columns import not_followed, stretches
 from drgn_vmemmap.kernel import Kernel, ZoneKey, printable
 from drgn_vmemmap.memmap import MissingSections, Section, present_sections
-from drgn_vmemmap.memory import Columns, MissingMemory
+from drgn_vmemmap.memory import MissingMemory, Pieces
 from drgn_vmemmap.pagetable import Run, Walker
 from drgn_vmemmap.progress import UNWATCHED, Work
 from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE
@@ -358,13 +358,13 @@ class _Search:
         start = (kernel.page_address(pfns.start) - run.start) // PAGE_SIZE
         frames = self._walker.frames(run, start, self._step * kernel.page.size // PAGE_SIZE)
         addresses = [frame << PAGE_SHIFT for frame in frames if frame is not None]
-        columns = memory.read_columns(addresses, self._size)
-        if columns is None:
+        pieces = memory.read_together(addresses, self._size)
+        if pieces is None:
             heads = memory.read_each(addresses, self._size)
-        elif len(addresses) == len(pfns) and self._add_pool(pfns, columns):
+        elif len(addresses) == len(pfns) and self._add_pool(pfns, pieces):
             return True
         else:
-            heads = columns.pieces()
+            heads = pieces.each()
         complete = True
         mapped = (pfn for pfn, frame in zip(pfns, frames) if frame is not None)
         for pfn, pages in zip(mapped, heads):
@@ -376,7 +376,7 @@ class _Search:
                 self._add(pfn, pages)
         return complete
 
-    def _add_pool(self, pfns: range, heads: Columns) -> bool:
+    def _add_pool(self, pfns: range, heads: Pieces) -> bool:
         """
         Add folios side by side, if there is one at each PFN.
 
@@ -390,7 +390,7 @@ class _Search:
         for key in set(keys):
             number = self._kinds.get(key)
             if number is None:
-                number = self._learn(heads.pieces()[keys.index(key)] or b"", key)
+                number = self._learn(heads.each()[keys.index(key)] or b"", key)
             if number is None or 1 << self.folios.kind_table[number].order != self._step:
                 return False
             numbers[key] = number

@@ -28,8 +28,8 @@ class MissingMemory(Exception):
         super().__init__(f"{what} is not in the dump")
 
 
-class Columns(NamedTuple):
-    """Pieces of memory of one size, to be looked at column by column."""
+class Pieces(NamedTuple):
+    """Pieces of memory of one size, one by one or column by column."""
 
     words: memoryview[int]
     """All of them, and what lies between: words of 8 bytes."""
@@ -48,8 +48,8 @@ class Columns(NamedTuple):
         all_words, first, stride = self.words, self.first, self.stride
         return (all_words[first + word :: stride] for word in words)
 
-    def pieces(self) -> list[bytes | None]:
-        """The pieces, as :meth:`Memory.read_each()` has them."""
+    def each(self) -> list[bytes | None]:
+        """As :meth:`Memory.read_each()` has them."""
         starts = range(len(self.words))[self.first :: self.stride]
         return [self.words[start : start + self.size].tobytes() for start in starts]
 
@@ -76,7 +76,7 @@ class Memory(ABC):
         """
         return [self._read_or_none(address, size) for address in addresses]
 
-    def read_columns(self, addresses: list[int], size: int) -> Columns | None:
+    def read_together(self, addresses: list[int], size: int) -> Pieces | None:
         """
         Read pieces of one size at once.
 
@@ -108,7 +108,7 @@ class ProgramMemory(Memory):
             # readers fail with OSError, ValueError and plain Exception too.
             raise MissingMemory(f"physical address {address:#x}") from error
 
-    def read_columns(self, addresses: list[int], size: int) -> Columns | None:
+    def read_together(self, addresses: list[int], size: int) -> Pieces | None:
         number = len(addresses)
         if number < 2:
             return None
@@ -127,4 +127,4 @@ class ProgramMemory(Memory):
             starts = [address - lowest for address in addresses]
             block = b"".join([block[start : start + size] for start in starts])
             first, stride = 0, size
-        return Columns(memoryview(block).cast("Q"), first // 8, stride // 8, size // 8)
+        return Pieces(memoryview(block).cast("Q"), first // 8, stride // 8, size // 8)

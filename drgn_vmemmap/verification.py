@@ -103,10 +103,10 @@ class _Check:
         memory, first = self._walker.memory, int(layout is Layout.HEAD_REUSE)
         infos = kernel.tail_infos([folios.folios.pfns[row] for row in rows], kind.order)
         addresses = [folios.reuse_frames[row] << PAGE_SHIFT for row in rows]
-        columns = memory.read_columns(addresses, PAGE_SIZE)
-        if columns is not None and tails.are_all_right(columns, memoryview(infos), first):
+        pieces = memory.read_together(addresses, PAGE_SIZE)
+        if pieces is not None and tails.are_all_right(pieces, memoryview(infos), first):
             return
-        contents = columns.pieces() if columns else memory.read_each(addresses, PAGE_SIZE)
+        contents = pieces.each() if pieces else memory.read_each(addresses, PAGE_SIZE)
         unreadable = 0
         for row, info, content in zip(rows, infos, contents):
             if content is None:

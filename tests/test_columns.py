@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap.columns import not_followed, stretches
-from drgn_vmemmap.memory import Columns, ProgramMemory
+from drgn_vmemmap.memory import Pieces, ProgramMemory
 from tests.physical import PhysicalMemory
 
 VALUES = st.lists(st.sampled_from([0, 1, 255, 256, 1 << 31]), max_size=40)
@@ -67,25 +67,25 @@ def memory_of_pages(missing: int | None = None) -> ProgramMemory:
     "pfns", [[2, 3, 4], [9, 8, 7, 6], [4, 2, 3], [6, 3, 4, 5], [3, 3, 3], [7, 7, 8], [1, 2]]
 )
 @pytest.mark.parametrize("size", [128, 4096])
-def test_pieces_that_are_neighbours_are_read_as_columns(pfns: list[int], size: int) -> None:
+def test_neighbours_are_read_together(pfns: list[int], size: int) -> None:
     addresses = [pfn << 12 for pfn in pfns]
     memory = memory_of_pages()
-    columns = memory.read_columns(addresses, size)
-    assert columns is not None
-    assert columns.pieces() == memory.read_each(addresses, size)
+    pieces = memory.read_together(addresses, size)
+    assert pieces is not None
+    assert pieces.each() == memory.read_each(addresses, size)
     words = range(size // 8)
-    assert [column.tolist() for column in columns.columns(words)] == [
+    assert [column.tolist() for column in pieces.columns(words)] == [
         [address + word * 8 for address in addresses] for word in words
     ]
 
 
 @pytest.mark.parametrize("pfns", [[], [1], [1, 15]])
-def test_pieces_far_from_each_other_are_not_read_as_columns(pfns: list[int]) -> None:
-    assert memory_of_pages().read_columns([pfn << 12 for pfn in pfns], 128) is None
+def test_pieces_far_from_each_other_are_not_read_together(pfns: list[int]) -> None:
+    assert memory_of_pages().read_together([pfn << 12 for pfn in pfns], 128) is None
 
 
-def test_columns_of_which_a_piece_is_missing_are_not_read() -> None:
+def test_pieces_of_which_one_is_missing_are_not_read_together() -> None:
     memory = memory_of_pages(missing=3)
-    assert memory.read_columns([2 << 12, 3 << 12], 128) is None
+    assert memory.read_together([2 << 12, 3 << 12], 128) is None
     assert memory.read_each([2 << 12, 3 << 12], 128)[1] is None
-    assert isinstance(memory.read_columns([4 << 12, 5 << 12], 128), Columns)
+    assert isinstance(memory.read_together([4 << 12, 5 << 12], 128), Pieces)
