@@ -314,7 +314,7 @@ class _Search:
         self._kernel = kernel
         self._walker = walker
         self._names = {hstate.order: hstate.name for hstate in hstates}
-        self._step = 1 << min(self._names, default=0)
+        self._step, *self._larger = (1 << order for order in sorted(self._names or (0,)))
         self._behind = 0
         """PFN behind the last folio found in the memmap."""
         self._next = array("Q")
@@ -340,6 +340,9 @@ class _Search:
             run = self._walker.region(kernel.page_address(first))
             last = (run.end - kernel.vmemmap - 1) // kernel.page.size
             pfns = range(first, min(last + 1, section.pfns.stop), self._step)
+            if any(first % size == 0 for size in self._larger):
+                # It may be a folio that all the others are in.
+                pfns = pfns[:1]
             complete = self._scan_run(run, pfns) and complete
             # Within a folio, a remapped tail page may look like its head.
             first = max(first + len(pfns) * self._step, self._behind)
@@ -356,7 +359,8 @@ class _Search:
             return False
         kernel, memory = self._kernel, self._walker.memory
         start = (kernel.page_address(pfns.start) - run.start) // PAGE_SIZE
-        frames = self._walker.frames(run, start, self._step * kernel.page.size // PAGE_SIZE)
+        stride = self._step * kernel.page.size // PAGE_SIZE
+        frames = self._walker.frames(run, start, stride)[: len(pfns)]
         addresses = [frame << PAGE_SHIFT for frame in frames if frame is not None]
         pieces = memory.read_together(addresses, self._size)
         if pieces is None:

@@ -98,7 +98,7 @@ class Comparison:
         kept = self._kept * ENTRY_SIZE
         count = len(raw) // ENTRY_SIZE
         tail = raw[kept : kept + ENTRY_SIZE]
-        if raw[kept:] == tail * (count - self._kept):
+        if raw[kept:-ENTRY_SIZE] == raw[kept + ENTRY_SIZE :]:
             frame = self._reuse_frame(raw[:kept], tail, tail_frames)
             if frame is not None:
                 return self._judgement(count, Verdict.OPTIMIZED, "pte"), frame

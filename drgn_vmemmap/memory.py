@@ -108,6 +108,13 @@ class ProgramMemory(Memory):
             # readers fail with OSError, ValueError and plain Exception too.
             raise MissingMemory(f"physical address {address:#x}") from error
 
+    def read_each(self, addresses: Sequence[int], size: int) -> list[bytes | None]:
+        read = self._read
+        try:
+            return [read(address, size, True) for address in addresses]
+        except Exception:
+            return super().read_each(addresses, size)
+
     def read_together(self, addresses: list[int], size: int) -> Pieces | None:
         number = len(addresses)
         if number < 2:

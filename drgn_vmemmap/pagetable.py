@@ -127,6 +127,9 @@ class _Directory(NamedTuple):
     """What the levels above leave of the access."""
 
 
+_REGION = PMD.entry_span
+"""Bytes that one last-level table covers."""
+
 _ENTRY = struct.Struct("<Q")
 
 _NO_ACCESS = Access(False, False, False, False)
@@ -154,16 +157,12 @@ class Walker:
         :param address: Physical address in bytes of a page table.
         :return: Its 4096 bytes, or ``None`` if they are not in the dump.
         """
-        try:
-            return self._tables[address]
-        except KeyError:
-            pass
-        try:
-            table: bytes | None = self.memory.read(address, PAGE_SIZE)
-        except MissingMemory:
-            table = None
-        self._tables[address] = table
-        return table
+        if address not in self._tables:
+            try:
+                self._tables[address] = self.memory.read(address, PAGE_SIZE)
+            except MissingMemory:
+                self._tables[address] = None
+        return self._tables[address]
 
     def has_read_table(self, address: int) -> bool:
         """Whether the page table at a physical address was read."""
@@ -262,16 +261,15 @@ class Walker:
 
         :param address: Virtual address in bytes.
         """
-        key = address >> PMD.shift
-        run = self._regions.get(key)
+        start = address & -_REGION
+        run = self._regions.get(start)
         if run is None:
-            run = self._regions[key] = self._run(key << PMD.shift)
+            run = self._regions[start] = self._run(start)
         return run
 
     def _run(self, start: int) -> Run:
         """The run that begins at a multiple of 2 MiB, as far as it reaches within them."""
-        end = start + PMD.entry_span
-        directory = self._directory(start)
+        directory, end = self._directory(start), start + _REGION
         if directory is None:
             return next(self.walk(start, end))
         above, index = directory.above, PMD.entry_index(start)
