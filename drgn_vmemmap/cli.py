@@ -445,7 +445,7 @@ def _add_watch(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _watch(options: argparse.Namespace, prog: drgn.Program) -> int:
-    from drgn_vmemmap.examination import is_live, looks
+    from drgn_vmemmap.examination import is_live, target
     from drgn_vmemmap.extract import Recording
     from drgn_vmemmap.progress import Watched
     from drgn_vmemmap.render import watch as lines
@@ -459,15 +459,13 @@ def _watch(options: argparse.Namespace, prog: drgn.Program) -> int:
         return fail(CANNOT, f"no rule {options.until!r}; there are: {', '.join(MEANINGS)}")
     if options.extract is not None and not os.path.isdir(options.extract):
         return fail(CANNOT, f"{options.extract} is no directory")
-    recording = None
-    if options.extract is not None:
-        recording = Recording(prog, options.system_map)
+    recording = None if options.extract is None else Recording(prog, options.system_map)
+    watched = target(prog, options.system_map) if recording is None else recording.target()
     number = moved = transient = findings = 0
     broken = []
     with Watched() as work:
-        take_look = looks(prog, options.system_map) if recording is None else recording.look
         try:
-            for look in watch(take_look, options.interval, options.count, work):
+            for look in watch(watched, options.interval, options.count, work):
                 if options.format == "jsonl":
                     sys.stdout.write(lines.jsonl(look))
                 else:

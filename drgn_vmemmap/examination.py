@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Callable
 import drgn
 
 from drgn_vmemmap.kernel import Kernel, discover, page_names
-from drgn_vmemmap.live import steady
-from drgn_vmemmap.memory import ProgramMemory
+from drgn_vmemmap.live import Target, steady
+from drgn_vmemmap.memory import MissingMemory, ProgramMemory
 from drgn_vmemmap.pagetable import Walker
 from drgn_vmemmap.progress import UNWATCHED, Work
 from drgn_vmemmap.report import EVERYTHING, Report, Selection, look
+from drgn_vmemmap.x86_64 import ENTRY_SIZE
 
 if TYPE_CHECKING:
     from drgn_vmemmap.examples import Example
@@ -40,7 +41,7 @@ def examine(
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     kernel = discover(prog, system_map)
-    return _steadily(kernel, lambda: look(kernel, _walker(prog, kernel), selection, work))
+    return _steadily(prog, kernel, lambda: look(kernel, _walker(prog, kernel), selection, work))
 
 
 def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWATCHED) -> Report:
@@ -56,7 +57,7 @@ def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWAT
     from drgn_vmemmap.verification import check
 
     kernel = discover(prog, system_map)
-    return _steadily(kernel, lambda: check(kernel, _walker(prog, kernel), work))
+    return _steadily(prog, kernel, lambda: check(kernel, _walker(prog, kernel), work))
 
 
 def examples(prog: drgn.Program, report: Report) -> list[Example]:
@@ -75,16 +76,31 @@ def is_live(prog: drgn.Program) -> bool:
     return bool(prog.flags & drgn.ProgramFlags.IS_LIVE)
 
 
-def looks(prog: drgn.Program, system_map: str | None = None) -> Callable[[], Report]:
+def target(prog: drgn.Program, system_map: str | None = None) -> Target:
     """
-    What takes fresh looks at a kernel, with all checks.
+    A live kernel, to be looked at again and again, with all checks.
 
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     from drgn_vmemmap.verification import check
 
     kernel = discover(prog, system_map)
-    return lambda: check(kernel, _walker(prog, kernel))
+
+    def take_look() -> Report:
+        # What can be switched, and how much memory there is, may be different each time.
+        fresh = discover(prog, system_map)
+        return check(fresh, _walker(prog, fresh))
+
+    return Target(take_look, lambda: is_there(prog, kernel))
+
+
+def is_there(prog: drgn.Program, kernel: Kernel) -> bool:
+    """Whether a kernel can still be read."""
+    try:
+        ProgramMemory(prog).read(kernel.paging.root, ENTRY_SIZE)
+    except MissingMemory:
+        return False
+    return True
 
 
 def explainer(
@@ -109,6 +125,8 @@ def _walker(prog: drgn.Program, kernel: Kernel) -> Walker:
     return Walker(ProgramMemory(prog), kernel.paging)
 
 
-def _steadily(kernel: Kernel, take_look: Callable[[], Report]) -> Report:
+def _steadily(prog: drgn.Program, kernel: Kernel, take_look: Callable[[], Report]) -> Report:
     """Look once at what does not move, and more often at what does."""
-    return steady(take_look) if kernel.live else take_look()
+    if not kernel.live:
+        return take_look()
+    return steady(Target(take_look, lambda: is_there(prog, kernel)))

@@ -21,15 +21,16 @@ from typing import Any
 
 import drgn
 
-from drgn_vmemmap.examination import verify
+from drgn_vmemmap.examination import is_there, verify
 from drgn_vmemmap.kernel import CannotAnalyse, Kernel, discover, vmcoreinfo_text
+from drgn_vmemmap.live import Target
 from drgn_vmemmap.memory import Memory, MissingMemory, ProgramMemory
 from drgn_vmemmap.pagetable import Walker
 from drgn_vmemmap.progress import UNWATCHED, Work
 from drgn_vmemmap.render.json import document
 from drgn_vmemmap.report import Report
 from drgn_vmemmap.verification import check
-from drgn_vmemmap.x86_64 import PAGE_SIZE
+from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE
 
 # The ELF header counts program headers in 16 bits; one is the note's.
 _SEGMENTS_LIMIT = 0xFFFF - 1
@@ -45,17 +46,19 @@ class Recorder(Memory):
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._reads: dict[tuple[int, int], bytes | None] = {}
+        self._by_frame: dict[int, list[tuple[int, int]]] = {}
+        """What was read of each frame."""
 
     def read(self, address: int, size: int) -> bytes:
         """
-        Read, and remember. What is asked for again is as it was, even on a live kernel.
+        Read, and remember. Each byte is as it was when it was read first, even on a live kernel.
 
         :raises MissingMemory: as the memory behind it does.
         """
         key = (address, size)
         if key not in self._reads:
             try:
-                self._reads[key] = self._memory.read(address, size)
+                self._reads[key] = self._as_before(key, self._memory.read(address, size))
             except MissingMemory:
                 self._reads[key] = None
         data = self._reads[key]
@@ -63,10 +66,25 @@ class Recorder(Memory):
             raise MissingMemory(f"physical address {address:#x}")
         return data
 
+    def _as_before(self, key: tuple[int, int], data: bytes) -> bytes:
+        """What is read now, with what was read before in its place."""
+        start, size = key
+        for frame in range(start >> PAGE_SHIFT, (start + size - 1 >> PAGE_SHIFT) + 1):
+            others = self._by_frame.setdefault(frame, [])
+            for other in others:
+                first, last = max(start, other[0]), min(start + size, sum(other))
+                before = self._reads[other]
+                if first < last and before is not None:
+                    same = before[first - other[0] : last - other[0]]
+                    data = data[: first - start] + same + data[last - start :]
+            others.append(key)
+        return data
+
     def fork(self) -> Recorder:
         """One that remembers what this one does, and goes on by itself."""
         recorder = Recorder(self._memory)
         recorder._reads = dict(self._reads)
+        recorder._by_frame = {frame: list(keys) for frame, keys in self._by_frame.items()}
         return recorder
 
     def reads(self) -> Mapping[tuple[int, int], bytes]:
@@ -105,6 +123,7 @@ class Recording:
         """
         self._system_map = system_map
         self._vmcoreinfo = vmcoreinfo_text(prog)
+        self._prog = prog
         self._facts = Recorder(ProgramMemory(prog))
         self.kernel = discover(_recorded(prog, self._facts, self._vmcoreinfo), system_map)
 
@@ -114,6 +133,10 @@ class Recording:
         self._walker = Walker(self._recorder, self.kernel.paging)
         self._report = check(self.kernel, self._walker, work)
         return self._report
+
+    def target(self) -> Target:
+        """The kernel as what can be looked at again and again, if it is live."""
+        return Target(self.look, lambda: is_there(self._prog, self.kernel))
 
     def write(self, path: str, compress: bool) -> Counter[str]:
         """

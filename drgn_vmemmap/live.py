@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-Looking at a kernel that moves: twice before it is accused.
+Looking at a kernel that moves: more than once before it is accused.
 
 Between a list and the page tables, folios come and go, tables are freed and
 their frames are used again. What is seen once may be no more than that; what
@@ -11,60 +11,114 @@ looks of their own, a moment apart, see in the same place counts.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Callable
+from typing import Callable, NamedTuple
 
+from drgn_vmemmap.kernel import MissingFacts
 from drgn_vmemmap.report import Movement, Report
 from drgn_vmemmap.rules import Finding, Severity
+from drgn_vmemmap.x86_64 import ACCESSED, DIRTY
 
-# Two looks tell what moves; what both find wrong, two more have to see, too.
-_LOOKS = 4
+# Seconds between two looks: a remap takes far less. Two looks tell what moves; what both find
+# wrong, the others have to see, too. A folio that goes to and fro between two states can be seen
+# half in the one and half in the other in one look of four, and so in one series of 4**8; pauses
+# of different lengths do not keep time with it, and outlast a processor that waits for its turn.
+_PAUSES = (0.1, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
-_PAUSE = 0.1
-"""Between two looks, in seconds: a remap takes far less."""
+# What else their messages tell of, such as a free block's size, may move while the fault stays.
+_TOLD_BY_ENTRY = ("frame-freed", "frame-aliased", "orphan-remap")
+
+GONE = Finding(
+    "unreadable",
+    Severity.WARNING,
+    "the target went away, or cannot be read any more: this is what was seen before",
+)
 
 
-def steady(look: Callable[[], Report], pause: float = _PAUSE) -> Report:
+class Target(NamedTuple):
+    """A live kernel, to be looked at again and again."""
+
+    look: Callable[[], Report]
+    """Takes a fresh look."""
+    is_there: Callable[[], bool]
+    """Whether it can still be read: a guest may have ended."""
+
+
+def steady(target: Target, pauses: Sequence[float] = _PAUSES) -> Report:
     """
     Look at a live kernel until what is found wrong is certain, or gone.
 
-    :param look: Takes a fresh look.
-    :param pause: Seconds between two looks.
-    :return: The last look, with the findings that all of them have in common, and
-        what is merely worth knowing; :attr:`Report.movement` says what vanished.
+    :param pauses: Seconds between the looks, of which there are one more at most.
+    :return: The last whole look, with the findings that all of them have in common, and what is
+        merely worth knowing; :attr:`Report.movement` says what vanished. Where the target went
+        away meanwhile, :data:`GONE` is among them.
+    :raises MissingFacts: if it went away before one look was done.
     """
     start = time.monotonic()
-    report = look()
-    seen = set(_suspicious(report))
-    transient = moved = 0
-    looks = 1
-    while looks < 2 or (seen and looks < _LOOKS):
-        if report.interrupted:
+    report = _look(target)
+    if report is None:
+        raise MissingFacts("the target went away before one look was done")
+    lasting = seen = _suspicious(report)
+    looks, moved, gone = 1, set[int](), []
+    for pause in pauses:
+        if report.interrupted or (looks > 1 and not lasting):
             break
         time.sleep(pause)
-        before, report = report, look()
+        newer = _look(target)
+        if newer is None:
+            gone.append(GONE)
+            break
+        if newer.interrupted:
+            report = replace(report, interrupted=True)
+            break
         looks += 1
-        moved = max(moved, _moved(before, report))
-        now = set(_suspicious(report))
-        transient += len(seen ^ now)
-        seen &= now
+        moved |= _moved(report, newer)
+        report, now = newer, _suspicious(newer)
+        lasting, seen = lasting & now, seen | now
+    if looks == 1:
+        lasting = frozenset()
     findings = [
         finding
         for finding in report.findings
-        if finding.severity is Severity.INFO or finding in seen
+        if finding.severity is Severity.INFO or _identity(finding) in lasting
     ]
-    seconds = max(0.0, time.monotonic() - start)
-    movement = Movement(seconds, looks, moved, transient)
-    return replace(report, findings=findings, movement=movement)
+    seconds = time.monotonic() - start
+    movement = Movement(seconds, looks, len(moved), len(seen - lasting))
+    return replace(report, findings=findings + gone, movement=movement)
 
 
-def _suspicious(report: Report) -> Iterator[Finding]:
-    return (finding for finding in report.findings if finding.severity is not Severity.INFO)
+def _look(target: Target) -> Report | None:
+    """A look, unless the target is not there any more at its end."""
+    try:
+        report = target.look()
+    except Exception:
+        # Whatever a reader fails with, that there is nothing to read explains it.
+        if target.is_there():
+            raise
+        return None
+    return report if target.is_there() else None
 
 
-def _moved(before: Report, after: Report) -> int:
-    """How many folios are not what they were."""
+def _suspicious(report: Report) -> frozenset[Finding]:
+    """What is wrong, as far as a fault stays the same from look to look."""
+    return frozenset(
+        _identity(finding)
+        for finding in report.findings
+        if finding.severity is not Severity.INFO
+    )
+
+
+def _identity(finding: Finding) -> Finding:
+    """A finding without what changes while the fault stays."""
+    if finding.entry is not None:
+        # The processor sets these bits when it uses the entry.
+        finding = replace(finding, entry=finding.entry & ~(ACCESSED | DIRTY))
+    return replace(finding, message="") if finding.rule in _TOLD_BY_ENTRY else finding
+
+
+def _moved(before: Report, after: Report) -> set[int]:
+    """PFNs of the folios that are not what they were."""
     one, other = (
         set(
             zip(
@@ -77,4 +131,4 @@ def _moved(before: Report, after: Report) -> int:
         )
         for report in (before, after)
     )
-    return len({pfn for pfn, *_ in one ^ other})
+    return {pfn for pfn, *_ in one ^ other}

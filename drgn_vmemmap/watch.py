@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
-from drgn_vmemmap.live import steady
+from drgn_vmemmap.live import Target, steady
 from drgn_vmemmap.progress import Work
 from drgn_vmemmap.report import HstateReport, Report
 from drgn_vmemmap.rules import Finding
@@ -49,12 +49,11 @@ class Look(NamedTuple):
 
 
 def watch(
-    take_look: Callable[[], Report], interval: float, count: int | None, work: Work
+    target: Target, interval: float, count: int | None, work: Work
 ) -> Iterator[Look]:
     """
     Look again and again.
 
-    :param take_look: Takes a fresh look.
     :param interval: Seconds from the beginning of one look to that of the next.
     :param count: How many looks; ``None`` for no end.
     :param work: Whether the user has had enough.
@@ -63,7 +62,7 @@ def watch(
     number = 0
     while count is None or number < count:
         start = time.monotonic()
-        report = steady(take_look)
+        report = steady(target)
         counted = {hstate.hstate.name: _counted(hstate) for hstate in report.hstates}
         nothing = Counted(0, 0, 0)
         changed = {

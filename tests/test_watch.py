@@ -15,7 +15,7 @@ from typing import Callable
 import pytest
 
 from drgn_vmemmap import cli, examination
-from drgn_vmemmap.live import steady
+from drgn_vmemmap.live import GONE, Target, steady
 from drgn_vmemmap.progress import Work
 from drgn_vmemmap.render import watch as lines
 from drgn_vmemmap.report import Report
@@ -26,6 +26,7 @@ from tests.model import FIRST_FOLIO, Folio, Machine
 
 ROOT = Path(__file__).parent.parent
 WRITABLE = 1 << 1
+AT_ONCE = (0,) * 7
 
 
 def kernel() -> EditedKernel:
@@ -33,8 +34,12 @@ def kernel() -> EditedKernel:
     return EditedKernel(Image(Machine(folios=folios)).prog)
 
 
-def looks_at(moving: EditedKernel, broken: Iterable[bool]) -> Callable[[], Report]:
-    """Looks at a kernel in which a tail is writable, or not, look by look."""
+def always() -> bool:
+    return True
+
+
+def looks_at(moving: EditedKernel, broken: Iterable[bool]) -> Target:
+    """A kernel in which a tail is writable, or not, look by look."""
     pfn, states = moving.optimized[0], iter(broken)
     sound = moving.entry(pfn, 3)
 
@@ -42,7 +47,11 @@ def looks_at(moving: EditedKernel, broken: Iterable[bool]) -> Callable[[], Repor
         moving.write_entry(pfn, 3, sound | WRITABLE if next(states) else sound)
         return moving.check()
 
-    return take_look
+    return Target(take_look, always)
+
+
+def still() -> Target:
+    return Target(kernel().check, always)
 
 
 def rules(report: Report) -> list[str]:
@@ -59,20 +68,21 @@ def rules(report: Report) -> list[str]:
         ((True, False), 2, [], 1),
         ((False, True), 2, [], 1),
         ((True, True, False), 3, [], 1),
-        ((True, True, True, True), 4, ["tail-writable"], 0),
+        ((True,) * 7 + (False,), 8, [], 1),
+        ((True,) * 8, 8, ["tail-writable"], 0),
     ),
 )
 def test_what_all_looks_see_is_found_and_nothing_else(
     broken: tuple[bool, ...], looks: int, found: list[str], transient: int
 ) -> None:
-    report = steady(looks_at(kernel(), broken), pause=0)
+    report = steady(looks_at(kernel(), broken), pauses=AT_ONCE)
     assert rules(report) == found
     assert report.movement is not None
     assert (report.movement.looks, report.movement.transient) == (looks, transient)
 
 
 def test_folios_that_changed_between_two_looks_have_moved() -> None:
-    report = steady(looks_at(kernel(), (True, False)), pause=0)
+    report = steady(looks_at(kernel(), (True, False)), pauses=AT_ONCE)
     assert report.movement is not None and report.movement.moved == 1
 
 
@@ -85,7 +95,7 @@ def test_a_look_at_what_does_not_move_tells_of_no_movement() -> None:
 
 def test_the_first_look_is_not_a_change_and_the_next_ones_are() -> None:
     moving = kernel()
-    states = (False, False, True, True, True, True)
+    states = (False, False, *(True for _ in range(8)))
     first, second = watch(looks_at(moving, states), 0, 2, Work())
     name = "hugepages-2048kB"
     assert first.changed[name] == (0, 0, 0)
@@ -98,16 +108,16 @@ def test_watching_ends_when_the_user_has_had_enough() -> None:
     class Enough(Work):
         interrupted = True
 
-    assert len(list(watch(kernel().check, 3600, None, Enough()))) == 1
+    assert len(list(watch(still(), 3600, None, Enough()))) == 1
 
 
 def test_watching_goes_on_without_a_count() -> None:
-    endless = watch(kernel().check, 0, None, Work())
+    endless = watch(still(), 0, None, Work())
     assert len(list(islice(endless, 3))) == 3
 
 
 def test_machines_read_a_line_a_hstate() -> None:
-    (look,) = watch(kernel().check, 0, 1, Work())
+    (look,) = watch(still(), 0, 1, Work())
     documents = [json.loads(line) for line in lines.jsonl(look).splitlines()]
     assert [document["hstate"] for document in documents] == [*look.counted]
     assert documents[0]["optimized"] == 2 and documents[0]["looks"] == 2
@@ -116,9 +126,9 @@ def test_machines_read_a_line_a_hstate() -> None:
 # The command.
 
 
-def run(monkeypatch: pytest.MonkeyPatch, take_look: Callable[[], Report], *arguments: str) -> int:
+def run(monkeypatch: pytest.MonkeyPatch, target: Target, *arguments: str) -> int:
     monkeypatch.setattr(examination, "is_live", lambda prog: True)
-    monkeypatch.setattr(examination, "looks", lambda *_: take_look)
+    monkeypatch.setattr(examination, "target", lambda *_: target)
     options = cli.parse(["watch", "--interval", "0", *arguments])
     return cli.execute(options, None)
 
@@ -137,7 +147,7 @@ def test_watching_until_a_rule_is_broken_explains_it(
 def test_watching_ends_after_as_many_looks_as_were_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, kernel().check, "--count", "3", "--format", "jsonl") == cli.DONE
+    assert run(monkeypatch, still(), "--count", "3", "--format", "jsonl") == cli.DONE
     out, err = capsys.readouterr()
     assert len([json.loads(line) for line in out.splitlines()]) == 3 * 2
     assert err == "3 looks: 0 folios moved, 0 transient findings, 0 findings\n"
@@ -156,7 +166,7 @@ def test_a_wrong_request_gets_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(monkeypatch, kernel().check, *arguments) == cli.CANNOT
+    assert run(monkeypatch, still(), *arguments) == cli.CANNOT
     err = capsys.readouterr().err
     assert reason in err and len(err.splitlines()) == 1
 
