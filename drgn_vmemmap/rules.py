@@ -324,20 +324,24 @@ def count_mismatch(hstate: Hstate, counts: Mapping[tuple[Kind, State], int]) -> 
     """
     The hstate's counters agree with its lists (``__prep_account_new_huge_page()``).
 
+    Of the folios on no list, those being made or given back are not counted, others are.
+
     :param counts: How many folios were found of each kind in each state.
     """
     found: Counter[tuple[int | None, str]] = Counter()
+    off_list: Counter[tuple[int | None, str]] = Counter()
     for (kind, state), count in counts.items():
         if kind.hstate == hstate.name:
             for node in {None, kind.node}:
                 found[node, "nr_huge_pages"] += count
                 found[node, "free_huge_pages"] += count if state is State.FREE else 0
+                off_list[node, "nr_huge_pages"] += count if state is State.OFF_LIST else 0
     nodes: list[tuple[int | None, Counters]] = [(None, hstate.counters)]
     nodes += hstate.node_counters.items()
     for node, counters in nodes:
         for name in ("nr_huge_pages", "free_huge_pages"):
             expected, seen = getattr(counters, name), found[node, name]
-            if expected != seen:
+            if not seen - off_list[node, name] <= expected <= seen:
                 where = hstate.name if node is None else f"{hstate.name} on node {node}"
                 message = f"{where}: {name} is {expected}, {seen} folios were found"
                 yield Finding("count-mismatch", Severity.WARNING, message)
