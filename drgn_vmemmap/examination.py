@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Callable
 
 import drgn
 
-from drgn_vmemmap.kernel import Kernel, discover, page_names
+from drgn_vmemmap.kernel import (
+    CannotAnalyse,
+    Kernel,
+    MissingFacts,
+    discover,
+    page_names,
+    printable,
+)
 from drgn_vmemmap.live import Target, steady
 from drgn_vmemmap.memory import MissingMemory, ProgramMemory
 from drgn_vmemmap.pagetable import Walker
@@ -40,7 +47,7 @@ def examine(
     :param work: What the user sees of it meanwhile.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
-    kernel = discover(prog, system_map)
+    kernel = _discover(prog, system_map)
     return _steadily(prog, kernel, lambda: look(kernel, _walker(prog, kernel), selection, work))
 
 
@@ -56,7 +63,7 @@ def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWAT
     """
     from drgn_vmemmap.verification import check
 
-    kernel = discover(prog, system_map)
+    kernel = _discover(prog, system_map)
     return _steadily(prog, kernel, lambda: check(kernel, _walker(prog, kernel), work))
 
 
@@ -84,11 +91,11 @@ def target(prog: drgn.Program, system_map: str | None = None) -> Target:
     """
     from drgn_vmemmap.verification import check
 
-    kernel = discover(prog, system_map)
+    kernel = _discover(prog, system_map)
 
     def take_look() -> Report:
         # What can be switched, and how much memory there is, may be different each time.
-        fresh = discover(prog, system_map)
+        fresh = _discover(prog, system_map)
         return check(fresh, _walker(prog, fresh))
 
     return Target(take_look, lambda: is_there(prog, kernel))
@@ -116,8 +123,21 @@ def explainer(
     """
     from drgn_vmemmap.explain import Explainer
 
-    kernel = discover(prog, system_map)
+    kernel = _discover(prog, system_map)
     return Explainer(kernel, _walker(prog, kernel), page_names(prog), work)
+
+
+def _discover(prog: drgn.Program, system_map: str | None) -> Kernel:
+    try:
+        return discover(prog, system_map)
+    except CannotAnalyse:
+        raise
+    except Exception as error:
+        # Readers of guests fail in many ways when they end.
+        if not is_live(prog):
+            raise
+        reason = printable(str(error))
+        raise MissingFacts(f"the live kernel cannot be read any more: {reason}") from error
 
 
 def _walker(prog: drgn.Program, kernel: Kernel) -> Walker:

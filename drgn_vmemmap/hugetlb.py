@@ -30,6 +30,9 @@ from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE
 # From 2 MiB to 16 GiB: x86-64 has folios of 2 MiB and 1 GiB, and any other order is damage.
 _ORDERS = range(9, 23)
 
+# A list that is followed alone, pointer by pointer, is seldom caught in a change.
+_WALKS = 4
+
 # A pool's folios have a few flags in common; a dump's folios may be damaged one by one.
 _KINDS_LIMIT = 4096
 
@@ -305,6 +308,10 @@ def read_head(kernel: Kernel, walker: Walker, pfn: int) -> Head | None:
     return parse_head(kernel, walker.read(kernel.page_address(pfn), 2 * kernel.page.size))
 
 
+class _NoFolio(Exception):
+    """A list leads to what is none."""
+
+
 class _Search:
     """Carries the search from the memmap to the lists."""
 
@@ -455,7 +462,7 @@ class _Search:
         for hstate in hstates:
             for list_ in hstate.lists:
                 broken = self._follow(list_, hstate.order)
-                if broken is not None:
+                if broken is not None and not self._follow_alone(list_, hstate.order):
                     self.problems.append(broken)
         echoes = self._echoes()
         if self._by_list or echoes:
@@ -511,6 +518,43 @@ class _Search:
             states[row : last + 1] = bytes((state,)) * (last + 1 - row)
             pointer, behind = self._next[last], f"the folio at PFN {folios.pfns[last]:#x}"
         return None
+
+    def _follow_alone(self, list_: HstateList, order: int) -> bool:
+        """
+        Follow a list of a live kernel anew: it may have changed since the memmap was read.
+
+        :return: Whether it leads past folios of an order back to its head.
+        """
+        for _ in range(_WALKS if self._kernel.live else 0):
+            try:
+                rows = list(map(self._row, self._walk(list_, order)))
+            except (MissingMemory, _NoFolio):
+                continue
+            state = STATES.index(State.ACTIVE if list_.node is None else State.FREE)
+            for row in rows:
+                if row is not None:
+                    self.folios.states[row] = state
+            return True
+        return False
+
+    def _walk(self, list_: HstateList, order: int) -> Iterator[int]:
+        """
+        PFNs of the folios on a list, as it is now.
+
+        :raises _NoFolio: if it leads elsewhere, or in a circle.
+        """
+        kernel, met = self._kernel, set[int]()
+        pointer = int.from_bytes(self._walker.read(list_.head, 8), "little")
+        while pointer != list_.head:
+            pfn, misaligned = divmod(pointer - self._base, kernel.page.size)
+            if misaligned or pfn in met or not 0 <= pfn < kernel.paging.max_pfn:
+                raise _NoFolio
+            met.add(pfn)
+            head = read_head(kernel, self._walker, pfn)
+            if head is None or head.order != order:
+                raise _NoFolio
+            yield pfn
+            pointer = head.next
 
     def _row(self, pfn: int) -> int | None:
         """Row of the folio at a PFN, if there is one."""

@@ -11,7 +11,6 @@ looks of their own, a moment apart, see in the same place counts.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Callable, NamedTuple
 
@@ -23,8 +22,8 @@ from drgn_vmemmap.x86_64 import ACCESSED, DIRTY
 # Seconds between two looks: a remap takes far less. Two looks tell what moves; what both find
 # wrong, the others have to see, too. A folio that goes to and fro between two states can be seen
 # half in the one and half in the other in one look of four, and so in one series of 4**8; pauses
-# of different lengths do not keep time with it, and outlast a processor that waits for its turn.
-_PAUSES = (0.1, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+# of different lengths do not keep time with it, and outlast a remap whose task waits for its turn.
+_PAUSES = (0.1, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 # What else their messages tell of, such as a free block's size, may move while the fault stays.
 _TOLD_BY_ENTRY = ("frame-freed", "frame-aliased", "orphan-remap")
@@ -45,11 +44,10 @@ class Target(NamedTuple):
     """Whether it can still be read: a guest may have ended."""
 
 
-def steady(target: Target, pauses: Sequence[float] = _PAUSES) -> Report:
+def steady(target: Target) -> Report:
     """
     Look at a live kernel until what is found wrong is certain, or gone.
 
-    :param pauses: Seconds between the looks, of which there are one more at most.
     :return: The last whole look, with the findings that all of them have in common, and what is
         merely worth knowing; :attr:`Report.movement` says what vanished. Where the target went
         away meanwhile, :data:`GONE` is among them.
@@ -61,7 +59,7 @@ def steady(target: Target, pauses: Sequence[float] = _PAUSES) -> Report:
         raise MissingFacts("the target went away before one look was done")
     lasting = seen = _suspicious(report)
     looks, moved, gone = 1, set[int](), []
-    for pause in pauses:
+    for pause in _PAUSES:
         if report.interrupted or (looks > 1 and not lasting):
             break
         time.sleep(pause)
@@ -103,9 +101,7 @@ def _look(target: Target) -> Report | None:
 def _suspicious(report: Report) -> frozenset[Finding]:
     """What is wrong, as far as a fault stays the same from look to look."""
     return frozenset(
-        _identity(finding)
-        for finding in report.findings
-        if finding.severity is not Severity.INFO
+        _identity(finding) for finding in report.findings if finding.severity is not Severity.INFO
     )
 
 

@@ -48,9 +48,7 @@ class Look(NamedTuple):
     """Since the look before; nothing for the first one."""
 
 
-def watch(
-    target: Target, interval: float, count: int | None, work: Work
-) -> Iterator[Look]:
+def watch(target: Target, interval: float, count: int | None, work: Work) -> Iterator[Look]:
     """
     Look again and again.
 

@@ -77,6 +77,9 @@ _RUN_TIME_PFNS = range(64 * _MIB, 96 * _MIB)
 class Image:
     """The memory of a kernel, and a program that looks at it."""
 
+    live = False
+    """Whether the program is that of a kernel that runs."""
+
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.memory = PhysicalMemory()
@@ -123,7 +126,7 @@ class Image:
     def prog(self) -> drgn.Program:
         """The program; it sees what is written to memory later, too."""
         prog = self.memory.program()
-        prog.set_linux_kernel_custom(self.vmcoreinfo, False)
+        prog.set_linux_kernel_custom(self.vmcoreinfo, self.live)
         if self.machine.encryption_mask:
             # drgn's own walk knows no encryption. A kernel that dumps itself tells its mapping.
             size = len(_IMAGE_PFNS) << PAGE_SHIFT

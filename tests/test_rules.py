@@ -398,6 +398,19 @@ def test_a_counter_that_differs_from_what_is_there_is_found(counter: str) -> Non
     assert ("on node 0" in finding.message) == counter.endswith("_node")
 
 
+@pytest.mark.parametrize(("counted", "found"), ((2, 2), (3, 0), (4, 0), (5, 2)))
+def test_a_folio_on_no_list_may_or_may_not_be_counted(counted: int, found: int) -> None:
+    # It is being made or given back, or else isolated. It counts for its node and in all.
+    sound = machine("6.12.0")
+    folios = tuple(
+        replace(f, state=State.OFF_LIST if f.pfn == ACTIVE else f.state) for f in sound.folios
+    )
+    image = Image(replace(sound, folios=folios))
+    image.write_hstate(9, nr_huge_pages=counted, nr_huge_pages_node=counted)
+    mismatches = [f for f in image.examine().findings if f.rule == "count-mismatch"]
+    assert len(mismatches) == found
+
+
 def test_an_active_folio_without_its_head_is_counted_once() -> None:
     sound = machine("6.12.0")
     folios = tuple(replace(f, head_in_dump=f.pfn != ACTIVE) for f in sound.folios)
