@@ -12,12 +12,16 @@ import argparse
 import os
 import re
 import runpy
+import socket
 import struct
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from drgn_vmemmap import cli
+
+# How long QEMU may take to greet, in seconds; a monitor that is free answers at once.
+_PATIENCE = 5.0
 
 # drgn's options: those without a value, and the others by what it is.
 _TARGET_OPTIONS = {
@@ -113,9 +117,11 @@ def _run_drgn(arguments: Sequence[str]) -> int:
 
     What it says of a target that it cannot open becomes one line and our exit code.
     """
-    options = zip(arguments, arguments[1:])
-    if any(is_cut_off(path) for option, path in options if option in ("-c", "--core")):
-        return _cannot_open("it is cut off before its first page")
+    for option, address in zip(arguments, arguments[1:]):
+        if option in ("-c", "--core") and is_cut_off(address):
+            return _cannot_open("it is cut off before its first page")
+        if option == "--qemu" and _is_silent(address):
+            return _cannot_open(f"{address} says nothing: QEMU speaks to one client at a time")
     sys.argv = ["drgn", *arguments]
     try:
         runpy.run_module("drgn", run_name="__main__")
@@ -149,9 +155,26 @@ def is_cut_off(path: str) -> bool:
     return bool(size < (1 + sub_header + bitmaps) * block_size)
 
 
+def _is_silent(path: str) -> bool:
+    """Tell a socket at which nobody answers: drgn would wait for ever, deaf to Ctrl-C."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_PATIENCE)
+        try:
+            connection.connect(path)
+            connection.recv(1)
+        except socket.timeout:
+            return True
+        except OSError:
+            return False  # drgn says why, or knows what it is
+    return False
+
+
 def _cannot_open(message: str) -> int:
     from drgn_vmemmap.kernel import printable
 
+    if "Operation not permitted: '/proc/kcore'" in message:
+        # open_kcore() of fs/proc/kcore.c; who merely is not root is refused by the file's mode.
+        message = "this kernel lets nobody read its memory: it is locked down, or this a container"
     reason = re.sub(r"^(error: |\[Errno \d+\] )", "", printable(message.strip().splitlines()[-1]))
     return cli.fail(
         cli.CANNOT,

@@ -4,14 +4,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import drgn
 import pytest
@@ -19,6 +24,7 @@ from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 from kdumpling import KdumpBuilder
 
 import drgn_vmemmap
+from drgn_vmemmap import script
 from drgn_vmemmap.extract import extract
 from drgn_vmemmap.kernel import discover
 from drgn_vmemmap.memory import ProgramMemory
@@ -331,3 +337,83 @@ def test_extract_leaves_nothing_on_a_full_disk(tmp_path: Path) -> None:
     script = f"ulimit -f 100; trap '' XFSZ; exec {BIN}/drgn-vmemmap -c {VMCORE} extract {target}"
     refused(run("bash", "-c", script), 2)
     assert not list(tmp_path.iterdir())
+
+
+# Live targets that are none.
+
+
+@pytest.fixture
+def speaker() -> Iterator[Callable[[bytes | None], str]]:
+    """Makes a socket that says something to who connects and hangs up, or says nothing at all."""
+    with contextlib.ExitStack() as stack:
+
+        def speaker(words: bytes | None) -> str:
+            # A UNIX socket's path must be short.
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="qmp-"))
+            server = stack.enter_context(socket.socket(socket.AF_UNIX))
+            server.bind(f"{directory}/socket")
+            server.listen()
+
+            def speak() -> None:
+                with contextlib.suppress(OSError):
+                    while words is not None:
+                        connection, _ = server.accept()
+                        with connection:
+                            connection.sendall(words)
+
+            threading.Thread(target=speak, daemon=True).start()
+            stack.callback(server.shutdown, socket.SHUT_RDWR)
+            return f"{directory}/socket"
+
+        yield speaker
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    (
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "could not parse QMP message"),
+        (b'{"hello": 1}\r\n', "did not receive QMP greeting"),
+        (b'{"QMP": {}}\r\n', "cannot open this target"),
+        (b"", "closed unexpectedly"),
+        (b"\x1b]0;\x07\n", "could not parse QMP message"),
+        (None, "says nothing"),
+    ),
+)
+def test_a_socket_that_is_not_qemus_gets_one_line(
+    speaker: Callable[[bytes | None], str], words: bytes | None, reason: str
+) -> None:
+    refused(vmemmap("--qemu", speaker(words), "watch"), 2, reason)
+
+
+def test_a_socket_that_nobody_listens_on_gets_one_line() -> None:
+    with tempfile.TemporaryDirectory(prefix="qmp-") as directory:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"{directory}/socket")
+        refused(vmemmap("--qemu", f"{directory}/socket"), 2, "Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    (
+        ("[Errno 13] Permission denied", "requires root"),
+        ("[Errno 1] Operation not permitted", "locked down"),
+    ),
+)
+def test_a_live_kernel_that_may_not_be_read_gets_one_line(
+    error: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(prog: drgn.Program) -> None:
+        raise SystemExit(
+            f"{error}: '/proc/kcore'\ndrgn debugs the live kernel by default, which requires root"
+        )
+
+    monkeypatch.setattr("drgn.cli._set_kernel_with_sudo_fallback", refuse)
+    monkeypatch.setattr(sys, "argv", ["drgn-vmemmap", "-k"])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert reason in err and len(err.splitlines()) == 1
