@@ -1,25 +1,43 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""A running guest, looked at from outside through QEMU."""
+"""Running guests, looked at from outside through QEMU."""
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
+import drgn
 import pytest
 
-from vmcores.recipe import MissingError, kernels, scenarios
+from drgn_vmemmap import discover, examination
+from drgn_vmemmap.live import steady
+from drgn_vmemmap.memory import ProgramMemory
+from drgn_vmemmap.pagetable import Walker
+from drgn_vmemmap.rules import Severity
+from drgn_vmemmap.x86_64 import PAGE_SIZE, WRITABLE
+from vmcores.recipe import MissingError, boot, kernels, scenarios
 from vmcores.recipe.guest import Guest
 
 COMMAND = Path(sys.executable).parent / "drgn-vmemmap"
 
+REPORTS = 75
+"""Of a guest that moves; each takes two looks or more."""
+
+BOUND = 60
+"""Seconds that a look at a few hundred folios takes at most, however busy this machine is."""
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True)
+
 
 def vmemmap(*arguments: object) -> str:
-    done = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True)
+    done = run(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -49,3 +67,131 @@ def test_a_running_guest_gives_the_report_of_its_dump(line: str, tmp_path: Path)
         assert dumped["kernel"].pop("live") is False
         assert dumped.pop("movement") is None
         assert dumped == live
+
+
+@pytest.mark.parametrize("line", ("6.18", "newest"))
+def test_a_guest_that_never_stands_still(
+    line: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Pools grow and shrink, and folios are used, demoted, migrated, taken out of service."""
+    try:
+        guest = boot(line, "live", tmp_path)
+    except MissingError as error:
+        pytest.skip(f"{line}: {error}")
+    with guest:
+        note = is_not_accused(guest)
+        let_go()
+        watched = vmemmap(*on(guest), "watch", "--count", "2", "--format", "jsonl")
+        assert len({json.loads(line)["time"] for line in watched.splitlines()}) == 2
+        stopped = gives_the_report_of_its_dump_when_stopped(guest, tmp_path)
+        make_writable(guest, kept(guest), 3)
+        let_go()
+        is_accused(guest, kept(guest), tmp_path)
+        leaves_what_was_seen_when_it_ends(guest)
+    record_property("note", f"{line}: {note}; stopped: {stopped} folios as in its dump")
+
+
+def on(guest: Guest) -> tuple[object, ...]:
+    return ("--qemu", guest.debug_socket)
+
+
+def let_go() -> None:
+    """Let go of programs, which have cycles in them: QEMU speaks to one client at a time."""
+    gc.collect()
+
+
+def kept(guest: Guest) -> int:
+    """PFN of the folio that stays where it is."""
+    (pfn,) = guest.words()["kept"]
+    return int(pfn)
+
+
+def is_not_accused(guest: Guest) -> str:
+    """Looks hundreds of times, and finds much that is transient, and no error; returns its tale."""
+    before = guest.wait_for("alive")["alive"]
+    prog = drgn.Program()
+    prog.set_qemu_qmp(str(guest.debug_socket))
+    target = examination.target(prog)
+    looks = folios = moved = transient = 0
+    longest = 0.0
+    for _ in range(REPORTS):
+        report = steady(target)
+        assert [find for find in report.findings if find.severity is Severity.ERROR] == []
+        assert report.movement is not None
+        looks += report.movement.looks
+        folios += len(report.folios)
+        moved += report.movement.moved
+        transient += report.movement.transient
+        longest = max(longest, report.movement.seconds / report.movement.looks)
+    assert longest < BOUND
+    assert looks >= 2 * REPORTS and moved > REPORTS and transient
+    assert len({*guest.words()["alive"]} - {*before}) > 1
+    return (
+        f"{looks} looks while it moved, {folios} folios seen, {moved} of them moving, "
+        f"{transient} transient findings, no error, longest look {longest:.1f} s"
+    )
+
+
+def gives_the_report_of_its_dump_when_stopped(guest: Guest, directory: Path) -> int:
+    """Whatever it was doing, both show it, with all checks; returns the number of its folios."""
+    guest.qmp.execute("stop")
+    guest.dump(directory / "vmcore")
+    live, dumped = (verified(*target) for target in (on(guest), ("-c", directory / "vmcore")))
+    guest.qmp.execute("cont")
+    assert live["kernel"].pop("live") is True
+    assert dumped["kernel"].pop("live") is False
+    movement = live.pop("movement")
+    assert (movement["moved"], movement["transient"], dumped.pop("movement")) == (0, 0, None)
+    assert live == dumped
+    return int(live["totals"]["folios"])
+
+
+def verified(*target: object) -> dict[str, Any]:
+    done = run(*target, "verify", "--format", "json")
+    assert done.returncode in (0, 1, 3), done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def make_writable(guest: Guest, pfn: int, index: int) -> None:
+    """Have a debugger write to the entry of a folio's vmemmap page, through the direct map."""
+    prog = drgn.Program()
+    prog.set_qemu_qmp(str(guest.debug_socket))
+    kernel = discover(prog)
+    walker = Walker(ProgramMemory(prog), kernel.paging)
+    entry = walker.entry(kernel.page_address(pfn) + index * PAGE_SIZE)
+    assert entry.raw and kernel.direct_map and not entry.raw & WRITABLE
+    with guest.debugger() as debugger:
+        address = kernel.direct_map + entry.raw_address
+        debugger.write(address, (entry.raw | WRITABLE).to_bytes(8, "little"))
+
+
+def is_accused(guest: Guest, pfn: int, directory: Path) -> None:
+    """A folio that is broken is found while all others move, and written as it is then."""
+    arguments = ("--interval", "0", "--until", "tail-writable", "--extract", directory)
+    done = run(*on(guest), "watch", *arguments)
+    assert done.returncode == 1, done.stderr
+    assert "A stray write to a tail" in done.stderr
+    (extract,) = directory.glob("vmcore-tail-writable-*")
+    found = [
+        (finding["folio"], finding["index"])
+        for finding in verified("-c", extract)["findings"]
+        if finding["rule"] == "tail-writable"
+    ]
+    assert (pfn, 3) in found
+
+
+def leaves_what_was_seen_when_it_ends(guest: Guest) -> None:
+    """Watching ends with a summary, one line that says why, and its exit code."""
+    command = (COMMAND, *on(guest), "watch", "--interval", "0", "--format", "jsonl")
+    with subprocess.Popen(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watching:
+        assert watching.stdout
+        first = json.loads(watching.stdout.readline())
+        guest.qmp.execute("quit")
+        rest, errors = watching.communicate(timeout=300)
+    assert first["folios"] >= 0 and all(map(json.loads, rest.splitlines()))
+    summary, reason = errors.splitlines()
+    assert "looks: " in summary or summary.startswith("1 look: ")
+    assert watching.returncode == 3 and reason.startswith("drgn-vmemmap: the ")

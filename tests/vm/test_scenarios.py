@@ -153,6 +153,11 @@ def test_a_kernel_that_looks_at_itself_sees_what_its_dump_shows(
     agree_on_memmap(by_command, made)
     agree_on_folios(by_command, made)
 
+    another_user, locked_down = made.facts["refused"]
+    for line, reason in (another_user, "requires root"), (locked_down, "locked down"):
+        assert line.startswith("2 drgn-vmemmap: ") and reason in line
+        assert line.count("|") == 1
+
 
 def test_a_vmcore_assembled_from_a_sparse_file_gives_the_report_of_qemus_own(
     tmp_path: Path,

@@ -103,7 +103,8 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     the memmap lies: "mem" (in memory, optimized) or "dev" (in the namespace itself, not optimized).
     ``poisoned`` are the folios in which a page was taken out of service: "hard" as one that failed,
     "soft" as one that is about to. ``inside`` are the reports that the guest made of itself, by
-    this tool's command and by drgn's. ``log`` is what the kernel's log says of all this.
+    this tool's command and by drgn's; ``refused`` are exit code and lines of those that may not.
+    ``log`` is what the kernel's log says of all this.
     """
     return {
         "release": words["release"][0],
@@ -123,6 +124,7 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
         "dax": [_namespace(value) for value in words.get("dax", [])],
         "poisoned": [_poisoned(value) for value in words.get("poisoned", [])],
         "inside": [json.loads(value) for value in words.get("inside", [])],
+        "refused": words.get("refused", []),
         "log": words.get("log", []) + words.get("oops", []),
     }
 

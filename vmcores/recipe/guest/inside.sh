@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # As basic; then the guest looks at itself through /proc/kcore, without debuginfo and by two doors: the
-# tool's own command, and drgn's with the tool as its script.
+# tool's own command, and drgn's with the tool as its script. At last it may not: as another user, and
+# then locked down.
 . /basic.sh
 export PATH=$PATH:/usr/bin
 for door in "python3 /drgn_vmemmap -k --no-default-symbols" \
@@ -8,3 +9,13 @@ for door in "python3 /drgn_vmemmap -k --no-default-symbols" \
 	$door --folios --format json > /tmp/report 2> /tmp/errors || fail "$door: $(cat /tmp/errors)"
 	say inside "$(tr -d '\n' < /tmp/report)"
 done
+
+# refused COMMAND: says how the command ended, and its lines.
+refused() {
+	"$@" > /tmp/report 2>&1
+	say refused "$? $(tr '\n' '|' < /tmp/report)"
+}
+refused python3 -c 'import os; os.setuid(65534); os.execlp("python3", "python3", "/drgn_vmemmap", "-k")'
+mount -t securityfs securityfs /sys/kernel/security
+echo confidentiality > /sys/kernel/security/lockdown
+refused python3 /drgn_vmemmap -k

@@ -48,7 +48,7 @@ soften() {
 	[ -e /sys/devices/system/memory/soft_offline_page ] || return
 	for count in $(seq 50); do
 		sleep 2
-		pfn=$(folios | shuf -n 1 | cut -d' ' -f1)
+		pfn=$(folios | grep -v "^$kept " | shuf -n 1 | cut -d' ' -f1)
 		[ -z "$pfn" ] || echo $(((pfn + count) << 12)) > /sys/devices/system/memory/soft_offline_page
 	done
 }
@@ -67,10 +67,12 @@ live() {
 	done
 }
 
-# One folio stays in use: when the last optimized one goes, the kernel may patch its own code, which
-# QEMU's emulation of two processors does not always survive.
+# One folio stays in use, and where it is: when the last optimized one goes, the kernel may patch its
+# own code, which QEMU's emulation of two processors does not always survive.
 set_pool 0 2048 1
 use 2048 1
+kept=$(folios | sed -n 's/ used//p')
+say kept "$kept"
 if stale; then
 	stale=yes
 	say stale yes
