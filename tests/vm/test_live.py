@@ -127,7 +127,7 @@ def is_not_accused(guest: Guest) -> str:
     assert looks >= 2 * REPORTS and moved > REPORTS and transient
     assert len({*guest.words()["alive"]} - {*before}) > 1
     return (
-        f"{looks} looks while it moved, {folios} folios seen, {moved} of them moving, "
+        f"{looks} looks while it moved, {folios} folios seen, {moved} that came, went or changed, "
         f"{transient} transient findings, no error, longest look {longest:.1f} s"
     )
 
