@@ -350,7 +350,10 @@ def vmcoreinfo_text(prog: drgn.Program) -> bytes:
     :raises CannotAnalyse: if the program is no x86-64 Linux kernel.
     """
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
-        raise CannotAnalyse("not a Linux kernel: give its vmcore with -c, or -k for the live one")
+        raise CannotAnalyse(
+            "not a Linux kernel: give its vmcore with -c, or -k for the live one; "
+            "a guest tells with QEMU's -device vmcoreinfo, by a UNIX socket"
+        )
     platform = prog.platform
     if platform is None or platform.arch != drgn.Architecture.X86_64:
         name = "unknown" if platform is None else platform.arch.name

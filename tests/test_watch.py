@@ -197,8 +197,14 @@ def test_a_list_that_changes_after_the_memmap_was_read_is_followed_again() -> No
 # What goes away.
 
 
-@pytest.fixture
-def leaving(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], drgn.Program]:
+@pytest.fixture(
+    params=(
+        ProcessLookupError(errno.ESRCH, "No such process"),
+        Exception("QMP connection closed unexpectedly"),
+    ),
+    ids=("process", "connection"),
+)
+def leaving(request: pytest.FixtureRequest) -> Callable[[int], drgn.Program]:
     """Makes a guest that ends after so many reads of its memory."""
 
     def leaving(reads: int) -> drgn.Program:
@@ -207,7 +213,7 @@ def leaving(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], drgn.Program]:
 
         def read_as_long_as_it_is_there(address: int, size: int) -> bytes:
             if next(number) >= reads:
-                raise ProcessLookupError(errno.ESRCH, "No such process")
+                raise request.param
             return read(address, size)
 
         image.memory.read = read_as_long_as_it_is_there  # type: ignore[method-assign]
