@@ -12,7 +12,6 @@ import argparse
 import os
 import re
 import runpy
-import socket
 import struct
 import sys
 from collections.abc import Sequence
@@ -157,6 +156,8 @@ def is_cut_off(path: str) -> bool:
 
 def _is_silent(path: str) -> bool:
     """Tell a socket at which nobody answers: drgn would wait for ever, deaf to Ctrl-C."""
+    import socket
+
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_PATIENCE)
         try:
