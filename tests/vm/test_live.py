@@ -33,7 +33,9 @@ BOUND = 60
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True)
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=600
+    )
 
 
 def vmemmap(*arguments: object) -> str:
