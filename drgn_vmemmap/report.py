@@ -223,6 +223,8 @@ class Report:
     """The user ended the look: it is not all."""
     movement: Movement | None = None
     """Of a live kernel."""
+    verified: bool = False
+    """All rules were run, not only those on single folios' entries."""
 
     @property
     def broken(self) -> bool:

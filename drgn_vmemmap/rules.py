@@ -528,3 +528,8 @@ SEVERITIES: Mapping[str, Severity] = {
     "unoptimized": Severity.INFO,
 }
 """Each rule's severity; ``tail-writable`` is a warning where it is a known kernel bug."""
+
+VERIFY_ALONE = frozenset(
+    ("frame-freed", "frame-aliased", "tail-content", "orphan-remap", "unoptimized")
+)
+"""Those that only ``verify`` runs; of them, a report knows nothing."""

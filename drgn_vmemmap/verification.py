@@ -37,6 +37,7 @@ def check(kernel: Kernel, walker: Walker, work: Work = UNWATCHED) -> Report:
     report = look(kernel, walker, work=work)
     report.findings += _Check(report, walker, work).findings()
     report.interrupted = work.interrupted
+    report.verified = True
     return report
 
 

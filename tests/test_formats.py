@@ -23,7 +23,7 @@ from drgn_vmemmap.kernel import printable
 from drgn_vmemmap.render import View, render
 from drgn_vmemmap.render.json import FOLIO_FIELDS, document
 from drgn_vmemmap.report import Report
-from drgn_vmemmap.rules import MEANINGS, SEVERITIES
+from drgn_vmemmap.rules import MEANINGS, SEVERITIES, VERIFY_ALONE
 from tests.image import Image
 from tests.model import FIRST_FOLIO, Folio, Machine
 from tests.strategies import machines
@@ -169,6 +169,13 @@ def test_a_rule_that_holds_everywhere_is_a_zero(report: Report) -> None:
     assert {rule for rule, _ in findings} == set(MEANINGS)
     assert findings["tail-content", "error"] == 0
     assert findings["unoptimized", "info"] == report.totals.counts.unoptimized
+
+
+def test_of_rules_that_only_verify_runs_a_report_claims_nothing() -> None:
+    found = metrics(Image(Machine(folios=(Folio(FIRST_FOLIO),))).examine())
+    rules = {rule for rule, _ in found["drgn_vmemmap_findings"]}
+    assert rules == set(MEANINGS) - VERIFY_ALONE
+    assert {"frame-freed", "tail-content"} <= VERIFY_ALONE
 
 
 def test_each_metric_has_help_and_a_type_and_is_a_gauge(report: Report) -> None:

@@ -17,7 +17,7 @@ from drgn_vmemmap.hvo import Verdict
 from drgn_vmemmap.others import BOOT, DEVICE, SELF_HOSTED
 from drgn_vmemmap.render import View
 from drgn_vmemmap.report import Report
-from drgn_vmemmap.rules import SEVERITIES
+from drgn_vmemmap.rules import SEVERITIES, VERIFY_ALONE
 from drgn_vmemmap.x86_64 import PAGE_SIZE
 
 _PREFIX = "drgn_vmemmap_"
@@ -87,7 +87,10 @@ def _totals(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
 
 
 def _findings(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
-    counts = Counter({(rule, severity.value): 0 for rule, severity in SEVERITIES.items()})
+    unknown = frozenset() if report.verified else VERIFY_ALONE
+    counts = Counter(
+        {(rule, severity.value): 0 for rule, severity in SEVERITIES.items() if rule not in unknown}
+    )
     counts.update((finding.rule, finding.severity.value) for finding in report.findings)
     samples = [
         Sample(count, {"rule": rule, "severity": severity})
