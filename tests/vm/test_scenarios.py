@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from tests.vm import oracles, test_live
 from tests.vm.conftest import Boot
 from tests.vm.test_kernels import (
+    BIN,
     Record,
     agree_on_counts,
     agree_on_entries,
@@ -124,6 +127,42 @@ def test_a_kernel_that_writes_to_a_tail_oopses_and_leaves_its_folios_as_they_are
     assert fault["frame"] == folio["reuse_frame"]
     assert int(fault["walk"][-1]["entry"], 16) == int(walked[1], 16)
     assert "0x0003" in fault["write"]
+
+
+@pytest.mark.parametrize("line", ("6.1", "6.12", "newest"))
+def test_owners_of_folios_are_the_files_and_processes_that_have_them(
+    boot: Boot, record_property: Record, line: str
+) -> None:
+    made = boot(line, "owners")
+    found = report(made)
+    record_property("row", row(found, made))
+    agree_on_counts(found, made)
+
+    script = Path(__file__).parents[2] / "contrib" / "folio_owners.py"
+    done = subprocess.run(
+        [BIN / "drgn", "-q", "--no-default-symbols", "-c", made.vmcore, script],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told: Counter[str] = Counter()
+    for text in done.stdout.splitlines():
+        numbers, owner = text.split(": ")
+        count, hstate, verdict = numbers.split()
+        assert hstate == "hugepages-2048kB"
+        told[re.sub(r"inode \d+", "inode", owner)] += int(count)
+        told[verdict] += int(count)
+    alone, *together = made.facts["owners"]
+    assert [(alone["file"], alone["count"])] == [(None, 3)]
+    assert {(each["file"], each["count"]) for each in together} == {("mapped", 2)}
+    users = ", ".join(sorted(f"perl ({each['pid']})" for each in together))
+    active = [folio["verdict"] for folio in found["folios"] if folio["state"] == "active"]
+    assert told == {
+        "hugetlbfs inode, used, mapped by nobody": 10,
+        f"anonymous, mapped by perl ({alone['pid']})": 3,
+        f"hugetlbfs inode, mapped, mapped by {users}": 2,
+        **Counter(active),
+    }
 
 
 def explain_log(made: Dump) -> tuple[object, ...]:

@@ -102,9 +102,10 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     physical range that has a memmap and the part of it that the device offers; ``map`` tells where
     the memmap lies: "mem" (in memory, optimized) or "dev" (in the namespace itself, not optimized).
     ``poisoned`` are the folios in which a page was taken out of service: "hard" as one that failed,
-    "soft" as one that is about to. ``inside`` are the reports that the guest made of itself, by
-    this tool's command and by drgn's; ``refused`` are exit code and lines of those that may not.
-    ``log`` is what the kernel's log says of all this.
+    "soft" as one that is about to. ``owners`` are the processes that hold folios: so many of a
+    ``file``, or of none, which is an anonymous mapping. ``inside`` are the reports that the guest
+    made of itself, by this tool's command and by drgn's; ``refused`` are exit code and lines of
+    those that may not. ``log`` is what the kernel's log says of all this.
     """
     return {
         "release": words["release"][0],
@@ -123,6 +124,7 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
         "folios": [_folio(value) for value in words.get("folio", [])],
         "dax": [_namespace(value) for value in words.get("dax", [])],
         "poisoned": [_poisoned(value) for value in words.get("poisoned", [])],
+        "owners": [_owner(value) for value in words.get("owner", [])],
         "inside": [json.loads(value) for value in words.get("inside", [])],
         "refused": words.get("refused", []),
         "log": words.get("log", []) + words.get("oops", []),
@@ -194,6 +196,11 @@ def _folio(value: str) -> dict[str, Any]:
 def _poisoned(value: str) -> dict[str, Any]:
     how, state, pfn = value.split()
     return {"how": how, "state": state, "pfn": int(pfn)}
+
+
+def _owner(value: str) -> dict[str, Any]:
+    pid, count, *file = value.split()
+    return {"pid": int(pid), "count": int(count), "file": file[0] if file else None}
 
 
 def _counters(values: list[str]) -> dict[str, int]:

@@ -121,6 +121,13 @@ _ALL = (
     ),
     replace(
         BASIC,
+        name="owners",
+        about="as basic, and processes map folios: anonymous ones, and those of a file",
+        script="owners.sh",
+        programs=Programs(("perl-base",), ("perl",)),
+    ),
+    replace(
+        BASIC,
         name="inside",
         about="as basic; then the guest reports on itself, from its own /proc/kcore",
         script="inside.sh",
