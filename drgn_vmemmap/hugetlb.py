@@ -334,6 +334,10 @@ class _Search:
         self._next_word = kernel.page.offset("lru") // 8
         self._size = 2 * kernel.page.size
         """Bytes that are read of each head."""
+        self._pool: list[memoryview[int]] = []
+        """The telling words of the last pool's head pages, a column for each."""
+        self._pool_kinds = array("I")
+        """Kinds of its folios."""
         self._by_list: dict[int, int] = {}
         """Rows of the folios to which lists alone led, by PFN."""
 
@@ -393,20 +397,21 @@ class _Search:
 
         :return: Whether there is; otherwise, none was added.
         """
-        columns = [column.tolist() for column in heads.columns(self._telling)]
-        # Mostly, they are all of one kind.
-        alike = all(column.count(column[0]) == len(column) for column in columns)
-        keys = [tuple(column[0] for column in columns)] if alike else list(zip(*columns))
-        numbers: dict[tuple[int, ...], int] = {}
-        for key in set(keys):
-            number = self._kinds.get(key)
-            if number is None:
-                number = self._learn(heads.each()[keys.index(key)] or b"", key)
-            if number is None or 1 << self.folios.kind_table[number].order != self._step:
-                return False
-            numbers[key] = number
-        kinds = array("I", [numbers[key] for key in keys])
-        self.folios.extend(pfns, kinds * len(pfns) if alike else kinds, OFF_LIST)
+        columns = list(heads.columns(self._telling))
+        # Mostly, they are all of one kind, and of that of the pool before.
+        if columns != self._pool:
+            keys = list(zip(*(column.tolist() for column in columns)))
+            numbers: dict[tuple[int, ...], int] = {}
+            for key in set(keys):
+                number = self._kinds.get(key)
+                if number is None:
+                    number = self._learn(heads.each()[keys.index(key)] or b"", key)
+                if number is None or 1 << self.folios.kind_table[number].order != self._step:
+                    return False
+                numbers[key] = number
+            self._pool = [memoryview(array("Q", column)) for column in columns]
+            self._pool_kinds = array("I", map(numbers.__getitem__, keys))
+        self.folios.extend(pfns, self._pool_kinds, OFF_LIST)
         for column in heads.columns([self._next_word]):
             self._next.frombytes(column.tobytes())
         self._behind = pfns[-1] + self._step
