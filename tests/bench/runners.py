@@ -5,7 +5,7 @@ What is run, each in a process of its own: ``python -m tests.bench.runners RUNNE
 
 The time is that of the work alone: the dump is open, types are loaded, the kernel's facts are
 known, and what is read is in the page cache. It is the processor's, which others on the machine
-disturb least; of three times, the best one counts.
+disturb least; of some times, the best one counts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.reference_report import reference_folios
 
 Result = dict[str, Any]
 
-TIMES = 3
+TIMES = 5
 VTOP_SAMPLE = 20_000
 
 
@@ -56,18 +56,21 @@ def run_plain(directory: Path, every: int) -> Result:
         for folio in found[::every]:
             plain.freed(init_mm, folio)
 
-    lists, pages = _best(follow_lists), _best(follow_pages)
+    lists, pages = _best(follow_lists, follow_pages)
     sample = len(found[::every])
     return {"seconds": lists + pages * len(found) / max(1, sample), "sample": sample}
 
 
 def run_report(directory: Path, every: int) -> Result:
-    """The report, without its text."""
+    """
+    The report, without its text; and its floor: what it reads, in the same pieces and order,
+    with nothing done with it.
+    """
     return _measure(directory, look)
 
 
 def run_verify(directory: Path, every: int) -> Result:
-    """``verify``, without its text."""
+    """``verify``, likewise."""
     return _measure(directory, check)
 
 
@@ -86,17 +89,18 @@ def _measure(directory: Path, work: Callable[[Kernel, Walker], Report]) -> Resul
         "vmemmap_pages": sum(h.vmemmap_pages * h.counts.folios for h in report.hstates),
     }
     del report
-    return {**result, "seconds": _best(once)}
+    recorder = _Recorder(prog)
+    work(kernel, Walker(ProgramMemory(cast(drgn.Program, recorder)), kernel.paging))
 
+    def only_read() -> None:
+        read = prog.read
+        for address, size in zip(recorder.addresses, recorder.sizes):
+            read(address, size, True)
 
-def run_floor_of_report(directory: Path, every: int) -> Result:
-    """What the report reads, in the same pieces and order, and nothing done with it."""
-    return _floor(directory, look)
-
-
-def run_floor_of_verify(directory: Path, every: int) -> Result:
-    """What ``verify`` reads, likewise."""
-    return _floor(directory, check)
+    result["seconds"], result["floor"] = _best(once, only_read)
+    result["reads"] = len(recorder.sizes)
+    result["mebibytes"] = sum(recorder.sizes) / (1 << 20)
+    return result
 
 
 class _Recorder:
@@ -112,25 +116,6 @@ class _Recorder:
         self.addresses.append(address)
         self.sizes.append(size)
         return data
-
-
-def _floor(directory: Path, work: Callable[[Kernel, Walker], Report]) -> Result:
-    prog = open_target(directory)
-    kernel = discover(prog)
-    recorder = _Recorder(prog)
-    memory = ProgramMemory(cast(drgn.Program, recorder))
-    work(kernel, Walker(memory, kernel.paging))
-
-    def read_again() -> None:
-        read = prog.read
-        for address, size in zip(recorder.addresses, recorder.sizes):
-            read(address, size, True)
-
-    return {
-        "seconds": _best(read_again),
-        "reads": len(recorder.sizes),
-        "mebibytes": sum(recorder.sizes) / (1 << 20),
-    }
 
 
 def run_crash(directory: Path, every: int) -> Result:
@@ -189,23 +174,22 @@ def run_reference(directory: Path, every: int) -> Result:
 
 RUNNERS = {
     "plain": run_plain,
-    "floor of report": run_floor_of_report,
     "report": run_report,
-    "floor of verify": run_floor_of_verify,
     "verify": run_verify,
     "crash": run_crash,
     "reference": run_reference,
 }
 
 
-def _best(work: Callable[[], object]) -> float:
-    """Seconds of the best of some times."""
-    times = []
+def _best(*works: Callable[[], object]) -> list[float]:
+    """Seconds of the best of some times of each, one after the other."""
+    times: list[list[float]] = [[] for _ in works]
     for _ in range(TIMES):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
+        for work, of_work in zip(works, times):
+            start = time.process_time()
+            work()
+            of_work.append(time.process_time() - start)
+    return list(map(min, times))
 
 
 def _start_memory() -> int:
