@@ -191,6 +191,13 @@ def test_a_kernel_that_looks_at_itself_sees_what_its_dump_shows(
     agree_on_counts(by_command, made)
     agree_on_memmap(by_command, made)
     agree_on_folios(by_command, made)
+    totals = by_command["totals"]
+    record_property(
+        "note",
+        f"{line}, from inside: {totals['folios']} folios, {totals['optimized']} optimized, "
+        f"{totals['freed']} frames freed; the guest's /sys and /proc/vmstat: "
+        f"{sum(pool['nr'] for pool in made.facts['hugepages'])} folios, {made.facts['memmap']}",
+    )
 
     another_user, locked_down = made.facts["refused"]
     for line, reason in (another_user, "requires root"), (locked_down, "locked down"):
