@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-Pieces of numbers, compared all at once.
+Columns of numbers, compared all at once.
 
 Folios are many and mostly alike: a column is taken as one large number, of which
 a row is a digit, so that Python sees only the rows that differ.

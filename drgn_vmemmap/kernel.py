@@ -624,7 +624,8 @@ class _Discovery:
             memory_end=self._memory_end(),
             section=self._struct("struct mem_section", section_mem_map=["section_mem_map"]),
             pages=1 << (section_bits - PAGE_SHIFT),
-            # They are in an enum since v6.0; before, as macros, they were the same.
+            # Since Linux commit ed7802dd48f7 (in v6.0) they are in an enum; before, as macros,
+            # they were the same.
             online=1 << self._constant("SECTION_IS_ONLINE_BIT", 2),
             early=1 << self._constant("SECTION_IS_EARLY_BIT", 3),
             device=1 << self._constant("SECTION_TAINT_ZONE_DEVICE_BIT", 4),

@@ -392,6 +392,9 @@ class Walker:
                 raise MissingMemory(f"virtual address {address:#x}")
             offset = address % PAGE_SIZE
             part = min(size, PAGE_SIZE - offset if run.level is PTE else run.end - address)
+            # A large leaf may reach beyond memory.
+            if self._frame_behind(run, address + part - 1) is None:
+                raise MissingMemory(f"virtual address {address + part - 1:#x}")
             parts.append(self.memory.read((frame << PAGE_SHIFT) + offset, part))
             address += part
             size -= part

@@ -373,6 +373,18 @@ def test_virtual_memory_that_cannot_be_had_is_said_to_be_missing(hole: str) -> N
         space.walker.read(ADDRESS + PAGE_SIZE - 8, 16)
 
 
+def test_a_large_leaf_is_read_at_once_and_not_beyond_memory() -> None:
+    space = Space(4)
+    space.map(0x600, "PMD")
+    space.memory.fill([0x600, 0x601], b"a" * PAGE_SIZE)
+    assert space.walker.read(ADDRESS + 8, 2 * PAGE_SIZE - 8) == b"a" * (2 * PAGE_SIZE - 8)
+    smaller = space.paging._replace(max_pfn=0x601)
+    walker = Walker(ProgramMemory(space.memory.program()), smaller)
+    assert walker.read(ADDRESS, PAGE_SIZE) == b"a" * PAGE_SIZE
+    with pytest.raises(MissingMemory):
+        walker.read(ADDRESS, PAGE_SIZE + 1)
+
+
 def test_a_table_is_read_once() -> None:
     space = Space(4)
     space.map(7)
