@@ -18,7 +18,7 @@ from drgn.helpers.linux.rbtree import rbtree_inorder_for_each_entry
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from drgn_vmemmap import examine, telling
-from drgn_vmemmap.kernel import printable
+from drgn_vmemmap.kernel.facts import printable
 
 prog = get_default_prog()
 

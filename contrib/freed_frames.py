@@ -18,8 +18,8 @@ from drgn import get_default_prog
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from drgn_vmemmap import Kernel, ProgramMemory, Report, Walker, examine, telling
-from drgn_vmemmap.frames import PageReader
-from drgn_vmemmap.memory import MissingMemory
+from drgn_vmemmap.target.memory import MissingMemory
+from drgn_vmemmap.vmemmap.frames import PageReader
 
 
 def main() -> None:

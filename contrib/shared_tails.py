@@ -15,9 +15,9 @@ from drgn import get_default_prog
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from drgn_vmemmap import ProgramMemory, examine, telling
-from drgn_vmemmap.frames import Tails
-from drgn_vmemmap.kernel import Layout
-from drgn_vmemmap.memory import MissingMemory
+from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.target.memory import MissingMemory
+from drgn_vmemmap.vmemmap.frames import Tails
 
 
 def main() -> None:

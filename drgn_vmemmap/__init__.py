@@ -18,12 +18,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drgn_vmemmap.cli import telling
-    from drgn_vmemmap.examination import examine, verify
-    from drgn_vmemmap.kernel import CannotAnalyse, Kernel, discover
-    from drgn_vmemmap.memory import ProgramMemory
-    from drgn_vmemmap.pagetable import Walker
-    from drgn_vmemmap.report import Report, Selection
+    from drgn_vmemmap.analysis.report import Report, Selection
+    from drgn_vmemmap.api import examine, verify
+    from drgn_vmemmap.cli.commands import telling
+    from drgn_vmemmap.kernel.facts import CannotAnalyse, Kernel, discover
+    from drgn_vmemmap.paging.walker import Walker
+    from drgn_vmemmap.target.memory import ProgramMemory
 
 __version__ = "0.1.0"
 
@@ -40,24 +40,24 @@ __all__ = (
     "verify",
 )
 
-_ROOMS = {
-    "CannotAnalyse": "kernel",
-    "Kernel": "kernel",
-    "discover": "kernel",
-    "ProgramMemory": "memory",
-    "Walker": "pagetable",
-    "Report": "report",
-    "Selection": "report",
-    "examine": "examination",
-    "telling": "cli",
-    "verify": "examination",
+_MODULES = {
+    "CannotAnalyse": "kernel.facts",
+    "Kernel": "kernel.facts",
+    "discover": "kernel.facts",
+    "ProgramMemory": "target.memory",
+    "Walker": "paging.walker",
+    "Report": "analysis.report",
+    "Selection": "analysis.report",
+    "examine": "api",
+    "telling": "cli.commands",
+    "verify": "api",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # Rooms are opened when asked for, so that --help starts at once.
+    # Modules are imported when asked for, so that --help starts at once.
     try:
-        room = _ROOMS[name]
+        module = _MODULES[name]
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    return getattr(import_module(f"{__name__}.{room}"), name)
+    return getattr(import_module(f"{__name__}.{module}"), name)

@@ -14,6 +14,6 @@ if not __package__:
     # As a script, this directory is searched for modules; the package is the one above it.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from drgn_vmemmap.script import main
+from drgn_vmemmap.cli.launcher import main
 
 main()

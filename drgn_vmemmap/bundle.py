@@ -47,7 +47,7 @@ def _build(package: Path, tree: Path, target: Path) -> None:
         tree,
         target,
         interpreter="/usr/bin/env python3",
-        main="drgn_vmemmap.script:main",
+        main="drgn_vmemmap.cli.launcher:main",
         compressed=True,
     )
 

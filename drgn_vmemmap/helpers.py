@@ -19,12 +19,19 @@ from collections.abc import Iterator
 
 from drgn import IntegerLike, Object, Program
 
-from drgn_vmemmap.hugetlb import Hstate, Kind, TailFrames, find_folios, read_head, read_hstates
-from drgn_vmemmap.hvo import Judgement, judge
-from drgn_vmemmap.kernel import Kernel, discover
-from drgn_vmemmap.memory import ProgramMemory
-from drgn_vmemmap.pagetable import Step, Walker
-from drgn_vmemmap.x86_64 import PAGE_SIZE
+from drgn_vmemmap.hugetlb.folios import (
+    Hstate,
+    Kind,
+    TailFrames,
+    find_folios,
+    read_head,
+    read_hstates,
+)
+from drgn_vmemmap.hvo.judgement import Judgement, judge
+from drgn_vmemmap.kernel.facts import Kernel, discover
+from drgn_vmemmap.paging.walker import Step, Walker
+from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
+from drgn_vmemmap.target.memory import ProgramMemory
 
 __all__ = (
     "for_each_hugetlb_folio",
@@ -114,9 +121,9 @@ def vmemmap_walk(prog: Program, address: IntegerLike) -> Iterator[Step]:
 
 def _look(prog: Program) -> tuple[Kernel, Walker]:
     """What the kernel is, found out once; and a walker for a fresh look at it."""
-    kernel = prog.cache.get("drgn_vmemmap.kernel")
+    kernel = prog.cache.get("drgn_vmemmap.kernel.facts")
     if kernel is None:
-        kernel = prog.cache["drgn_vmemmap.kernel"] = discover(prog)
+        kernel = prog.cache["drgn_vmemmap.kernel.facts"] = discover(prog)
     return kernel, Walker(ProgramMemory(prog), kernel.paging)
 
 

@@ -31,6 +31,6 @@ else:
     def _cmd_vmemmap(
         prog: drgn.Program, name: str, arguments: Sequence[str], **kwargs: Any
     ) -> None:
-        from drgn_vmemmap import cli
+        from drgn_vmemmap.cli import commands as cli
 
         cli.run(arguments, prog)

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 import drgn
 
 from drgn_vmemmap import discover
-from drgn_vmemmap.hvo import Verdict
-from drgn_vmemmap.kernel import Kernel
-from drgn_vmemmap.memory import Memory, MissingMemory, ProgramMemory
-from drgn_vmemmap.pagetable import Walker
-from drgn_vmemmap.report import Report, look
-from drgn_vmemmap.verification import check
-from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD, PTE
+from drgn_vmemmap.analysis.report import Report, look
+from drgn_vmemmap.analysis.verification import check
+from drgn_vmemmap.hvo.judgement import Verdict
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD, PTE
+from drgn_vmemmap.target.memory import Memory, MissingMemory, ProgramMemory
 
 
 class EditedMemory(Memory):

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Callable, NamedTuple
 
-from drgn_vmemmap.hugetlb import State
-from drgn_vmemmap.kernel import Layout
+from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.kernel.facts import Layout
 from tests.image import Image
 from tests.model import (
     KEPT,

@@ -18,10 +18,10 @@ from typing import Any
 
 import drgn
 
-from drgn_vmemmap.examination import examine
-from drgn_vmemmap.hugetlb import State
-from drgn_vmemmap.kernel import Layout
-from drgn_vmemmap.report import Report, Selection
+from drgn_vmemmap.analysis.report import Report, Selection
+from drgn_vmemmap.api import examine
+from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.kernel.facts import Layout
 from tests.kernels import HUGETLB_PAGE_DTOR, ZONES, Mark, Types, types
 from tests.memmap import Memmap
 from tests.model import (

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from drgn_vmemmap.hugetlb import State
-from drgn_vmemmap.kernel import Layout
+from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.kernel.facts import Layout
 from tests.kernels import LINES, ZONES, Line
 from tests.physical import PAGE_SHIFT, PAGE_SIZE
 

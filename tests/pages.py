@@ -9,14 +9,14 @@ from typing import Any, cast
 
 import drgn
 
-from drgn_vmemmap.examination import examine, examples
-from drgn_vmemmap.hugetlb import Folio as FoundFolio
-from drgn_vmemmap.hugetlb import State
-from drgn_vmemmap.hvo import Judgement, Verdict
-from drgn_vmemmap.kernel import Layout
-from drgn_vmemmap.render import View, html
-from drgn_vmemmap.report import FolioReport, Report
-from drgn_vmemmap.rules import Finding, Severity
+from drgn_vmemmap.analysis.report import FolioReport, Report
+from drgn_vmemmap.api import examine, examples
+from drgn_vmemmap.hugetlb.folios import Folio as FoundFolio
+from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hvo.judgement import Judgement, Verdict
+from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.output import View, html
+from drgn_vmemmap.rules.folio import Finding, Severity
 from tests.image import Image
 from tests.kernels import LINES
 from tests.model import (

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import drgn
 from drgn.helpers.linux.hugetlb import for_each_hstate
 
-from drgn_vmemmap.hugetlb import Folio, State
-from drgn_vmemmap.hvo import Judgement, Ranges, Verdict
-from drgn_vmemmap.kernel import Kernel, Layout, ZoneKey
-from drgn_vmemmap.report import FolioReport
+from drgn_vmemmap.analysis.report import FolioReport
+from drgn_vmemmap.hugetlb.folios import Folio, State
+from drgn_vmemmap.hvo.judgement import Judgement, Ranges, Verdict
+from drgn_vmemmap.kernel.facts import Kernel, Layout, ZoneKey
 from tests.model import KEPT
 from tests.physical import PAGE_SHIFT, PAGE_SIZE
 from tests.reference import Page, ReferenceWalker

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from drgn_vmemmap.hugetlb import State
-from drgn_vmemmap.kernel import Layout
+from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.kernel.facts import Layout
 from tests.kernels import LINES
 from tests.model import (
     ABSENT,

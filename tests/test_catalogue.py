@@ -17,10 +17,10 @@ from typing import Callable, NamedTuple, Optional
 import drgn
 import pytest
 
-from drgn_vmemmap.hugetlb import State
-from drgn_vmemmap.kernel import Layout
-from drgn_vmemmap.report import Report
-from drgn_vmemmap.x86_64 import PAGE_SHIFT, PAGE_SIZE, PRESENT, WRITABLE
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PRESENT, WRITABLE
 from tests.edited import EditedKernel
 from tests.image import Image
 from tests.kernels import LINES

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drgn_vmemmap.columns import not_followed, stretches
-from drgn_vmemmap.memory import Pieces, ProgramMemory
+from drgn_vmemmap.hugetlb.columns import not_followed, stretches
+from drgn_vmemmap.target.memory import Pieces, ProgramMemory
 from tests.physical import PhysicalMemory
 
 VALUES = st.lists(st.sampled_from([0, 1, 255, 256, 1 << 31]), max_size=40)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from drgn_vmemmap.difference import Difference, difference
-from drgn_vmemmap.render.json import document
+from drgn_vmemmap.analysis.difference import Difference, difference
+from drgn_vmemmap.output.json import document
 from tests.image import Image
 from tests.kernels import LINES
 from tests.model import FIRST_FOLIO, FRESH_W, Folio, Machine
@@ -57,7 +57,7 @@ def test_folios_are_optimized_and_restored() -> None:
 
 
 def test_a_folio_that_is_used_has_changed() -> None:
-    from drgn_vmemmap.hugetlb import State
+    from drgn_vmemmap.hugetlb.folios import State
 
     found = between([Folio(ONE)], [replace(Folio(ONE), state=State.ACTIVE)])
     assert kinds(found) == [(ONE, "changed")]

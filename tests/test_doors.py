@@ -24,11 +24,11 @@ from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 from kdumpling import KdumpBuilder
 
 import drgn_vmemmap
-from drgn_vmemmap import script
-from drgn_vmemmap.extract import extract
-from drgn_vmemmap.kernel import discover
-from drgn_vmemmap.memory import ProgramMemory
-from drgn_vmemmap.pagetable import Walker
+from drgn_vmemmap.cli import launcher as script
+from drgn_vmemmap.extract.vmcore import extract
+from drgn_vmemmap.kernel.facts import discover
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.target.memory import ProgramMemory
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

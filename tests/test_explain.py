@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drgn_vmemmap import discover
-from drgn_vmemmap.examination import explainer
-from drgn_vmemmap.explain import Explainer, Explanation, Place, parse
-from drgn_vmemmap.hvo import format_ranges
-from drgn_vmemmap.kernel import Layout, page_names
-from drgn_vmemmap.memory import ProgramMemory
-from drgn_vmemmap.pagetable import Walker
-from drgn_vmemmap.render.explain import document, text
+from drgn_vmemmap.api import explainer
+from drgn_vmemmap.explain.explanation import Explainer, Explanation, Place, parse
+from drgn_vmemmap.hvo.judgement import format_ranges
+from drgn_vmemmap.kernel.facts import Layout, page_names
+from drgn_vmemmap.output.explanation import document, text
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.target.memory import ProgramMemory
 from tests.image import Image
 from tests.kernels import LINES
 from tests.model import (

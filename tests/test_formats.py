@@ -18,12 +18,13 @@ import pytest
 from hypothesis import given
 from prometheus_client.parser import text_string_to_metric_families
 
-from drgn_vmemmap import cli, verify
-from drgn_vmemmap.kernel import printable
-from drgn_vmemmap.render import View, render
-from drgn_vmemmap.render.json import FOLIO_FIELDS, document
-from drgn_vmemmap.report import Report
-from drgn_vmemmap.rules import MEANINGS, SEVERITIES, VERIFY_ALONE
+from drgn_vmemmap import verify
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.kernel.facts import printable
+from drgn_vmemmap.output import View, render
+from drgn_vmemmap.output.json import FOLIO_FIELDS, document
+from drgn_vmemmap.rules.folio import MEANINGS, SEVERITIES, VERIFY_ALONE
 from tests.image import Image
 from tests.model import FIRST_FOLIO, Folio, Machine
 from tests.strategies import machines

@@ -24,13 +24,13 @@ import pytest
 from hypothesis import given, settings
 
 from drgn_vmemmap import __version__
-from drgn_vmemmap.kernel import Layout
-from drgn_vmemmap.others import DEVICE, Other
-from drgn_vmemmap.render import View, html
-from drgn_vmemmap.render.html.folios import Folios
-from drgn_vmemmap.render.html.map import draw_map
-from drgn_vmemmap.report import Movement
-from drgn_vmemmap.rules import MEANINGS, Finding, Severity
+from drgn_vmemmap.analysis.report import Movement
+from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.output import View, html
+from drgn_vmemmap.output.html.folios import Folios
+from drgn_vmemmap.output.html.map import draw_map
+from drgn_vmemmap.rules.folio import MEANINGS, Finding, Severity
+from drgn_vmemmap.vmemmap.special import DEVICE, Other
 from tests import pages
 from tests.image import Image
 from tests.kernels import LINES

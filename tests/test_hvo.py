@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drgn_vmemmap.hvo import Judgement, Verdict, format_ranges, judge
-from drgn_vmemmap.kernel import Layout, discover
-from drgn_vmemmap.memory import ProgramMemory
-from drgn_vmemmap.pagetable import Entry, Problem, Walker
-from drgn_vmemmap.x86_64 import PMD, PTE, Access, Level
+from drgn_vmemmap.hvo.judgement import Judgement, Verdict, format_ranges, judge
+from drgn_vmemmap.kernel.facts import Layout, discover
+from drgn_vmemmap.paging.walker import Entry, Problem, Walker
+from drgn_vmemmap.paging.x86_64 import PMD, PTE, Access, Level
+from drgn_vmemmap.target.memory import ProgramMemory
 from tests.image import Image
 from tests.kernels import LINES, Line
 from tests.model import FIRST_FOLIO, GIB, KEPT, Folio, Machine

@@ -11,7 +11,7 @@ import drgn
 import pytest
 
 from drgn_vmemmap import discover
-from drgn_vmemmap.kernel_log import Log, Mention, lines, mentions, read_log
+from drgn_vmemmap.explain.log import Log, Mention, lines, mentions, read_log
 from tests import printk
 from tests.printk import FIRST_ID, Ring
 

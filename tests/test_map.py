@@ -21,15 +21,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drgn_vmemmap import cli, verify
-from drgn_vmemmap.hugetlb import Folios, Kind
-from drgn_vmemmap.hvo import Judgement, Verdict
-from drgn_vmemmap.kernel import Layout
-from drgn_vmemmap.memmap import Section
-from drgn_vmemmap.others import DEVICE, Other
-from drgn_vmemmap.render.map import Cell, Map, NoMap, Part, State, Style, draw, render
-from drgn_vmemmap.report import FolioReports, HstateReport, Report
-from drgn_vmemmap.rules import Finding, Severity
+from drgn_vmemmap import verify
+from drgn_vmemmap.analysis.report import FolioReports, HstateReport, Report
+from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.hugetlb.folios import Folios, Kind
+from drgn_vmemmap.hvo.judgement import Judgement, Verdict
+from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.output.map import Cell, Map, NoMap, Part, State, Style, draw, render
+from drgn_vmemmap.rules.folio import Finding, Severity
+from drgn_vmemmap.vmemmap.sections import Section
+from drgn_vmemmap.vmemmap.special import DEVICE, Other
 from tests.image import Image
 from tests.kernels import LINES
 from tests.model import GIB, REUSE_W, SECTION_PAGES, Damage, Folio, Machine, hstate_name

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drgn_vmemmap.memory import MissingMemory, ProgramMemory
-from drgn_vmemmap.pagetable import Entry, Paging, Walker
+from drgn_vmemmap.paging.walker import Entry, Paging, Walker
+from drgn_vmemmap.target.memory import MissingMemory, ProgramMemory
 from tests.physical import (
     DIRTY,
     GLOBAL,

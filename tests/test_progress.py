@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from drgn_vmemmap import cli, examination
+from drgn_vmemmap import api as examination
+from drgn_vmemmap.cli import commands as cli
 from drgn_vmemmap.progress import Item, Watched, Work
 from tests.image import Image
 from tests.model import FIRST_FOLIO, GIB, Folio, Machine

@@ -10,10 +10,10 @@ import drgn
 import pytest
 from hypothesis import given, settings
 
-from drgn_vmemmap.kernel import discover
-from drgn_vmemmap.memory import ProgramMemory
-from drgn_vmemmap.pagetable import Walker
-from drgn_vmemmap.report import look
+from drgn_vmemmap.analysis.report import look
+from drgn_vmemmap.kernel.facts import discover
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.target.memory import ProgramMemory
 from tests.image import Image
 from tests.kernels import LINES
 from tests.model import GIB, REUSE_W, Folio, Machine

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drgn_vmemmap.hugetlb import State
-from drgn_vmemmap.render import json as render_json
-from drgn_vmemmap.report import Report, Totals
+from drgn_vmemmap.analysis.report import Report, Totals
+from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.output import json as render_json
 from tests import expected
 from tests.expected import Found
 from tests.image import Image

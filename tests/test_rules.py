@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from drgn_vmemmap.hugetlb import State
-from drgn_vmemmap.kernel import Layout
-from drgn_vmemmap.report import Report
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.kernel.facts import Layout
 from tests.expected import Found
 from tests.image import Image
 from tests.kernels import LINES, OPTIMIZED_BIT

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drgn_vmemmap import cli
+from drgn_vmemmap.cli import commands as cli
 
 ROOT = Path(__file__).parent.parent
 COMMAND = Path(sys.executable).parent / "drgn-vmemmap"
@@ -95,7 +95,7 @@ def test_a_reader_who_has_seen_enough_of_the_completion_is_no_error() -> None:
 
 
 def test_without_shtab_completion_says_what_to_install() -> None:
-    hidden = "import sys; sys.modules['shtab'] = None; from drgn_vmemmap.cli import parse"
+    hidden = "import sys; sys.modules['shtab'] = None; from drgn_vmemmap.cli.commands import parse"
     done = subprocess.run(
         [sys.executable, "-c", f"{hidden}; parse(['--print-completion', 'bash'])"],
         capture_output=True,

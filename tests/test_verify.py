@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 
 from drgn_vmemmap import verify
-from drgn_vmemmap.others import Other
-from drgn_vmemmap.report import Report
-from drgn_vmemmap.rules import Severity
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.rules.folio import Severity
+from drgn_vmemmap.vmemmap.special import Other
 from tests.edited import EditedKernel
 from tests.image import Image
 from tests.kernels import LINES

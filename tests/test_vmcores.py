@@ -12,8 +12,8 @@ import drgn
 import pytest
 
 from drgn_vmemmap import verify
-from drgn_vmemmap.extract import extract
-from drgn_vmemmap.render.json import document
+from drgn_vmemmap.extract.vmcore import extract
+from drgn_vmemmap.output.json import document
 
 VMCORES = sorted((Path(__file__).parent.parent / "vmcores").glob("*.vmcore"))
 

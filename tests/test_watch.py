@@ -18,16 +18,17 @@ from typing import Callable
 import drgn
 import pytest
 
-from drgn_vmemmap import cli, examination
-from drgn_vmemmap.extract import Recorder
-from drgn_vmemmap.kernel import discover
-from drgn_vmemmap.live import GONE, Target, steady
-from drgn_vmemmap.memory import ProgramMemory
-from drgn_vmemmap.pagetable import Walker
+from drgn_vmemmap import api as examination
+from drgn_vmemmap.analysis.live import GONE, Target, steady
+from drgn_vmemmap.analysis.report import Report, look
+from drgn_vmemmap.analysis.watch import watch
+from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.extract.vmcore import Recorder
+from drgn_vmemmap.kernel.facts import discover
+from drgn_vmemmap.output import watch as lines
+from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.progress import Work
-from drgn_vmemmap.render import watch as lines
-from drgn_vmemmap.report import Report, look
-from drgn_vmemmap.watch import watch
+from drgn_vmemmap.target.memory import ProgramMemory
 from tests.edited import EditedKernel
 from tests.image import Image
 from tests.model import FIRST_FOLIO, Folio, Machine

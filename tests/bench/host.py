@@ -17,8 +17,8 @@ from pathlib import Path
 
 import drgn
 
-from drgn_vmemmap import extract
-from drgn_vmemmap.hugetlb import State
+from drgn_vmemmap.extract import vmcore as extract
+from drgn_vmemmap.hugetlb.folios import State
 from tests.image import Image, add_debuginfo
 from tests.kernels import types
 from tests.model import GIB, Folio, Machine

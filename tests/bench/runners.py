@@ -26,11 +26,11 @@ from typing import Any, cast
 
 import drgn
 
-from drgn_vmemmap.kernel import Kernel, discover
-from drgn_vmemmap.memory import ProgramMemory
-from drgn_vmemmap.pagetable import Walker
-from drgn_vmemmap.report import Report, look
-from drgn_vmemmap.verification import check
+from drgn_vmemmap.analysis.report import Report, look
+from drgn_vmemmap.analysis.verification import check
+from drgn_vmemmap.kernel.facts import Kernel, discover
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.target.memory import ProgramMemory
 from tests.bench import plain
 from tests.bench.targets import is_real, open_target, vmlinux
 from tests.reference_report import reference_folios

@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from drgn_vmemmap.render import View, html
+from drgn_vmemmap.output import View, html
 from tests import pages
 
 ROOT = Path(__file__).parent.parent.parent

@@ -14,12 +14,13 @@ from typing import Any, Callable
 import drgn
 import pytest
 
-from drgn_vmemmap import discover, examination
-from drgn_vmemmap.live import steady
-from drgn_vmemmap.memory import ProgramMemory
-from drgn_vmemmap.pagetable import Walker
-from drgn_vmemmap.rules import Severity
-from drgn_vmemmap.x86_64 import PAGE_SIZE, WRITABLE
+from drgn_vmemmap import api as examination
+from drgn_vmemmap import discover
+from drgn_vmemmap.analysis.live import steady
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.paging.x86_64 import PAGE_SIZE, WRITABLE
+from drgn_vmemmap.rules.folio import Severity
+from drgn_vmemmap.target.memory import ProgramMemory
 from vmcores.recipe import MissingError, boot, kernels, scenarios
 from vmcores.recipe.guest import Guest
 

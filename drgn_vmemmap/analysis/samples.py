@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""One folio of each look, with its entries, to be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from drgn_vmemmap.analysis.report import FolioReport
+from drgn_vmemmap.hvo.judgement import Verdict
+from drgn_vmemmap.kernel.facts import Kernel, Layout
+from drgn_vmemmap.paging.walker import Entry, Walker
+from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
+
+
+class Look(NamedTuple):
+    """What folios that are mapped alike have in common."""
+
+    order: int
+    layout: Layout
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, report: FolioReport) -> Look:
+        return cls(report.folio.order, report.judgement.layout, report.judgement.verdict)
+
+
+class Example(NamedTuple):
+    """A folio that stands for all of its look."""
+
+    report: FolioReport
+    entries: list[Entry]
+    """How its vmemmap pages are mapped, in order, all of them."""
+    alike: int
+    """How many folios have this look, this one among them."""
+
+
+def take_examples(kernel: Kernel, walker: Walker, folios: Iterable[FolioReport]) -> list[Example]:
+    """
+    Take the first folio of each look, and read its entries again.
+
+    :param walker: Fresh; its memory is the kernel's.
+    :return: By order, then the sound ones before the others.
+    """
+    first: dict[Look, FolioReport] = {}
+    alike: dict[Look, int] = {}
+    for report in folios:
+        look = Look.of(report)
+        first.setdefault(look, report)
+        alike[look] = alike.get(look, 0) + 1
+    verdicts = list(Verdict)
+    return [
+        Example(first[look], list(_entries(kernel, walker, first[look].folio.pfn, look.order)), n)
+        for look, n in sorted(
+            alike.items(), key=lambda item: (item[0].order, verdicts.index(item[0].verdict))
+        )
+    ]
+
+
+def _entries(kernel: Kernel, walker: Walker, pfn: int, order: int) -> Iterator[Entry]:
+    start = kernel.page_address(pfn)
+    for run in walker.walk(start, start + kernel.vmemmap_pages(order) * PAGE_SIZE):
+        yield from walker.pages(run)

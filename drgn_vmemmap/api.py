@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+From a program to a report: the doors for scripts.
+
+What only one of them needs is imported when it is opened: starting takes longer than looking.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable
+
+import drgn
+
+from drgn_vmemmap.analysis.live import Target, steady
+from drgn_vmemmap.analysis.report import EVERYTHING, Report, Selection, look
+from drgn_vmemmap.kernel.facts import (
+    CannotAnalyse,
+    Kernel,
+    MissingFacts,
+    discover,
+    page_names,
+    printable,
+)
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.paging.x86_64 import ENTRY_SIZE
+from drgn_vmemmap.progress import UNWATCHED, Work
+from drgn_vmemmap.target.memory import MissingMemory, ProgramMemory
+
+if TYPE_CHECKING:
+    from drgn_vmemmap.analysis.samples import Example
+    from drgn_vmemmap.explain.explanation import Explainer
+
+
+def examine(
+    prog: drgn.Program,
+    selection: Selection = EVERYTHING,
+    system_map: str | None = None,
+    work: Work = UNWATCHED,
+) -> Report:
+    """
+    Look at a kernel.
+
+    :param prog: Any target of drgn that is an x86-64 Linux kernel.
+    :param selection: What to narrow the report to.
+    :param system_map: See :func:`discover()`.
+    :param work: What the user sees of it meanwhile.
+    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
+    """
+    kernel = _discover(prog, system_map)
+    return _steadily(prog, kernel, lambda: look(kernel, _walker(prog, kernel), selection, work))
+
+
+def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWATCHED) -> Report:
+    """
+    Look at a kernel, and check all that can be checked.
+
+    :param prog: Any target of drgn that is an x86-64 Linux kernel.
+    :param system_map: See :func:`discover()`.
+    :param work: What the user sees of it meanwhile.
+    :return: The report, with the findings of every rule.
+    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
+    """
+    from drgn_vmemmap.analysis.verification import check
+
+    kernel = _discover(prog, system_map)
+    return _steadily(prog, kernel, lambda: check(kernel, _walker(prog, kernel), work))
+
+
+def examples(prog: drgn.Program, report: Report) -> list[Example]:
+    """
+    Folios to be drawn: one of each look in a report, with its entries.
+
+    :param prog: What the report is of.
+    """
+    from drgn_vmemmap.analysis.samples import take_examples
+
+    return take_examples(report.kernel, _walker(prog, report.kernel), report.folios)
+
+
+def is_live(prog: drgn.Program) -> bool:
+    """Whether a program is a kernel that runs."""
+    return bool(prog.flags & drgn.ProgramFlags.IS_LIVE)
+
+
+def target(prog: drgn.Program, system_map: str | None = None) -> Target:
+    """
+    A live kernel, to be looked at again and again, with all checks.
+
+    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
+    """
+    from drgn_vmemmap.analysis.verification import check
+
+    kernel = _discover(prog, system_map)
+
+    def take_look() -> Report:
+        # What can be switched, and how much memory there is, may be different each time.
+        fresh = _discover(prog, system_map)
+        return check(fresh, _walker(prog, fresh))
+
+    return Target(take_look, lambda: is_there(prog, kernel))
+
+
+def is_there(prog: drgn.Program, kernel: Kernel) -> bool:
+    """Whether a kernel can still be read."""
+    try:
+        ProgramMemory(prog).read(kernel.paging.root, ENTRY_SIZE)
+    except MissingMemory:
+        return False
+    return True
+
+
+def explainer(
+    prog: drgn.Program, system_map: str | None = None, work: Work = UNWATCHED
+) -> Explainer:
+    """
+    What explains addresses of a kernel.
+
+    :param prog: Any target of drgn that is an x86-64 Linux kernel.
+    :param system_map: See :func:`discover()`.
+    :param work: What the user sees of it meanwhile.
+    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
+    """
+    from drgn_vmemmap.explain.explanation import Explainer
+
+    kernel = _discover(prog, system_map)
+    return Explainer(kernel, _walker(prog, kernel), page_names(prog), work)
+
+
+def _discover(prog: drgn.Program, system_map: str | None) -> Kernel:
+    try:
+        return discover(prog, system_map)
+    except CannotAnalyse:
+        raise
+    except Exception as error:
+        # Readers of guests fail in many ways when they end.
+        if not is_live(prog):
+            raise
+        reason = printable(str(error))
+        raise MissingFacts(f"the live kernel cannot be read any more: {reason}") from error
+
+
+def _walker(prog: drgn.Program, kernel: Kernel) -> Walker:
+    """A walker for one look."""
+    return Walker(ProgramMemory(prog), kernel.paging)
+
+
+def _steadily(prog: drgn.Program, kernel: Kernel, take_look: Callable[[], Report]) -> Report:
+    """Look once at what does not move, and more often at what does."""
+    if not kernel.live:
+        return take_look()
+    return steady(Target(take_look, lambda: is_there(prog, kernel)))

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The smallest vmcore that gives the same report.
+
+The analysis runs once on a program whose physical memory is the target's, seen
+through a recorder; what it read, to the byte, is written, and nothing else.
+The file is then opened and analysed, and kept only if its report is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import drgn
+
+from drgn_vmemmap.analysis.live import Target
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.analysis.verification import check
+from drgn_vmemmap.api import is_there, verify
+from drgn_vmemmap.kernel.facts import CannotAnalyse, Kernel, discover, vmcoreinfo_text
+from drgn_vmemmap.output.json import document
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
+from drgn_vmemmap.progress import UNWATCHED, Work
+from drgn_vmemmap.target.memory import Memory, MissingMemory, ProgramMemory
+
+# The ELF header counts program headers in 16 bits; one is the note's.
+_SEGMENTS_LIMIT = 0xFFFF - 1
+
+# Where struct disk_dump_header and struct kdump_sub_header have these members.
+_KDUMP_BITMAP_BLOCKS = 436
+_KDUMP_PHYS_BASE = 4096
+
+
+class Recorder(Memory):
+    """Physical memory that remembers what was read of it."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._reads: dict[tuple[int, int], bytes | None] = {}
+        self._by_frame: dict[int, list[tuple[int, int]]] = {}
+        """What was read of each frame."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """
+        Read, and remember. Each byte is as it was when it was read first, even on a live kernel.
+
+        :raises MissingMemory: as the memory behind it does.
+        """
+        key = (address, size)
+        if key not in self._reads:
+            try:
+                self._reads[key] = self._as_before(key, self._memory.read(address, size))
+            except MissingMemory:
+                self._reads[key] = None
+        data = self._reads[key]
+        if data is None:
+            raise MissingMemory(f"physical address {address:#x}")
+        return data
+
+    def _as_before(self, key: tuple[int, int], data: bytes) -> bytes:
+        """What is read now, with what was read before in its place."""
+        start, size = key
+        for frame in range(start >> PAGE_SHIFT, (start + size - 1 >> PAGE_SHIFT) + 1):
+            others = self._by_frame.setdefault(frame, [])
+            for other in others:
+                first, last = max(start, other[0]), min(start + size, sum(other))
+                before = self._reads[other]
+                if first < last and before is not None:
+                    same = before[first - other[0] : last - other[0]]
+                    data = data[: first - start] + same + data[last - start :]
+            others.append(key)
+        return data
+
+    def fork(self) -> Recorder:
+        """One that remembers what this one does, and goes on by itself."""
+        recorder = Recorder(self._memory)
+        recorder._reads = dict(self._reads)
+        recorder._by_frame = {frame: list(keys) for frame, keys in self._by_frame.items()}
+        return recorder
+
+    def reads(self) -> Mapping[tuple[int, int], bytes]:
+        """All that could be read so far, by physical address and size in bytes."""
+        return {key: data for key, data in self._reads.items() if data is not None}
+
+
+def extract(
+    prog: drgn.Program, path: str, compress: bool, system_map: str | None = None
+) -> Counter[str]:
+    """
+    Write the smallest vmcore that gives the same report.
+
+    :param path: The file to write; it must not exist.
+    :param compress: Write a kdump-compressed file instead of an ELF one.
+    :param system_map: See :func:`discover()`.
+    :return: What was taken, in bytes by kind.
+    :raises CannotAnalyse: if it cannot be done, or the report would not be the same.
+    :raises OSError: if the file cannot be written.
+    """
+    if os.path.exists(path):
+        raise CannotAnalyse(f"{path} exists: give another name")
+    recording = Recording(prog, system_map)
+    report = recording.look()
+    if not prog.flags & drgn.ProgramFlags.IS_LIVE:
+        _compare(report, verify(prog, system_map=system_map), "a recorded look at this dump")
+    return recording.write(path, compress)
+
+
+class Recording:
+    """Takes looks at a kernel, of which the last one can be written as a vmcore."""
+
+    def __init__(self, prog: drgn.Program, system_map: str | None = None) -> None:
+        """
+        :raises CannotAnalyse: if this target cannot be analysed, or this drgn cannot record.
+        """
+        self._system_map = system_map
+        self._vmcoreinfo = vmcoreinfo_text(prog)
+        self._prog = prog
+        self._facts = Recorder(ProgramMemory(prog))
+        self.kernel = discover(_recorded(prog, self._facts, self._vmcoreinfo), system_map)
+
+    def look(self, work: Work = UNWATCHED) -> Report:
+        """Take a fresh look, with all checks."""
+        self._recorder = self._facts.fork()
+        self._walker = Walker(self._recorder, self.kernel.paging)
+        self._report = check(self.kernel, self._walker, work)
+        return self._report
+
+    def target(self) -> Target:
+        """The kernel as what can be looked at again and again, if it is live."""
+        return Target(self.look, lambda: is_there(self._prog, self.kernel))
+
+    def write(self, path: str, compress: bool) -> Counter[str]:
+        """
+        Write what the last look saw.
+
+        :param path: The file to write; it must not exist.
+        :return: What was taken, in bytes by kind.
+        :raises CannotAnalyse: if it would not give the same report.
+        :raises OSError: if the file cannot be written.
+        """
+        try:
+            _write(path, compress, self._vmcoreinfo, self._recorder, self._report, self._system_map)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from error
+        taken = _by_kind(self._recorder, set(self._facts.reads()), self._walker, self.kernel)
+        taken["VMCOREINFO"] = len(self._vmcoreinfo)
+        return taken
+
+
+def _recorded(prog: drgn.Program, recorder: Recorder, vmcoreinfo: bytes) -> drgn.Program:
+    """The same kernel, without debugging symbols, and with a recorder before its memory."""
+    recorded = drgn.Program(prog.platform)
+    try:
+        recorded.set_linux_kernel_custom(vmcoreinfo, False)
+    except AttributeError:
+        # drgn commit aae2a3b8 ("libdrgn: Add set_linux_kernel_custom()") (in v0.1.0)
+        raise CannotAnalyse("extract needs drgn 0.1.0 or newer") from None
+
+    def read(address: int, count: int, offset: int, physical: bool) -> bytes:
+        try:
+            return recorder.read(address, count)
+        except MissingMemory as error:
+            raise drgn.FaultError(str(error), address) from None
+
+    recorded.add_memory_segment(0, 1 << 52, read, True)
+    return recorded
+
+
+def _write(
+    path: str,
+    compress: bool,
+    vmcoreinfo: bytes,
+    recorder: Recorder,
+    report: Report,
+    system_map: str | None,
+) -> None:
+    """Write the file, whole and looked at, or not at all."""
+    segments = list(_segments(recorder.reads(), PAGE_SIZE if compress else 1))
+    if not compress and len(segments) > _SEGMENTS_LIMIT:
+        raise CannotAnalyse(f"{len(segments)} pieces are too many for an ELF file: use --compress")
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path))) as directory:
+        written = Path(directory, "vmcore")
+        _write_kdump(written, vmcoreinfo, segments, compress)
+        copy = drgn.Program()
+        try:
+            copy.set_core_dump(str(written))
+        except Exception as error:
+            raise CannotAnalyse(f"nothing written: the file cannot be opened ({error})") from error
+        _compare(report, verify(copy, system_map=system_map), "the file written")
+        # Unlike a rename, a link does not replace what came to be there in the meantime.
+        os.link(written, path)
+
+
+def _segments(
+    reads: Mapping[tuple[int, int], bytes], alignment: int
+) -> Iterator[tuple[int, bytes]]:
+    """Pieces of memory that touch or overlap, put together; what was not read is zero."""
+    start, piece = 0, bytearray()
+    for (address, size), data in sorted(reads.items()):
+        first = address // alignment * alignment
+        end = -(-(address + size) // alignment) * alignment
+        if piece and first > start + len(piece):
+            yield start, bytes(piece)
+            piece = bytearray()
+        if not piece:
+            start = first
+        piece.extend(bytes(max(0, end - start - len(piece))))
+        piece[address - start : address - start + size] = data
+    if piece:
+        yield start, bytes(piece)
+
+
+def _write_kdump(
+    path: Path, vmcoreinfo: bytes, segments: list[tuple[int, bytes]], compress: bool
+) -> None:
+    try:
+        from kdumpling import KdumpBuilder
+        from kdumpling.builder import MemorySegment
+        from kdumpling.elf import ARCHITECTURES
+        from kdumpling.kdump_compressed import (
+            CompressionMethod,
+            DumpLevel,
+            write_kdump_compressed,
+        )
+    except ImportError:
+        raise CannotAnalyse(
+            "extract needs the package kdumpling: pip install 'drgn-vmemmap[extract]'"
+        ) from None
+    if compress:
+        # Pages of zeros have been read, too, and must not be left out.
+        write_kdump_compressed(
+            str(path),
+            [MemorySegment(address, data) for address, data in segments],
+            vmcoreinfo,
+            _note(vmcoreinfo),
+            ARCHITECTURES["x86_64"],
+            CompressionMethod.COMPRESS_ZLIB,
+            DumpLevel.DL_NONE,
+            compression_level=9,
+        )
+        _correct_header(path, vmcoreinfo, segments)
+        return
+    builder = KdumpBuilder(arch="x86_64")
+    builder.set_vmcoreinfo(vmcoreinfo)
+    for address, data in segments:
+        builder.add_memory_segment(address, data, virt_addr=0)
+    builder.write(str(path))
+
+
+def _correct_header(path: Path, vmcoreinfo: bytes, segments: list[tuple[int, bytes]]) -> None:
+    """
+    Set the two header fields that kdumpling 0.4.0 gets wrong.
+
+    ``bitmap_blocks`` counts both bitmaps, and ``phys_base`` is the kernel's;
+    makedumpfile writes them so, and libkdumpfile relies on it.
+    """
+    last, data = segments[-1]
+    bitmap_blocks = -(-(-(-(last + len(data)) // PAGE_SIZE) // 8) // PAGE_SIZE)
+    phys_base = re.search(rb"^NUMBER\(phys_base\)=(-?\d+)$", vmcoreinfo, re.MULTILINE)
+    with open(path, "r+b") as file:
+        file.seek(_KDUMP_BITMAP_BLOCKS)
+        file.write(struct.pack("<I", 2 * bitmap_blocks))
+        file.seek(_KDUMP_PHYS_BASE)
+        file.write(struct.pack("<q", int(phys_base[1]) if phys_base else 0))
+
+
+def _note(vmcoreinfo: bytes) -> bytes:
+    """VMCOREINFO as an ELF note: name and description each padded to 4 bytes."""
+    name = b"VMCOREINFO\0"
+    header = struct.pack("<3I", len(name), len(vmcoreinfo), 0)
+    return header + name.ljust(12, b"\0") + vmcoreinfo.ljust(-(-len(vmcoreinfo) // 4) * 4, b"\0")
+
+
+def _compare(report: Report, other: Report, what: str) -> None:
+    if _comparable(report) != _comparable(other):
+        raise CannotAnalyse(f"nothing written: {what} gives another report; please report this bug")
+
+
+def _comparable(report: Report) -> dict[str, Any]:
+    """A report without what a recording cannot have: being live, and debugging symbols."""
+    result = document(report, folios=True)
+    del result["kernel"]["live"], result["kernel"]["types_from"], result["movement"]
+    return result
+
+
+def _by_kind(
+    recorder: Recorder, before: set[tuple[int, int]], walker: Walker, kernel: Kernel
+) -> Counter[str]:
+    taken: Counter[str] = Counter()
+    for address, size in recorder.reads():
+        if (address, size) in before:
+            kind = "symbols, types and variables"
+        elif walker.has_read_table(address):
+            kind = "page tables"
+        elif size == 2 * kernel.page.size:
+            kind = "head pages"
+        else:
+            kind = "hstates, sections, zones, and struct pages of frames"
+        taken[kind] += size
+    return taken

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The totals and findings as metrics, in Prometheus' text format.
+
+Made for the textfile collector of node_exporter: write it with ``-o``, which
+replaces the file at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.hvo.judgement import Verdict
+from drgn_vmemmap.output import View
+from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
+from drgn_vmemmap.rules.folio import SEVERITIES, VERIFY_ALONE
+from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED
+
+_PREFIX = "drgn_vmemmap_"
+
+
+class Sample(NamedTuple):
+    """One value of a metric."""
+
+    value: int
+    labels: dict[str, str]
+
+
+def render(report: Report, view: View) -> str:
+    """
+    :return: Metrics, all of them gauges.
+    """
+    return "".join(
+        _metric(name, about, samples)
+        for metrics in (_kernel(report), _folios(report), _totals(report), _findings(report))
+        for name, about, samples in metrics
+    )
+
+
+def _kernel(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
+    kernel = report.kernel
+    labels = {"release": kernel.release, "layout": kernel.hvo.layout.value}
+    yield "info", "The kernel that was looked at.", [Sample(1, labels)]
+    if kernel.hvo.enabled is not None:
+        samples = [Sample(int(kernel.hvo.enabled), {})]
+        yield "enabled", "Whether HVO is on for new folios.", samples
+    samples = [Sample(int(report.incomplete), {})]
+    yield "incomplete", "Whether memory that was needed could not be read.", samples
+
+
+def _folios(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
+    counts = [
+        ({"hstate": hstate.hstate.name, "node": str(node)}, found)
+        for hstate in report.hstates
+        for node, _, found in hstate.by_node()
+    ]
+    verdicts = [verdict.value for verdict in Verdict]
+    samples = [
+        Sample(getattr(found, verdict), {**labels, "verdict": verdict})
+        for labels, found in counts
+        for verdict in verdicts
+    ]
+    yield "folios", "HugeTLB folios by what the page tables say of them.", samples
+    samples = [Sample(found.freed * PAGE_SIZE, labels) for labels, found in counts]
+    yield "freed_bytes", "Memory that the folios' vmemmap does not use any more.", samples
+
+
+def _totals(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
+    totals = report.totals
+    single = (
+        ("page_table_bytes", "Page tables that HVO needs.", totals.page_tables * PAGE_SIZE),
+        ("shared_tail_bytes", "Frames that zones keep.", totals.shared_tail_frames * PAGE_SIZE),
+        ("net_saved_bytes", "Freed, less page tables and frames kept.", totals.net_saved_bytes),
+        ("still_possible_bytes", "What the rest would free.", totals.still_possible_bytes),
+    )
+    for name, about, value in single:
+        yield name, about, [Sample(value, {})]
+    freed = Counter({DEVICE: 0, SELF_HOSTED: 0, BOOT: 0})
+    for other in report.others:
+        freed[other.kind] += other.freed * PAGE_SIZE
+    samples = [Sample(value, {"kind": kind}) for kind, value in freed.items()]
+    yield "other_freed_bytes", "What vmemmap that is not the folios' own doing saves.", samples
+
+
+def _findings(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
+    unknown = frozenset() if report.verified else VERIFY_ALONE
+    counts = Counter(
+        {(rule, severity.value): 0 for rule, severity in SEVERITIES.items() if rule not in unknown}
+    )
+    counts.update((finding.rule, finding.severity.value) for finding in report.findings)
+    samples = [
+        Sample(count, {"rule": rule, "severity": severity})
+        for (rule, severity), count in counts.items()
+    ]
+    yield "findings", "Places where a rule does not hold; verify alone checks all.", samples
+
+
+def _metric(name: str, about: str, samples: Iterable[Sample]) -> str:
+    lines = [f"# HELP {_PREFIX}{name} {about}", f"# TYPE {_PREFIX}{name} gauge"]
+    for sample in samples:
+        labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in sample.labels.items())
+        lines.append(f"{_PREFIX}{name}{{{labels}}} {sample.value}")
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

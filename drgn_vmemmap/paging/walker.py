@@ -1,0 +1,409 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The walker: what a range of virtual addresses is mapped to, a table at a time.
+
+Everything that a page table can say is a result here, never an exception: an
+entry that is not present, a frame beyond physical memory, a table that is not
+in the dump.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import and_
+from typing import NamedTuple
+
+from drgn_vmemmap.paging import x86_64
+from drgn_vmemmap.paging.x86_64 import (
+    ENTRY_SIZE,
+    LARGE,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PMD,
+    PRESENT,
+    PTE,
+    PUD,
+    Access,
+    Level,
+)
+from drgn_vmemmap.target.memory import Memory, MissingMemory
+
+
+class Problem(enum.Enum):
+    """Why an address is mapped to no frame."""
+
+    NOT_PRESENT = "not present"
+    RESERVED = "reserved bit set"
+    BEYOND_MEMORY = "beyond physical memory"
+    UNREADABLE = "not in the dump"
+
+
+class Paging(NamedTuple):
+    """What the walker has to know about a kernel, as plain numbers."""
+
+    levels: int
+    """4 or 5."""
+    root: int
+    """Physical address in bytes of the top-level table."""
+    encryption_mask: int
+    """``sme_me_mask``: the address bit that says "encrypted"; 0 without memory encryption."""
+    max_pfn: int
+    """First PFN beyond physical memory."""
+
+
+class Entry(NamedTuple):
+    """How one 4 KiB page is mapped."""
+
+    address: int
+    """Virtual address of the page in bytes."""
+    level: Level
+    """Level of the last entry on the way."""
+    raw: int | None
+    """That entry; ``None`` if its table is not in the dump."""
+    raw_address: int
+    """Physical address in bytes at which the entry lies."""
+    frame: int | None
+    """PFN of the page's own frame, in a large leaf too; ``None`` if there is none."""
+    access: Access
+    """What the processor allows, all levels counted; nothing where there is no frame."""
+    problem: Problem | None
+    """Why the frame is ``None``, or not memory."""
+
+
+class Step(NamedTuple):
+    """One level of the walk to an address."""
+
+    level: Level
+    raw: int | None
+    """The entry; ``None`` if its table is not in the dump."""
+    raw_address: int
+    """Physical address in bytes at which the entry lies."""
+    access: Access
+    """What this level and those above it leave, if the entry is present."""
+
+
+class Run(NamedTuple):
+    """
+    Consecutive virtual addresses that one table answers for.
+
+    Either entries of a last-level table, one for each 4 KiB page, or a single
+    entry of a higher level: a large leaf, or the place where the walk ended.
+    """
+
+    start: int
+    """First virtual address in bytes, a multiple of 4 KiB."""
+    end: int
+    """Virtual address in bytes behind the last one."""
+    level: Level
+    """Level of the entries."""
+    raw_address: int
+    """Physical address in bytes of the first entry."""
+    raw: bytes
+    """The entries, 8 bytes each; empty if their table is not in the dump."""
+    above: int
+    """What the levels above leave of the access: see :func:`x86_64.narrow()`."""
+
+    @property
+    def pages(self) -> int:
+        """How many 4 KiB pages the run covers."""
+        return (self.end - self.start) >> PAGE_SHIFT
+
+    def entries(self) -> memoryview[int]:
+        """The entries, as numbers."""
+        return memoryview(self.raw).cast("Q")
+
+
+class _Directory(NamedTuple):
+    """A table of PMD entries."""
+
+    address: int
+    """Its physical address in bytes."""
+    entries: memoryview[int]
+    above: int
+    """What the levels above leave of the access."""
+
+
+_REGION = PMD.entry_span
+"""Bytes that one last-level table covers."""
+
+_ENTRY = struct.Struct("<Q")
+
+_NO_ACCESS = Access(False, False, False, False)
+
+
+class Walker:
+    """
+    Walks a kernel's page tables.
+
+    A table is read once, whole, and kept; on a live kernel, take a new walker
+    for a new look.
+    """
+
+    def __init__(self, memory: Memory, paging: Paging) -> None:
+        self.memory = memory
+        self.paging = paging
+        self._levels = x86_64.levels(paging.levels)
+        self._page_mask = x86_64.address_mask(PTE, paging.encryption_mask)
+        self._tables: dict[int, bytes | None] = {}
+        self._regions: dict[int, Run] = {}
+        self._directories: dict[int, _Directory | None] = {}
+
+    def table(self, address: int) -> bytes | None:
+        """
+        :param address: Physical address in bytes of a page table.
+        :return: Its 4096 bytes, or ``None`` if they are not in the dump.
+        """
+        if address not in self._tables:
+            try:
+                self._tables[address] = self.memory.read(address, PAGE_SIZE)
+            except MissingMemory:
+                self._tables[address] = None
+        return self._tables[address]
+
+    def has_read_table(self, address: int) -> bool:
+        """Whether the page table at a physical address was read."""
+        return address in self._tables
+
+    def walk(self, start: int, end: int) -> Iterator[Run]:
+        """
+        Walk a range of virtual addresses in ascending order.
+
+        The levels are one loop over a table of them. Each step goes one level
+        down or to fewer entries, so that tables which point at each other in a
+        circle end it too.
+
+        :param start: First virtual address in bytes, a multiple of 4 KiB.
+        :param end: Virtual address in bytes behind the last one, a multiple of 4 KiB.
+        :return: Runs that together cover the range without a gap.
+        """
+        if start >= end:
+            return
+        pending = [(0, self.paging.root, x86_64.ALL_ACCESS, start, end)]
+        while pending:
+            depth, address, above, start, end = pending.pop()
+            level = self._levels[depth]
+            first, last = level.entry_index(start), level.entry_index(end - 1)
+            table = self.table(address)
+            if table is not None and level is not PTE:
+                if first != last:
+                    pending.extend(
+                        (depth, address, above, max(start, entry_start), min(end, entry_end))
+                        for entry_start, entry_end in _entry_spans(level, end, last - first)
+                    )
+                    continue
+                (entry,) = _ENTRY.unpack_from(table, first * ENTRY_SIZE)
+                child = self._table_below(entry, level)
+                if child is not None:
+                    pending.append((depth + 1, child, x86_64.narrow(above, entry), start, end))
+                    continue
+            yield Run(
+                start,
+                end,
+                level,
+                address + first * ENTRY_SIZE,
+                b"" if table is None else table[first * ENTRY_SIZE : (last + 1) * ENTRY_SIZE],
+                above,
+            )
+
+    def _table_below(self, entry: int, level: Level) -> int | None:
+        """Physical address of the table that *entry* leads to; ``None`` where the walk ends."""
+        # Where the bit for a large leaf is set, there is one, or the bit is reserved.
+        if level is PTE or entry & (PRESENT | LARGE) != PRESENT:
+            return None
+        table = x86_64.table_address(entry, self.paging.encryption_mask)
+        return table if table >> PAGE_SHIFT < self.paging.max_pfn else None
+
+    def steps(self, address: int) -> Iterator[Step]:
+        """
+        The walk to one address, level by level, as far as it goes.
+
+        :param address: Virtual address in bytes.
+        """
+        for level, table_address, above in self._descend(address):
+            raw_address = table_address + level.entry_index(address) * ENTRY_SIZE
+            table = self.table(table_address)
+            if table is None:
+                yield Step(level, None, raw_address, _NO_ACCESS)
+                return
+            (entry,) = _ENTRY.unpack_from(table, raw_address - table_address)
+            present = entry & PRESENT
+            access = x86_64.access(above, entry) if present else _NO_ACCESS
+            yield Step(level, entry, raw_address, access)
+
+    def _descend(self, address: int) -> Iterator[tuple[Level, int, int]]:
+        """
+        The tables on the walk to an address, from the root down.
+
+        :return: Of each, its level, its physical address, and what the levels above leave.
+        """
+        table_address, above = self.paging.root, x86_64.ALL_ACCESS
+        for level in self._levels:
+            yield level, table_address, above
+            table = self.table(table_address)
+            if table is None:
+                return
+            (entry,) = _ENTRY.unpack_from(table, level.entry_index(address) * ENTRY_SIZE)
+            child = self._table_below(entry, level)
+            if child is None:
+                return
+            table_address, above = child, x86_64.narrow(above, entry)
+
+    def region(self, address: int) -> Run:
+        """
+        The run at *address*, as far as it reaches within its 2 MiB.
+
+        That is what one last-level table covers, so it is one table's entries or
+        one entry of a higher level. Kept, to be asked for again and again.
+
+        :param address: Virtual address in bytes.
+        """
+        start = address & -_REGION
+        run = self._regions.get(start)
+        if run is None:
+            run = self._regions[start] = self._run(start)
+        return run
+
+    def _run(self, start: int) -> Run:
+        """The run that begins at a multiple of 2 MiB, as far as it reaches within them."""
+        directory, end = self._directory(start), start + _REGION
+        if directory is None:
+            return next(self.walk(start, end))
+        above, index = directory.above, PMD.entry_index(start)
+        entry = directory.entries[index]
+        address = self._table_below(entry, PMD)
+        if address is None:
+            raw, address = entry.to_bytes(ENTRY_SIZE, "little"), directory.address
+            return Run(start, end, PMD, address + index * ENTRY_SIZE, raw, above)
+        table = self.table(address) or b""
+        return Run(start, end, PTE, address, table, x86_64.narrow(above, entry))
+
+    def _directory(self, address: int) -> _Directory | None:
+        """The PMD entries of the 1 GiB around an address; ``None`` if the walk ends above them."""
+        key = address >> PUD.shift
+        if key not in self._directories:
+            self._directories[key] = None
+            for level, table_address, above in self._descend(address):
+                table = self.table(table_address) if level is PMD else None
+                if table is not None:
+                    entries = memoryview(table).cast("Q")
+                    self._directories[key] = _Directory(table_address, entries, above)
+        return self._directories[key]
+
+    def frames(self, run: Run, first: int = 0, stride: int = 1) -> Sequence[int | None]:
+        """
+        Frames behind the pages of a run, without an object for each.
+
+        :param first: Index in the run of the first page to tell of.
+        :param stride: Tell of every *stride*-th page from there on.
+        :return: PFNs; ``None`` for a page that is mapped to no memory.
+        """
+        mask = x86_64.address_mask(run.level, self.paging.encryption_mask)
+        limit = self.paging.max_pfn << PAGE_SHIFT
+        if run.level is PTE and run.raw:
+            entries = memoryview(run.raw).cast("Q")[first::stride].tolist()
+            frames = [(entry & mask) >> PAGE_SHIFT for entry in entries]
+            if reduce(and_, entries) & PRESENT and max(frames) << PAGE_SHIFT < limit:
+                return frames
+            return [
+                frame if entry & PRESENT and entry & mask < limit else None
+                for entry, frame in zip(entries, frames)
+            ]
+        frame = self.first_frame(run)
+        if frame is None:
+            return [None] * len(range(first, run.pages, stride))
+        return range(frame + first, frame + run.pages, stride)
+
+    def first_frame(self, run: Run) -> int | None:
+        """PFN of the frame behind a run's first page; ``None`` if it is mapped to no memory."""
+        return self._frame_behind(run, run.start)
+
+    def _frame_behind(self, run: Run, address: int) -> int | None:
+        """The same for an address in a run."""
+        if not run.raw:
+            return None
+        index = (address - run.start) >> PAGE_SHIFT if run.level is PTE else 0
+        (raw,) = _ENTRY.unpack_from(run.raw, index * ENTRY_SIZE)
+        frame, problem = self._frame(raw, run.level, address)
+        return frame if problem is None else None
+
+    def pages(self, run: Run) -> Iterator[Entry]:
+        """How each 4 KiB page of a run is mapped, in ascending order."""
+        for number, address in enumerate(range(run.start, run.end, PAGE_SIZE)):
+            offset = number * ENTRY_SIZE if run.level is PTE else 0
+            yield self._entry(run, address, offset)
+
+    def entry(self, address: int) -> Entry:
+        """
+        How one page is mapped.
+
+        :param address: Virtual address in bytes, anywhere in the page.
+        """
+        run = self.region(address)
+        page = address & -PAGE_SIZE
+        offset = (page - run.start) // PAGE_SIZE * ENTRY_SIZE if run.level is PTE else 0
+        return self._entry(run, page, offset)
+
+    def _entry(self, run: Run, address: int, offset: int) -> Entry:
+        if not run.raw:
+            return Entry(
+                address,
+                run.level,
+                None,
+                run.raw_address + offset,
+                None,
+                _NO_ACCESS,
+                Problem.UNREADABLE,
+            )
+        raw = int.from_bytes(run.raw[offset : offset + ENTRY_SIZE], "little")
+        frame, problem = self._frame(raw, run.level, address)
+        access = _NO_ACCESS if frame is None else x86_64.access(run.above, raw)
+        return Entry(address, run.level, raw, run.raw_address + offset, frame, access, problem)
+
+    def _frame(self, raw: int, level: Level, address: int) -> tuple[int | None, Problem | None]:
+        if not raw & PRESENT:
+            return None, Problem.NOT_PRESENT
+        mask = self._page_mask
+        if level is not PTE:
+            if x86_64.is_reserved(raw, level):
+                return None, Problem.RESERVED
+            if not x86_64.is_leaf(raw, level):
+                return None, Problem.BEYOND_MEMORY
+            mask = x86_64.address_mask(level, self.paging.encryption_mask)
+        frame = ((raw & mask) | (address & (level.entry_span - 1))) >> PAGE_SHIFT
+        return frame, None if frame < self.paging.max_pfn else Problem.BEYOND_MEMORY
+
+    def read(self, address: int, size: int) -> bytes:
+        """
+        Read virtual memory through the page tables.
+
+        :param address: Virtual address in bytes.
+        :param size: Bytes to read.
+        :raises MissingMemory: if any of it is not mapped, or not in the dump.
+        """
+        parts = []
+        while size > 0:
+            run = self.region(address)
+            frame = self._frame_behind(run, address)
+            if frame is None:
+                raise MissingMemory(f"virtual address {address:#x}")
+            offset = address % PAGE_SIZE
+            part = min(size, PAGE_SIZE - offset if run.level is PTE else run.end - address)
+            # A large leaf may reach beyond memory.
+            if self._frame_behind(run, address + part - 1) is None:
+                raise MissingMemory(f"virtual address {address + part - 1:#x}")
+            parts.append(self.memory.read((frame << PAGE_SHIFT) + offset, part))
+            address += part
+            size -= part
+        return b"".join(parts)
+
+
+def _entry_spans(level: Level, end: int, count: int) -> Iterator[tuple[int, int]]:
+    """Virtual address spans of the last *count* + 1 entries before *end*, last one first."""
+    entry_start = (end - 1) & -level.entry_span
+    for _ in range(count + 1):
+        yield entry_start, entry_start + level.entry_span
+        entry_start -= level.entry_span

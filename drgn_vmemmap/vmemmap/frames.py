@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The frames themselves: what their own struct pages say of them, and what is in them.
+
+Follows ``struct page`` of ``include/linux/mm_types.h``, the buddy allocator of
+``mm/page_alloc.c``, and ``prep_compound_tail()`` of ``mm/internal.h``.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from operator import eq
+from typing import NamedTuple
+
+from drgn_vmemmap.kernel.facts import Kernel, Member
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
+from drgn_vmemmap.target.memory import MissingMemory, Pieces
+
+# MAX_PAGE_ORDER: the buddy allocator's largest blocks have so many pages, as a power of two.
+_MAX_ORDER = 10
+
+# A vmemmap page that is mapped by a large leaf may be of an unsplit block of this order.
+_LEAF_ORDER = 9
+
+
+class Block(NamedTuple):
+    """A free block of the buddy allocator."""
+
+    pfn: int
+    order: int
+
+
+class Free(NamedTuple):
+    """A frame that nobody should use."""
+
+    frame: int
+    block: Block | None
+    """The free block that it is in; ``None`` if only its reference count says so."""
+
+
+class Unknown(NamedTuple):
+    """A frame whose struct page is not in the dump."""
+
+    frame: int
+
+
+class PageReader:
+    """Reads the struct pages of many frames."""
+
+    def __init__(self, kernel: Kernel, walker: Walker) -> None:
+        self._kernel = kernel
+        self._walker = walker
+        size = kernel.page.size
+        # Struct pages that cross the pages' edges are read one by one.
+        self._together = 1 if size & (size - 1) else PAGE_SIZE // size
+
+    def unused(self, frames: Sequence[int]) -> Iterator[Free | Unknown]:
+        """
+        Frames that last-level entries map, and that are not in use.
+
+        :param frames: PFNs, ascending.
+        """
+        refcounts = self._column("refcount")
+        start = 0
+        while start < len(frames):
+            first = frames[start] // self._together * self._together
+            end = bisect_left(frames, first + self._together, start)
+            try:
+                counts = refcounts.unpack(self._pages(first))
+            except MissingMemory:
+                yield from map(Unknown, frames[start:end])
+            else:
+                # A count that is not there ends most of it.
+                if 0 in counts:
+                    for frame in frames[start:end]:
+                        if counts[frame - first] == 0 and not self._is_of_unsplit_block(frame):
+                            yield Free(frame, self.free_block(frame))
+            start = end
+
+    def free_under_leaf(self, frame: int, count: int) -> Iterator[Free | Unknown]:
+        """
+        The first of a large leaf's frames that the buddy allocator has.
+
+        Their reference counts say nothing: an unsplit block has only one.
+
+        :param frame: PFN of the leaf's first frame.
+        :param count: How many frames it maps.
+        """
+        mark = self._kernel.buddy_mark
+        if mark is None:
+            return
+        types = self._column("page_type")
+        for first in range(frame // self._together * self._together, frame + count, self._together):
+            try:
+                found = types.unpack(self._pages(first))
+            except MissingMemory:
+                yield Unknown(first)
+                return
+            for page_type in set(found):
+                if page_type & mark.mask == mark.value:
+                    pfn = max(frame, first + found.index(page_type))
+                    yield Free(pfn, self.free_block(pfn))
+                    return
+        block = self.free_block(frame)
+        if block is not None:
+            yield Free(frame, block)
+
+    def free_block(self, frame: int) -> Block | None:
+        """The free block that a frame is in; only the first page of one says so."""
+        mark = self._kernel.buddy_mark
+        if mark is None:
+            return None
+        for order in range(_MAX_ORDER + 1):
+            pfn = frame >> order << order
+            try:
+                page = self._page(pfn)
+            except MissingMemory:
+                continue
+            if mark.matches(page):
+                size = self._kernel.page.value(page, "private")
+                if order <= size <= _MAX_ORDER and pfn % (1 << size) == 0:
+                    return Block(pfn, size)
+        return None
+
+    def _is_of_unsplit_block(self, frame: int) -> bool:
+        """
+        Whether a frame without a count is of a block that was allocated whole and never split.
+
+        Hot-plugged vmemmap can be: its first page has a count, and the 511 others have none.
+        """
+        pfn = frame >> _LEAF_ORDER << _LEAF_ORDER
+        refcount = self._column("refcount")
+        counts: list[int] = []
+        for first in range(pfn, pfn + (1 << _LEAF_ORDER), self._together):
+            try:
+                counts += refcount.unpack(self._pages(first))
+            except MissingMemory:
+                return False
+        return counts[0] > 0 and not any(counts[1:]) and self.free_block(pfn) is None
+
+    def _column(self, name: str) -> struct.Struct:
+        """Unpacks one member of each of the struct pages that are read together."""
+        member: Member = self._kernel.page.members[name]
+        behind = self._kernel.page.size - member.offset - member.size
+        return struct.Struct("<" + f"{member.offset}xI{behind}x" * self._together)
+
+    def _pages(self, pfn: int) -> bytes:
+        size = self._kernel.page.size
+        return self._walker.read(self._kernel.page_address(pfn), size * self._together)
+
+    def _page(self, pfn: int) -> bytes:
+        return self._walker.read(self._kernel.page_address(pfn), self._kernel.page.size)
+
+
+class Tails:
+    """Compares what is in a reuse frame with what its layout requires."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._size = kernel.page.size
+        self._count = PAGE_SIZE // self._size
+        self._info = kernel.page.members["compound_head"]
+        behind = self._size - self._info.offset - 8
+        self._infos = struct.Struct("<" + f"{self._info.offset}xQ{behind}x" * self._count)
+
+    def are_all_right(self, contents: Pieces, infos: memoryview[int], first: int) -> bool:
+        """
+        The same as :meth:`are_right()` for the reuse frames of many folios at once.
+
+        :param infos: What a tail's ``compound_info`` holds, for each folio.
+        """
+        size = self._size // 8
+        words = range(first * size + self._info.offset // 8, self._count * size, size)
+        return all(map(eq, contents.columns(words), repeat(infos)))
+
+    def are_right(self, content: bytes, info: int, first: int) -> bool:
+        """
+        Whether all struct pages are tails of one folio.
+
+        :param content: The reuse frame's 4096 bytes.
+        :param info: What a tail's ``compound_info`` holds: :meth:`Kernel.tail_info()`.
+        :param first: 1 if the frame begins with the head page, 0 if with a tail.
+        """
+        return self._infos.unpack(content).count(info) == self._count - first
+
+    def first_wrong(self, content: bytes, info: int, first: int) -> tuple[int, int]:
+        """
+        Find a struct page that is no tail of a folio; parameters as for :meth:`are_right()`.
+
+        :return: Its index in the frame, and what it holds instead.
+        """
+        infos = enumerate(self._infos.unpack(content))
+        return next((i, found) for i, found in infos if i >= first and found != info)
