@@ -13,7 +13,7 @@ from drgn import get_default_prog
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import ProgramMemory, Selection, Walker, discover, examine, telling
+from drgn_vmemmap import ProgramMemory, Selection, Walker, discover, examine, exit_code_of
 from drgn_vmemmap.cli.commands import CANNOT, fail
 
 
@@ -40,4 +40,4 @@ def main() -> int:
     return 0
 
 
-sys.exit(telling(main))
+sys.exit(exit_code_of(main))

@@ -17,8 +17,8 @@ from drgn.helpers.linux.rbtree import rbtree_inorder_for_each_entry
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import examine, telling
-from drgn_vmemmap.kernel.facts import printable
+from drgn_vmemmap import examine, exit_code_of
+from drgn_vmemmap.errors import printable
 
 prog = get_default_prog()
 
@@ -67,4 +67,4 @@ def text(string: Object) -> str:
     return printable(string.string_().decode("ascii", "backslashreplace"))
 
 
-sys.exit(telling(main))
+sys.exit(exit_code_of(main))

@@ -17,8 +17,8 @@ from drgn import get_default_prog
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import Kernel, ProgramMemory, Report, Walker, examine, telling
-from drgn_vmemmap.target.memory import MissingMemory
+from drgn_vmemmap import Kernel, ProgramMemory, Report, Walker, examine, exit_code_of
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.vmemmap.frames import PageReader
 
 
@@ -66,4 +66,4 @@ def became(frame: int, kernel: Kernel, walker: Walker) -> str:
     return "without a reference: on a processor's list of free pages, or inside a larger block"
 
 
-sys.exit(telling(main))
+sys.exit(exit_code_of(main))

@@ -14,9 +14,9 @@ from drgn import get_default_prog
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import ProgramMemory, examine, telling
-from drgn_vmemmap.kernel.facts import Layout
-from drgn_vmemmap.target.memory import MissingMemory
+from drgn_vmemmap import ProgramMemory, examine, exit_code_of
+from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.vmemmap.frames import Tails
 
 
@@ -41,4 +41,4 @@ def main() -> None:
         print(f"no shared tails: layout {kernel.hvo.layout.value}")
 
 
-sys.exit(telling(main))
+sys.exit(exit_code_of(main))

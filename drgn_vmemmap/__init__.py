@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from drgn_vmemmap.analysis.report import Report, Selection
     from drgn_vmemmap.api import examine, verify
-    from drgn_vmemmap.cli.commands import telling
-    from drgn_vmemmap.kernel.facts import CannotAnalyse, Kernel, discover
+    from drgn_vmemmap.cli.commands import exit_code_of
+    from drgn_vmemmap.errors import CannotAnalyse
+    from drgn_vmemmap.kernel.discovery import discover
+    from drgn_vmemmap.kernel.facts import Kernel
     from drgn_vmemmap.paging.walker import Walker
     from drgn_vmemmap.target.memory import ProgramMemory
 
@@ -36,20 +38,20 @@ __all__ = (
     "Walker",
     "discover",
     "examine",
-    "telling",
+    "exit_code_of",
     "verify",
 )
 
 _MODULES = {
-    "CannotAnalyse": "kernel.facts",
+    "CannotAnalyse": "errors",
     "Kernel": "kernel.facts",
-    "discover": "kernel.facts",
+    "discover": "kernel.discovery",
     "ProgramMemory": "target.memory",
     "Walker": "paging.walker",
     "Report": "analysis.report",
     "Selection": "analysis.report",
     "examine": "api",
-    "telling": "cli.commands",
+    "exit_code_of": "cli.commands",
     "verify": "api",
 }
 

@@ -12,23 +12,18 @@ from typing import TYPE_CHECKING, Callable
 
 import drgn
 
-from drgn_vmemmap.analysis.live import Target, steady
-from drgn_vmemmap.analysis.report import EVERYTHING, Report, Selection, look
-from drgn_vmemmap.kernel.facts import (
-    CannotAnalyse,
-    Kernel,
-    MissingFacts,
-    discover,
-    page_names,
-    printable,
-)
+from drgn_vmemmap.analysis.live import Target, confirm
+from drgn_vmemmap.analysis.report import EVERYTHING, Report, Selection, analyse
+from drgn_vmemmap.errors import CannotAnalyse, MissingFacts, MissingMemory, printable
+from drgn_vmemmap.kernel.discovery import discover, page_names
+from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import ENTRY_SIZE
-from drgn_vmemmap.progress import UNWATCHED, Work
-from drgn_vmemmap.target.memory import MissingMemory, ProgramMemory
+from drgn_vmemmap.progress import SILENT, Progress
+from drgn_vmemmap.target.memory import ProgramMemory
 
 if TYPE_CHECKING:
-    from drgn_vmemmap.analysis.samples import Example
+    from drgn_vmemmap.analysis.samples import Sample
     from drgn_vmemmap.explain.explanation import Explainer
 
 
@@ -36,7 +31,7 @@ def examine(
     prog: drgn.Program,
     selection: Selection = EVERYTHING,
     system_map: str | None = None,
-    work: Work = UNWATCHED,
+    progress: Progress = SILENT,
 ) -> Report:
     """
     Look at a kernel.
@@ -44,38 +39,42 @@ def examine(
     :param prog: Any target of drgn that is an x86-64 Linux kernel.
     :param selection: What to narrow the report to.
     :param system_map: See :func:`discover()`.
-    :param work: What the user sees of it meanwhile.
+    :param progress: What the user sees of it meanwhile.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     kernel = _discover(prog, system_map)
-    return _steadily(prog, kernel, lambda: look(kernel, _walker(prog, kernel), selection, work))
+    return _confirmed(
+        prog, kernel, lambda: analyse(kernel, _walker(prog, kernel), selection, progress)
+    )
 
 
-def verify(prog: drgn.Program, system_map: str | None = None, work: Work = UNWATCHED) -> Report:
+def verify(
+    prog: drgn.Program, system_map: str | None = None, progress: Progress = SILENT
+) -> Report:
     """
     Look at a kernel, and check all that can be checked.
 
     :param prog: Any target of drgn that is an x86-64 Linux kernel.
     :param system_map: See :func:`discover()`.
-    :param work: What the user sees of it meanwhile.
+    :param progress: What the user sees of it meanwhile.
     :return: The report, with the findings of every rule.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     from drgn_vmemmap.analysis.verification import check
 
     kernel = _discover(prog, system_map)
-    return _steadily(prog, kernel, lambda: check(kernel, _walker(prog, kernel), work))
+    return _confirmed(prog, kernel, lambda: check(kernel, _walker(prog, kernel), progress))
 
 
-def examples(prog: drgn.Program, report: Report) -> list[Example]:
+def samples(prog: drgn.Program, report: Report) -> list[Sample]:
     """
     Folios to be drawn: one of each look in a report, with its entries.
 
     :param prog: What the report is of.
     """
-    from drgn_vmemmap.analysis.samples import take_examples
+    from drgn_vmemmap.analysis.samples import take_samples
 
-    return take_examples(report.kernel, _walker(prog, report.kernel), report.folios)
+    return take_samples(report.kernel, _walker(prog, report.kernel), report.folios)
 
 
 def is_live(prog: drgn.Program) -> bool:
@@ -93,12 +92,12 @@ def target(prog: drgn.Program, system_map: str | None = None) -> Target:
 
     kernel = _discover(prog, system_map)
 
-    def take_look() -> Report:
+    def take_pass() -> Report:
         # What can be switched, and how much memory there is, may be different each time.
         fresh = _discover(prog, system_map)
         return check(fresh, _walker(prog, fresh))
 
-    return Target(take_look, lambda: is_there(prog, kernel))
+    return Target(take_pass, lambda: is_there(prog, kernel))
 
 
 def is_there(prog: drgn.Program, kernel: Kernel) -> bool:
@@ -111,20 +110,20 @@ def is_there(prog: drgn.Program, kernel: Kernel) -> bool:
 
 
 def explainer(
-    prog: drgn.Program, system_map: str | None = None, work: Work = UNWATCHED
+    prog: drgn.Program, system_map: str | None = None, progress: Progress = SILENT
 ) -> Explainer:
     """
     What explains addresses of a kernel.
 
     :param prog: Any target of drgn that is an x86-64 Linux kernel.
     :param system_map: See :func:`discover()`.
-    :param work: What the user sees of it meanwhile.
+    :param progress: What the user sees of it meanwhile.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     from drgn_vmemmap.explain.explanation import Explainer
 
     kernel = _discover(prog, system_map)
-    return Explainer(kernel, _walker(prog, kernel), page_names(prog), work)
+    return Explainer(kernel, _walker(prog, kernel), page_names(prog), progress)
 
 
 def _discover(prog: drgn.Program, system_map: str | None) -> Kernel:
@@ -145,8 +144,8 @@ def _walker(prog: drgn.Program, kernel: Kernel) -> Walker:
     return Walker(ProgramMemory(prog), kernel.paging)
 
 
-def _steadily(prog: drgn.Program, kernel: Kernel, take_look: Callable[[], Report]) -> Report:
+def _confirmed(prog: drgn.Program, kernel: Kernel, take_pass: Callable[[], Report]) -> Report:
     """Look once at what does not move, and more often at what does."""
     if not kernel.live:
-        return take_look()
-    return steady(Target(take_look, lambda: is_there(prog, kernel)))
+        return take_pass()
+    return confirm(Target(take_pass, lambda: is_there(prog, kernel)))

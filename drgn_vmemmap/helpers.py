@@ -20,15 +20,16 @@ from collections.abc import Iterator
 from drgn import IntegerLike, Object, Program
 
 from drgn_vmemmap.hugetlb.folios import (
+    FolioClass,
     Hstate,
-    Kind,
     TailFrames,
     find_folios,
     read_head,
     read_hstates,
 )
 from drgn_vmemmap.hvo.judgement import Judgement, judge
-from drgn_vmemmap.kernel.facts import Kernel, discover
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.walker import Step, Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.target.memory import ProgramMemory
@@ -58,7 +59,7 @@ def for_each_hugetlb_folio(prog: Program) -> Iterator[Object]:
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     :raises MissingMemory: if the hstates are not in the dump.
     """
-    kernel, walker = _look(prog)
+    kernel, walker = _pass(prog)
     for pfn in find_folios(kernel, walker, _hstates(kernel, walker)).folios.pfns:
         yield Object(prog, "struct page *", kernel.page_address(pfn))
 
@@ -80,14 +81,14 @@ def hugetlb_folio_hvo_state(folio: Object) -> Judgement:
     :raises MissingMemory: if the head page or the hstates are not in the dump.
     :raises ValueError: if it is no HugeTLB folio's head page.
     """
-    kernel, walker = _look(folio.prog_)
+    kernel, walker = _pass(folio.prog_)
     address = operator.index(folio)
     pfn, misaligned = divmod(_vmemmap_offset(kernel, address), kernel.page.size)
     head = None if misaligned else read_head(kernel, walker, pfn)
     if head is None or head.order not in (each.order for each in _hstates(kernel, walker)):
         raise ValueError(f"{address:#x} is no HugeTLB folio's head page")
     node, zone = kernel.page_flags.node(head.flags), kernel.page_flags.zone(head.flags)
-    kind = Kind(head.order, hstate="", node=node, zone=zone, flag_optimized=None)
+    kind = FolioClass(head.order, hstate="", node=node, zone=zone, flag_optimized=None)
     runs = walker.walk(address, address + kernel.vmemmap_pages(head.order) * PAGE_SIZE)
     entries = [entry for run in runs for entry in walker.pages(run)]
     return judge(entries, kernel.hvo.layout, TailFrames(kernel, walker).acceptable(kind))
@@ -115,11 +116,11 @@ def vmemmap_walk(prog: Program, address: IntegerLike) -> Iterator[Step]:
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     :raises ValueError: if the address is not in the vmemmap.
     """
-    kernel, walker = _look(prog)
+    kernel, walker = _pass(prog)
     return walker.steps(kernel.vmemmap + _vmemmap_offset(kernel, operator.index(address)))
 
 
-def _look(prog: Program) -> tuple[Kernel, Walker]:
+def _pass(prog: Program) -> tuple[Kernel, Walker]:
     """What the kernel is, found out once; and a walker for a fresh look at it."""
     kernel = prog.cache.get("drgn_vmemmap.kernel.facts")
     if kernel is None:

@@ -13,13 +13,13 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-class Work:
+class Progress:
     """Work that nobody watches."""
 
     interrupted = False
     """Whether the user ended it: what was found is not all."""
 
-    def over(self, items: Sequence[Item], what: str) -> Iterator[Item]:
+    def track(self, items: Sequence[Item], what: str) -> Iterator[Item]:
         """
         Give items one by one, as long as the user does not end the work.
 
@@ -32,17 +32,17 @@ class Work:
             yield item
 
 
-UNWATCHED = Work()
+SILENT = Progress()
 
 
-class Watched(Work):
+class TerminalProgress(Progress):
     """
     Work at a terminal: what takes longer than a second shows a bar, and Ctrl-C ends it.
 
     The bar is tqdm's, where that is installed; a second Ctrl-C ends the process.
     """
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> TerminalProgress:
         try:
             self._handler = signal.signal(signal.SIGINT, self._interrupt)
         except ValueError:
@@ -66,12 +66,12 @@ class Watched(Work):
             signal.signal(signal.SIGINT, self._handler)
             self._handler = None
 
-    def over(self, items: Sequence[Item], what: str) -> Iterator[Item]:
+    def track(self, items: Sequence[Item], what: str) -> Iterator[Item]:
         if not sys.stderr.isatty():
-            return super().over(items, what)
+            return super().track(items, what)
         try:
             from tqdm import tqdm
         except ImportError:
-            return super().over(items, what)
-        bar = tqdm(super().over(items, what), what, len(items), delay=1, leave=False)
+            return super().track(items, what)
+        bar = tqdm(super().track(items, what), what, len(items), delay=1, leave=False)
         return iter(bar)

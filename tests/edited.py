@@ -9,13 +9,14 @@ from collections.abc import Iterable
 import drgn
 
 from drgn_vmemmap import discover
-from drgn_vmemmap.analysis.report import Report, look
+from drgn_vmemmap.analysis.report import Report, analyse
 from drgn_vmemmap.analysis.verification import check
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hvo.judgement import Verdict
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD, PTE
-from drgn_vmemmap.target.memory import Memory, MissingMemory, ProgramMemory
+from drgn_vmemmap.target.memory import Memory, ProgramMemory
 
 
 class EditedMemory(Memory):
@@ -71,8 +72,8 @@ class EditedKernel:
     def check(self) -> Report:
         return check(self.kernel, self.walker())
 
-    def look(self) -> Report:
-        return look(self.kernel, self.walker())
+    def analyse(self) -> Report:
+        return analyse(self.kernel, self.walker())
 
     def reset(self) -> None:
         self.memory.bytes.clear()

@@ -16,16 +16,16 @@ from itertools import groupby
 from typing import Any, Callable, NamedTuple
 
 from drgn_vmemmap.hugetlb.folios import State
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from tests.image import Image
 from tests.model import (
     KEPT,
     SECTION_PAGES,
+    AddressKind,
     Backing,
     Damage,
     Folio,
     Machine,
-    Place,
     Section,
     Vpage,
     hstate_name,
@@ -250,7 +250,7 @@ def listed(machine: Machine) -> tuple[list[Listed], list[Found]]:
                 if not head:
                     broken.append(Found("unreadable", "warning"))
                     break
-            if Place(order, node, position) in machine.links:
+            if AddressKind(order, node, position) in machine.links:
                 broken.append(Found("list-corrupt", "error"))
                 break
     # Folios that no list leads to are found in the memmap itself.

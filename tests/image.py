@@ -21,18 +21,18 @@ import drgn
 from drgn_vmemmap.analysis.report import Report, Selection
 from drgn_vmemmap.api import examine
 from drgn_vmemmap.hugetlb.folios import State
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from tests.kernels import HUGETLB_PAGE_DTOR, ZONES, Mark, Types, types
 from tests.memmap import Memmap
 from tests.model import (
     KEPT,
     SECTION_PAGES,
+    AddressKind,
     Backing,
     Damage,
     Folio,
     Link,
     Machine,
-    Place,
     Section,
     Vpage,
     hstate_name,
@@ -381,7 +381,7 @@ class Image:
         circle = [head, *(self.lru(folio.pfn) for folio in folios)]
         for number in range(len(circle)):
             before, after = circle[number - 1], circle[(number + 1) % len(circle)]
-            link = self.machine.links.get(Place(order, node, number - 1))
+            link = self.machine.links.get(AddressKind(order, node, number - 1))
             if link is not None:
                 after = self._broken(link, circle[1])
             if number == 0:

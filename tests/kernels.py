@@ -19,7 +19,7 @@ from typing import NamedTuple, Union
 
 import drgn
 
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 
 
 class Mark(enum.Enum):

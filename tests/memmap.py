@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import gcd
 
 from drgn_vmemmap.hugetlb.folios import State
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from tests.kernels import HUGETLB_PAGE_DTOR, NO_TYPE, OPTIMIZED_BIT, Mark, Struct
 from tests.model import Folio, Machine, Section
 from tests.physical import PAGE_SHIFT, PAGE_SIZE, PhysicalMemory

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from drgn_vmemmap.hugetlb.folios import State
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from tests.kernels import LINES, ZONES, Line
 from tests.physical import PAGE_SHIFT, PAGE_SIZE
 
@@ -102,7 +102,7 @@ class Section(enum.Enum):
     PREPARED = "from boot, which optimized its memmap"
 
 
-class Place(NamedTuple):
+class AddressKind(NamedTuple):
     """A ``next`` pointer of a list: of the folio at a position, or of the list's head at -1."""
 
     order: int
@@ -135,7 +135,7 @@ class Machine:
     """Regions of vmemmap mapped by a table although no folio in them needs one now."""
     damage: Mapping[int, Damage] = field(default_factory=dict)
     """By region of vmemmap."""
-    links: Mapping[Place, Link] = field(default_factory=dict)
+    links: Mapping[AddressKind, Link] = field(default_factory=dict)
     """Broken links of lists."""
     sections: Mapping[int, Section] = field(default_factory=dict)
     """The special ones, by number."""

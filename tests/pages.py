@@ -10,11 +10,11 @@ from typing import Any, cast
 import drgn
 
 from drgn_vmemmap.analysis.report import FolioReport, Report
-from drgn_vmemmap.api import examine, examples
+from drgn_vmemmap.api import examine, samples
 from drgn_vmemmap.hugetlb.folios import Folio as FoundFolio
 from drgn_vmemmap.hugetlb.folios import State
 from drgn_vmemmap.hvo.judgement import Judgement, Verdict
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output import View, html
 from drgn_vmemmap.rules.folio import Finding, Severity
 from tests.image import Image
@@ -25,11 +25,11 @@ from tests.model import (
     FRESH_W,
     GIB,
     REUSE_W,
+    AddressKind,
     Damage,
     Folio,
     Link,
     Machine,
-    Place,
 )
 
 HOSTILE = "</script><img src=x onerror=a>"
@@ -39,7 +39,7 @@ HOSTILE = "</script><img src=x onerror=a>"
 def page_of(prog: drgn.Program) -> str:
     """The page that ``report --format html`` writes."""
     report = examine(prog)
-    return html.render(report, View(examples=examples(prog, report)))
+    return html.render(report, View(samples=samples(prog, report)))
 
 
 def damaged(release: str) -> Image:
@@ -67,7 +67,7 @@ def damaged(release: str) -> Image:
             node_size=4 * GIB,
             folios=tuple(folios),
             damage={(gigantic >> 15) + 1: Damage.MISSING},
-            links={Place(9, 1, 30): Link.OUTSIDE},
+            links={AddressKind(9, 1, 30): Link.OUTSIDE},
         )
     )
 

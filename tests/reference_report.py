@@ -20,7 +20,8 @@ from drgn.helpers.linux.hugetlb import for_each_hstate
 from drgn_vmemmap.analysis.report import FolioReport
 from drgn_vmemmap.hugetlb.folios import Folio, State
 from drgn_vmemmap.hvo.judgement import Judgement, Ranges, Verdict
-from drgn_vmemmap.kernel.facts import Kernel, Layout, ZoneKey
+from drgn_vmemmap.kernel.facts import Kernel, ZoneKey
+from drgn_vmemmap.kernel.layout import Layout
 from tests.model import KEPT
 from tests.physical import PAGE_SHIFT, PAGE_SIZE
 from tests.reference import Page, ReferenceWalker
@@ -136,7 +137,7 @@ class _Reference:
         """
         kernel = self._kernel
         pages = self._read(kernel.page_address(pfn), 2 * kernel.page.size)
-        if not kernel.hugetlb_mark.matches(pages) or not kernel.head_mark.matches(pages):
+        if not kernel.hugetlb_test.matches(pages) or not kernel.head_test.matches(pages):
             return None
         flags, bit = kernel.page.value(pages, "flags"), kernel.hvo.optimized_bit
         return Head(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from drgn_vmemmap.hugetlb.folios import State
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from tests.kernels import LINES
 from tests.model import (
     ABSENT,
@@ -24,11 +24,11 @@ from tests.model import (
     REUSE_R,
     REUSE_W,
     SECTION_PAGES,
+    AddressKind,
     Damage,
     Folio,
     Link,
     Machine,
-    Place,
     Section,
     Vpage,
 )
@@ -147,9 +147,9 @@ def _damage(draw: st.DrawFn, machine: Machine) -> Mapping[int, Damage]:
 
 
 @st.composite
-def _links(draw: st.DrawFn, machine: Machine) -> Mapping[Place, Link]:
+def _links(draw: st.DrawFn, machine: Machine) -> Mapping[AddressKind, Link]:
     places = [
-        Place(order, node, position)
+        AddressKind(order, node, position)
         for order, node, folios in machine.lists()
         if folios
         for position in range(-1, len(folios))

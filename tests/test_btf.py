@@ -11,7 +11,7 @@ from pathlib import Path
 import drgn
 import pytest
 
-from drgn_vmemmap.kernel.facts import discover
+from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target.btf import Btf, BtfError, BtfTypes, Kind
 
 VMCORES = sorted((Path(__file__).parent.parent / "vmcores").glob("*.vmcore"))

@@ -19,7 +19,7 @@ import pytest
 
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hugetlb.folios import State
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PRESENT, WRITABLE
 from tests.edited import EditedKernel
 from tests.image import Image
@@ -28,7 +28,7 @@ from tests.model import FIRST_FOLIO, GIB, Folio, Machine
 
 VMCORES = Path(__file__).parent.parent / "vmcores"
 
-Place = tuple[str, Optional[int], Optional[int]]
+AddressKind = tuple[str, Optional[int], Optional[int]]
 """Rule, folio, index of the vmemmap page."""
 
 IMAGES = ("5.15.0", "6.1.0", "6.12.0", "7.2.0")
@@ -68,7 +68,7 @@ def scene(name: str) -> EditedKernel:
 SCENES = [*IMAGES, *(f"{release} 18" for release in IMAGES), *REAL]
 
 
-def places(report: Report) -> Counter[Place]:
+def places(report: Report) -> Counter[AddressKind]:
     return Counter((f.rule, f.folio, f.index) for f in report.findings)
 
 
@@ -77,7 +77,7 @@ class Fault(NamedTuple):
 
     name: str
     rule: str
-    provoke: Callable[[EditedKernel], list[Place] | None]
+    provoke: Callable[[EditedKernel], list[AddressKind] | None]
     """Does the damage, and tells what must be found; ``None`` if this kernel cannot have it."""
     follows: tuple[str, ...] = ()
     """Rules that may fire as a consequence."""
@@ -92,25 +92,25 @@ def own(edited: EditedKernel) -> int:
     return 0 if layout_of(edited) is Layout.HEAD_REUSE else 1
 
 
-def not_present(edited: EditedKernel) -> list[Place]:
+def not_present(edited: EditedKernel) -> list[AddressKind]:
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 3, edited.entry(pfn, 3) & ~PRESENT)
     return [("not-present", pfn, 3)]
 
 
-def tail_writable(edited: EditedKernel) -> list[Place]:
+def tail_writable(edited: EditedKernel) -> list[AddressKind]:
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 3, edited.entry(pfn, 3) | WRITABLE)
     return [("tail-writable", pfn, 3)]
 
 
-def head_read_only(edited: EditedKernel) -> list[Place]:
+def head_read_only(edited: EditedKernel) -> list[AddressKind]:
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 0, edited.entry(pfn, 0) & ~WRITABLE)
     return [("head-read-only", pfn, 0)]
 
 
-def half_done_remap(edited: EditedKernel) -> list[Place] | None:
+def half_done_remap(edited: EditedKernel) -> list[AddressKind] | None:
     """A tail is mapped to the frame of another folio's head, as nobody's reuse frame."""
     if not edited.whole:
         return None
@@ -125,7 +125,7 @@ def half_done_remap(edited: EditedKernel) -> list[Place] | None:
     ]
 
 
-def reuse_frame_of_another(edited: EditedKernel) -> list[Place] | None:
+def reuse_frame_of_another(edited: EditedKernel) -> list[AddressKind] | None:
     """All tails are mapped to another folio's head."""
     pfn, other = edited.optimized[:2]
     kept = layout_of(edited).kept
@@ -138,9 +138,9 @@ def reuse_frame_of_another(edited: EditedKernel) -> list[Place] | None:
     return [("reuse-invalid", pfn, kept)]
 
 
-def head_freed(edited: EditedKernel) -> list[Place] | None:
+def head_freed(edited: EditedKernel) -> list[AddressKind] | None:
     """The frame behind a head is in the buddy allocator."""
-    mark = edited.kernel.buddy_mark
+    mark = edited.kernel.buddy_test
     if mark is None:
         return None
     pfn = edited.optimized[0]
@@ -151,13 +151,13 @@ def head_freed(edited: EditedKernel) -> list[Place] | None:
     return [("frame-freed", pfn, 0)]
 
 
-def head_without_reference(edited: EditedKernel) -> list[Place]:
+def head_without_reference(edited: EditedKernel) -> list[AddressKind]:
     pfn = edited.optimized[0]
     edited.write_member(edited.frame(pfn, 0), "refcount", 0)
     return [("frame-freed", pfn, 0)]
 
 
-def two_owners(edited: EditedKernel) -> list[Place] | None:
+def two_owners(edited: EditedKernel) -> list[AddressKind] | None:
     """A page of a whole folio is mapped to the frame behind another folio's head."""
     if not edited.whole:
         return None
@@ -167,7 +167,7 @@ def two_owners(edited: EditedKernel) -> list[Place] | None:
     return [("frame-aliased", pfn, 3), ("frame-aliased", other, 0)]
 
 
-def flag_lost(edited: EditedKernel) -> list[Place] | None:
+def flag_lost(edited: EditedKernel) -> list[AddressKind] | None:
     if edited.kernel.hvo.optimized_bit is None:
         return None
     pfn = edited.optimized[0]
@@ -175,7 +175,7 @@ def flag_lost(edited: EditedKernel) -> list[Place] | None:
     return [("flag-mismatch", pfn, None)]
 
 
-def flag_made_up(edited: EditedKernel) -> list[Place] | None:
+def flag_made_up(edited: EditedKernel) -> list[AddressKind] | None:
     bit = edited.kernel.hvo.optimized_bit
     if bit is None or not edited.whole:
         return None
@@ -184,7 +184,7 @@ def flag_made_up(edited: EditedKernel) -> list[Place] | None:
     return [("flag-mismatch", pfn, None)]
 
 
-def tail_overwritten(edited: EditedKernel) -> list[Place]:
+def tail_overwritten(edited: EditedKernel) -> list[AddressKind]:
     """A struct page in the reuse frame of a folio, or of a zone, is overwritten."""
     pfn = edited.optimized[0]
     page = pfn + own(edited) * PAGE_SIZE // edited.kernel.page.size + 5
@@ -192,7 +192,7 @@ def tail_overwritten(edited: EditedKernel) -> list[Place]:
     return [("tail-content", pfn, own(edited))]
 
 
-def loose_read_only(edited: EditedKernel) -> list[Place] | None:
+def loose_read_only(edited: EditedKernel) -> list[AddressKind] | None:
     """A restore that made a page its own again, but not writable."""
     pfn = edited.loose()
     if pfn is None:
@@ -201,7 +201,7 @@ def loose_read_only(edited: EditedKernel) -> list[Place] | None:
     return [("orphan-remap", None, None)]
 
 
-def loose_shared(edited: EditedKernel) -> list[Place] | None:
+def loose_shared(edited: EditedKernel) -> list[AddressKind] | None:
     """A restore that made pages writable again, but left them their shared frame."""
     pfn = edited.loose()
     if pfn is None:
@@ -210,28 +210,28 @@ def loose_shared(edited: EditedKernel) -> list[Place] | None:
     return [("orphan-remap", None, None)]
 
 
-def restore_that_never_happened(edited: EditedKernel) -> list[Place]:
+def restore_that_never_happened(edited: EditedKernel) -> list[AddressKind]:
     """A folio is no HugeTLB folio any more, but its vmemmap is as it was."""
     pfn = edited.optimized[-1]
-    mark = edited.kernel.head_mark
+    mark = edited.kernel.head_test
     edited.write_page(pfn, mark.offset, 0, mark.size)
     return [("orphan-remap", None, None)]
 
 
-def wrong_counter(edited: EditedKernel) -> list[Place]:
+def wrong_counter(edited: EditedKernel) -> list[AddressKind]:
     kernel = edited.kernel
     member = kernel.hstate.members["free_huge_pages"]
     edited.write(kernel.hstates + member.offset, 4711, member.size)
     return [("count-mismatch", None, None)]
 
 
-def broken_list(edited: EditedKernel) -> list[Place]:
+def broken_list(edited: EditedKernel) -> list[AddressKind]:
     """A folio's pointer to the next one leads out of the memmap."""
     edited.write_member(edited.optimized[0], "lru", 0xDEAD000000000100)
     return [("list-corrupt", None, None)]
 
 
-def table_missing(edited: EditedKernel) -> list[Place]:
+def table_missing(edited: EditedKernel) -> list[AddressKind]:
     pfn = edited.optimized[0]
     entry = edited.walker().entry(edited.kernel.page_address(pfn))
     edited.memory.missing.add(entry.raw_address >> PAGE_SHIFT)

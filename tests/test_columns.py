@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap.hugetlb.columns import not_followed, stretches
-from drgn_vmemmap.target.memory import Pieces, ProgramMemory
+from drgn_vmemmap.target.memory import ProgramMemory, StridedRead
 from tests.physical import PhysicalMemory
 
 VALUES = st.lists(st.sampled_from([0, 1, 255, 256, 1 << 31]), max_size=40)
@@ -88,4 +88,4 @@ def test_pieces_of_which_one_is_missing_are_not_read_together() -> None:
     memory = memory_of_pages(missing=3)
     assert memory.read_together([2 << 12, 3 << 12], 128) is None
     assert memory.read_each([2 << 12, 3 << 12], 128)[1] is None
-    assert isinstance(memory.read_together([4 << 12, 5 << 12], 128), Pieces)
+    assert isinstance(memory.read_together([4 << 12, 5 << 12], 128), StridedRead)

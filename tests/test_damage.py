@@ -17,7 +17,7 @@ import pytest
 
 from drgn_vmemmap import api as examination
 from drgn_vmemmap.cli import commands as cli
-from drgn_vmemmap.target.memory import MissingMemory
+from drgn_vmemmap.errors import MissingMemory
 from tests.edited import EditedKernel
 from tests.test_catalogue import IMAGES, image, real
 

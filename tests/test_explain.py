@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from drgn_vmemmap import discover
 from drgn_vmemmap.api import explainer
-from drgn_vmemmap.explain.explanation import Explainer, Explanation, Place, parse
+from drgn_vmemmap.explain.explanation import AddressKind, Explainer, Explanation, parse
 from drgn_vmemmap.hvo.judgement import format_ranges
-from drgn_vmemmap.kernel.facts import Layout, page_names
+from drgn_vmemmap.kernel.discovery import page_names
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output.explanation import document, text
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
@@ -67,7 +68,7 @@ def at(of: Image, pfn: int, offset: int = 0) -> Explanation:
 
 def behind(explanation: Explanation) -> list[tuple[int | None, str]]:
     """The folios whose vmemmap the frame is behind, and which pages of it."""
-    return [(each.folio, format_ranges(each.pages)) for each in explanation.sight.viewers]
+    return [(each.folio, format_ranges(each.pages)) for each in explanation.mapping.mappers]
 
 
 # Struct pages.
@@ -157,8 +158,8 @@ def test_a_zones_tail_frame_is_seen_by_all_optimized_folios_of_the_zone() -> Non
     folios = tuple(Folio(pfn, remapped=pfn != pfns[3]) for pfn in pfns)
     of = Image(Machine(line=LINES["7.2.0"], folios=folios))
     explanation = at(of, pfns[10] + 100)
-    assert explanation.sight.keeper == "zone 1 of node 0, for the tails of folios of order 9"
-    assert (explanation.sight.count, explanation.sight.pages) == (19, 19 * 7)
+    assert explanation.mapping.keeper == "zone 1 of node 0, for the tails of folios of order 9"
+    assert (explanation.mapping.count, explanation.mapping.pages) == (19, 19 * 7)
     assert behind(explanation) == [(pfn, "1-7") for pfn in pfns[:9] if pfn != pfns[3]]
     assert f"pages 1-7 of each of folios {pfns[0]:#x}, {pfns[1]:#x}" in text(explanation)
     assert "in 11 more places" in text(explanation)
@@ -187,7 +188,7 @@ def test_a_frame_behind_vmemmap_of_no_folio_is_told_with_its_pfns() -> None:
     of.write_entry(WHOLE, 8, of.entry(WHOLE, 3))
     explanation = at(of, WHOLE + 3 * 64)
     assert behind(explanation) == [(WHOLE, "3"), (None, "")]
-    assert explanation.sight.viewers[1].pfns == (WHOLE + 512, WHOLE + 575)
+    assert explanation.mapping.mappers[1].pfns == (WHOLE + 512, WHOLE + 575)
     assert f"of PFNs {WHOLE + 512:#x} to {WHOLE + 575:#x}" in text(explanation)
 
 
@@ -203,7 +204,7 @@ def test_an_address_of_the_direct_map_is_that_of_its_frame() -> None:
     of = image("6.12.0")
     frame = of.frames[OPTIMIZED][0] or 0
     explanation = explained(of, f"{of.machine.page_offset + frame * PAGE_SIZE:#x}")
-    assert explanation.place is Place.DIRECT_MAP
+    assert explanation.place is AddressKind.DIRECT_MAP
     assert explanation.frame == frame
     assert behind(explanation) == [(OPTIMIZED, "0-7")]
 
@@ -342,11 +343,11 @@ def test_all_pages_that_are_mapped_to_a_frame_are_found(
     for address in data.draw(st.lists(st.sampled_from(sorted(mapped)), min_size=1, max_size=8)):
         explanation = explains.explain(parse(f"{address + 52:#x}"))
         assert explanation.frame == mapped[address]
-        assert explanation.place is Place.VMEMMAP
+        assert explanation.place is AddressKind.VMEMMAP
         frame = explanation.frame
         if frame is not None and frame < machine.max_pfn:
-            assert explanation.sight.pages == seen[frame]
-            assert explains.explain(parse(f"pfn:{frame:#x}")).sight.pages == seen[frame]
+            assert explanation.mapping.pages == seen[frame]
+            assert explains.explain(parse(f"pfn:{frame:#x}")).mapping.pages == seen[frame]
 
 
 @settings(max_examples=25)
@@ -415,14 +416,14 @@ def test_a_number_beyond_all_memory_is_refused() -> None:
 @pytest.mark.parametrize(
     ("what", "place"),
     (
-        ("0x1234", Place.USER),
-        ("00007fffa20ace70", Place.USER),
-        ("0x8000000000000000", Place.NOT_CANONICAL),
-        ("0xffffffffff000000", Place.KERNEL),
-        ("phys:0xfffffffffffff", Place.BEYOND_MEMORY),
+        ("0x1234", AddressKind.USER),
+        ("00007fffa20ace70", AddressKind.USER),
+        ("0x8000000000000000", AddressKind.NOT_CANONICAL),
+        ("0xffffffffff000000", AddressKind.KERNEL),
+        ("phys:0xfffffffffffff", AddressKind.BEYOND_MEMORY),
     ),
 )
-def test_other_addresses_are_told_for_what_they_are(what: str, place: Place) -> None:
+def test_other_addresses_are_told_for_what_they_are(what: str, place: AddressKind) -> None:
     explanation = explained(image("6.12.0"), what)
     assert explanation.place is place
     assert not explanation.concerns_hugetlb
@@ -433,7 +434,7 @@ def test_other_addresses_are_told_for_what_they_are(what: str, place: Place) -> 
 def test_the_walk_to_any_address_of_the_kernel_is_shown() -> None:
     of = image("6.12.0")
     explanation = explained(of, f"{of.variables['hstates'][1]:#x}")
-    assert explanation.place is Place.KERNEL
+    assert explanation.place is AddressKind.KERNEL
     assert explanation.steps[-1].level.name == "PMD"
     assert explanation.frame == of.physical(of.variables["hstates"][1]) >> 12
     assert explanation.page is not None and explanation.page.known

@@ -21,10 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.cli import commands as cli
-from drgn_vmemmap.kernel.facts import printable
+from drgn_vmemmap.errors import printable
 from drgn_vmemmap.output import View, render
 from drgn_vmemmap.output.json import FOLIO_FIELDS, document
-from drgn_vmemmap.rules.folio import MEANINGS, SEVERITIES, VERIFY_ALONE
+from drgn_vmemmap.rules.folio import MEANINGS, SEVERITIES, VERIFY_ONLY
 from tests.image import Image
 from tests.model import FIRST_FOLIO, Folio, Machine
 from tests.strategies import machines
@@ -175,8 +175,8 @@ def test_a_rule_that_holds_everywhere_is_a_zero(report: Report) -> None:
 def test_of_rules_that_only_verify_runs_a_report_claims_nothing() -> None:
     found = metrics(Image(Machine(folios=(Folio(FIRST_FOLIO),))).examine())
     rules = {rule for rule, _ in found["drgn_vmemmap_findings"]}
-    assert rules == set(MEANINGS) - VERIFY_ALONE
-    assert {"frame-freed", "tail-content"} <= VERIFY_ALONE
+    assert rules == set(MEANINGS) - VERIFY_ONLY
+    assert {"frame-freed", "tail-content"} <= VERIFY_ONLY
 
 
 def test_each_metric_has_help_and_a_type_and_is_a_gauge(report: Report) -> None:

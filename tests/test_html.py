@@ -24,13 +24,13 @@ import pytest
 from hypothesis import given, settings
 
 from drgn_vmemmap import __version__
-from drgn_vmemmap.analysis.report import Movement
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.analysis.report import Stability
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output import View, html
 from drgn_vmemmap.output.html.folios import Folios
 from drgn_vmemmap.output.html.map import draw_map
 from drgn_vmemmap.rules.folio import MEANINGS, Finding, Severity
-from drgn_vmemmap.vmemmap.special import DEVICE, Other
+from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 from tests import pages
 from tests.image import Image
 from tests.kernels import LINES
@@ -214,8 +214,8 @@ def test_a_machine_without_folios_has_an_empty_page() -> None:
 def test_other_vmemmap_is_told_and_drawn() -> None:
     report = Image(Machine(folios=(Folio(FIRST_FOLIO),))).examine()
     report.others = [
-        Other(DEVICE, range(0x40000, 0x60000), 1000),
-        Other(DEVICE, range(0x80000, 0x90000), 24),
+        SpecialVmemmap(DEVICE, range(0x40000, 0x60000), 1000),
+        SpecialVmemmap(DEVICE, range(0x80000, 0x90000), 24),
     ]
     told = parsed(html.render(report, View()))
     rows = [cells_of(row) for row in told.one("section", id="summary").all("tr")]
@@ -227,7 +227,7 @@ def test_other_vmemmap_is_told_and_drawn() -> None:
 
 def test_a_live_kernel_and_an_end_before_the_end_are_told() -> None:
     report = Image(Machine()).examine()
-    report.movement = Movement(seconds=1.25, looks=2, moved=3, transient=1)
+    report.stability = Stability(seconds=1.25, passes=2, moved=3, transient=1)
     report.interrupted = True
     summary = parsed(html.render(report, View())).one("section", id="summary").text
     assert "Interrupted. This is not all." in summary
@@ -367,10 +367,10 @@ def test_cells_that_would_be_too_many_are_put_together() -> None:
     assert len(picture.rows) == 40
     cells = [cell for row in picture.rows for cell in row.cells]
     assert sum(sum(cell.verdicts.values()) for cell in cells) == 20_000
-    looks = Counter(cell.look for cell in cells)
+    looks = Counter(cell.shade for cell in cells)
     assert looks["inconsistent"] == 2
     assert looks["mixed"] == 20
-    assert picture.looks == {"optimized", "unoptimized", "inconsistent", "mixed"}
+    assert picture.shades == {"optimized", "unoptimized", "inconsistent", "mixed"}
     assert str(cells[0]) == "PFN 0x8000 to 0x8fff, 16 MiB: 7 optimized, 1 unoptimized"
 
 

@@ -10,7 +10,7 @@ from drgn.helpers.linux.hugetlb import for_each_hstate
 from drgn.helpers.linux.list import list_for_each_entry
 
 from drgn_vmemmap.hugetlb.folios import State
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from tests.image import Image
 from tests.kernels import LINES, NO_TYPE
 from tests.model import GIB, Folio, Machine

@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import FolioReports, HstateReport, Report
 from drgn_vmemmap.cli import commands as cli
-from drgn_vmemmap.hugetlb.folios import Folios, Kind
+from drgn_vmemmap.hugetlb.folios import FolioClass, Folios
 from drgn_vmemmap.hvo.judgement import Judgement, Verdict
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output.map import Cell, Map, NoMap, Part, State, Style, draw, render
 from drgn_vmemmap.rules.folio import Finding, Severity
 from drgn_vmemmap.vmemmap.sections import Section
-from drgn_vmemmap.vmemmap.special import DEVICE, Other
+from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 from tests.image import Image
 from tests.kernels import LINES
 from tests.model import GIB, REUSE_W, SECTION_PAGES, Damage, Folio, Machine, hstate_name
@@ -143,7 +143,7 @@ def test_a_finding_that_has_no_place_is_counted(report: Report) -> None:
 
 def test_device_memory_and_holes_are_told_from_memory(report: Report) -> None:
     sections = [Section(range(n * SECTION_PAGES, (n + 1) * SECTION_PAGES), 3) for n in (0, 2, 3)]
-    device = Other(DEVICE, sections[2].pfns, 0)
+    device = SpecialVmemmap(DEVICE, sections[2].pfns, 0)
     drawn = draw(replace(report, sections=sections, others=[device]), Part(), 512)
     assert cell(drawn, sections[0].pfns[-1]).state is State.OTHER
     assert cell(drawn, sections[2].pfns[-1]).state is State.DEVICE
@@ -252,7 +252,7 @@ def terabyte(report: Report) -> Report:
     folios = Folios()
     pfns = range(1 << 20, (1 << 20) + 500_000 * 512, 512)
     for node in range(8):
-        kind = folios.kind_number(Kind(9, hstate_name(9), node, 2, None))
+        kind = folios.class_number(FolioClass(9, hstate_name(9), node, 2, None))
         side_by_side = pfns[node * 62_500 : (node + 1) * 62_500]
         folios.extend(side_by_side, array("I", [kind]) * len(side_by_side), 0)
     reports = FolioReports(folios)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.paging.walker import Entry, Paging, Walker
-from drgn_vmemmap.target.memory import MissingMemory, ProgramMemory
+from drgn_vmemmap.target.memory import ProgramMemory
 from tests.physical import (
     DIRTY,
     GLOBAL,

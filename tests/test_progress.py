@@ -19,7 +19,7 @@ import pytest
 
 from drgn_vmemmap import api as examination
 from drgn_vmemmap.cli import commands as cli
-from drgn_vmemmap.progress import Item, Watched, Work
+from drgn_vmemmap.progress import Item, Progress, TerminalProgress
 from tests.image import Image
 from tests.model import FIRST_FOLIO, GIB, Folio, Machine
 
@@ -29,15 +29,15 @@ MACHINE = Machine(
 )
 
 
-class Impatient(Work):
+class Impatient(Progress):
     """Work that the user ends after some items of one kind."""
 
     def __init__(self, what: str, items: int) -> None:
         self._what = what
         self._items = items
 
-    def over(self, items: Sequence[Item], what: str) -> Iterator[Item]:
-        for number, item in enumerate(super().over(items, what)):
+    def track(self, items: Sequence[Item], what: str) -> Iterator[Item]:
+        for number, item in enumerate(super().track(items, what)):
             if what == self._what and number == self._items:
                 self.interrupted = True
                 return
@@ -49,7 +49,7 @@ class Impatient(Work):
     (("memmap", 0), ("memmap", 2), ("page tables", 0), ("tails", 1), ("vmemmap", 1), ("frames", 0)),
 )
 def test_what_was_found_until_the_user_ended_it_is_kept(what: str, items: int) -> None:
-    report = examination.verify(Image(MACHINE).prog, work=Impatient(what, items))
+    report = examination.verify(Image(MACHINE).prog, progress=Impatient(what, items))
     assert report.interrupted and report.incomplete
     assert not report.broken
     assert len(report.folios) == report.totals.counts.folios <= 320
@@ -58,14 +58,14 @@ def test_what_was_found_until_the_user_ended_it_is_kept(what: str, items: int) -
 
 def test_ctrl_c_ends_the_work_and_a_second_one_the_process() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with Watched() as work:
+    with TerminalProgress() as progress:
         seen = []
-        for item in work.over(range(10), "numbers"):
+        for item in progress.track(range(10), "numbers"):
             seen.append(item)
             if item == 3:
                 os.kill(os.getpid(), signal.SIGINT)
         assert seen == [0, 1, 2, 3]
-        assert work.interrupted
+        assert progress.interrupted
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
@@ -75,7 +75,7 @@ def test_an_interrupted_report_says_so_and_is_incomplete(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prog = Image(MACHINE).prog
-    report = examination.examine(prog, work=Impatient("page tables", 0))
+    report = examination.examine(prog, progress=Impatient("page tables", 0))
     monkeypatch.setattr(examination, "examine", lambda *_: report)
     assert cli.run(["report"], prog) == cli.INCOMPLETE
     assert "interrupted" in capsys.readouterr().out
@@ -85,9 +85,9 @@ def test_an_interrupted_report_says_so_and_is_incomplete(
 
 SLOW = """
 import time
-from drgn_vmemmap.progress import Watched
-with Watched() as work:
-    for _ in work.over(range(15), "sections"):
+from drgn_vmemmap.progress import TerminalProgress
+with TerminalProgress() as progress:
+    for _ in progress.track(range(15), "sections"):
         time.sleep(0.1)
 """
 

@@ -10,8 +10,8 @@ import drgn
 import pytest
 from hypothesis import given, settings
 
-from drgn_vmemmap.analysis.report import look
-from drgn_vmemmap.kernel.facts import discover
+from drgn_vmemmap.analysis.report import analyse
+from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
 from tests.image import Image
@@ -27,7 +27,7 @@ often = settings(max_examples=3 * settings().max_examples)
 
 def compare(prog: drgn.Program) -> None:
     kernel = discover(prog)
-    report = look(kernel, Walker(ProgramMemory(prog), kernel.paging))
+    report = analyse(kernel, Walker(ProgramMemory(prog), kernel.paging))
     assert list(report.folios) == list(reference_folios(prog, kernel))
 
 

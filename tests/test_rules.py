@@ -11,7 +11,7 @@ import pytest
 
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hugetlb.folios import State
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from tests.expected import Found
 from tests.image import Image
 from tests.kernels import LINES, OPTIMIZED_BIT
@@ -25,11 +25,11 @@ from tests.model import (
     OWN_W,
     REUSE_R,
     REUSE_W,
+    AddressKind,
     Damage,
     Folio,
     Link,
     Machine,
-    Place,
     Vpage,
 )
 from tests.physical import PAGE_SHIFT, PAGE_SIZE, WRITABLE
@@ -351,7 +351,7 @@ def test_other_flags_of_a_folio_are_not_taken_for_the_optimized_one(release: str
 @pytest.mark.parametrize("link", Link)
 def test_a_list_that_does_not_close_is_found_and_loses_no_folio(link: Link) -> None:
     sound = machine("6.12.0")
-    image = Image(replace(sound, links={Place(9, 0, 1): link}))
+    image = Image(replace(sound, links={AddressKind(9, 0, 1): link}))
     report = image.examine()
     assert found(image) == [
         Found("list-corrupt", "error"),

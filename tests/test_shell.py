@@ -28,9 +28,9 @@ COMMANDS = cli.commands(cli.parser())
 def test_the_help_of_each_command_has_an_example_of_it(command: str) -> None:
     done = vmemmap(command, "--help")
     assert done.returncode == 0
-    _, _, examples = done.stdout.partition("examples:\n")
-    assert command in examples or command == "report"
-    assert examples.strip()
+    _, _, samples = done.stdout.partition("examples:\n")
+    assert command in samples or command == "report"
+    assert samples.strip()
 
 
 def test_bash_takes_the_completion() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.rules.folio import Severity
-from drgn_vmemmap.vmemmap.special import Other
+from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 from tests.edited import EditedKernel
 from tests.image import Image
 from tests.kernels import LINES
@@ -93,7 +93,7 @@ def test_a_block_that_was_allocated_whole_has_one_reference_for_all_its_frames(
 @every_layout
 def test_a_free_frame_behind_a_large_leaf_is_found(release: str) -> None:
     kernel = edited(release, Folio(UNSPLIT, remapped=False))
-    mark = kernel.kernel.buddy_mark
+    mark = kernel.kernel.buddy_test
     assert mark is not None
     assert errors(kernel.before) == []
     frame = kernel.frame(UNSPLIT, 3)
@@ -111,7 +111,7 @@ def test_a_frame_without_references_behind_a_large_leaf_says_nothing(release: st
 
 def test_a_free_block_is_told_by_its_first_page_wherever_the_frame_lies_in_it() -> None:
     kernel = edited("6.12.0")
-    mark = kernel.kernel.buddy_mark
+    mark = kernel.kernel.buddy_test
     assert mark is not None
     frame = kernel.frame(OPTIMIZED, 0)
     first = frame & -8
@@ -210,7 +210,7 @@ def test_vmemmap_that_is_special_is_told_and_not_accused(
 ) -> None:
     report = verify(special(release, section).prog)
     assert [f.message for f in report.findings if f.rule != "unoptimized"] == []
-    assert report.others == [Other(kind, range(PLUGGED, PLUGGED + SECTION_PAGES), freed)]
+    assert report.others == [SpecialVmemmap(kind, range(PLUGGED, PLUGGED + SECTION_PAGES), freed)]
     assert report.totals.counts.freed == 7
 
 
@@ -224,7 +224,7 @@ def test_folios_from_boot_are_told_with_what_boot_saved_for_them(release: str) -
     )
     report = verify(Image(machine).prog)
     assert report.findings == []
-    assert report.others == [Other("boot-optimized", range(pfn, 2 * pfn), 4095)]
+    assert report.others == [SpecialVmemmap("boot-optimized", range(pfn, 2 * pfn), 4095)]
 
 
 def test_a_folio_in_memory_that_hosts_its_own_vmemmap_is_whole_for_that_reason() -> None:

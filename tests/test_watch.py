@@ -19,15 +19,15 @@ import drgn
 import pytest
 
 from drgn_vmemmap import api as examination
-from drgn_vmemmap.analysis.live import GONE, Target, steady
-from drgn_vmemmap.analysis.report import Report, look
+from drgn_vmemmap.analysis.live import GONE, Target, confirm
+from drgn_vmemmap.analysis.report import Report, analyse
 from drgn_vmemmap.analysis.watch import watch
 from drgn_vmemmap.cli import commands as cli
 from drgn_vmemmap.extract.vmcore import Recorder
-from drgn_vmemmap.kernel.facts import discover
+from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.output import watch as lines
 from drgn_vmemmap.paging.walker import Walker
-from drgn_vmemmap.progress import Work
+from drgn_vmemmap.progress import Progress
 from drgn_vmemmap.target.memory import ProgramMemory
 from tests.edited import EditedKernel
 from tests.image import Image
@@ -68,11 +68,11 @@ def looks_at(moving: EditedKernel, broken: Iterable[bool]) -> Target:
     pfn, states = moving.optimized[0], iter(broken)
     sound = moving.entry(pfn, 3)
 
-    def take_look() -> Report:
+    def take_pass() -> Report:
         moving.write_entry(pfn, 3, sound | WRITABLE if next(states) else sound)
         return moving.check()
 
-    return Target(take_look, always)
+    return Target(take_pass, always)
 
 
 def still() -> Target:
@@ -100,19 +100,19 @@ def rules(report: Report) -> list[str]:
 def test_what_all_looks_see_is_found_and_nothing_else(
     broken: tuple[bool, ...], looks: int, found: list[str], transient: int
 ) -> None:
-    report = steady(looks_at(kernel(), broken))
+    report = confirm(looks_at(kernel(), broken))
     assert rules(report) == found
-    assert report.movement is not None
-    assert (report.movement.looks, report.movement.transient) == (looks, transient)
+    assert report.stability is not None
+    assert (report.stability.passes, report.stability.transient) == (looks, transient)
 
 
 def test_folios_that_changed_between_two_looks_have_moved() -> None:
-    report = steady(looks_at(kernel(), (True, False)))
-    assert report.movement is not None and report.movement.moved == 1
+    report = confirm(looks_at(kernel(), (True, False)))
+    assert report.stability is not None and report.stability.moved == 1
 
 
 def test_a_look_at_what_does_not_move_tells_of_no_movement() -> None:
-    assert examination.verify(Image(Machine()).prog).movement is None
+    assert examination.verify(Image(Machine()).prog).stability is None
 
 
 def test_a_fault_is_the_same_whatever_the_processor_notes_in_its_entry() -> None:
@@ -121,11 +121,11 @@ def test_a_fault_is_the_same_whatever_the_processor_notes_in_its_entry() -> None
     entry = moving.entry(pfn, 3) | WRITABLE
     notes = cycle((0, 1 << 5, 1 << 6, 3 << 5))
 
-    def take_look() -> Report:
+    def take_pass() -> Report:
         moving.write_entry(pfn, 3, entry & ~(3 << 5) | next(notes))
         return moving.check()
 
-    assert rules(steady(Target(take_look, always))) == ["tail-writable"]
+    assert rules(confirm(Target(take_pass, always))) == ["tail-writable"]
 
 
 def test_a_lasting_fault_is_found_while_all_else_moves() -> None:
@@ -135,16 +135,16 @@ def test_a_lasting_fault_is_found_while_all_else_moves() -> None:
     sound = [moving.entry(other, index) for index in range(8)]
     looks = count()
 
-    def take_look() -> Report:
+    def take_pass() -> Report:
         number = next(looks)
         for index, entry in enumerate(sound):
             moving.write_entry(other, index, entry ^ (WRITABLE if index == number % 8 else 0))
         return moving.check()
 
-    report = steady(Target(take_look, always))
+    report = confirm(Target(take_pass, always))
     assert [(f.folio, f.index) for f in report.findings] == [(broken, 3)]
-    assert report.movement is not None and report.movement.moved == 1
-    assert report.movement.transient == 8
+    assert report.stability is not None and report.stability.moved == 1
+    assert report.stability.transient == 8
 
 
 def test_faults_of_other_folios_are_other_faults() -> None:
@@ -152,19 +152,19 @@ def test_faults_of_other_folios_are_other_faults() -> None:
     sound = {pfn: moving.entry(pfn, 3) for pfn in moving.optimized}
     broken = cycle(moving.optimized)
 
-    def take_look() -> Report:
+    def take_pass() -> Report:
         now = next(broken)
         for pfn, entry in sound.items():
             moving.write_entry(pfn, 3, entry | (WRITABLE if pfn == now else 0))
         return moving.check()
 
-    report = steady(Target(take_look, always))
+    report = confirm(Target(take_pass, always))
     assert rules(report) == []
-    assert report.movement is not None and report.movement.transient == 2
+    assert report.stability is not None and report.stability.transient == 2
 
 
 def test_looks_are_not_made_in_step_with_what_moves(pauses: list[float]) -> None:
-    steady(looks_at(kernel(), (True,) * 8))
+    confirm(looks_at(kernel(), (True,) * 8))
     assert len(pauses) == 7 and pauses[0] == 0.1 and sum(pauses) > 5
 
 
@@ -188,10 +188,10 @@ def test_a_list_that_changes_after_the_memmap_was_read_is_followed_again() -> No
         return data
 
     image.memory.read = torn  # type: ignore[method-assign]
-    report = look(kernel, Walker(ProgramMemory(image.prog), kernel.paging))
+    report = analyse(kernel, Walker(ProgramMemory(image.prog), kernel.paging))
     assert looked and report.findings == []
     del looked[:]
-    report = look(replace(kernel, live=False), Walker(ProgramMemory(image.prog), kernel.paging))
+    report = analyse(replace(kernel, live=False), Walker(ProgramMemory(image.prog), kernel.paging))
     assert {finding.rule for finding in report.findings} >= {"list-corrupt", "off-list"}
 
 
@@ -287,10 +287,10 @@ def test_watching_a_guest_that_ends_ends_with_a_summary(
 def test_a_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     jumps = cycle((1e9, 0.0, 2e9, -1e9))
     monkeypatch.setattr(time, "time", lambda: next(jumps))
-    looks = list(watch(still(), 0.05, 3, Work()))
+    looks = list(watch(still(), 0.05, 3, Progress()))
     for each in looks:
-        assert each.report.movement is not None
-        assert 0 <= each.report.movement.seconds < 60
+        assert each.report.stability is not None
+        assert 0 <= each.report.stability.seconds < 60
         assert all(line.endswith("\n") for line in lines.table(each).splitlines(keepends=True))
 
 
@@ -315,7 +315,7 @@ def test_a_recording_of_what_moves_is_of_one_piece() -> None:
 def test_the_first_look_is_not_a_change_and_the_next_ones_are() -> None:
     moving = kernel()
     states = (False, False, *(True for _ in range(8)))
-    first, second = watch(looks_at(moving, states), 0, 2, Work())
+    first, second = watch(looks_at(moving, states), 0, 2, Progress())
     name = "hugepages-2048kB"
     assert first.changed[name] == (0, 0, 0)
     assert second.changed[name] == (0, -1, 0)
@@ -324,19 +324,19 @@ def test_the_first_look_is_not_a_change_and_the_next_ones_are() -> None:
 
 
 def test_watching_ends_when_the_user_has_had_enough() -> None:
-    class Enough(Work):
+    class Enough(Progress):
         interrupted = True
 
     assert len(list(watch(still(), 3600, None, Enough()))) == 1
 
 
 def test_watching_goes_on_without_a_count() -> None:
-    endless = watch(still(), 0, None, Work())
+    endless = watch(still(), 0, None, Progress())
     assert len(list(islice(endless, 3))) == 3
 
 
 def test_machines_read_a_line_a_hstate() -> None:
-    (look,) = watch(still(), 0, 1, Work())
+    (look,) = watch(still(), 0, 1, Progress())
     documents = [json.loads(line) for line in lines.jsonl(look).splitlines()]
     assert [document["hstate"] for document in documents] == [*look.counted]
     assert documents[0]["optimized"] == 2 and documents[0]["looks"] == 2

@@ -12,7 +12,7 @@ import drgn
 
 from drgn_vmemmap.api import examine
 from drgn_vmemmap.cli.launcher import is_cut_off
-from drgn_vmemmap.kernel.facts import CannotAnalyse, printable
+from drgn_vmemmap.errors import CannotAnalyse, printable
 from drgn_vmemmap.output.json import FOLIO_FIELDS, SCHEMA_VERSION, document
 
 Document = Mapping[str, Any]

@@ -14,8 +14,8 @@ import time
 from dataclasses import replace
 from typing import Callable, NamedTuple
 
-from drgn_vmemmap.analysis.report import Movement, Report
-from drgn_vmemmap.kernel.facts import MissingFacts
+from drgn_vmemmap.analysis.report import Report, Stability
+from drgn_vmemmap.errors import MissingFacts
 from drgn_vmemmap.paging.x86_64 import ACCESSED, DIRTY
 from drgn_vmemmap.rules.folio import Finding, Severity
 
@@ -38,13 +38,13 @@ GONE = Finding(
 class Target(NamedTuple):
     """A live kernel, to be looked at again and again."""
 
-    look: Callable[[], Report]
+    analyse: Callable[[], Report]
     """Takes a fresh look."""
     is_there: Callable[[], bool]
     """Whether it can still be read: a guest may have ended."""
 
 
-def steady(target: Target) -> Report:
+def confirm(target: Target) -> Report:
     """
     Look at a live kernel until what is found wrong is certain, or gone.
 
@@ -54,27 +54,27 @@ def steady(target: Target) -> Report:
     :raises MissingFacts: if it went away before one look was done.
     """
     start = time.monotonic()
-    report = _look(target)
+    report = _pass(target)
     if report is None:
         raise MissingFacts("the target went away before one look was done")
     lasting = seen = _suspicious(report)
-    looks, moved, gone = 1, set[int](), []
+    passes, moved, gone = 1, set[int](), []
     for pause in _PAUSES:
-        if report.interrupted or (looks > 1 and not lasting):
+        if report.interrupted or (passes > 1 and not lasting):
             break
         time.sleep(pause)
-        newer = _look(target)
+        newer = _pass(target)
         if newer is None:
             gone.append(GONE)
             break
         if newer.interrupted:
             report = replace(report, interrupted=True)
             break
-        looks += 1
+        passes += 1
         moved |= _moved(report, newer)
         report, now = newer, _suspicious(newer)
         lasting, seen = lasting & now, seen | now
-    if looks == 1:
+    if passes == 1:
         lasting = frozenset()
     findings = [
         finding
@@ -82,14 +82,14 @@ def steady(target: Target) -> Report:
         if finding.severity is Severity.INFO or _identity(finding) in lasting
     ]
     seconds = time.monotonic() - start
-    movement = Movement(seconds, looks, len(moved), len(seen - lasting))
-    return replace(report, findings=findings + gone, movement=movement)
+    stability = Stability(seconds, passes, len(moved), len(seen - lasting))
+    return replace(report, findings=findings + gone, stability=stability)
 
 
-def _look(target: Target) -> Report | None:
+def _pass(target: Target) -> Report | None:
     """A look, unless the target is not there any more at its end."""
     try:
-        report = target.look()
+        report = target.analyse()
     except Exception:
         # Whatever a reader fails with, that there is nothing to read explains it.
         if target.is_there():
@@ -119,7 +119,7 @@ def _moved(before: Report, after: Report) -> set[int]:
         set(
             zip(
                 report.folios.folios.pfns,
-                map(report.folios.folios.kind_table.__getitem__, report.folios.folios.kinds),
+                map(report.folios.folios.class_table.__getitem__, report.folios.folios.kinds),
                 report.folios.folios.states,
                 map(report.folios.judgement_table.__getitem__, report.folios.judgements),
                 report.folios.reuse_frames,

@@ -10,19 +10,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, overload
 
+from drgn_vmemmap.errors import MissingFacts, MissingMemory
 from drgn_vmemmap.hugetlb import folios as hugetlb
 from drgn_vmemmap.hugetlb.columns import stretches
-from drgn_vmemmap.hugetlb.folios import BrokenHstate, Counters, Folio, Folios, Hstate, Kind
+from drgn_vmemmap.hugetlb.folios import BrokenHstate, Counters, Folio, FolioClass, Folios, Hstate
 from drgn_vmemmap.hvo.judgement import Comparison, Judgement, Verdict, judge
-from drgn_vmemmap.kernel.facts import Kernel, MissingFacts
+from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.walker import Run, Walker
 from drgn_vmemmap.paging.x86_64 import ENTRY_SIZE, PAGE_SHIFT, PAGE_SIZE, PMD, PTE
-from drgn_vmemmap.progress import UNWATCHED, Work
+from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules import folio as rules
-from drgn_vmemmap.rules.folio import Case, Finding, Severity
-from drgn_vmemmap.target.memory import MissingMemory
+from drgn_vmemmap.rules.folio import Finding, FolioContext, Severity
 from drgn_vmemmap.vmemmap.sections import Section
-from drgn_vmemmap.vmemmap.special import Other, find_others, joined
+from drgn_vmemmap.vmemmap.special import SpecialVmemmap, find_special, joined
 
 # Folios that are judged between two looks at whether the user has had enough.
 _BATCH = 4096
@@ -179,7 +179,7 @@ class Selection:
             return range(len(folios))
         kinds = {
             number: kind.order
-            for number, kind in enumerate(folios.kind_table)
+            for number, kind in enumerate(folios.class_table)
             if self.hstate in (None, kind.hstate) and self.node in (None, kind.node)
         }
         return [
@@ -192,12 +192,12 @@ class Selection:
 EVERYTHING = Selection()
 
 
-class Movement(NamedTuple):
+class Stability(NamedTuple):
     """How much a live kernel moved while it was looked at."""
 
     seconds: float
     """How long it was looked at."""
-    looks: int
+    passes: int
     """How often."""
     moved: int
     """Folios that came, went or changed between two looks."""
@@ -213,7 +213,7 @@ class Report:
     hstates: list[HstateReport]
     totals: Totals
     folios: FolioReports
-    others: list[Other]
+    others: list[SpecialVmemmap]
     """Vmemmap that is special without being a fault."""
     findings: list[Finding]
     sections: list[Section]
@@ -222,7 +222,7 @@ class Report:
     """PFNs of the frames that zones keep for shared tails."""
     interrupted: bool
     """The user ended the look: it is not all."""
-    movement: Movement | None = None
+    stability: Stability | None = None
     """Of a live kernel."""
     verified: bool = False
     """All rules were run, not only those on single folios' entries."""
@@ -238,8 +238,8 @@ class Report:
         return self.interrupted or any(f.rule == "unreadable" for f in self.findings)
 
 
-def look(
-    kernel: Kernel, walker: Walker, selection: Selection = EVERYTHING, work: Work = UNWATCHED
+def analyse(
+    kernel: Kernel, walker: Walker, selection: Selection = EVERYTHING, progress: Progress = SILENT
 ) -> Report:
     """
     Look at a kernel whose facts are known.
@@ -252,13 +252,13 @@ def look(
     except MissingMemory as error:
         raise MissingFacts(f"hstates: {error}") from error
     hstates = [hstate for hstate in found if isinstance(hstate, Hstate)]
-    report = _Look(kernel, walker, hstates, selection, work).report()
+    report = _Analysis(kernel, walker, hstates, selection, progress).report()
     broken = [hstate for hstate in found if isinstance(hstate, BrokenHstate)]
     report.findings[:0] = map(rules.broken_hstate, broken)
     return report
 
 
-class _Look:
+class _Analysis:
     """Carries one look from the lists to the report."""
 
     def __init__(
@@ -267,13 +267,13 @@ class _Look:
         walker: Walker,
         hstates: list[Hstate],
         selection: Selection,
-        work: Work,
+        progress: Progress,
     ) -> None:
         self._kernel = kernel
         self._walker = walker
         self._hstates = hstates
         self._selection = selection
-        self._work = work
+        self._progress = progress
         self._tail_frames = hugetlb.TailFrames(kernel, walker)
         self._compare = Comparison(kernel.paging, kernel.hvo.layout)
         self._expected: dict[int, tuple[int, frozenset[int] | None]] = {}
@@ -281,18 +281,18 @@ class _Look:
         self._findings: list[Finding] = []
 
     def report(self) -> Report:
-        found = hugetlb.find_folios(self._kernel, self._walker, self._hstates, self._work)
+        found = hugetlb.find_folios(self._kernel, self._walker, self._hstates, self._progress)
         self._findings += map(rules.search_problem, found.problems)
         counts = found.folios.tally()
         rows = self._selection.of(found.folios)
         if len(rows) < len(found.folios):
             found.folios.pick(rows)
         folios = self._judged(found.folios)
-        if not self._work.interrupted:
+        if not self._progress.interrupted:
             for hstate in self._hstates:
                 self._findings.extend(rules.count_mismatch(hstate, counts))
         reports, totals = self._added_up(folios)
-        others = list(find_others(self._kernel, self._walker, found.sections))
+        others = list(find_special(self._kernel, self._walker, found.sections))
         others += self._optimized_at_boot(found.sections, folios)
         others.sort(key=lambda other: other.pfns.start)
         return Report(
@@ -304,12 +304,12 @@ class _Look:
             findings=self._findings,
             sections=found.sections,
             tail_frames=self._tail_frames.all(),
-            interrupted=self._work.interrupted,
+            interrupted=self._progress.interrupted,
         )
 
     def _optimized_at_boot(
         self, sections: Sequence[Section], folios: FolioReports
-    ) -> Iterator[Other]:
+    ) -> Iterator[SpecialVmemmap]:
         """Memory whose vmemmap HugeTLB made at boot, and the optimized folios in it."""
         flag = self._kernel.sections.optimized_at_boot
         for pfns in joined(section.pfns for section in sections if section.flags & flag):
@@ -317,15 +317,15 @@ class _Look:
             last = bisect_left(folios.folios.pfns, pfns.stop)
             table = folios.judgement_table
             freed = sum(table[number].freed for number in folios.judgements[first:last])
-            yield Other("boot-optimized", pfns, freed)
+            yield SpecialVmemmap("boot-optimized", pfns, freed)
 
     def _judged(self, folios: Folios) -> FolioReports:
         """Judge all folios, and say what is wrong with them."""
         reports = FolioReports(folios)
         batches = range(0, len(folios), _BATCH)
-        for start in self._work.over(batches, "page tables"):
+        for start in self._progress.track(batches, "page tables"):
             self._judge(reports, range(start, min(start + _BATCH, len(folios))))
-        if self._work.interrupted:
+        if self._progress.interrupted:
             folios.pick(range(len(reports)))
         return reports
 
@@ -375,18 +375,18 @@ class _Look:
         judgement, reuse_frames = answer
         reports.extend(judgement, reuse_frames)
         if any(
-            self._is_odd(folios.kind_table[kind], state, judgement)
+            self._is_odd(folios.class_table[kind], state, judgement)
             for kind in kinds
             for state in states
         ):
             for number in range(row, end):
-                self._look_at_state(reports, number)
+                self._check_state(reports, number)
         return count
 
     def _what_to_expect(self, folios: Folios, number: int) -> tuple[int, frozenset[int] | None]:
         """How many vmemmap pages folios of a kind have, and which frames their zone keeps."""
         if number not in self._expected:
-            kind = folios.kind_table[number]
+            kind = folios.class_table[number]
             pages = self._kernel.vmemmap_pages(kind.order)
             self._expected[number] = pages, self._tail_frames.acceptable(kind)
         return self._expected[number]
@@ -399,17 +399,17 @@ class _Look:
         if tail_frames is not None:
             answer = self._compared(address, pages, tail_frames)
         if answer is None:
-            judgement = self._look_closer(folios[row], address, pages, tail_frames)
+            judgement = self._diagnose(folios[row], address, pages, tail_frames)
             frame = judgement.reuse_frame
             reports.add(judgement._replace(reuse_frame=None), -1 if frame is None else frame)
             return
         judgement, reuse_frame = answer
         reports.add(judgement, reuse_frame)
-        kind = folios.kind_table[folios.kinds[row]]
+        kind = folios.class_table[folios.kinds[row]]
         if self._is_odd(kind, folios.states[row], judgement):
-            self._look_at_state(reports, row)
+            self._check_state(reports, row)
 
-    def _is_odd(self, kind: Kind, state: int, judgement: Judgement) -> bool:
+    def _is_odd(self, kind: FolioClass, state: int, judgement: Judgement) -> bool:
         """Whether there is something to say of folios whose entries are plainly right."""
         return (
             state == hugetlb.OFF_LIST
@@ -445,7 +445,7 @@ class _Look:
                 if run.level is PTE and run.raw:
                     self._page_tables.add(run.raw_address & -PAGE_SIZE)
 
-    def _look_closer(
+    def _diagnose(
         self, folio: Folio, address: int, pages: int, tail_frames: frozenset[int] | None
     ) -> Judgement:
         """Judge a folio entry by entry, and say what is wrong with it."""
@@ -453,11 +453,11 @@ class _Look:
         self._add_page_tables(runs)
         entries = [entry for run in runs for entry in self._walker.pages(run)]
         judgement = judge(entries, self._kernel.hvo.layout, tail_frames)
-        case = Case(self._kernel, folio, entries, judgement, tail_frames)
+        case = FolioContext(self._kernel, folio, entries, judgement, tail_frames)
         self._findings.extend(rules.check_folio(case))
         return judgement
 
-    def _look_at_state(self, reports: FolioReports, row: int) -> None:
+    def _check_state(self, reports: FolioReports, row: int) -> None:
         """Say what is wrong with a folio whose entries are plainly right."""
         folio, judgement = reports[row]
         if judgement.read_only != judgement.shared:
@@ -465,7 +465,9 @@ class _Look:
             address = self._kernel.page_address(folio.pfn) + index * PAGE_SIZE
             entry = self._walker.entry(address)
             self._findings.append(rules.partly_protected(folio, index, entry))
-        self._findings.extend(rules.check_state(Case(self._kernel, folio, (), judgement, None)))
+        self._findings.extend(
+            rules.check_state(FolioContext(self._kernel, folio, (), judgement, None))
+        )
 
     def _added_up(self, folios: FolioReports) -> tuple[list[HstateReport], Totals]:
         reports = {
@@ -477,7 +479,7 @@ class _Look:
             page_tables=len(self._page_tables), shared_tail_frames=len(self._tail_frames.all())
         )
         for rows in stretches(folios.folios.kinds, folios.judgements):
-            kind = folios.folios.kind_table[folios.folios.kinds[rows.start]]
+            kind = folios.folios.class_table[folios.folios.kinds[rows.start]]
             judgement, count = folios.judgement_table[folios.judgements[rows.start]], len(rows)
             report = reports[kind.hstate]
             counts = [report.counts, totals.counts]

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from drgn_vmemmap.analysis.report import FolioReport
 from drgn_vmemmap.hvo.judgement import Verdict
-from drgn_vmemmap.kernel.facts import Kernel, Layout
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.walker import Entry, Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 
 
-class Look(NamedTuple):
+class Shape(NamedTuple):
     """What folios that are mapped alike have in common."""
 
     order: int
@@ -22,11 +23,11 @@ class Look(NamedTuple):
     verdict: Verdict
 
     @classmethod
-    def of(cls, report: FolioReport) -> Look:
+    def of(cls, report: FolioReport) -> Shape:
         return cls(report.folio.order, report.judgement.layout, report.judgement.verdict)
 
 
-class Example(NamedTuple):
+class Sample(NamedTuple):
     """A folio that stands for all of its look."""
 
     report: FolioReport
@@ -36,23 +37,27 @@ class Example(NamedTuple):
     """How many folios have this look, this one among them."""
 
 
-def take_examples(kernel: Kernel, walker: Walker, folios: Iterable[FolioReport]) -> list[Example]:
+def take_samples(kernel: Kernel, walker: Walker, folios: Iterable[FolioReport]) -> list[Sample]:
     """
     Take the first folio of each look, and read its entries again.
 
     :param walker: Fresh; its memory is the kernel's.
     :return: By order, then the sound ones before the others.
     """
-    first: dict[Look, FolioReport] = {}
-    alike: dict[Look, int] = {}
+    first: dict[Shape, FolioReport] = {}
+    alike: dict[Shape, int] = {}
     for report in folios:
-        look = Look.of(report)
-        first.setdefault(look, report)
-        alike[look] = alike.get(look, 0) + 1
+        shape = Shape.of(report)
+        first.setdefault(shape, report)
+        alike[shape] = alike.get(shape, 0) + 1
     verdicts = list(Verdict)
     return [
-        Example(first[look], list(_entries(kernel, walker, first[look].folio.pfn, look.order)), n)
-        for look, n in sorted(
+        Sample(
+            first[shape],
+            list(_entries(kernel, walker, first[shape].folio.pfn, shape.order)),
+            n,
+        )
+        for shape, n in sorted(
             alike.items(), key=lambda item: (item[0].order, verdicts.index(item[0].verdict))
         )
     ]

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from drgn_vmemmap.analysis.report import Report, look
+from drgn_vmemmap.analysis.report import Report, analyse
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.columns import stretches
 from drgn_vmemmap.hugetlb.folios import Folio, read_head
 from drgn_vmemmap.hvo.judgement import Verdict
-from drgn_vmemmap.kernel.facts import Kernel, Layout
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.walker import Run, Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD, PTE
-from drgn_vmemmap.progress import UNWATCHED, Work
+from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules import folio as rules
 from drgn_vmemmap.rules.folio import Finding, Owner
-from drgn_vmemmap.target.memory import MissingMemory
 from drgn_vmemmap.vmemmap.frames import Free, PageReader, Tails
 from drgn_vmemmap.vmemmap.reverse_map import ZONE, Ownership, survey
 from drgn_vmemmap.vmemmap.special import DEVICE, SELF_HOSTED, joined
@@ -27,16 +28,16 @@ from drgn_vmemmap.vmemmap.special import DEVICE, SELF_HOSTED, joined
 _BATCH = 128
 
 
-def check(kernel: Kernel, walker: Walker, work: Work = UNWATCHED) -> Report:
+def check(kernel: Kernel, walker: Walker, progress: Progress = SILENT) -> Report:
     """
     Check a kernel whose facts are known.
 
     :param walker: Fresh for this look; its memory is the kernel's.
     :raises MissingFacts: if the hstates are not in the dump.
     """
-    report = look(kernel, walker, work=work)
-    report.findings += _Check(report, walker, work).findings()
-    report.interrupted = work.interrupted
+    report = analyse(kernel, walker, progress=progress)
+    report.findings += _Check(report, walker, progress).findings()
+    report.interrupted = progress.interrupted
     report.verified = True
     return report
 
@@ -44,11 +45,11 @@ def check(kernel: Kernel, walker: Walker, work: Work = UNWATCHED) -> Report:
 class _Check:
     """Carries the checks from the survey to the findings."""
 
-    def __init__(self, report: Report, walker: Walker, work: Work) -> None:
+    def __init__(self, report: Report, walker: Walker, progress: Progress) -> None:
         self._report = report
         self._kernel = report.kernel
         self._walker = walker
-        self._work = work
+        self._progress = progress
         self._pages = PageReader(report.kernel, walker)
         self._tail_reader = Tails(report.kernel)
         facts = report.kernel.sections
@@ -60,20 +61,20 @@ class _Check:
 
     def findings(self) -> Iterator[Finding]:
         yield from self._tails()
-        ownership = survey(self._report, self._walker, self._work)
+        ownership = survey(self._report, self._walker, self._progress)
         yield from self._aliases(ownership)
         yield from self._unused(ownership)
         yield from map(rules.unreadable_vmemmap, self._not_told(ownership))
         if ownership.endless:
             yield rules.endless_vmemmap()
-        if not self._report.incomplete and not self._work.interrupted:
+        if not self._report.incomplete and not self._progress.interrupted:
             yield from self._memmap_counters(ownership)
         yield from self._unoptimized()
 
     # What is in the reuse frames.
 
     def _tails(self) -> Iterator[Finding]:
-        for rows in self._work.over(list(self._tails_to_compare()), "tails"):
+        for rows in self._progress.track(list(self._tails_to_compare()), "tails"):
             yield from self._wrong_tails(rows)
 
     def _tails_to_compare(self) -> Iterator[Sequence[int]]:
@@ -100,7 +101,7 @@ class _Check:
         """Compare what is in reuse frames, of folios of one kind and layout, with what must be."""
         folios, kernel, tails = self._report.folios, self._kernel, self._tail_reader
         layout = folios.judgement_table[folios.judgements[rows[0]]].layout
-        kind = folios.folios.kind_table[folios.folios.kinds[rows[0]]]
+        kind = folios.folios.class_table[folios.folios.kinds[rows[0]]]
         memory, first = self._walker.memory, int(layout is Layout.HEAD_REUSE)
         infos = kernel.tail_infos([folios.folios.pfns[row] for row in rows], kind.order)
         addresses = [folios.reuse_frames[row] << PAGE_SHIFT for row in rows]
@@ -141,7 +142,7 @@ class _Check:
             for page in pages:
                 if page == ZONE:
                     continue
-                if ownership.is_loose(page):
+                if ownership.is_of_no_folio(page):
                     orphans[page] = "shares frames"
                     continue
                 others = [self._name(other) for other in pages if other != page]
@@ -192,7 +193,7 @@ class _Check:
         unknown = 0
         found: dict[int, Free] = {}
         batches = [frames[start : start + 4096] for start in range(0, len(frames), 4096)]
-        for batch in self._work.over(batches, "frames"):
+        for batch in self._progress.track(batches, "frames"):
             for answer in self._pages.unused(batch):
                 if isinstance(answer, Free):
                     found[answer.frame] = answer
@@ -202,7 +203,7 @@ class _Check:
             if frame in found:
                 yield self._freed(found[frame], self._first_tail(frame) if page == ZONE else page)
         leaves = [leaf for leaf in ownership.leaves if self._is_online(leaf.frame)]
-        for leaf in self._work.over(leaves, "frames"):
+        for leaf in self._progress.track(leaves, "frames"):
             for answer in self._pages.free_under_leaf(leaf.frame, leaf.pages):
                 if isinstance(answer, Free):
                     yield self._freed(answer, leaf.page + answer.frame - leaf.frame)

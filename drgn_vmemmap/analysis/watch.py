@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from drgn_vmemmap.analysis.live import Target, steady
+from drgn_vmemmap.analysis.live import Target, confirm
 from drgn_vmemmap.analysis.report import HstateReport, Report
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.progress import Work
+from drgn_vmemmap.progress import Progress
 from drgn_vmemmap.rules.folio import Finding
 
 # How soon the user's Ctrl-C is seen, in seconds.
@@ -36,7 +36,7 @@ class Counted(NamedTuple):
         return Counted(*(now - then for now, then in zip(self, before)))
 
 
-class Look(NamedTuple):
+class Pass(NamedTuple):
     """One look, and what changed since the one before it."""
 
     time: float
@@ -48,33 +48,33 @@ class Look(NamedTuple):
     """Since the look before; nothing for the first one."""
 
 
-def watch(target: Target, interval: float, count: int | None, work: Work) -> Iterator[Look]:
+def watch(target: Target, interval: float, count: int | None, progress: Progress) -> Iterator[Pass]:
     """
     Look again and again.
 
     :param interval: Seconds from the beginning of one look to that of the next.
     :param count: How many looks; ``None`` for no end.
-    :param work: Whether the user has had enough.
+    :param progress: Whether the user has had enough.
     """
     before: dict[str, Counted] = {}
     number = 0
     while count is None or number < count:
         start = time.monotonic()
-        report = steady(target)
+        report = confirm(target)
         counted = {hstate.hstate.name: _counted(hstate) for hstate in report.hstates}
         nothing = Counted(0, 0, 0)
         changed = {
             name: counts.since(before.get(name, counts if not before else nothing))
             for name, counts in counted.items()
         }
-        yield Look(time.time(), report, counted, changed)
+        yield Pass(time.time(), report, counted, changed)
         before = counted
         number += 1
         while time.monotonic() - start < interval and number != count:
-            if work.interrupted:
+            if progress.interrupted:
                 return
             time.sleep(min(_PATIENCE, interval))
-        if work.interrupted:
+        if progress.interrupted:
             return
 
 
@@ -83,6 +83,6 @@ def _counted(hstate: HstateReport) -> Counted:
     return Counted(counts.folios, counts.optimized, counts.freed)
 
 
-def found(look: Look, rule: str) -> list[Finding]:
+def found(pass_: Pass, rule: str) -> list[Finding]:
     """Findings of one rule."""
-    return [finding for finding in look.report.findings if finding.rule == rule]
+    return [finding for finding in pass_.report.findings if finding.rule == rule]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import drgn
 
     from drgn_vmemmap.analysis.report import Report
-    from drgn_vmemmap.analysis.samples import Example
+    from drgn_vmemmap.analysis.samples import Sample
 
 DONE = 0
 FOUND_ERRORS = 1
@@ -78,10 +78,10 @@ def execute(options: argparse.Namespace, prog: drgn.Program | None) -> int:
     :return: The exit code.
     """
     run: Callable[[argparse.Namespace, drgn.Program | None], int] = options.run
-    return telling(lambda: run(options, prog))
+    return exit_code_of(lambda: run(options, prog))
 
 
-def telling(run: Callable[[], int | None]) -> int:
+def exit_code_of(run: Callable[[], int | None]) -> int:
     """
     Run something, be it a command or a script, and tell in one line what goes wrong.
 
@@ -90,7 +90,7 @@ def telling(run: Callable[[], int | None]) -> int:
     """
     from drgn import FaultError
 
-    from drgn_vmemmap.kernel.facts import CannotAnalyse, MissingFacts
+    from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
 
     try:
         code = run()
@@ -159,7 +159,7 @@ class _Completion(argparse.Action):
             _write(completion(values), None)
             return DONE
 
-        parser_.exit(telling(write))
+        parser_.exit(exit_code_of(write))
 
 
 def _examples(*lines: str) -> str:
@@ -248,21 +248,21 @@ def _report(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.analysis.report import Selection
     from drgn_vmemmap.api import examine
     from drgn_vmemmap.output import View, render
-    from drgn_vmemmap.progress import Watched
+    from drgn_vmemmap.progress import TerminalProgress
 
     selection = Selection(options.hstate, options.node, options.pfn)
-    with Watched() as work:
-        report = examine(prog, selection, options.system_map, work)
-    view = View(options.folios, examples=_examples_of(report, options.format, prog))
+    with TerminalProgress() as progress:
+        report = examine(prog, selection, options.system_map, progress)
+    view = View(options.folios, samples=_examples_of(report, options.format, prog))
     _write(render(report, options.format, view), options.output)
     return INCOMPLETE if report.incomplete else DONE
 
 
-def _examples_of(report: Report, format_name: str, prog: drgn.Program) -> Sequence[Example]:
+def _examples_of(report: Report, format_name: str, prog: drgn.Program) -> Sequence[Sample]:
     """What is drawn, by a format that has drawings."""
-    from drgn_vmemmap.api import examples
+    from drgn_vmemmap.api import samples
 
-    return examples(prog, report) if format_name == "html" else ()
+    return samples(prog, report) if format_name == "html" else ()
 
 
 def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -283,15 +283,15 @@ def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
 def _verify(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.api import verify
     from drgn_vmemmap.output import View, render
-    from drgn_vmemmap.progress import Watched
+    from drgn_vmemmap.progress import TerminalProgress
 
-    with Watched() as work:
-        report = verify(prog, options.system_map, work)
+    with TerminalProgress() as progress:
+        report = verify(prog, options.system_map, progress)
     view = View(
         folios=options.format != "table",
         details=True,
         all_findings=options.all,
-        examples=_examples_of(report, options.format, prog),
+        samples=_examples_of(report, options.format, prog),
     )
     _write(render(report, options.format, view), options.output)
     if report.broken:
@@ -325,7 +325,7 @@ def _explain(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.explain.explanation import parse
     from drgn_vmemmap.explain.log import lines, read_log
     from drgn_vmemmap.output.explanation import render
-    from drgn_vmemmap.progress import Watched
+    from drgn_vmemmap.progress import TerminalProgress
 
     try:
         whats = [parse(text) for text in options.what]
@@ -334,8 +334,8 @@ def _explain(options: argparse.Namespace, prog: drgn.Program) -> int:
     if not (whats or options.dmesg or options.stdin):
         return fail(CANNOT, "nothing to explain: give an address, --dmesg or --stdin")
     log = list(lines(sys.stdin.buffer.read())) if options.stdin else []
-    with Watched() as work:
-        explains = explainer(prog, options.system_map, work)
+    with TerminalProgress() as progress:
+        explains = explainer(prog, options.system_map, progress)
     code = DONE
     if options.dmesg:
         own = read_log(prog)
@@ -393,7 +393,7 @@ def _add_map(commands: argparse._SubParsersAction[Parser]) -> None:
 def _map(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.api import verify
     from drgn_vmemmap.output.map import NoMap, Part, Style, render
-    from drgn_vmemmap.progress import Watched
+    from drgn_vmemmap.progress import TerminalProgress
 
     if options.start >= options.stop:
         return fail(
@@ -404,8 +404,8 @@ def _map(options: argparse.Namespace, prog: drgn.Program) -> int:
     width = options.width
     if width is None:
         width = shutil.get_terminal_size().columns
-    with Watched() as work:
-        report = verify(prog, options.system_map, work)
+    with TerminalProgress() as progress:
+        report = verify(prog, options.system_map, progress)
     try:
         text = render(
             report, part, width, style._replace(blocks=style.blocks and not options.ascii)
@@ -450,7 +450,7 @@ def _watch(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.extract.vmcore import Recording
     from drgn_vmemmap.output import watch as lines
     from drgn_vmemmap.output.table import explained
-    from drgn_vmemmap.progress import Watched
+    from drgn_vmemmap.progress import TerminalProgress
     from drgn_vmemmap.rules.folio import MEANINGS
 
     if not is_live(prog):
@@ -463,20 +463,20 @@ def _watch(options: argparse.Namespace, prog: drgn.Program) -> int:
     watched = target(prog, options.system_map) if recording is None else recording.target()
     number = moved = transient = findings = 0
     broken = []
-    with Watched() as work:
+    with TerminalProgress() as progress:
         try:
-            for look in watch(watched, options.interval, options.count, work):
+            for pass_ in watch(watched, options.interval, options.count, progress):
                 if options.format == "jsonl":
-                    sys.stdout.write(lines.jsonl(look))
+                    sys.stdout.write(lines.jsonl(pass_))
                 else:
-                    sys.stdout.write(("" if number else lines.HEADING) + lines.table(look))
+                    sys.stdout.write(("" if number else lines.HEADING) + lines.table(pass_))
                 sys.stdout.flush()
                 number += 1
-                if look.report.movement is not None:
-                    moved += look.report.movement.moved
-                    transient += look.report.movement.transient
-                findings += lines.findings(look)
-                broken = [] if options.until is None else found(look, options.until)
+                if pass_.report.stability is not None:
+                    moved += pass_.report.stability.moved
+                    transient += pass_.report.stability.transient
+                findings += lines.findings(pass_)
+                broken = [] if options.until is None else found(pass_, options.until)
                 if broken:
                     break
         finally:
@@ -485,7 +485,7 @@ def _watch(options: argparse.Namespace, prog: drgn.Program) -> int:
         return DONE
     print("\n".join(explained(broken, None)), file=sys.stderr)
     if recording is not None:
-        path = os.path.join(options.extract, f"vmcore-{options.until}-{int(look.time)}")
+        path = os.path.join(options.extract, f"vmcore-{options.until}-{int(pass_.time)}")
         recording.write(path, compress=True)
         print(f"written: {path}", file=sys.stderr)
     return FOUND_ERRORS

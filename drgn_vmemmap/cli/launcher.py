@@ -171,7 +171,7 @@ def _is_silent(path: str) -> bool:
 
 
 def _cannot_open(message: str) -> int:
-    from drgn_vmemmap.kernel.facts import printable
+    from drgn_vmemmap.errors import printable
 
     if "Operation not permitted: '/proc/kcore'" in message:
         # open_kcore() of fs/proc/kcore.c; who merely is not root is refused by the file's mode.

@@ -19,30 +19,31 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from drgn_vmemmap.analysis.report import FolioReport, look
+from drgn_vmemmap.analysis.report import FolioReport, analyse
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.explain.log import Mention, mentions
 from drgn_vmemmap.hugetlb.folios import Folio, TailFrames, read_head
 from drgn_vmemmap.hvo.judgement import Ranges, ranges
-from drgn_vmemmap.kernel.facts import Kernel, Layout, PageNames
+from drgn_vmemmap.kernel.facts import Kernel, PageNames
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.walker import Entry, Problem, Run, Step, Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PTE
-from drgn_vmemmap.progress import UNWATCHED, Work
-from drgn_vmemmap.target.memory import MissingMemory
+from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.vmemmap.frames import PageReader
 
 # The vmemmap of 32 TiB of memory; more is tables in a circle.
 _RUNS_LIMIT = 1 << 18
 
 # So many of those who see a frame are named; a zone's tail frame has all folios of the zone.
-_VIEWERS_LIMIT = 8
+_MAPPERS_LIMIT = 8
 
 _UNKNOWN = "is not known: the page table is not in the dump"
 
 _WHAT = re.compile(r"(?:(pfn|phys):)?(0x)?([0-9a-f]{1,16})", re.IGNORECASE)
 
 
-class Place(enum.Enum):
+class AddressKind(enum.Enum):
     """What an address is, in words."""
 
     VMEMMAP = "in the vmemmap"
@@ -54,7 +55,7 @@ class Place(enum.Enum):
     BEYOND_MEMORY = "behind the end of physical memory"
 
 
-class What(NamedTuple):
+class Query(NamedTuple):
     """What is to be explained."""
 
     text: str
@@ -65,7 +66,7 @@ class What(NamedTuple):
     """A physical address in bytes."""
 
 
-def parse(text: str) -> What:
+def parse(text: str) -> Query:
     """
     :param text: ``pfn:0x2c00``, ``phys:0x2c00000``, or a virtual address with or without ``0x``.
     :raises ValueError: if it is none of them, or can be read in two ways; the message says so.
@@ -79,7 +80,7 @@ def parse(text: str) -> What:
         # An oops has all digits of an address; fewer may be anything.
         if not is_hex and len(digits) < 12:
             raise ValueError(_no_address(text))
-        return What(text, value, None)
+        return Query(text, value, None)
     # The kernel's log has PFNs in hex without 0x, and reports for machines have them in decimal.
     if not is_hex and digits.isdecimal() and digits[0] != "0" and int(digits) != value:
         raise ValueError(
@@ -89,7 +90,7 @@ def parse(text: str) -> What:
     physical = value << PAGE_SHIFT if kind.lower() == "pfn" else value
     if physical >> x86_64.PHYSICAL_BITS:
         raise ValueError(f"{text!r} is beyond the {x86_64.PHYSICAL_BITS} bits of physical memory")
-    return What(text, None, physical)
+    return Query(text, None, physical)
 
 
 def _no_address(text: str) -> str:
@@ -127,7 +128,7 @@ class StructPage(NamedTuple):
         return any(first <= self.vmemmap_page <= last for first, last in shared)
 
 
-class Viewer(NamedTuple):
+class Mapper(NamedTuple):
     """Vmemmap that a frame is behind: pages of one folio, or a stretch that is of none."""
 
     address: int
@@ -141,10 +142,10 @@ class Viewer(NamedTuple):
 
 
 @dataclass
-class Sight:
+class ReverseMap:
     """All the vmemmap that a frame is behind."""
 
-    viewers: list[Viewer] = field(default_factory=list)
+    mappers: list[Mapper] = field(default_factory=list)
     """The first ones, in ascending order."""
     count: int = 0
     """How many there are in all."""
@@ -162,8 +163,8 @@ class Sight:
 class Explanation:
     """What is known of one address or frame."""
 
-    what: What
-    place: Place
+    what: Query
+    place: AddressKind
     steps: list[Step] = field(default_factory=list)
     """The walk to the address, level by level."""
     entry: Entry | None = None
@@ -174,7 +175,7 @@ class Explanation:
     """PFN of the frame behind the address, or the one that was asked for."""
     frame_state: str | None = None
     """What the frame's own struct page says of it; ``None`` if that is not in the dump."""
-    sight: Sight = field(default_factory=Sight)
+    mapping: ReverseMap = field(default_factory=ReverseMap)
     """The vmemmap that this frame is behind."""
     complete: bool = True
     """Whether all page tables were there to look through for it."""
@@ -191,16 +192,16 @@ class Explanation:
     def is_special(self) -> bool:
         """Whether its vmemmap page is one that HVO, or a fault in it, may have made."""
         return self.entry is not None and (
-            self.entry.frame is None or not self.entry.access.writable or self.sight.pages > 1
+            self.entry.frame is None or not self.entry.access.writable or self.mapping.pages > 1
         )
 
     @property
     def concerns_hugetlb(self) -> bool:
         """Whether it touches the vmemmap or a HugeTLB folio."""
         return (
-            self.place is Place.VMEMMAP
+            self.place is AddressKind.VMEMMAP
             or (self.page is not None and self.page.folio is not None)
-            or self.sight.count > 0
+            or self.mapping.count > 0
             or (self.of_page is not None and self.of_page.is_special)
         )
 
@@ -234,7 +235,7 @@ class Explainer:
     """Explains addresses of one kernel; what it looked through is kept for the next one."""
 
     def __init__(
-        self, kernel: Kernel, walker: Walker, names: PageNames, work: Work = UNWATCHED
+        self, kernel: Kernel, walker: Walker, names: PageNames, progress: Progress = SILENT
     ) -> None:
         """
         :raises MissingFacts: if the hstates are not in the dump.
@@ -242,17 +243,17 @@ class Explainer:
         self._kernel = kernel
         self._walker = walker
         self._names = names
-        self._report = look(kernel, walker, work=work)
+        self._report = analyse(kernel, walker, progress=progress)
         self._tail_frames = TailFrames(kernel, walker)
         self._pages = PageReader(kernel, walker)
-        self._sights: dict[int, Sight] = {}
-        self._saw_all = not work.interrupted
+        self._mappings: dict[int, ReverseMap] = {}
+        self._saw_all = not progress.interrupted
 
-    def explain(self, what: What) -> Explanation:
+    def explain(self, what: Query) -> Explanation:
         """Say all that is known of an address or a frame."""
         if what.address is not None:
             return self._virtual(what, what.address)
-        return self._physical(Explanation(what, Place.MEMORY), what.physical or 0)
+        return self._physical(Explanation(what, AddressKind.MEMORY), what.physical or 0)
 
     def explain_log(self, log: Iterable[str]) -> tuple[list[Explanation], int]:
         """
@@ -301,13 +302,13 @@ class Explainer:
 
     # Virtual addresses.
 
-    def _virtual(self, what: What, address: int) -> Explanation:
+    def _virtual(self, what: Query, address: int) -> Explanation:
         kernel = self._kernel
         if not x86_64.is_canonical(address, kernel.paging.levels):
-            return Explanation(what, Place.NOT_CANONICAL)
+            return Explanation(what, AddressKind.NOT_CANONICAL)
         if not address >> 63:
-            return Explanation(what, Place.USER)
-        explanation = Explanation(what, Place.KERNEL)
+            return Explanation(what, AddressKind.USER)
+        explanation = Explanation(what, AddressKind.KERNEL)
         explanation.steps = list(self._walker.steps(address))
         entry = explanation.entry = self._walker.entry(address)
         explanation.frame = entry.frame
@@ -315,7 +316,7 @@ class Explainer:
             return self._in_vmemmap(explanation, address, entry)
         pfn = self._direct_map_pfn(address)
         if pfn is not None and entry.frame in (pfn, None):
-            explanation.place = Place.DIRECT_MAP
+            explanation.place = AddressKind.DIRECT_MAP
             return self._physical(explanation, pfn << PAGE_SHIFT)
         if entry.frame is not None and entry.problem is None:
             self._add_frame(explanation, entry.frame)
@@ -331,13 +332,13 @@ class Explainer:
 
     def _in_vmemmap(self, explanation: Explanation, address: int, entry: Entry) -> Explanation:
         kernel = self._kernel
-        explanation.place = Place.VMEMMAP
+        explanation.place = AddressKind.VMEMMAP
         pfn, offset = divmod(address - kernel.vmemmap, kernel.page.size)
         page = explanation.page = self._struct_page(pfn, offset)
         if entry.frame is not None and entry.problem is None:
             self._add_frame(explanation, entry.frame)
-        explanation.read = _read(entry, page, explanation.sight)
-        explanation.write = _write(entry, page, explanation.sight)
+        explanation.read = _read(entry, page, explanation.mapping)
+        explanation.write = _write(entry, page, explanation.mapping)
         return explanation
 
     def _struct_page(self, pfn: int, offset: int) -> StructPage:
@@ -395,19 +396,19 @@ class Explainer:
         pfn = physical >> PAGE_SHIFT
         explanation.frame = pfn
         if pfn >= kernel.paging.max_pfn:
-            explanation.place = Place.BEYOND_MEMORY
+            explanation.place = AddressKind.BEYOND_MEMORY
             return explanation
         self._add_frame(explanation, pfn)
         explanation.page = self._struct_page(pfn, 0)
         address = kernel.page_address(pfn)
-        explanation.of_page = self._virtual(What(hex(address), address, None), address)
+        explanation.of_page = self._virtual(Query(hex(address), address, None), address)
         return explanation
 
     def _add_frame(self, explanation: Explanation, frame: int) -> None:
         explanation.frame_state = self._state(frame)
-        if frame not in self._sights:
+        if frame not in self._mappings:
             self._find({frame})
-        explanation.sight = self._sights[frame]
+        explanation.mapping = self._mappings[frame]
         explanation.complete = self._saw_all
 
     def _state(self, frame: int) -> str | None:
@@ -427,7 +428,7 @@ class Explainer:
 
     def _find(self, frames: set[int]) -> None:
         """Look through the vmemmap's tables for all pages that are mapped to some frames."""
-        self._sights.update({frame: Sight() for frame in frames})
+        self._mappings.update({frame: ReverseMap() for frame in frames})
         kernel = self._kernel
         end = kernel.page_address(kernel.paging.max_pfn) + PAGE_SIZE - 1 & -PAGE_SIZE
         runs = self._walker.walk(kernel.vmemmap, end)
@@ -437,7 +438,7 @@ class Explainer:
             first = (run.start - kernel.vmemmap) >> PAGE_SHIFT
             for frame in sorted(frames.intersection(mapped) if run.level is PTE else frames):
                 if frame in mapped:
-                    self._add_pages(self._sights[frame], frame, first, mapped)
+                    self._add_pages(self._mappings[frame], frame, first, mapped)
         self._saw_all &= next(runs, None) is None
 
     def _frames(self, run: Run) -> Sequence[int | None]:
@@ -450,7 +451,7 @@ class Explainer:
         return range(entry.frame, entry.frame + run.pages)
 
     def _add_pages(
-        self, sight: Sight, frame: int, first: int, mapped: Sequence[int | None]
+        self, mapping: ReverseMap, frame: int, first: int, mapped: Sequence[int | None]
     ) -> None:
         """
         :param first: Number of the vmemmap page that the first frame is behind.
@@ -464,7 +465,7 @@ class Explainer:
             while stretch:
                 folio, end = self._described(stretch.start)
                 part = range(stretch.start, min(end, stretch.stop))
-                self._add_viewer(sight, frame, folio, part)
+                self._add_mapper(mapping, frame, folio, part)
                 stretch = range(part.stop, stretch.stop)
 
     def _described(self, page: int) -> tuple[Folio | None, int]:
@@ -487,7 +488,9 @@ class Explainer:
         """Number of the vmemmap page in which a struct page begins."""
         return pfn * self._kernel.page.size >> PAGE_SHIFT
 
-    def _add_viewer(self, sight: Sight, frame: int, folio: Folio | None, pages: range) -> None:
+    def _add_mapper(
+        self, mapping: ReverseMap, frame: int, folio: Folio | None, pages: range
+    ) -> None:
         kernel = self._kernel
         size = kernel.page.size
         pfns = pages.start * PAGE_SIZE // size, (pages.stop * PAGE_SIZE - 1) // size
@@ -496,22 +499,22 @@ class Explainer:
             start = self._page_number(folio.pfn)
             indices = ((pages.start - start, pages.stop - 1 - start),)
         head = None if folio is None else folio.pfn
-        goes_on = head == sight.last and (folio is not None or pages.start == sight.end)
-        sight.pages += len(pages)
-        sight.last, sight.end = head, pages.stop
-        if sight.count and goes_on:
-            if sight.count == len(sight.viewers):
-                known = sight.viewers[-1]
-                sight.viewers[-1] = known._replace(
+        goes_on = head == mapping.last and (folio is not None or pages.start == mapping.end)
+        mapping.pages += len(pages)
+        mapping.last, mapping.end = head, pages.stop
+        if mapping.count and goes_on:
+            if mapping.count == len(mapping.mappers):
+                known = mapping.mappers[-1]
+                mapping.mappers[-1] = known._replace(
                     pfns=(known.pfns[0], pfns[1]), pages=known.pages + indices
                 )
             return
-        sight.count += 1
-        if len(sight.viewers) < _VIEWERS_LIMIT:
+        mapping.count += 1
+        if len(mapping.mappers) < _MAPPERS_LIMIT:
             address = kernel.vmemmap + pages.start * PAGE_SIZE
-            sight.viewers.append(Viewer(address, pfns, head, indices))
-        if folio is not None and not sight.keeper and frame in self._kept_for(folio):
-            sight.keeper = (
+            mapping.mappers.append(Mapper(address, pfns, head, indices))
+        if folio is not None and not mapping.keeper and frame in self._kept_for(folio):
+            mapping.keeper = (
                 f"zone {folio.zone} of node {folio.node}, for the tails of folios of order "
                 f"{folio.order}"
             )
@@ -520,13 +523,13 @@ class Explainer:
         return self._tail_frames.acceptable(folio) or frozenset()
 
 
-def _what(mention: Mention) -> What:
+def _what(mention: Mention) -> Query:
     if mention.is_pfn:
-        return What(f"pfn:{mention.value:#x}", None, mention.value << PAGE_SHIFT)
-    return What(f"{mention.value:#x}", mention.value, None)
+        return Query(f"pfn:{mention.value:#x}", None, mention.value << PAGE_SHIFT)
+    return Query(f"{mention.value:#x}", mention.value, None)
 
 
-def _read(entry: Entry, page: StructPage, sight: Sight) -> str:
+def _read(entry: Entry, page: StructPage, mapping: ReverseMap) -> str:
     if entry.problem is Problem.UNREADABLE:
         return _UNKNOWN
     if entry.problem is Problem.BEYOND_MEMORY:
@@ -537,20 +540,20 @@ def _read(entry: Entry, page: StructPage, sight: Sight) -> str:
         return "gets the head page's bytes; page_fixed_fake_head() leads from here to the head"
     if page.role == "tail" and page.is_shared_tail:
         return "gets a tail page that many share; compound_head() leads from here to the head"
-    if sight.pages > 1 and not _is_kept(page):
-        return f"gets a struct page that {sight.pages - 1} other vmemmap pages show, too"
+    if mapping.pages > 1 and not _is_kept(page):
+        return f"gets a struct page that {mapping.pages - 1} other vmemmap pages show, too"
     return "gets this struct page"
 
 
-def _write(entry: Entry, page: StructPage, sight: Sight) -> str:
+def _write(entry: Entry, page: StructPage, mapping: ReverseMap) -> str:
     if entry.problem is Problem.UNREADABLE:
         return _UNKNOWN
     if entry.problem is Problem.BEYOND_MEMORY:
         return "goes beyond memory, and is lost"
     if not entry.access.writable:
         return _fault(entry, write=True)
-    if sight.pages > 1 and not (_is_kept(page) and sight.count == 1):
-        return f"goes unnoticed, and changes what {sight.pages - 1} other vmemmap pages show"
+    if mapping.pages > 1 and not (_is_kept(page) and mapping.count == 1):
+        return f"goes unnoticed, and changes what {mapping.pages - 1} other vmemmap pages show"
     return "changes this struct page, as the kernel may"
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import drgn
 from drgn.helpers.linux.printk import get_printk_records
 
-from drgn_vmemmap.kernel.facts import printable
+from drgn_vmemmap.errors import printable
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 
 # As a power of two, as many records as a log of 32 MiB, the largest that can be configured, has.

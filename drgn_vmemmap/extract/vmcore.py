@@ -25,12 +25,14 @@ from drgn_vmemmap.analysis.live import Target
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.verification import check
 from drgn_vmemmap.api import is_there, verify
-from drgn_vmemmap.kernel.facts import CannotAnalyse, Kernel, discover, vmcoreinfo_text
+from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
+from drgn_vmemmap.kernel.discovery import discover, vmcoreinfo_text
+from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.output.json import document
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
-from drgn_vmemmap.progress import UNWATCHED, Work
-from drgn_vmemmap.target.memory import Memory, MissingMemory, ProgramMemory
+from drgn_vmemmap.progress import SILENT, Progress
+from drgn_vmemmap.target.memory import Memory, ProgramMemory
 
 # The ELF header counts program headers in 16 bits; one is the note's.
 _SEGMENTS_LIMIT = 0xFFFF - 1
@@ -108,7 +110,7 @@ def extract(
     if os.path.exists(path):
         raise CannotAnalyse(f"{path} exists: give another name")
     recording = Recording(prog, system_map)
-    report = recording.look()
+    report = recording.analyse()
     if not prog.flags & drgn.ProgramFlags.IS_LIVE:
         _compare(report, verify(prog, system_map=system_map), "a recorded look at this dump")
     return recording.write(path, compress)
@@ -127,16 +129,16 @@ class Recording:
         self._facts = Recorder(ProgramMemory(prog))
         self.kernel = discover(_recorded(prog, self._facts, self._vmcoreinfo), system_map)
 
-    def look(self, work: Work = UNWATCHED) -> Report:
+    def analyse(self, progress: Progress = SILENT) -> Report:
         """Take a fresh look, with all checks."""
         self._recorder = self._facts.fork()
         self._walker = Walker(self._recorder, self.kernel.paging)
-        self._report = check(self.kernel, self._walker, work)
+        self._report = check(self.kernel, self._walker, progress)
         return self._report
 
     def target(self) -> Target:
         """The kernel as what can be looked at again and again, if it is live."""
-        return Target(self.look, lambda: is_there(self._prog, self.kernel))
+        return Target(self.analyse, lambda: is_there(self._prog, self.kernel))
 
     def write(self, path: str, compress: bool) -> Counter[str]:
         """

@@ -19,12 +19,13 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import NamedTuple, overload
 
+from drgn_vmemmap.errors import MissingMemory, printable
 from drgn_vmemmap.hugetlb.columns import not_followed, stretches
-from drgn_vmemmap.kernel.facts import Kernel, ZoneKey, printable
+from drgn_vmemmap.kernel.facts import Kernel, ZoneKey
 from drgn_vmemmap.paging.walker import Run, Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
-from drgn_vmemmap.progress import UNWATCHED, Work
-from drgn_vmemmap.target.memory import MissingMemory, Pieces
+from drgn_vmemmap.progress import SILENT, Progress
+from drgn_vmemmap.target.memory import StridedRead
 from drgn_vmemmap.vmemmap.sections import MissingSections, Section, present_sections
 
 # From 2 MiB to 16 GiB: x86-64 has folios of 2 MiB and 1 GiB, and any other order is damage.
@@ -156,7 +157,7 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
     )
 
 
-class Kind(NamedTuple):
+class FolioClass(NamedTuple):
     """What many folios have in common."""
 
     order: int
@@ -175,14 +176,14 @@ class Folios(Sequence[Folio]):
         """Of each folio, the index of its kind in :attr:`kind_table`."""
         self.states = bytearray()
         """Of each folio, the index of its state in :data:`STATES`."""
-        self.kind_table: list[Kind] = []
-        self._kind_numbers: dict[Kind, int] = {}
+        self.class_table: list[FolioClass] = []
+        self._kind_numbers: dict[FolioClass, int] = {}
 
-    def kind_number(self, kind: Kind) -> int:
+    def class_number(self, kind: FolioClass) -> int:
         """Index of a kind in :attr:`kind_table`."""
-        number = self._kind_numbers.setdefault(kind, len(self.kind_table))
-        if number == len(self.kind_table):
-            self.kind_table.append(kind)
+        number = self._kind_numbers.setdefault(kind, len(self.class_table))
+        if number == len(self.class_table):
+            self.class_table.append(kind)
         return number
 
     def add(self, pfn: int, kind: int, state: int) -> None:
@@ -210,7 +211,7 @@ class Folios(Sequence[Folio]):
         row = bisect_right(self.pfns, pfn) - 1
         if row < 0:
             return None
-        size = 1 << self.kind_table[self.kinds[row]].order
+        size = 1 << self.class_table[self.kinds[row]].order
         return row if pfn < self.pfns[row] + size else None
 
     def pick(self, rows: Sequence[int]) -> None:
@@ -219,12 +220,12 @@ class Folios(Sequence[Folio]):
         self.kinds = array("I", [self.kinds[row] for row in rows])
         self.states = bytearray(self.states[row] for row in rows)
 
-    def tally(self) -> Counter[tuple[Kind, State]]:
+    def tally(self) -> Counter[tuple[FolioClass, State]]:
         """How many folios there are of each kind in each state."""
-        counts: Counter[tuple[Kind, State]] = Counter()
+        counts: Counter[tuple[FolioClass, State]] = Counter()
         for rows in stretches(self.kinds, self.states):
             kind, state = self.kinds[rows.start], self.states[rows.start]
-            counts[self.kind_table[kind], STATES[state]] += len(rows)
+            counts[self.class_table[kind], STATES[state]] += len(rows)
         return counts
 
     def __len__(self) -> int:
@@ -237,12 +238,12 @@ class Folios(Sequence[Folio]):
     def __getitem__(self, index: int | slice) -> Folio | list[Folio]:
         if isinstance(index, slice):
             return [self[row] for row in range(len(self))[index]]
-        kind = self.kind_table[self.kinds[index]]
+        kind = self.class_table[self.kinds[index]]
         state = STATES[self.states[index]]
         return Folio(self.pfns[index], *kind[:4], state, kind.flag_optimized)
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What the memmap and the hstates' lists hold."""
 
     folios: Folios
@@ -252,8 +253,8 @@ class Found(NamedTuple):
 
 
 def find_folios(
-    kernel: Kernel, walker: Walker, hstates: Sequence[Hstate], work: Work = UNWATCHED
-) -> Found:
+    kernel: Kernel, walker: Walker, hstates: Sequence[Hstate], progress: Progress = SILENT
+) -> SearchResult:
     """
     Find all HugeTLB folios: those on the hstates' lists, and those on none.
 
@@ -269,10 +270,10 @@ def find_folios(
             sections.append(section)
     # Nobody may have written struct pages of other memory yet: pfn_to_online_page().
     online = [section for section in sections if section.flags & kernel.sections.online]
-    for section in work.over(online, "memmap"):
+    for section in progress.track(online, "memmap"):
         search.scan(section)
     search.follow_lists(hstates)
-    return Found(search.folios, sections, search.problems)
+    return SearchResult(search.folios, sections, search.problems)
 
 
 class Head(NamedTuple):
@@ -290,7 +291,7 @@ def parse_head(kernel: Kernel, pages: bytes) -> Head | None:
     :param pages: The first two struct pages of what may be a HugeTLB folio.
     :return: ``None`` if they are none's.
     """
-    if not kernel.hugetlb_mark.matches(pages) or not kernel.head_mark.matches(pages):
+    if not kernel.hugetlb_test.matches(pages) or not kernel.head_test.matches(pages):
         return None
     return Head(
         order=pages[kernel.order.offset],
@@ -328,7 +329,7 @@ class _Search:
         """Of each folio, its pointer to the next one of its list."""
         self._kinds: dict[tuple[int, ...], int] = {}
         """Kinds by the words of the head pages that tell them."""
-        marks = [mark.offset for mark in (kernel.head_mark, kernel.hugetlb_mark, kernel.order)]
+        marks = [mark.offset for mark in (kernel.head_test, kernel.hugetlb_test, kernel.order)]
         members = [kernel.page.offset(name) for name in ("flags", "private")]
         self._telling = sorted({offset // 8 for offset in marks + members})
         self._next_word = kernel.page.offset("lru") // 8
@@ -391,7 +392,7 @@ class _Search:
                 self._add(pfn, pages)
         return complete
 
-    def _add_pool(self, pfns: range, heads: Pieces) -> bool:
+    def _add_pool(self, pfns: range, heads: StridedRead) -> bool:
         """
         Add folios side by side, if there is one at each PFN.
 
@@ -406,7 +407,7 @@ class _Search:
                 number = self._kinds.get(key)
                 if number is None:
                     number = self._learn(heads.each()[keys.index(key)] or b"", key)
-                if number is None or 1 << self.folios.kind_table[number].order != self._step:
+                if number is None or 1 << self.folios.class_table[number].order != self._step:
                     return False
                 numbers[key] = number
             self._pool = [memoryview(array("Q", column)) for column in columns]
@@ -419,7 +420,7 @@ class _Search:
 
     def _add(self, pfn: int, pages: bytes) -> None:
         """Add the folio at a PFN, if there is one."""
-        if not self._kernel.hugetlb_mark.matches(pages):
+        if not self._kernel.hugetlb_test.matches(pages):
             return
         words = memoryview(pages).cast("Q")
         key = tuple(words[word] for word in self._telling)
@@ -428,7 +429,7 @@ class _Search:
             number = self._learn(pages, key)
         if number is None:
             return
-        size = 1 << self.folios.kind_table[number].order
+        size = 1 << self.folios.class_table[number].order
         if pfn % size == 0:
             self._behind = pfn + size
             self.folios.add(pfn, number, OFF_LIST)
@@ -439,16 +440,16 @@ class _Search:
         head = parse_head(self._kernel, pages)
         if head is None or head.order not in self._names:
             return None
-        number = self._kind_number(head, head.order)
+        number = self._class_number(head, head.order)
         if len(self._kinds) < _KINDS_LIMIT:
             self._kinds[key] = number
         return number
 
-    def _kind_number(self, head: Head, order: int) -> int:
+    def _class_number(self, head: Head, order: int) -> int:
         kernel = self._kernel
         bit = kernel.hvo.optimized_bit
-        return self.folios.kind_number(
-            Kind(
+        return self.folios.class_number(
+            FolioClass(
                 order=order,
                 hstate=self._names[order],
                 node=kernel.page_flags.node(head.flags),
@@ -512,11 +513,11 @@ class _Search:
                 if states.count(OFF_LIST, row, last + 1) != last + 1 - row:
                     last = row
                 if any(
-                    folios.kind_table[kind].order != order
+                    folios.class_table[kind].order != order
                     for kind in set(folios.kinds[row : last + 1])
                 ):
                     last = row
-                found = folios.kind_table[folios.kinds[row]].order
+                found = folios.class_table[folios.kinds[row]].order
                 if found != order:
                     reason = f"behind {behind}, leads to PFN {pfn:#x}, a folio of order {found}"
                     return BrokenList(list_, pointer, False, reason)
@@ -584,15 +585,15 @@ class _Search:
         try:
             head = read_head(kernel, self._walker, pfn)
         except MissingMemory:
-            kind = Kind(order, list_.hstate, list_.node, None, None)
+            kind = FolioClass(order, list_.hstate, list_.node, None, None)
             state = State.ACTIVE if list_.node is None else State.FREE
-            self._add_from_list(pfn, self.folios.kind_number(kind), state, 0)
+            self._add_from_list(pfn, self.folios.class_number(kind), state, 0)
             reason = f"head page of PFN {pfn:#x} is not in the dump"
             return BrokenList(list_, pointer, True, reason)
         if head is None:
             reason = f"leads to PFN {pfn:#x}, which is no HugeTLB folio"
             return BrokenList(list_, pointer, False, reason)
-        self._add_from_list(pfn, self._kind_number(head, order), State.OFF_LIST, head.next)
+        self._add_from_list(pfn, self._class_number(head, order), State.OFF_LIST, head.next)
         return None
 
     def _add_from_list(self, pfn: int, kind: int, state: State, next_: int) -> None:
@@ -620,7 +621,7 @@ class TailFrames:
             pfn for frames in self._by_zone.values() if frames for pfn in frames.values()
         )
 
-    def acceptable(self, folio: Folio | Kind) -> frozenset[int] | None:
+    def acceptable(self, folio: Folio | FolioClass) -> frozenset[int] | None:
         """
         :return: PFNs that may be a folio's reuse frame because its zone keeps
             them for its order; ``None`` if the dump does not tell.

@@ -18,12 +18,12 @@ from itertools import repeat
 from operator import and_, eq, xor
 from typing import NamedTuple
 
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.walker import Entry, Paging, Problem, Run
 from drgn_vmemmap.paging.x86_64 import ENTRY_SIZE, PAGE_SHIFT, PRESENT, PTE, WRITABLE
 
-_WHOLE = PRESENT | WRITABLE
+_OWN = PRESENT | WRITABLE
 """What the entry of a page that nothing shares has set."""
 
 Ranges = tuple[tuple[int, int], ...]
@@ -88,7 +88,7 @@ class Comparison:
         Judge a folio whose vmemmap is mapped by last-level tables.
 
         :param raw: The entries of all its vmemmap pages.
-        :param above: What the levels above leave of the access: see :func:`x86_64.narrow()`.
+        :param above: What the levels above leave of the access (``effective_access()``).
         :param tail_frames: PFNs that its zone keeps for shared tails of its order.
         :return: The judgement without its reuse frame, one object for all folios alike;
             and the reuse frame's PFN, -1 if there is none.
@@ -102,7 +102,7 @@ class Comparison:
             frame = self._reuse_frame(raw[:kept], tail, tail_frames)
             if frame is not None:
                 return self._judgement(count, Verdict.OPTIMIZED, "pte"), frame
-        elif self._are_whole(raw, tail_frames):
+        elif self._are_unoptimized(raw, tail_frames):
             return self._judgement(count, Verdict.UNOPTIMIZED, "pte"), -1
         else:
             # As boot_protected() tells.
@@ -186,7 +186,7 @@ class Comparison:
             if run.level is not level or not run.raw or not run.above & WRITABLE:
                 return None
             entry = run.entries()[0]
-            if entry & _WHOLE != _WHOLE or not x86_64.is_leaf(entry, level):
+            if entry & _OWN != _OWN or not x86_64.is_leaf(entry, level):
                 return None
             address = entry & x86_64.address_mask(level, self._encryption_mask)
             if address + level.entry_span > self._limit:
@@ -206,8 +206,8 @@ class Comparison:
         frame, head_frame = reuse & self._address, head & self._address
         if (
             self._layout is Layout.NONE
-            or reuse & _WHOLE != PRESENT
-            or head & _WHOLE != _WHOLE
+            or reuse & _OWN != PRESENT
+            or head & _OWN != _OWN
             or max(frame, head_frame) >= self._limit
         ):
             return None
@@ -217,7 +217,7 @@ class Comparison:
             return None
         if self._layout is Layout.TAIL_REUSE:
             second = int.from_bytes(own[ENTRY_SIZE:], "little")
-            its_own = second & _WHOLE == _WHOLE and second & self._address == frame
+            its_own = second & _OWN == _OWN and second & self._address == frame
             return frame >> PAGE_SHIFT if its_own else None
         registered = frame >> PAGE_SHIFT in tail_frames
         return (
@@ -229,12 +229,12 @@ class Comparison:
     def _same_frame_writable(self, entry: bytes, tail: bytes) -> bool:
         raw = int.from_bytes(entry, "little")
         frame = int.from_bytes(tail, "little") & self._address
-        return raw & _WHOLE == _WHOLE and raw & self._address == frame
+        return raw & _OWN == _OWN and raw & self._address == frame
 
-    def _are_whole(self, raw: bytes, tail_frames: frozenset[int]) -> bool:
+    def _are_unoptimized(self, raw: bytes, tail_frames: frozenset[int]) -> bool:
         """Whether each entry maps a frame of its own, writable."""
         entries = struct.unpack(f"<{len(raw) // ENTRY_SIZE}Q", raw)
-        addresses = {entry & self._address for entry in entries if entry & _WHOLE == _WHOLE}
+        addresses = {entry & self._address for entry in entries if entry & _OWN == _OWN}
         return (
             len(addresses) == len(entries)
             and max(addresses) < self._limit
@@ -307,8 +307,8 @@ def _shape(
     if reuse_frame == entries[0].frame:
         return Layout.HEAD_REUSE
     # Where the entry that would tell is missing, the kernel's own layout is presumed.
-    telling = {Layout.HEAD_REUSE: 0, Layout.TAIL_REUSE: 1}.get(layout)
-    if telling is not None and entries[telling].frame is None:
+    exit_code_of = {Layout.HEAD_REUSE: 0, Layout.TAIL_REUSE: 1}.get(layout)
+    if exit_code_of is not None and entries[exit_code_of].frame is None:
         return layout
     # The other two have the same frames: where the reuse frame comes from tells them apart.
     if tail_frames is None or reuse_frame in tail_frames:

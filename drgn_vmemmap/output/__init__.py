@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.analysis.samples import Example
+from drgn_vmemmap.analysis.samples import Sample
 
 
 class View(NamedTuple):
@@ -21,7 +21,7 @@ class View(NamedTuple):
     """Tell of each finding what it means and where to look."""
     all_findings: bool = False
     """However many findings there are of one kind."""
-    examples: Sequence[Example] = ()
+    samples: Sequence[Sample] = ()
     """Draw these folios."""
 
 

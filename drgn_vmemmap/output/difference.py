@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tabulate import tabulate
 
 from drgn_vmemmap.analysis.difference import Change, Difference
-from drgn_vmemmap.kernel.facts import printable
+from drgn_vmemmap.errors import printable
 
 
 def render(difference: Difference, format_name: str) -> str:

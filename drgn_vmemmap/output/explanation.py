@@ -11,7 +11,7 @@ from typing import Any
 from tabulate import tabulate
 
 from drgn_vmemmap import __version__
-from drgn_vmemmap.explain.explanation import Explanation, Place, Sight, StructPage
+from drgn_vmemmap.explain.explanation import AddressKind, Explanation, ReverseMap, StructPage
 from drgn_vmemmap.explain.log import Mention
 from drgn_vmemmap.hvo.judgement import Ranges, format_ranges
 from drgn_vmemmap.output.json import SCHEMA_VERSION
@@ -67,7 +67,7 @@ def _facts(explanation: Explanation) -> Iterator[str]:
         yield from _walk(explanation).splitlines()
     if explanation.page is not None and explanation.of_page is None:
         yield from _page(explanation.page)
-    if explanation.frame is not None and explanation.place is not Place.BEYOND_MEMORY:
+    if explanation.frame is not None and explanation.place is not AddressKind.BEYOND_MEMORY:
         yield from _frame(explanation, explanation.frame)
     if explanation.read:
         yield f"a read there {explanation.read}"
@@ -133,17 +133,17 @@ def _frame(explanation: Explanation, frame: int) -> Iterator[str]:
     offset = (explanation.what.address or explanation.what.physical or 0) % PAGE_SIZE
     state = explanation.frame_state or "its struct page is not in the dump"
     yield f"physical {(frame << PAGE_SHIFT) + offset:#x}, frame {frame:#x}: {state}"
-    yield from _sight(explanation.sight)
+    yield from _sight(explanation.mapping)
     if not explanation.complete:
         yield "perhaps behind more vmemmap: not all of its page tables could be looked through"
 
 
-def _sight(sight: Sight) -> Iterator[str]:
-    if sight.keeper:
-        yield f"kept by {sight.keeper}"
+def _sight(mapping: ReverseMap) -> Iterator[str]:
+    if mapping.keeper:
+        yield f"kept by {mapping.keeper}"
     # A zone's tail frame is behind the same pages of many folios.
     folios: dict[Ranges, list[str]] = {}
-    for viewer in sight.viewers:
+    for viewer in mapping.mappers:
         if viewer.folio is not None:
             folios.setdefault(viewer.pages, []).append(hex(viewer.folio))
     for pages, pfns in folios.items():
@@ -151,12 +151,12 @@ def _sight(sight: Sight) -> Iterator[str]:
         noun = "page" if indices.isdecimal() else "pages"
         of = "folio" if len(pfns) == 1 else "each of folios"
         yield f"behind vmemmap {noun} {indices} of {of} {', '.join(pfns)}"
-    for viewer in sight.viewers:
+    for viewer in mapping.mappers:
         if viewer.folio is None:
             first, last = viewer.pfns
             yield f"behind vmemmap at {viewer.address:#x}, of PFNs {first:#x} to {last:#x}"
-    if sight.count > len(sight.viewers):
-        yield f"behind vmemmap in {sight.count - len(sight.viewers)} more places"
+    if mapping.count > len(mapping.mappers):
+        yield f"behind vmemmap in {mapping.count - len(mapping.mappers)} more places"
 
 
 # As what JSON is made of.
@@ -193,10 +193,10 @@ def document(explanation: Explanation) -> dict[str, Any]:
                 "address": hex(viewer.address),
                 "pfns": list(viewer.pfns),
             }
-            for viewer in explanation.sight.viewers
+            for viewer in explanation.mapping.mappers
         ],
-        "seen_by_count": explanation.sight.count,
-        "kept_by": explanation.sight.keeper or None,
+        "seen_by_count": explanation.mapping.count,
+        "kept_by": explanation.mapping.keeper or None,
         "read": explanation.read or None,
         "write": explanation.write or None,
         "of_page": None if explanation.of_page is None else document(explanation.of_page),

@@ -13,13 +13,13 @@ from dataclasses import asdict
 from typing import Any
 
 from drgn_vmemmap import __version__
-from drgn_vmemmap.analysis.report import FolioReport, HstateReport, Report, Totals
+from drgn_vmemmap.analysis.report import FolioReport, HstateReport, Report, Stability, Totals
 from drgn_vmemmap.hvo.judgement import format_ranges
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.output import View
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.folio import MEANINGS, Finding
-from drgn_vmemmap.vmemmap.special import Other
+from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 
 SCHEMA_VERSION = 1
 
@@ -63,9 +63,19 @@ def document(report: Report, folios: bool) -> dict[str, Any]:
         result["folios"] = [folio_document(kernel, folio) for folio in report.folios]
     result["others"] = [_other(other) for other in report.others]
     result["interrupted"] = report.interrupted
-    result["movement"] = None if report.movement is None else report.movement._asdict()
+    result["movement"] = None if report.stability is None else stability_document(report.stability)
     result["findings"] = [finding_document(finding) for finding in report.findings]
     return result
+
+
+def stability_document(stability: Stability) -> dict[str, Any]:
+    """What several passes over a live kernel had in common."""
+    return {
+        "seconds": stability.seconds,
+        "looks": stability.passes,
+        "moved": stability.moved,
+        "transient": stability.transient,
+    }
 
 
 def _kernel(kernel: Kernel) -> dict[str, Any]:
@@ -136,7 +146,7 @@ def folio_document(kernel: Kernel, report: FolioReport) -> dict[str, Any]:
     }
 
 
-def _other(other: Other) -> dict[str, Any]:
+def _other(other: SpecialVmemmap) -> dict[str, Any]:
     return {
         "kind": other.kind,
         "pfn": other.pfns.start,

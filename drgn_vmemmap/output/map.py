@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import NamedTuple, TextIO
 
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.hugetlb.folios import Kind
+from drgn_vmemmap.hugetlb.folios import FolioClass
 from drgn_vmemmap.hvo.judgement import Judgement, Verdict
 from drgn_vmemmap.output.table import size
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
@@ -135,7 +135,7 @@ class Style(NamedTuple):
         return cls(blocks, stream.isatty() and not plain)
 
 
-class _Look(NamedTuple):
+class _Analysis(NamedTuple):
     """How a state looks; of several characters, by how much is optimized."""
 
     blocks: str
@@ -145,19 +145,19 @@ class _Look(NamedTuple):
     meaning: str
 
 
-_LOOKS: Mapping[State, _Look] = {
-    State.ERROR: _Look("!", "!", "1;97;41", "error"),
-    State.WARNING: _Look("?", "?", "1;30;43", "warning"),
-    State.OPTIMIZED: _Look("█", "O", "32", "optimized"),
-    State.PARTLY: _Look("▁▂▃▄▅▆▇", "123456789", "33", "optimized in part"),
-    State.WHOLE: _Look("▒", "n", "31", "not optimized"),
-    State.LEAF: _Look("░", "p", "31", "not optimized, PMD-mapped"),
-    State.OTHER: _Look("·", ".", "90", "no HugeTLB folio"),
-    State.DEVICE: _Look("▚", "d", "36", "device DAX"),
-    State.HOLE: _Look(" ", " ", "", "blank, ...: no memmap"),
+_LOOKS: Mapping[State, _Analysis] = {
+    State.ERROR: _Analysis("!", "!", "1;97;41", "error"),
+    State.WARNING: _Analysis("?", "?", "1;30;43", "warning"),
+    State.OPTIMIZED: _Analysis("█", "O", "32", "optimized"),
+    State.PARTLY: _Analysis("▁▂▃▄▅▆▇", "123456789", "33", "optimized in part"),
+    State.WHOLE: _Analysis("▒", "n", "31", "not optimized"),
+    State.LEAF: _Analysis("░", "p", "31", "not optimized, PMD-mapped"),
+    State.OTHER: _Analysis("·", ".", "90", "no HugeTLB folio"),
+    State.DEVICE: _Analysis("▚", "d", "36", "device DAX"),
+    State.HOLE: _Analysis(" ", " ", "", "blank, ...: no memmap"),
 }
 
-_BLOCKS = "".join(look.blocks for look in _LOOKS.values())
+_BLOCKS = "".join(analyse.blocks for analyse in _LOOKS.values())
 
 
 def render(report: Report, part: Part, width: int, style: Style) -> str:
@@ -214,12 +214,12 @@ def draw(report: Report, part: Part, columns: int, rows: int = _ROWS) -> Map:
     )
 
 
-def _chosen_kinds(report: Report, hstate: str | None) -> dict[int, Kind]:
+def _chosen_kinds(report: Report, hstate: str | None) -> dict[int, FolioClass]:
     """Kinds of folios that are shown, by their numbers."""
     names = [known.hstate.name for known in report.hstates]
     if hstate not in (None, *names):
         raise NoMap(f"there is no hstate {hstate!r}, but {', '.join(names) or 'none at all'}")
-    kinds = enumerate(report.folios.folios.kind_table)
+    kinds = enumerate(report.folios.folios.class_table)
     return {number: kind for number, kind in kinds if hstate in (None, kind.hstate)}
 
 
@@ -228,7 +228,7 @@ def _shown(report: Report, part: Part) -> range:
     start, stop = part.start, part.stop
     if part.node is not None:
         folios = report.folios.folios
-        kinds = {n for n, kind in enumerate(folios.kind_table) if kind.node == part.node}
+        kinds = {n for n, kind in enumerate(folios.class_table) if kind.node == part.node}
         rows = [row for row, kind in enumerate(folios.kinds) if kind in kinds]
         if not rows:
             raise NoMap(f"node {part.node} has no HugeTLB folios")
@@ -244,7 +244,7 @@ def _memory(report: Report) -> Iterator[range]:
     pages = report.kernel.sections.pages
     told = {section.pfns.start // pages for section in report.sections}
     # Sections that the dump does not tell of may have folios, all the same.
-    sizes = [1 << kind.order for kind in folios.kind_table]
+    sizes = [1 << kind.order for kind in folios.class_table]
     missed = [
         range(pfn, pfn + sizes[kind])
         for pfn, kind in zip(folios.pfns, folios.kinds)
@@ -327,7 +327,7 @@ class _Canvas:
             is_device = section.pfns.start in devices
             self._paint(section.pfns, State.DEVICE if is_device else State.OTHER)
 
-    def add_folios(self, report: Report, chosen: Mapping[int, Kind]) -> None:
+    def add_folios(self, report: Report, chosen: Mapping[int, FolioClass]) -> None:
         table = report.folios.judgement_table
         states = [_state(judgement) for judgement in table]
         for cell, number, judgement, pfns in self._tally(report, chosen):
@@ -340,7 +340,7 @@ class _Canvas:
                 self._nodes[cell].add(kind.node)
 
     def _tally(
-        self, report: Report, chosen: Mapping[int, Kind]
+        self, report: Report, chosen: Mapping[int, FolioClass]
     ) -> Iterator[tuple[int, int, int, int]]:
         """Cells, kinds and judgements that meet there, and how many PFNs that concerns."""
         folios, span, shown = report.folios.folios, self._span, self._cells
@@ -362,7 +362,7 @@ class _Canvas:
             reached[kind, judgement] = max(begin, end)
 
     def add_findings(
-        self, report: Report, chosen: Mapping[int, Kind], memory: Sequence[range]
+        self, report: Report, chosen: Mapping[int, FolioClass], memory: Sequence[range]
     ) -> None:
         starts = [pfns.start for pfns in memory]
         found = Counter(
@@ -393,7 +393,7 @@ def _state(judgement: Judgement) -> State:
     return State.LEAF if judgement.mapped_by in ("pmd", "pud") else State.WHOLE
 
 
-def _place(report: Report, finding: Finding, chosen: Mapping[int, Kind]) -> range:
+def _place(report: Report, finding: Finding, chosen: Mapping[int, FolioClass]) -> range:
     """PFNs that a finding concerns; none if it has no place."""
     folios, kernel = report.folios.folios, report.kernel
     if finding.folio is not None:
@@ -420,7 +420,7 @@ class _Label(NamedTuple):
     def of(cls, report: Report) -> _Label:
         """As wide as the report's nodes and addresses need it."""
         folios = report.folios.folios
-        nodes = {kind.node for kind in folios.kind_table if kind.node is not None}
+        nodes = {kind.node for kind in folios.class_table if kind.node is not None}
         digits = len(str(max(nodes, default=0)))
         pfns = [section.pfns.stop for section in report.sections] + list(folios.pfns[-1:])
         address = len(f"{max(pfns, default=0) << PAGE_SHIFT:#x}")
@@ -464,8 +464,8 @@ def _character(cell: Cell, style: Style) -> str:
 
 
 def _characters(state: State, style: Style) -> str:
-    look = _LOOKS[state]
-    return look.blocks if style.blocks else look.letters
+    analyse = _LOOKS[state]
+    return analyse.blocks if style.blocks else analyse.letters
 
 
 def _coloured(text: str, colour: str, style: Style) -> str:

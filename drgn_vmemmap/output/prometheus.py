@@ -17,7 +17,7 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hvo.judgement import Verdict
 from drgn_vmemmap.output import View
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.rules.folio import SEVERITIES, VERIFY_ALONE
+from drgn_vmemmap.rules.folio import SEVERITIES, VERIFY_ONLY
 from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED
 
 _PREFIX = "drgn_vmemmap_"
@@ -87,7 +87,7 @@ def _totals(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
 
 
 def _findings(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
-    unknown = frozenset() if report.verified else VERIFY_ALONE
+    unknown = frozenset() if report.verified else VERIFY_ONLY
     counts = Counter(
         {(rule, severity.value): 0 for rule, severity in SEVERITIES.items() if rule not in unknown}
     )

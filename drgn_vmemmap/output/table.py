@@ -8,13 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tabulate import tabulate
 
-from drgn_vmemmap.analysis.report import Counts, FolioReport, HstateReport, Movement, Report, Totals
+from drgn_vmemmap.analysis.report import (
+    Counts,
+    FolioReport,
+    HstateReport,
+    Report,
+    Stability,
+    Totals,
+)
 from drgn_vmemmap.hvo.judgement import format_ranges
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.output import View
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.folio import MEANINGS, Finding, Severity
-from drgn_vmemmap.vmemmap.special import ABOUT, Other
+from drgn_vmemmap.vmemmap.special import ABOUT, SpecialVmemmap
 
 # Findings of one kind that are shown if not all are asked for.
 _FIRST = 3
@@ -32,8 +39,8 @@ def render(report: Report, view: View) -> str:
     limit = None if view.all_findings else _FIRST
     findings = explained(report.findings, limit) if view.details else _findings(report.findings)
     parts.append("\n".join(findings))
-    if report.movement is not None:
-        parts.append(_movement(report.movement))
+    if report.stability is not None:
+        parts.append(_movement(report.stability))
     if report.interrupted:
         parts.append("interrupted: this is not all")
     return "\n\n".join(parts) + "\n"
@@ -88,11 +95,11 @@ def _totals(totals: Totals) -> str:
     )
 
 
-def _movement(movement: Movement) -> str:
+def _movement(stability: Stability) -> str:
     return (
-        f"looked {movement.looks} times in {movement.seconds:.1f} s: "
-        f"{plural(movement.moved, 'folio')} moved, "
-        f"{plural(movement.transient, 'transient finding')}"
+        f"looked {stability.passes} times in {stability.seconds:.1f} s: "
+        f"{plural(stability.moved, 'folio')} moved, "
+        f"{plural(stability.transient, 'transient finding')}"
     )
 
 
@@ -123,7 +130,7 @@ def _folios(folios: Iterable[FolioReport]) -> str:
     return _tabulate(rows, [*headers, "reuse frame", "shared", "read-only", "freed"])
 
 
-def _others(others: Sequence[Other]) -> Iterator[str]:
+def _others(others: Sequence[SpecialVmemmap]) -> Iterator[str]:
     """One line a kind of vmemmap that is special without being a fault."""
     for kind, text in ABOUT.items():
         found = [other for other in others if other.kind == kind]

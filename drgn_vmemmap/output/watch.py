@@ -7,8 +7,9 @@ from __future__ import annotations
 import json
 import time
 
-from drgn_vmemmap.analysis.report import Movement
-from drgn_vmemmap.analysis.watch import Look
+from drgn_vmemmap.analysis.report import Stability
+from drgn_vmemmap.analysis.watch import Pass
+from drgn_vmemmap.output.json import stability_document
 from drgn_vmemmap.output.table import plural, size
 from drgn_vmemmap.rules.folio import Severity
 
@@ -18,52 +19,52 @@ HEADING = (
 )
 
 
-def table(look: Look) -> str:
+def table(pass_: Pass) -> str:
     """A line a hstate."""
-    movement = look.report.movement or Movement(0.0, 1, 0, 0)
-    clock = time.strftime("%H:%M:%S", time.localtime(look.time))
+    stability = pass_.report.stability or Stability(0.0, 1, 0, 0)
+    clock = time.strftime("%H:%M:%S", time.localtime(pass_.time))
     return "".join(
-        f"{clock}  {name:20}  {_number(counts.folios, look.changed[name].folios):>14}  "
-        f"{_number(counts.optimized, look.changed[name].optimized):>14}  "
-        f"{_number(counts.freed, look.changed[name].freed):>16}  {size(counts.saved):>10}  "
-        f"{movement.moved:>6}  {movement.transient:>9}  {findings(look):>8}\n"
-        for name, counts in look.counted.items()
+        f"{clock}  {name:20}  {_number(counts.folios, pass_.changed[name].folios):>14}  "
+        f"{_number(counts.optimized, pass_.changed[name].optimized):>14}  "
+        f"{_number(counts.freed, pass_.changed[name].freed):>16}  {size(counts.saved):>10}  "
+        f"{stability.moved:>6}  {stability.transient:>9}  {findings(pass_):>8}\n"
+        for name, counts in pass_.counted.items()
     )
 
 
-def jsonl(look: Look) -> str:
+def jsonl(pass_: Pass) -> str:
     """A JSON object a hstate."""
-    movement = look.report.movement or Movement(0.0, 1, 0, 0)
+    stability = pass_.report.stability or Stability(0.0, 1, 0, 0)
     return "".join(
         json.dumps(
             {
-                "time": round(look.time, 3),
+                "time": round(pass_.time, 3),
                 "hstate": name,
                 **counts._asdict(),
                 "saved_bytes": counts.saved,
-                "changed": look.changed[name]._asdict(),
-                **movement._asdict(),
-                "findings": findings(look),
+                "changed": pass_.changed[name]._asdict(),
+                **stability_document(stability),
+                "findings": findings(pass_),
             }
         )
         + "\n"
-        for name, counts in look.counted.items()
+        for name, counts in pass_.counted.items()
     )
 
 
-def summary(looks: int, moved: int, transient: int, found: int) -> str:
+def summary(passes: int, moved: int, transient: int, found: int) -> str:
     """
     :param moved: Folios that moved, added up over all looks.
     """
     return (
-        f"{plural(looks, 'look')}: {plural(moved, 'folio')} moved, "
+        f"{plural(passes, 'look')}: {plural(moved, 'folio')} moved, "
         f"{plural(transient, 'transient finding')}, {plural(found, 'finding')}\n"
     )
 
 
-def findings(look: Look) -> int:
+def findings(pass_: Pass) -> int:
     """Findings of severity warning or error."""
-    return sum(finding.severity is not Severity.INFO for finding in look.report.findings)
+    return sum(finding.severity is not Severity.INFO for finding in pass_.report.findings)
 
 
 def _number(now: int, change: int) -> str:

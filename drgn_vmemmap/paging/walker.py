@@ -17,6 +17,7 @@ from functools import reduce
 from operator import and_
 from typing import NamedTuple
 
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.x86_64 import (
     ENTRY_SIZE,
@@ -30,7 +31,7 @@ from drgn_vmemmap.paging.x86_64 import (
     Access,
     Level,
 )
-from drgn_vmemmap.target.memory import Memory, MissingMemory
+from drgn_vmemmap.target.memory import Memory
 
 
 class Problem(enum.Enum):
@@ -105,7 +106,7 @@ class Run(NamedTuple):
     raw: bytes
     """The entries, 8 bytes each; empty if their table is not in the dump."""
     above: int
-    """What the levels above leave of the access: see :func:`x86_64.narrow()`."""
+    """What the levels above leave of the access: see :func:`x86_64.effective_access()`."""
 
     @property
     def pages(self) -> int:
@@ -198,7 +199,9 @@ class Walker:
                 (entry,) = _ENTRY.unpack_from(table, first * ENTRY_SIZE)
                 child = self._table_below(entry, level)
                 if child is not None:
-                    pending.append((depth + 1, child, x86_64.narrow(above, entry), start, end))
+                    pending.append(
+                        (depth + 1, child, x86_64.effective_access(above, entry), start, end)
+                    )
                     continue
             yield Run(
                 start,
@@ -250,7 +253,7 @@ class Walker:
             child = self._table_below(entry, level)
             if child is None:
                 return
-            table_address, above = child, x86_64.narrow(above, entry)
+            table_address, above = child, x86_64.effective_access(above, entry)
 
     def region(self, address: int) -> Run:
         """
@@ -279,7 +282,7 @@ class Walker:
             raw, address = entry.to_bytes(ENTRY_SIZE, "little"), directory.address
             return Run(start, end, PMD, address + index * ENTRY_SIZE, raw, above)
         table = self.table(address) or b""
-        return Run(start, end, PTE, address, table, x86_64.narrow(above, entry))
+        return Run(start, end, PTE, address, table, x86_64.effective_access(above, entry))
 
     def _directory(self, address: int) -> _Directory | None:
         """The PMD entries of the 1 GiB around an address; ``None`` if the walk ends above them."""

@@ -105,7 +105,7 @@ ALL_ACCESS = WRITABLE | USER
 """What the levels above the root leave of an entry's access: everything."""
 
 
-def narrow(above: int, entry: int) -> int:
+def effective_access(above: int, entry: int) -> int:
     """
     Combine the access that the levels above leave with that of one more entry.
 
@@ -123,10 +123,10 @@ def access(above: int, leaf: int) -> Access:
     """
     Access through a leaf.
 
-    :param above: Result of :func:`narrow` for the levels above the leaf.
+    :param above: Result of :func:`effective_access` for the levels above the leaf.
     :param leaf: Raw entry.
     """
-    combined = narrow(above, leaf)
+    combined = effective_access(above, leaf)
     return Access(
         writable=bool(combined & WRITABLE),
         user=bool(combined & USER),

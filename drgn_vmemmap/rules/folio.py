@@ -22,12 +22,13 @@ from drgn_vmemmap.hugetlb.folios import (
     BrokenList,
     Counters,
     Folio,
+    FolioClass,
     Hstate,
-    Kind,
     State,
 )
 from drgn_vmemmap.hvo.judgement import Judgement, Verdict, boot_protected
-from drgn_vmemmap.kernel.facts import Kernel, Layout
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.walker import Entry, Problem, Run
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.vmemmap.frames import Free
@@ -66,7 +67,7 @@ class Finding:
     """What should be there."""
 
 
-class Case(NamedTuple):
+class FolioContext(NamedTuple):
     """One folio with all that was read of it and concluded from it."""
 
     kernel: Kernel
@@ -130,19 +131,19 @@ def _at(
     )
 
 
-def check_folio(case: Case) -> Iterator[Finding]:
+def check_folio(case: FolioContext) -> Iterator[Finding]:
     """All findings on one folio, in the order of the rules."""
     for rule in _FOLIO_RULES:
         yield from rule(case)
 
 
-def check_state(case: Case) -> Iterator[Finding]:
+def check_state(case: FolioContext) -> Iterator[Finding]:
     """Findings on a folio whose entries are right: those that need no entries."""
     for rule in _STATE_RULES:
         yield from rule(case)
 
 
-def not_present(case: Case) -> Iterator[Finding]:
+def not_present(case: FolioContext) -> Iterator[Finding]:
     """
     Every vmemmap page is mapped to memory, whatever HVO did: struct pages may
     be read at any time, by ``pfn_to_page()`` of any PFN (``mm/sparse-vmemmap.c``).
@@ -159,7 +160,7 @@ def not_present(case: Case) -> Iterator[Finding]:
             yield case.finding("not-present", message, index, "a present entry, of this memory")
 
 
-def tail_writable(case: Case) -> Iterator[Finding]:
+def tail_writable(case: FolioContext) -> Iterator[Finding]:
     """What maps the reuse frame is ``PAGE_KERNEL_RO`` (``vmemmap_remap_pte()``)."""
     kept = case.kept
     unprotected = boot_protected(case.entries)
@@ -182,7 +183,7 @@ def partly_protected(folio: Folio, index: int, entry: Entry) -> Finding:
     return _at("tail-writable", Severity.WARNING, message, folio.pfn, index, entry, "read-only")
 
 
-def head_read_only(case: Case) -> Iterator[Finding]:
+def head_read_only(case: FolioContext) -> Iterator[Finding]:
     """What keeps a frame of its own is ``PAGE_KERNEL`` (``vmemmap_remap_pte()``)."""
     for index, entry in enumerate(case.entries[: case.kept]):
         if entry.frame is not None and not entry.access.writable:
@@ -190,7 +191,7 @@ def head_read_only(case: Case) -> Iterator[Finding]:
             yield case.finding("head-read-only", message, index, "a frame of its own, writable")
 
 
-def reuse_mismatch(case: Case) -> Iterator[Finding]:
+def reuse_mismatch(case: FolioContext) -> Iterator[Finding]:
     """A remap, and a roll-back, covers all tails of a folio (``vmemmap_remap_free()``)."""
     kept = case.kept
     shared = case.judgement.layout is not Layout.NONE
@@ -217,7 +218,7 @@ def reuse_mismatch(case: Case) -> Iterator[Finding]:
             yield case.finding("reuse-mismatch", f"shares frame {entry.frame:#x}", index, own)
 
 
-def reuse_invalid(case: Case) -> Iterator[Finding]:
+def reuse_invalid(case: FolioContext) -> Iterator[Finding]:
     """
     The reuse frame is memory, and the one that this kernel takes: the folio's
     own, or since v7.1 the zone's (``vmemmap_get_tail()``).
@@ -253,7 +254,7 @@ def reuse_invalid(case: Case) -> Iterator[Finding]:
         yield case.finding("reuse-invalid", f"reuse frame {frame:#x} {reason}", index, expected)
 
 
-def flag_mismatch(case: Case) -> Iterator[Finding]:
+def flag_mismatch(case: FolioContext) -> Iterator[Finding]:
     """``HPG_vmemmap_optimized`` is set while tails are remapped (``mm/hugetlb_vmemmap.c``)."""
     flag, layout = case.folio.flag_optimized, case.judgement.layout
     if flag is None or case.judgement.verdict is Verdict.UNREADABLE:
@@ -266,7 +267,7 @@ def flag_mismatch(case: Case) -> Iterator[Finding]:
         yield case.finding("flag-mismatch", message, None, "the flag set")
 
 
-def unreadable(case: Case) -> Iterator[Finding]:
+def unreadable(case: FolioContext) -> Iterator[Finding]:
     """What cannot be read is named and counted, never guessed."""
     told = None
     for index, entry in enumerate(case.entries):
@@ -314,13 +315,15 @@ def missing_sections(missing: MissingSections) -> Finding:
     return Finding("unreadable", Severity.WARNING, message)
 
 
-def off_list(case: Case) -> Iterator[Finding]:
+def off_list(case: FolioContext) -> Iterator[Finding]:
     """A folio in isolation, in migration or in the making is on no list (``mm/hugetlb.c``)."""
     if case.folio.state is State.OFF_LIST:
         yield case.finding("off-list", "is on no list", severity=Severity.INFO)
 
 
-def count_mismatch(hstate: Hstate, counts: Mapping[tuple[Kind, State], int]) -> Iterator[Finding]:
+def count_mismatch(
+    hstate: Hstate, counts: Mapping[tuple[FolioClass, State], int]
+) -> Iterator[Finding]:
     """
     The hstate's counters agree with its lists (``__prep_account_new_huge_page()``).
 
@@ -484,11 +487,11 @@ def endless_vmemmap() -> Finding:
     return Finding("unreadable", Severity.WARNING, message)
 
 
-def _is_reuse(case: Case, entry: Entry) -> bool:
+def _is_reuse(case: FolioContext, entry: Entry) -> bool:
     return entry.frame is not None and entry.frame == case.judgement.reuse_frame
 
 
-_FOLIO_RULES: Sequence[Callable[[Case], Iterator[Finding]]] = (
+_FOLIO_RULES: Sequence[Callable[[FolioContext], Iterator[Finding]]] = (
     not_present,
     tail_writable,
     head_read_only,
@@ -499,7 +502,7 @@ _FOLIO_RULES: Sequence[Callable[[Case], Iterator[Finding]]] = (
     off_list,
 )
 
-_STATE_RULES: Sequence[Callable[[Case], Iterator[Finding]]] = (flag_mismatch, off_list)
+_STATE_RULES: Sequence[Callable[[FolioContext], Iterator[Finding]]] = (flag_mismatch, off_list)
 
 MEANINGS: Mapping[str, str] = {
     "not-present": "The kernel faults when it touches a struct page there.",
@@ -529,7 +532,7 @@ SEVERITIES: Mapping[str, Severity] = {
 }
 """Each rule's severity; ``tail-writable`` is a warning where it is a known kernel bug."""
 
-VERIFY_ALONE = frozenset(
+VERIFY_ONLY = frozenset(
     ("frame-freed", "frame-aliased", "tail-content", "orphan-remap", "unoptimized")
 )
 """Those that only ``verify`` runs; of them, a report knows nothing."""

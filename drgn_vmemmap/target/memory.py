@@ -10,25 +10,13 @@ from typing import NamedTuple
 
 import drgn
 
+from drgn_vmemmap.errors import MissingMemory
+
 # Up to this many bytes apart, two pieces are neighbours that one read can fetch.
 _NEIGHBOURS = 4096
 
 
-class MissingMemory(Exception):
-    """
-    Memory that the analysis needs and that the target cannot give.
-
-    A dump can be filtered or truncated, and a guest can go away in mid-look.
-    """
-
-    def __init__(self, what: str) -> None:
-        """
-        :param what: What is missing, such as ``physical address 0x1000``.
-        """
-        super().__init__(f"{what} is not in the dump")
-
-
-class Pieces(NamedTuple):
+class StridedRead(NamedTuple):
     """Pieces of memory of one size, one by one or column by column."""
 
     words: memoryview[int]
@@ -76,7 +64,7 @@ class Memory(ABC):
         """
         return [self._read_or_none(address, size) for address in addresses]
 
-    def read_together(self, addresses: list[int], size: int) -> Pieces | None:
+    def read_together(self, addresses: list[int], size: int) -> StridedRead | None:
         """
         Read pieces of one size at once.
 
@@ -115,7 +103,7 @@ class ProgramMemory(Memory):
         except Exception:
             return super().read_each(addresses, size)
 
-    def read_together(self, addresses: list[int], size: int) -> Pieces | None:
+    def read_together(self, addresses: list[int], size: int) -> StridedRead | None:
         number = len(addresses)
         if number < 2:
             return None
@@ -134,4 +122,4 @@ class ProgramMemory(Memory):
             starts = [address - lowest for address in addresses]
             block = b"".join([block[start : start + size] for start in starts])
             first, stride = 0, size
-        return Pieces(memoryview(block).cast("Q"), first // 8, stride // 8, size // 8)
+        return StridedRead(memoryview(block).cast("Q"), first // 8, stride // 8, size // 8)

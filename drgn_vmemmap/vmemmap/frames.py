@@ -16,10 +16,12 @@ from itertools import repeat
 from operator import eq
 from typing import NamedTuple
 
-from drgn_vmemmap.kernel.facts import Kernel, Member
+from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.structs import Member
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.target.memory import MissingMemory, Pieces
+from drgn_vmemmap.target.memory import StridedRead
 
 # MAX_PAGE_ORDER: the buddy allocator's largest blocks have so many pages, as a power of two.
 _MAX_ORDER = 10
@@ -91,7 +93,7 @@ class PageReader:
         :param frame: PFN of the leaf's first frame.
         :param count: How many frames it maps.
         """
-        mark = self._kernel.buddy_mark
+        mark = self._kernel.buddy_test
         if mark is None:
             return
         types = self._column("page_type")
@@ -112,7 +114,7 @@ class PageReader:
 
     def free_block(self, frame: int) -> Block | None:
         """The free block that a frame is in; only the first page of one says so."""
-        mark = self._kernel.buddy_mark
+        mark = self._kernel.buddy_test
         if mark is None:
             return None
         for order in range(_MAX_ORDER + 1):
@@ -168,7 +170,7 @@ class Tails:
         behind = self._size - self._info.offset - 8
         self._infos = struct.Struct("<" + f"{self._info.offset}xQ{behind}x" * self._count)
 
-    def are_all_right(self, contents: Pieces, infos: memoryview[int], first: int) -> bool:
+    def are_all_right(self, contents: StridedRead, infos: memoryview[int], first: int) -> bool:
         """
         The same as :meth:`are_right()` for the reuse frames of many folios at once.
 

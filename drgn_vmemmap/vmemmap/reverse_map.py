@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hvo.judgement import Verdict
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.walker import Run, Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PMD, PRESENT, PTE, WRITABLE
-from drgn_vmemmap.progress import UNWATCHED, Work
+from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.vmemmap.sections import Section
 from drgn_vmemmap.vmemmap.special import DEVICE
 
@@ -59,9 +59,9 @@ class Ownership:
         self.pages = array("q")
         """The owners: numbers of vmemmap pages, or :data:`ZONE`."""
         self.leaves: list[Leaf] = []
-        self.loose_starts = array("q")
+        self.stray_starts = array("q")
         """First pages of the stretches that describe no HugeTLB folio."""
-        self.loose_ends = array("q")
+        self.stray_ends = array("q")
         """The pages behind them."""
         self.read_only: list[int] = []
         """Those of no HugeTLB folio that are read-only."""
@@ -104,13 +104,13 @@ class Ownership:
         """How many frames there are behind the vmemmap."""
         return len(set(self.frames)) + sum(leaf.pages for leaf in self.leaves)
 
-    def is_loose(self, page: int) -> bool:
+    def is_of_no_folio(self, page: int) -> bool:
         """Whether a vmemmap page describes no HugeTLB folio."""
-        index = bisect_right(self.loose_starts, page) - 1
-        return index >= 0 and page < self.loose_ends[index]
+        index = bisect_right(self.stray_starts, page) - 1
+        return index >= 0 and page < self.stray_ends[index]
 
 
-def survey(report: Report, walker: Walker, work: Work = UNWATCHED) -> Ownership:
+def survey(report: Report, walker: Walker, progress: Progress = SILENT) -> Ownership:
     """
     Look through the whole vmemmap.
 
@@ -118,9 +118,9 @@ def survey(report: Report, walker: Walker, work: Work = UNWATCHED) -> Ownership:
     :param walker: That look's; the tables that it read are not read again.
     """
     surveyor = _Surveyor(report, walker)
-    for section in work.over(report.sections, "vmemmap"):
+    for section in progress.track(report.sections, "vmemmap"):
         surveyor.add_section(section)
-    if not work.interrupted:
+    if not progress.interrupted:
         surveyor.add_rest()
     return surveyor.ownership
 
@@ -196,10 +196,10 @@ class _Surveyor:
             return
         position = 0
         for row, start, end in self._folios_in(first, len(entries)):
-            self._add_loose(entries, run.above, first, range(position, start), device)
+            self._add_stray(entries, run.above, first, range(position, start), device)
             self._add_folio(row, entries, first, range(start, end))
             position = end
-        self._add_loose(entries, run.above, first, range(position, len(entries)), device)
+        self._add_stray(entries, run.above, first, range(position, len(entries)), device)
 
     def _add_pool(self, entries: memoryview[int], first: int) -> bool:
         """
@@ -211,7 +211,7 @@ class _Surveyor:
         size = self._kernel.page.size
         if row == len(folios) or folios.pfns[row] * size >> PAGE_SHIFT != first:
             return False
-        pages = self._kernel.vmemmap_pages(folios.kind_table[folios.kinds[row]].order)
+        pages = self._kernel.vmemmap_pages(folios.class_table[folios.kinds[row]].order)
         stop = row + len(entries) // pages
         numbers = set(self._folios.judgements[row:stop])
         owned = {self._owned.get(number, 0) for number in numbers}
@@ -237,8 +237,8 @@ class _Surveyor:
         self.ownership.leaves.append(Leaf(frame, first, run.pages))
         if any(self._folios_in(first, run.pages)):
             return
-        self.ownership.loose_starts.append(first)
-        self.ownership.loose_ends.append(first + run.pages)
+        self.ownership.stray_starts.append(first)
+        self.ownership.stray_ends.append(first + run.pages)
         if not run.above & run.entries()[0] & WRITABLE:
             self.ownership.read_only.append(first)
 
@@ -255,7 +255,7 @@ class _Surveyor:
             start = (pfn * kernel.page.size >> PAGE_SHIFT) - first
             if start >= count:
                 return
-            end = start + kernel.vmemmap_pages(folios.kind_table[folios.kinds[self._row]].order)
+            end = start + kernel.vmemmap_pages(folios.class_table[folios.kinds[self._row]].order)
             if end > 0:
                 yield self._row, max(start, 0), min(end, count)
             if end > count:
@@ -286,15 +286,15 @@ class _Surveyor:
                 frames.append(frame)
                 pages.append(first + index)
 
-    def _add_loose(
+    def _add_stray(
         self, entries: Sequence[int], above: int, first: int, indices: range, device: bool
     ) -> None:
         """Add frames behind vmemmap that describes no HugeTLB folio."""
         ownership, mask = self.ownership, self._address
         if not indices:
             return
-        ownership.loose_starts.append(first + indices.start)
-        ownership.loose_ends.append(first + indices.stop)
+        ownership.stray_starts.append(first + indices.start)
+        ownership.stray_ends.append(first + indices.stop)
         for index in indices:
             entry = entries[index]
             if not self._is_mapped(entry):

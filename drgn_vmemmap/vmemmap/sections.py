@@ -14,10 +14,10 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.target.memory import MissingMemory
 
 _MARKED_PRESENT = 1 << 0
 _HAS_MEM_MAP = 1 << 1

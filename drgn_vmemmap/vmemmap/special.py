@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PMD, PTE
-from drgn_vmemmap.target.memory import MissingMemory
 from drgn_vmemmap.vmemmap.sections import Section
 
 DEVICE = "device-dax"
@@ -36,7 +36,7 @@ ABOUT = {
 """The kinds in words."""
 
 
-class Other(NamedTuple):
+class SpecialVmemmap(NamedTuple):
     """A stretch of such memory."""
 
     kind: str
@@ -46,7 +46,9 @@ class Other(NamedTuple):
     """Vmemmap pages that have no frame of their own."""
 
 
-def find_others(kernel: Kernel, walker: Walker, sections: Iterable[Section]) -> Iterator[Other]:
+def find_special(
+    kernel: Kernel, walker: Walker, sections: Iterable[Section]
+) -> Iterator[SpecialVmemmap]:
     """
     Find them by the flags of their sections and of the frames behind their vmemmap.
 
@@ -61,9 +63,9 @@ def find_others(kernel: Kernel, walker: Walker, sections: Iterable[Section]) -> 
         elif _is_self_hosted(kernel, walker, section):
             self_hosted.append(section.pfns)
     for pfns in joined(devices):
-        yield Other(DEVICE, pfns, _sharing(kernel, walker, pfns))
+        yield SpecialVmemmap(DEVICE, pfns, _sharing(kernel, walker, pfns))
     for pfns in joined(self_hosted):
-        yield Other(SELF_HOSTED, pfns, 0)
+        yield SpecialVmemmap(SELF_HOSTED, pfns, 0)
 
 
 def is_device(kernel: Kernel, walker: Walker, section: Section) -> bool:

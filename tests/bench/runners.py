@@ -26,9 +26,10 @@ from typing import Any, cast
 
 import drgn
 
-from drgn_vmemmap.analysis.report import Report, look
+from drgn_vmemmap.analysis.report import Report, analyse
 from drgn_vmemmap.analysis.verification import check
-from drgn_vmemmap.kernel.facts import Kernel, discover
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
 from tests.bench import plain
@@ -66,7 +67,7 @@ def run_report(directory: Path, every: int) -> Result:
     The report, without its text; and its floor: what it reads, in the same pieces and order,
     with nothing done with it.
     """
-    return _measure(directory, look)
+    return _measure(directory, analyse)
 
 
 def run_verify(directory: Path, every: int) -> Result:
@@ -129,7 +130,7 @@ def run_crash(directory: Path, every: int) -> Result:
         return {"why": "crash is not installed"}
     prog = open_target(directory)
     kernel = discover(prog)
-    folios = look(kernel, Walker(ProgramMemory(prog), kernel.paging)).folios.folios
+    folios = analyse(kernel, Walker(ProgramMemory(prog), kernel.paging)).folios.folios
     addresses = [
         kernel.page_address(folio.pfn) + index * plain.PAGE_SIZE
         for folio in folios
@@ -166,7 +167,7 @@ def run_reference(directory: Path, every: int) -> Result:
     """Whether the reference report, made folio by folio, is the same."""
     prog = open_target(directory)
     kernel = discover(prog)
-    fast = look(kernel, Walker(ProgramMemory(prog), kernel.paging)).folios
+    fast = analyse(kernel, Walker(ProgramMemory(prog), kernel.paging)).folios
     slow = reference_folios(prog, kernel)
     differing = [one for one, other in itertools.zip_longest(fast, slow) if one != other]
     return {"differing": len(differing), "first": str(differing[:1])}

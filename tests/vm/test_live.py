@@ -16,7 +16,7 @@ import pytest
 
 from drgn_vmemmap import api as examination
 from drgn_vmemmap import discover
-from drgn_vmemmap.analysis.live import steady
+from drgn_vmemmap.analysis.live import confirm
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE, WRITABLE
 from drgn_vmemmap.rules.folio import Severity
@@ -118,14 +118,14 @@ def is_not_accused(guest: Guest) -> str:
     looks = folios = moved = transient = 0
     longest = 0.0
     for _ in range(REPORTS):
-        report = steady(target)
+        report = confirm(target)
         assert [find for find in report.findings if find.severity is Severity.ERROR] == []
-        assert report.movement is not None
-        looks += report.movement.looks
+        assert report.stability is not None
+        looks += report.stability.passes
         folios += len(report.folios)
-        moved += report.movement.moved
-        transient += report.movement.transient
-        longest = max(longest, report.movement.seconds / report.movement.looks)
+        moved += report.stability.moved
+        transient += report.stability.transient
+        longest = max(longest, report.stability.seconds / report.stability.passes)
     assert longest < BOUND
     assert looks >= 2 * REPORTS and moved > REPORTS and transient
     assert len({*guest.words()["alive"]} - {*before}) > 1

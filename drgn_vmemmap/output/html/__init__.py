@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from drgn_vmemmap import __version__
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.analysis.samples import Example
-from drgn_vmemmap.kernel.facts import CannotAnalyse
+from drgn_vmemmap.analysis.samples import Sample
+from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.output import View
 from drgn_vmemmap.output.html.drawing import Drawing, draw
 from drgn_vmemmap.output.html.folios import Folios
@@ -73,7 +73,7 @@ def render(report: Report, view: View) -> str:
         rows=list(folios.rows(_ROWS)),
         map=draw_map(folios, report.others),
         columns=COLUMNS,
-        drawings=_drawings(view.examples, report.findings),
+        drawings=_drawings(view.samples, report.findings),
         sharing=Counter(folios.reuse_frames),
         broken=_broken(report.findings),
         data={
@@ -110,12 +110,12 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _drawings(examples: Sequence[Example], findings: Iterable[Finding]) -> list[Drawing]:
-    wrong: dict[int | None, set[int]] = {example.report.folio.pfn: set() for example in examples}
+def _drawings(samples: Sequence[Sample], findings: Iterable[Finding]) -> list[Drawing]:
+    wrong: dict[int | None, set[int]] = {example.report.folio.pfn: set() for example in samples}
     for finding in findings:
         if finding.folio in wrong and finding.index is not None:
             wrong[finding.folio].add(finding.index)
-    return [draw(example, wrong[example.report.folio.pfn]) for example in examples]
+    return [draw(example, wrong[example.report.folio.pfn]) for example in samples]
 
 
 def _broken(findings: Iterable[Finding]) -> list[Broken]:

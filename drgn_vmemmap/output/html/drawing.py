@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from drgn_vmemmap.analysis.samples import Example
+from drgn_vmemmap.analysis.samples import Sample
 from drgn_vmemmap.hvo.judgement import Judgement
-from drgn_vmemmap.kernel.facts import Layout
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.walker import Entry, Problem
 
 # So many vmemmap pages, or groups of them, are drawn.
@@ -55,7 +55,7 @@ class Frames(NamedTuple):
 class Drawing(NamedTuple):
     """One folio."""
 
-    example: Example
+    example: Sample
     pages: list[Pages]
     frames: Mapping[Span, Frames]
     left_out: int
@@ -67,7 +67,7 @@ class Drawing(NamedTuple):
         return max(len(self.pages), *(frames.place + 1 for frames in self.frames.values()), 0)
 
 
-def draw(example: Example, wrong: Container[int]) -> Drawing:
+def draw(example: Sample, wrong: Container[int]) -> Drawing:
     """
     :param wrong: Indices of the vmemmap pages that a finding names.
     """

@@ -20,7 +20,7 @@ from drgn_vmemmap.hvo.judgement import Verdict
 from drgn_vmemmap.output.html.folios import Folios, Traits
 from drgn_vmemmap.output.table import size
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.vmemmap.special import Other
+from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 
 UNIT = 512
 """Pages of the smallest folio."""
@@ -50,7 +50,7 @@ class Cell:
     """The kind of the vmemmap that is no folio's."""
 
     @property
-    def look(self) -> str:
+    def shade(self) -> str:
         """The worst of what is here, where there is any; else what all of it is."""
         for verdict in (Verdict.INCONSISTENT.value, Verdict.UNREADABLE.value):
             if self.verdicts[verdict]:
@@ -93,13 +93,13 @@ class Map(NamedTuple):
     rows: list[Row]
 
     @property
-    def looks(self) -> set[str]:
+    def shades(self) -> set[str]:
         """What the legend has to tell, of parts of the map, too."""
         cells = [cell for row in self.rows for cell in row.cells]
-        return {look for cell in cells for look in (cell.look, *cell.verdicts)}
+        return {shade for cell in cells for shade in (cell.shade, *cell.verdicts)}
 
 
-def draw_map(folios: Folios, others: Sequence[Other]) -> Map:
+def draw_map(folios: Folios, others: Sequence[SpecialVmemmap]) -> Map:
     """
     :param others: Other vmemmap; folios that lie in it are drawn over it.
     """

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What ends an analysis, or a part of it, in one line for the user."""
+
+from __future__ import annotations
+
+
+class CannotAnalyse(Exception):
+    """This target cannot be analysed; the message says why and what to do, in one line."""
+
+
+class MissingFacts(CannotAnalyse):
+    """The analysis cannot begin: kernel data that it needs is not in the dump, or damaged."""
+
+
+class MissingMemory(Exception):
+    """
+    Memory that the analysis needs and that the target cannot give.
+
+    A dump can be filtered or truncated, and a guest can go away in mid-look.
+    """
+
+    def __init__(self, what: str) -> None:
+        """
+        :param what: What is missing, such as ``physical address 0x1000``.
+        """
+        super().__init__(f"{what} is not in the dump")
+
+
+def printable(text: str) -> str:
+    """Text from a dump, with everything that a terminal would act on shown as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

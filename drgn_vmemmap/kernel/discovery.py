@@ -1,0 +1,529 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+Finds out what kernel a program is: the only module that asks drgn for types and variables.
+
+Kernels are told apart by the presence of variables, types and members, newest kernel first.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+
+import drgn
+
+from drgn_vmemmap.errors import CannotAnalyse, MissingFacts, printable
+from drgn_vmemmap.kernel.facts import (
+    Hvo,
+    Kernel,
+    MemmapCounters,
+    PageFlags,
+    PageNames,
+    Sections,
+    ZoneKey,
+)
+from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.kernel.structs import Member, PageTest, Struct
+from drgn_vmemmap.paging.walker import Paging
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
+from drgn_vmemmap.target.btf import BtfError
+from drgn_vmemmap.target.symbols import NoTypes, add_types_from_btf
+
+# __START_KERNEL_map: the kernel's image is mapped from here, phys_base further down in memory.
+_IMAGE_BASE = 0xFFFFFFFF80000000
+
+# Physical addresses have 52 bits at most.
+_PFN_LIMIT = 1 << (52 - PAGE_SHIFT)
+
+# Of x86-64, for dumps whose VMCOREINFO does not say.
+_SECTION_SIZE_BITS = 27
+
+# As many roots as 5-level paging has.
+_ROOTS_LIMIT = 1 << 17
+
+# Unions within unions: struct page has them four deep.
+_NESTING_LIMIT = 8
+
+# HUGE_MAX_HSTATE is 2 on x86-64; a count beyond this is damage.
+_HSTATES_LIMIT = 16
+
+
+def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
+    """
+    Find out what kernel a program is.
+
+    Without debugging symbols, types and symbols are taken from the dump itself.
+
+    :param prog: Any target of drgn: a dump, the live kernel, a guest.
+    :param system_map: Path of a ``System.map``, for a dump that does not tell
+        where its kallsyms are.
+    :raises CannotAnalyse: if it is no x86-64 Linux kernel with HugeTLB and a
+        virtual memmap, or has no types.
+    :raises MissingFacts: if memory that tells is not in the dump.
+    """
+    vmcoreinfo = _vmcoreinfo(prog)
+    types_from = _types_from(prog, vmcoreinfo, system_map)
+    try:
+        return _Discovery(prog, vmcoreinfo).kernel(types_from)
+    except BtfError as error:
+        reason = f"the kernel's BTF cannot be used: {printable(str(error))}"
+        raise CannotAnalyse(f"{reason}; pass its vmlinux with -s") from error
+    except drgn.FaultError as error:
+        raise MissingFacts(
+            f"kernel data is not in the dump ({printable(str(error))}): "
+            "take one that keeps the kernel's own pages and is not cut off"
+        ) from error
+
+
+def vmcoreinfo_text(prog: drgn.Program) -> bytes:
+    """
+    VMCOREINFO, as the kernel wrote it.
+
+    :raises CannotAnalyse: if the program is no x86-64 Linux kernel.
+    """
+    if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+        raise CannotAnalyse(
+            "not a Linux kernel: give its vmcore with -c, or -k for the live one; "
+            "a guest tells with QEMU's -device vmcoreinfo, by a UNIX socket"
+        )
+    platform = prog.platform
+    if platform is None or platform.arch != drgn.Architecture.X86_64:
+        name = "unknown" if platform is None else platform.arch.name
+        raise CannotAnalyse(f"this is a kernel for {name}: only x86-64 can be analysed")
+    return bytes(prog["VMCOREINFO"].string_())
+
+
+def _vmcoreinfo(prog: drgn.Program) -> dict[str, str]:
+    """VMCOREINFO by its keys, such as ``SYMBOL(swapper_pg_dir)``."""
+    text = vmcoreinfo_text(prog).decode("ascii", "backslashreplace")
+    lines = (line.partition("=") for line in text.splitlines())
+    return {key: value for key, separator, value in lines if separator}
+
+
+def _types_from(prog: drgn.Program, vmcoreinfo: Mapping[str, str], system_map: str | None) -> str:
+    """See that there are types, and tell where they come from."""
+    try:
+        page = prog.type("struct page")
+    except LookupError:
+        release = printable(vmcoreinfo.get("OSRELEASE", "unknown"))
+        try:
+            kernel_offset = int(vmcoreinfo.get("KERNELOFFSET", "0"), 16)
+            add_types_from_btf(prog, kernel_offset, system_map)
+            page = prog.type("struct page")
+        except (NoTypes, BtfError, LookupError, ValueError) as error:
+            raise CannotAnalyse(f"kernel {release}: {error}") from error
+    # The kernel tells its own struct page's size; symbols that differ are another kernel's.
+    if vmcoreinfo.get("SIZE(page)", str(page.size)) != str(page.size):
+        raise CannotAnalyse("the symbols are another kernel's: pass the right vmlinux with -s")
+    return "dwarf" if _has_dwarf(prog) else "btf"
+
+
+def _has_dwarf(prog: drgn.Program) -> bool:
+    if not any("btf" in name for name in prog.enabled_type_finders()):
+        return True
+    try:
+        return prog.main_module().debug_file_path is not None
+    except LookupError:
+        return False
+
+
+class _Discovery:
+    """Asks one program for its facts."""
+
+    def __init__(self, prog: drgn.Program, vmcoreinfo: Mapping[str, str]) -> None:
+        self._prog = prog
+        self._vmcoreinfo = vmcoreinfo
+
+    def kernel(self, types_from: str) -> Kernel:
+        hstates = self._address("hstates")
+        if hstates is None:
+            raise CannotAnalyse("this kernel was built without HugeTLB: there are no folios")
+        hstate = self._hstate()
+        nodes = hstate.members["hugepage_freelists"].length
+        zone = self._zone()
+        page = self._page()
+        zones = self._enumerators("enum zone_type")
+        sections = self._sections()
+        return Kernel(
+            release=printable(self._vmcoreinfo.get("OSRELEASE", "unknown")),
+            live=bool(self._prog.flags & drgn.ProgramFlags.IS_LIVE),
+            types_from=types_from,
+            paging=self._paging(self._max_pfn(sections)),
+            vmemmap=self._vmemmap(),
+            direct_map=self._variable("page_offset_base", 8),
+            hvo=Hvo(self._layout(zone), self._hvo_enabled(), self._optimized_bit()),
+            page=page,
+            page_flags=self._page_flags(nodes, zones.get("__MAX_NR_ZONES", 1)),
+            head_test=self._head_test(page),
+            hugetlb_test=self._hugetlb_test(page),
+            buddy_test=self._buddy_test(page),
+            self_hosted=self._self_hosted(),
+            order=self._order(page),
+            # Linux commit 8c846c879e22 ("mm: rework compound_head() for power-of-2
+            # sizeof(struct page)") (in v7.1)
+            tails_hold_mask=bool(zone.members) and not page.size & (page.size - 1),
+            device_zone=zones.get("ZONE_DEVICE"),
+            sections=sections,
+            hstate=hstate,
+            hstates=hstates,
+            hstate_count=self._hstate_count(),
+            zone=zone,
+            zones=self._zones(nodes) if zone.members else {},
+            memmap_counters=self._memmap_counters(),
+        )
+
+    def _paging(self, max_pfn: int) -> Paging:
+        symbol = self._vmcoreinfo.get("SYMBOL(swapper_pg_dir)") or self._vmcoreinfo.get(
+            "SYMBOL(init_top_pgt)"
+        )
+        try:
+            root = int(symbol or "", 16) - _IMAGE_BASE + self._number("phys_base")
+        except ValueError:
+            raise CannotAnalyse(
+                "VMCOREINFO does not name the kernel's page table: pass the kernel's own "
+                "with --vmcoreinfo"
+            ) from None
+        return Paging(
+            levels=5 if self._number("pgtable_l5_enabled") else 4,
+            root=root,
+            encryption_mask=self._number("sme_mask"),
+            max_pfn=max_pfn,
+        )
+
+    def _memory_end(self) -> int:
+        max_pfn = self._variable("max_pfn", 8) or 0
+        return max_pfn if 0 < max_pfn < _PFN_LIMIT else _PFN_LIMIT
+
+    def _max_pfn(self, sections: Sections) -> int:
+        """The first PFN behind all memory: that of a device may lie behind ``max_pfn``."""
+        per_root = PAGE_SIZE // sections.section.size
+        try:
+            roots = self._prog.read(sections.roots, sections.root_count * 8).rstrip(b"\0")
+            last = (len(roots) - 1) // 8
+            root = self._prog.read(int.from_bytes(roots[last * 8 :], "little"), PAGE_SIZE)
+        except (drgn.FaultError, ValueError):
+            return sections.memory_end
+        present = [
+            number
+            for number in range(per_root)
+            if sections.section.value(root, "section_mem_map", at=number * sections.section.size)
+        ]
+        end = (last * per_root + present[-1] + 1) * sections.pages if present else 0
+        return max(sections.memory_end, min(end, _PFN_LIMIT))
+
+    def _vmemmap(self) -> int:
+        vmemmap = self._variable("vmemmap_base", 8)
+        if vmemmap is None:
+            raise CannotAnalyse("this kernel has no virtual memmap (CONFIG_SPARSEMEM_VMEMMAP)")
+        if vmemmap % PAGE_SIZE or not vmemmap >> 63:
+            raise MissingFacts(f"vmemmap_base is {vmemmap:#x}, which cannot be: damaged dump")
+        return vmemmap
+
+    def _layout(self, zone: Struct) -> Layout:
+        # Linux commit 622026e87c40 ("mm/hugetlb: remove fake head pages") (in v7.1)
+        # made the folios of a zone share their tails.
+        if zone.members:
+            return Layout.SHARED_TAIL
+        # Linux commit e7d324850bfc ("mm: hugetlb: free the 2nd vmemmap page
+        # associated with each HugeTLB page") (in v5.18) came with the first of
+        # these keys; v5.19 renamed it.
+        if self._has("hugetlb_optimize_vmemmap_key", "hugetlb_free_vmemmap_enabled_key"):
+            return Layout.HEAD_REUSE
+        # Linux commit f41f2ed43ca5 ("mm: hugetlb: free the vmemmap pages
+        # associated with each HugeTLB page") (in v5.14)
+        if self._has("hugetlb_free_vmemmap_enabled"):
+            return Layout.TAIL_REUSE
+        return Layout.NONE
+
+    def _hvo_enabled(self) -> bool | None:
+        # Linux commit 30152245c63b ("mm: hugetlb_vmemmap: replace early_param() with
+        # core_param()") (in v6.0) made it a bool; it was an enum since 78f39084b41d
+        # ("mm: hugetlb_vmemmap: add hugetlb_optimize_vmemmap sysctl") (in v5.19).
+        # Before, a static key was the switch: Linux commit a6b40850c442 ("mm:
+        # hugetlb: replace hugetlb_free_vmemmap_enabled with a static_key") (in v5.18).
+        switches = {
+            "vmemmap_optimize_enabled": 1,
+            "vmemmap_optimize_mode": 4,
+            "hugetlb_free_vmemmap_enabled_key": 4,
+            "hugetlb_free_vmemmap_enabled": 1,
+        }
+        for name, size in switches.items():
+            value = self._variable(name, size)
+            if value is not None:
+                return bool(value)
+        return None
+
+    def _optimized_bit(self) -> int | None:
+        return self._enumerators("enum hugetlb_page_flags").get("HPG_vmemmap_optimized")
+
+    def _page(self) -> Struct:
+        return self._struct(
+            "struct page",
+            optional=True,
+            # Linux commit 53fbef56e07d ("mm: introduce memdesc_flags_t") (in v6.18)
+            flags=["flags.f", "flags"],
+            lru=["lru.next"],
+            private=["private"],
+            compound_head=["compound_info", "compound_head"],
+            refcount=["_refcount"],
+            page_type=["page_type"],
+            compound_dtor=["compound_dtor"],
+            compound_order=["compound_order"],
+        )
+
+    def _page_flags(self, nodes: int, zones: int) -> PageFlags:
+        # include/linux/page-flags-layout.h: node, then zone, from the top bit
+        # down. With a virtual memmap the section number takes no bits.
+        node_width = (nodes - 1).bit_length()
+        zone_width = (zones - 1).bit_length()
+        return PageFlags(
+            node_shift=64 - node_width,
+            node_mask=(1 << node_width) - 1,
+            zone_shift=64 - node_width - zone_width,
+            zone_mask=(1 << zone_width) - 1,
+        )
+
+    def _head_test(self, page: Struct) -> PageTest:
+        bit = self._enumerators("enum pageflags").get("PG_head")
+        if bit is None:
+            raise CannotAnalyse("this kernel has no PG_head: it is not supported")
+        return PageTest(page.offset("flags"), 8, 1 << bit, 1 << bit)
+
+    def _hugetlb_test(self, page: Struct) -> PageTest:
+        # Linux commit d99e3140a4d3 ("mm: turn folio_test_hugetlb into a PageType") (in v6.9)
+        mark = self._page_type_test(page, "PAGE_HUGETLB_MAPCOUNT_VALUE")
+        if mark is not None:
+            return mark
+        # Linux commit 9c5ccf2db04b ("mm: remove HUGETLB_PAGE_DTOR") (in v6.6)
+        # made it a flag of the second struct page.
+        bit = self._number("PG_hugetlb")
+        if bit:
+            return PageTest(page.size + page.offset("flags"), 8, 1 << bit, 1 << bit)
+        destructor = self._enumerators("enum compound_dtor_id").get("HUGETLB_PAGE_DTOR")
+        if destructor is None:
+            raise CannotAnalyse("this kernel does not tell its HugeTLB folios: it is not supported")
+        # Linux commit 1c5509be58f6 ("mm: remove 'First tail page' members from
+        # struct page") (in v6.3)
+        if "compound_dtor" not in page.members:
+            folio = self._struct("struct folio", dtor=["_folio_dtor"])
+            return PageTest(folio.offset("dtor"), 1, 0xFF, destructor)
+        return PageTest(page.size + page.offset("compound_dtor"), 1, 0xFF, destructor)
+
+    def _buddy_test(self, page: Struct) -> PageTest | None:
+        return self._page_type_test(page, "PAGE_BUDDY_MAPCOUNT_VALUE")
+
+    def _page_type_test(self, page: Struct, name: str) -> PageTest | None:
+        """What a page type looks like, by the number that VMCOREINFO has for it."""
+        value = self._number(name) & 0xFFFFFFFF
+        if not value or "page_type" not in page.members:
+            return None
+        offset = page.offset("page_type")
+        # Linux commit 4ffca5a96678 ("mm: support only one page_type per page") (in v6.12)
+        if value & 0xFFFFFF == 0:
+            return PageTest(offset, 4, 0xFF << 24, value)
+        # Until then, a type was a bit that is clear below a base that is set.
+        bit = ~value & 0xFFFFFFFF
+        # Linux commit 8db00ad56461 ("mm: allow reuse of the lower 16 bit of the
+        # page type with an actual type") (in v6.11) moved both.
+        base = 0x80000000 if bit >> 16 else 0xF0000000
+        return PageTest(offset, 4, base | bit, base)
+
+    def _self_hosted(self) -> int:
+        # Linux commit 66361095129b ("mm: memory_hotplug: make hugetlb_optimize_vmemmap
+        # compatible with memmap_on_memory") (in v6.0)
+        bit = self._enumerators("enum pageflags").get("PG_vmemmap_self_hosted")
+        return 0 if bit is None else 1 << bit
+
+    def _order(self, page: Struct) -> Member:
+        # Linux commit 1c5509be58f6 ("mm: remove 'First tail page' members from
+        # struct page") (in v6.3)
+        if "compound_order" in page.members:
+            return Member(page.size + page.offset("compound_order"), 1, 1)
+        # Linux commit ebc1baf5c9b4 ("mm: free up a word in the first tail page")
+        # (in v6.6) made it the lowest byte of the second page's flags.
+        folio = self._struct("struct folio", order=["_folio_order", "_flags_1"])
+        return Member(folio.offset("order"), 1, 1)
+
+    def _sections(self) -> Sections:
+        roots = self._variable("mem_section", 8)
+        if roots is None:
+            raise CannotAnalyse("this kernel has no sparse memory: it is not supported")
+        section_bits = self._number("SECTION_SIZE_BITS") or _SECTION_SIZE_BITS
+        root_count = int(self._vmcoreinfo.get("LENGTH(mem_section)", "0"))
+        return Sections(
+            roots=roots,
+            root_count=min(max(root_count, 1), _ROOTS_LIMIT),
+            memory_end=self._memory_end(),
+            section=self._struct("struct mem_section", section_mem_map=["section_mem_map"]),
+            pages=1 << (section_bits - PAGE_SHIFT),
+            # Since Linux commit ed7802dd48f7 (in v6.0) they are in an enum; before, as macros,
+            # they were the same.
+            online=1 << self._constant("SECTION_IS_ONLINE_BIT", 2),
+            early=1 << self._constant("SECTION_IS_EARLY_BIT", 3),
+            device=1 << self._constant("SECTION_TAINT_ZONE_DEVICE_BIT", 4),
+            optimized_at_boot=self._flag("SECTION_IS_VMEMMAP_PREINIT_BIT"),
+        )
+
+    def _memmap_counters(self) -> MemmapCounters | None:
+        # Linux commit 9d8573111024 ("mm: don't account memmap per-node") (in v6.11)
+        boot, later = self._address("nr_memmap_boot_pages"), self._address("nr_memmap_pages")
+        if boot is None or later is None:
+            return None
+        # With CONFIG_PAGE_EXTENSION, they count its tables, too.
+        if _member(self._prog, self._prog.type("struct mem_section"), "page_ext") is not None:
+            return None
+        return MemmapCounters(boot, later)
+
+    def _hstate(self) -> Struct:
+        return self._struct(
+            "struct hstate",
+            name=["name"],
+            order=["order"],
+            hugepage_activelist=["hugepage_activelist"],
+            hugepage_freelists=["hugepage_freelists"],
+            nr_huge_pages=["nr_huge_pages"],
+            nr_huge_pages_node=["nr_huge_pages_node"],
+            free_huge_pages=["free_huge_pages"],
+            free_huge_pages_node=["free_huge_pages_node"],
+            surplus_huge_pages=["surplus_huge_pages"],
+            surplus_huge_pages_node=["surplus_huge_pages_node"],
+        )
+
+    def _hstate_count(self) -> int:
+        count = self._variable("hugetlb_max_hstate", 4)
+        if count is None or count > _HSTATES_LIMIT:
+            raise MissingFacts(f"hugetlb_max_hstate is {count}, which cannot be: damaged dump")
+        return count
+
+    def _zone(self) -> Struct:
+        return self._struct("struct zone", optional=True, vmemmap_tails=["vmemmap_tails"])
+
+    def _zones(self, nodes: int) -> dict[ZoneKey, int]:
+        pgdat = self._struct("struct pglist_data", node_zones=["node_zones"])
+        zones = pgdat.members["node_zones"].length
+        node_data = self._address("node_data")
+        addresses: dict[int, int | None] = {0: self._address("contig_page_data")}
+        if node_data is not None:
+            pointers = struct.unpack(f"<{nodes}Q", self._prog.read(node_data, nodes * 8))
+            addresses = dict(enumerate(pointers))
+        return {
+            ZoneKey(node, zone): address + pgdat.offset("node_zones", zone)
+            for node, address in addresses.items()
+            if address
+            for zone in range(zones)
+        }
+
+    def _number(self, name: str) -> int:
+        """A ``NUMBER()`` of VMCOREINFO; 0 if it is not there."""
+        try:
+            return int(self._vmcoreinfo.get(f"NUMBER({name})", "0"))
+        except ValueError:
+            raise MissingFacts(f"VMCOREINFO's {name} is no number: damaged dump") from None
+
+    def _address(self, name: str) -> int | None:
+        """Address of a variable, or ``None`` if this kernel has none of that name."""
+        try:
+            address: int | None = self._prog.variable(name).address_
+            return address
+        except LookupError:
+            pass
+        try:
+            return int(self._prog.symbol(name).address)
+        except LookupError:
+            return None
+
+    def _constant(self, name: str, default: int) -> int:
+        """Value of an enumerator, wherever it is."""
+        try:
+            return int(self._prog.constant(name))
+        except LookupError:
+            return default
+
+    def _flag(self, name: str) -> int:
+        bit = self._constant(name, -1)
+        return 0 if bit < 0 else 1 << bit
+
+    def _has(self, *names: str) -> bool:
+        return any(self._address(name) is not None for name in names)
+
+    def _variable(self, name: str, size: int) -> int | None:
+        """Value of an unsigned variable of *size* bytes, or ``None`` if there is none."""
+        address = self._address(name)
+        if address is None:
+            return None
+        return int.from_bytes(self._prog.read(address, size), "little")
+
+    def _enumerators(self, name: str) -> dict[str, int]:
+        try:
+            enumerators = self._prog.type(name).enumerators or ()
+        except LookupError:
+            return {}
+        return {enumerator.name: enumerator.value for enumerator in enumerators}
+
+    def _struct(self, type_name: str, optional: bool = False, **members: Sequence[str]) -> Struct:
+        """
+        :param members: For each name of ours, the kernels' designators, newest first.
+        :param optional: Members may be missing.
+        """
+        found = {}
+        type_ = self._prog.type(type_name)
+        for name, designators in members.items():
+            member = next(filter(None, (_member(self._prog, type_, d) for d in designators)), None)
+            if member is not None:
+                found[name] = member
+            elif not optional:
+                raise CannotAnalyse(f"this kernel's {type_name} has no {name}: it is not supported")
+        return Struct(type_.size or 0, found)
+
+
+def page_names(prog: drgn.Program) -> PageNames:
+    """
+    What the kernel calls the members of its struct pages.
+
+    :param prog: A program that :func:`discover()` has been given.
+    """
+
+    def names(type_name: str) -> list[tuple[str, Member]]:
+        try:
+            return list(_named_members(prog.type(type_name)))
+        except (LookupError, BtfError):
+            return []  # before v5.16, there is no struct folio
+
+    return PageNames(names("struct page"), names("struct folio"))
+
+
+def _named_members(
+    type_: drgn.Type, start: int = 0, depth: int = 0
+) -> Iterator[tuple[str, Member]]:
+    """Members of a type, those of its unnamed members among them."""
+    for member in type_.members or ():
+        offset = start + member.bit_offset // 8
+        element = member.type
+        if member.name is None:
+            if depth < _NESTING_LIMIT:
+                yield from _named_members(element, offset, depth + 1)
+        # A folio has its struct pages as members, too.
+        elif element.type_name() != "struct page":
+            yield member.name, _placed(element, offset)
+
+
+def _member(prog: drgn.Program, type_: drgn.Type, designator: str) -> Member | None:
+    """Where a member such as ``flags.f`` lies, or ``None`` if the type has no such member."""
+    place = drgn.Object(prog, type_, address=0)
+    try:
+        for name in designator.split("."):
+            place = place.member_(name)
+    except (LookupError, TypeError):
+        return None
+    return _placed(place.type_, place.address_ or 0)
+
+
+def _placed(type_: drgn.Type, offset: int) -> Member:
+    """A member of a type at an offset in bytes."""
+    element, length = type_, 1
+    while element.kind == drgn.TypeKind.TYPEDEF:
+        element = element.type
+    if element.kind == drgn.TypeKind.ARRAY:
+        length, element = element.length or 0, element.type
+    return Member(offset, drgn.sizeof(element), length)

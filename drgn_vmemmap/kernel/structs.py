@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""C structures: where their members lie, and how to take them from bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Member(NamedTuple):
+    """Where a member lies in its structure."""
+
+    offset: int
+    """In bytes."""
+    size: int
+    """In bytes; of one element, if it is an array."""
+    length: int
+    """Elements; 1 if it is no array."""
+
+    def covers(self, offset: int) -> bool:
+        """Whether a byte of the structure belongs to it."""
+        return 0 <= offset - self.offset < self.size * self.length
+
+
+class Struct(NamedTuple):
+    """A C structure: its size in bytes, and where its members lie."""
+
+    size: int
+    members: Mapping[str, Member]
+
+    def offset(self, name: str, index: int = 0) -> int:
+        """Offset in bytes of a member, or of an element of an array."""
+        member = self.members[name]
+        return member.offset + index * member.size
+
+    def value(self, data: bytes, name: str, index: int = 0, at: int = 0) -> int:
+        """
+        :param data: Bytes, with the structure among them.
+        :param at: Where in them it begins.
+        :return: Unsigned value of a member, or of an element of an array.
+        """
+        offset = at + self.offset(name, index)
+        return int.from_bytes(data[offset : offset + self.members[name].size], "little")
+
+    def elements(self, data: bytes, name: str) -> list[int]:
+        """
+        :param data: The structure's bytes.
+        :return: Unsigned values of an array's elements; of larger ones, their first 8 bytes.
+        """
+        member = self.members[name]
+        starts = range(member.offset, member.offset + member.size * member.length, member.size)
+        return _unsigned(data, starts, min(member.size, 8))
+
+    def column(self, data: bytes, name: str) -> list[int]:
+        """
+        :param data: Bytes of structures, one behind the other.
+        :return: Unsigned values of a member, one of each structure that is there as a whole.
+        """
+        member = self.members[name]
+        starts = range(member.offset, len(data) // self.size * self.size, self.size)
+        return _unsigned(data, starts, member.size)
+
+
+def _unsigned(data: bytes, starts: range, size: int) -> list[int]:
+    return [int.from_bytes(data[start : start + size], "little") for start in starts]
+
+
+class PageTest(NamedTuple):
+    """A masked comparison that tells what a struct page is."""
+
+    offset: int
+    """In bytes from the head page on; it may lie in the second struct page."""
+    size: int
+    """In bytes."""
+    mask: int
+    value: int
+
+    def matches(self, pages: bytes) -> bool:
+        """
+        :param pages: The head page and the one behind it.
+        """
+        word = int.from_bytes(pages[self.offset : self.offset + self.size], "little")
+        return word & self.mask == self.value
