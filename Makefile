@@ -28,7 +28,7 @@ vmtest: $(VENV)/tests
 # The benchmark; its dumps are built once, in build/bench (7 GB on disk, much more with holes).
 bench: $(VENV)/tests
 	$(BIN)/python -m tests.bench
-	VMEMMAP_EXAMPLES=1000 $(BIN)/python -m pytest -n auto tests/test_reference.py
+	VMEMMAP_EXAMPLES=1000 $(BIN)/python -m pytest -n auto tests/analysis/test_reference.py
 
 lint: $(VENV)/tests
 	$(BIN)/ruff check .

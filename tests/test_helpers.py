@@ -5,33 +5,24 @@
 from __future__ import annotations
 
 import doctest
-import json
-from pathlib import Path
 
 import drgn
 import pytest
 
 from drgn_vmemmap import examine, helpers
 from drgn_vmemmap.helpers import for_each_hugetlb_folio, hugetlb_folio_hvo_state, vmemmap_walk
-
-VMCORES = Path(__file__).parent.parent / "vmcores"
-
-
-def program(name: str) -> drgn.Program:
-    prog = drgn.Program()
-    prog.set_core_dump(str(VMCORES / f"{name}.vmcore"))
-    return prog
+from tests.support import open_vmcore, recorded
 
 
 def test_the_examples_are_true() -> None:
-    failed, tried = doctest.testmod(helpers, extraglobs={"prog": program("head-reuse")})
+    failed, tried = doctest.testmod(helpers, extraglobs={"prog": open_vmcore("head-reuse")})
     assert tried >= 8
     assert failed == 0
 
 
 @pytest.mark.parametrize("name", ["head-reuse", "shared-tail", "two-nodes-1GiB", "hvo-off"])
 def test_folios_and_their_states_are_those_of_the_report(name: str) -> None:
-    prog = program(name)
+    prog = open_vmcore(name)
     report = examine(prog)
     heads = list(for_each_hugetlb_folio(prog))
     pfns = [report.kernel.page_address(folio.pfn) for folio, _ in report.folios]
@@ -42,9 +33,9 @@ def test_folios_and_their_states_are_those_of_the_report(name: str) -> None:
 
 
 def test_the_walk_ends_at_the_folios_reuse_frame() -> None:
-    prog = program("shared-tail")
-    recorded = json.loads((VMCORES / "shared-tail.json").read_text())
-    folio = next(each for each in recorded["folios"] if each["verdict"] == "optimized")
+    prog = open_vmcore("shared-tail")
+    report = recorded("shared-tail")
+    folio = next(each for each in report["folios"] if each["verdict"] == "optimized")
     *_, last = vmemmap_walk(prog, int(folio["head"], 16) + 4096)
     assert last.raw is not None
     assert last.raw >> 12 & 0xFFFFFFFFFF == folio["reuse_frame"]
@@ -52,7 +43,7 @@ def test_the_walk_ends_at_the_folios_reuse_frame() -> None:
 
 
 def test_what_is_no_folio_is_refused() -> None:
-    prog = program("head-reuse")
+    prog = open_vmcore("head-reuse")
     head = next(for_each_hugetlb_folio(prog))
     for page in (head + 1, drgn.Object(prog, "struct page *", head.value_() + 8)):
         with pytest.raises(ValueError, match="is no HugeTLB folio's head page"):

@@ -8,20 +8,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import drgn
 import pytest
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.extract.vmcore import extract
 from drgn_vmemmap.output.json import document
-
-VMCORES = sorted((Path(__file__).parent.parent / "vmcores").glob("*.vmcore"))
+from tests.support import VMCORES, open_vmcore
 
 
 def report_of(vmcore: Path) -> dict[str, Any]:
-    prog = drgn.Program()
-    prog.set_core_dump(str(vmcore))
-    return document(verify(prog), folios=True)
+    return document(verify(open_vmcore(vmcore)), folios=True)
 
 
 @pytest.fixture(params=VMCORES, ids=lambda path: path.stem)
@@ -68,8 +64,6 @@ def test_the_report_agrees_with_what_the_guest_counted(vmcore: Path) -> None:
 def test_an_extract_of_an_extract_says_the_same(
     vmcore: Path, compress: bool, tmp_path: Path
 ) -> None:
-    prog = drgn.Program()
-    prog.set_core_dump(str(vmcore))
     again = tmp_path / "vmcore"
-    extract(prog, str(again), compress)
+    extract(open_vmcore(vmcore), str(again), compress)
     assert report_of(again) == report_of(vmcore)

@@ -19,10 +19,10 @@ import drgn
 
 from drgn_vmemmap.extract import vmcore as extract
 from drgn_vmemmap.hugetlb.folios import State
-from tests.image import Image, add_debuginfo
-from tests.kernels import types
-from tests.model import GIB, Folio, Machine
-from tests.physical import KERNEL, KERNEL_RO, PAGE_SHIFT, PAGE_SIZE
+from tests.synthetic.image import Image, add_debuginfo
+from tests.synthetic.kernels import types
+from tests.synthetic.model import GIB, Folio, Machine
+from tests.synthetic.physical import KERNEL, KERNEL_RO, PAGE_SHIFT, PAGE_SIZE
 
 _REGION = 1 << 15
 """So many PFNs are described by one page table over the vmemmap."""

@@ -34,7 +34,7 @@ from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
 from tests.bench import plain
 from tests.bench.targets import is_real, open_target, vmlinux
-from tests.reference_report import reference_folios
+from tests.oracles.report import reference_folios
 
 Result = dict[str, Any]
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from drgn_vmemmap.bundle import write_bundle
-
-VMCORE = Path(__file__).parents[2] / "vmcores" / "head-reuse.vmcore"
+from tests.support import BIN, COMMAND, vmcore
 
 
 def seconds(times: int) -> Mapping[str, float]:
@@ -28,9 +27,8 @@ def _commands(directory: Path) -> dict[str, list[str]]:
     nothing, bundle = directory / "nothing.py", directory / "drgn_vmemmap"
     nothing.touch()
     write_bundle(str(bundle))
-    programs = Path(sys.executable).parent
-    drgn, tool = str(programs / "drgn"), str(programs / "drgn-vmemmap")
-    target = ["-q", "--no-default-symbols", "-c", str(VMCORE)]
+    drgn, tool = str(BIN / "drgn"), str(COMMAND)
+    target = ["-q", "--no-default-symbols", "-c", str(vmcore("head-reuse"))]
     return {
         "drgn's bare start": [drgn, *target, str(nothing)],
         "drgn-vmemmap": [tool, *target],

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import drgn
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
@@ -17,9 +16,9 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from drgn_vmemmap.output import View, html
-from tests import pages
+from tests.support import ROOT, open_vmcore
+from tests.synthetic import pages
 
-ROOT = Path(__file__).parent.parent.parent
 SCREENSHOTS = ROOT / "build" / "screenshots"
 
 _OPTIONS = """
@@ -129,9 +128,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "many": html.render(pages.many(500_000), View()),
     }
     for name in ("head-reuse", "shared-tail", "two-nodes-1GiB"):
-        prog = drgn.Program()
-        prog.set_core_dump(str(ROOT / "vmcores" / f"{name}.vmcore"))
-        texts[name] = pages.page_of(prog)
+        texts[name] = pages.page_of(open_vmcore(name))
     for name, text in texts.items():
         (directory / f"{name}.html").write_text(text)
     return {name: directory / f"{name}.html" for name in texts}

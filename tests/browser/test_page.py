@@ -12,8 +12,8 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 
 from tests.browser.conftest import Browser
-from tests.model import FIRST_FOLIO
-from tests.pages import HOSTILE
+from tests.synthetic.model import FIRST_FOLIO
+from tests.synthetic.pages import HOSTILE
 
 Pages = dict[str, Path]
 

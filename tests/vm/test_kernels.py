@@ -5,20 +5,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
+from tests.support import vmemmap
 from tests.vm import oracles
 from tests.vm.conftest import Boot
 from vmcores.recipe import Dump, kernels
 
-BIN = Path(sys.executable).parent
 PAGES = 2048 << 8
 """Of a guest of 2 GiB; 64 bytes of memmap each."""
 
@@ -30,11 +27,8 @@ Record = Callable[[str, object], None]
 
 def report(made: Dump, *arguments: str) -> dict[str, Any]:
     """What the installed command finds in a dump; nothing may be broken."""
-    done = subprocess.run(
-        [BIN / "drgn-vmemmap", "-c", made.vmcore, "verify", *arguments, "--format", "json"],
-        capture_output=True,
-        text=True,
-        check=True,
+    done = vmemmap(
+        "-c", made.vmcore, "verify", *arguments, "--format", "json", check=True, timeout=None
     )
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

@@ -7,7 +7,6 @@ from __future__ import annotations
 import gc
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -21,10 +20,10 @@ from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE, WRITABLE
 from drgn_vmemmap.rules.folio import Severity
 from drgn_vmemmap.target.memory import ProgramMemory
+from tests import support
+from tests.support import COMMAND
 from vmcores.recipe import MissingError, boot, kernels, scenarios
 from vmcores.recipe.guest import Guest
-
-COMMAND = Path(sys.executable).parent / "drgn-vmemmap"
 
 REPORTS = 75
 """Of a guest that moves; each takes two looks or more."""
@@ -34,9 +33,7 @@ BOUND = 60
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=600
-    )
+    return support.vmemmap(*arguments, timeout=600)
 
 
 def vmemmap(*arguments: object) -> str:

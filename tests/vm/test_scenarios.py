@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.support import BIN, ROOT, run
 from tests.vm import oracles, test_live
 from tests.vm.conftest import Boot
 from tests.vm.test_kernels import (
-    BIN,
     Record,
     agree_on_counts,
     agree_on_entries,
@@ -138,12 +137,16 @@ def test_owners_of_folios_are_the_files_and_processes_that_have_them(
     record_property("row", row(found, made))
     agree_on_counts(found, made)
 
-    script = Path(__file__).parents[2] / "contrib" / "folio_owners.py"
-    done = subprocess.run(
-        [BIN / "drgn", "-q", "--no-default-symbols", "-c", made.vmcore, script],
-        capture_output=True,
-        text=True,
+    script = ROOT / "contrib" / "folio_owners.py"
+    done = run(
+        BIN / "drgn",
+        "-q",
+        "--no-default-symbols",
+        "-c",
+        made.vmcore,
+        script,
         check=True,
+        timeout=600,
     )
     told: Counter[str] = Counter()
     for text in done.stdout.splitlines():

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The fast look at the folios is the slow one's equal, folio by folio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import drgn
+import pytest
+from hypothesis import given, settings
+
+from drgn_vmemmap.analysis.report import analyse
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.target.memory import ProgramMemory
+from tests.oracles.report import reference_folios
+from tests.support import VMCORES, open_vmcore
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES
+from tests.synthetic.model import GIB, REUSE_W, Folio, Machine
+from tests.synthetic.strategies import machines
+
+# It is the fast look's whole purpose to differ in nothing but time: look thrice as often.
+often = settings(max_examples=3 * settings().max_examples)
+
+
+def compare(prog: drgn.Program) -> None:
+    kernel = discover(prog)
+    report = analyse(kernel, Walker(ProgramMemory(prog), kernel.paging))
+    assert list(report.folios) == list(reference_folios(prog, kernel))
+
+
+@often
+@given(machines())
+def test_a_sound_machine_looks_the_same(machine: Machine) -> None:
+    compare(Image(machine).prog)
+
+
+@often
+@given(machines(broken=True))
+def test_a_broken_machine_looks_the_same(machine: Machine) -> None:
+    compare(Image(machine).prog)
+
+
+@pytest.mark.parametrize("release", ("6.12.0", "7.2.0"))
+def test_a_folio_that_its_kernel_protected_in_part_looks_the_same(release: str) -> None:
+    edits = dict.fromkeys(range(64, 4096), REUSE_W)
+    folio = Folio(GIB >> 12, order=18, edits=edits)
+    compare(Image(Machine(line=LINES[release], node_size=3 * GIB, folios=(folio,))).prog)
+
+
+@pytest.mark.parametrize("vmcore", VMCORES, ids=lambda path: path.stem)
+def test_a_real_kernel_looks_the_same(vmcore: Path) -> None:
+    compare(open_vmcore(vmcore))

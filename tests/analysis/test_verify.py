@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What verify says beyond the catalogue: what it does not accuse, and why folios are whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from drgn_vmemmap import verify
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.rules.folio import Severity
+from drgn_vmemmap.vmemmap.special import SpecialVmemmap
+from tests.damage.edited import EditedKernel
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES
+from tests.synthetic.model import (
+    FIRST_FOLIO,
+    FRESH_W,
+    GIB,
+    SECTION_PAGES,
+    Damage,
+    Folio,
+    Machine,
+    Section,
+)
+from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
+from tests.synthetic.strategies import machines
+
+OPTIMIZED, WHOLE = FIRST_FOLIO, FIRST_FOLIO + 512
+PLUGGED = 5 * SECTION_PAGES
+UNUSED = 72 << 20 >> PAGE_SHIFT
+"""A frame that the image's kernel has not allocated."""
+UNSPLIT = FIRST_FOLIO + 64 * 512 * 2
+"""Its vmemmap is far from the others', in a block that HVO did not split."""
+
+every_layout = pytest.mark.parametrize("release", ("5.15.0", "6.12.0", "7.2.0"))
+
+
+def edited(release: str, *more: Folio) -> EditedKernel:
+    folios = (Folio(OPTIMIZED), Folio(WHOLE, remapped=False), *more)
+    return EditedKernel(Image(Machine(line=LINES[release], folios=folios)).prog)
+
+
+def errors(report: Report) -> list[tuple[str, int | None, int | None]]:
+    found = (f for f in report.findings if f.severity.value == "error")
+    return [(finding.rule, finding.folio, finding.index) for finding in found]
+
+
+def reasons(machine: Machine) -> dict[int | None, str]:
+    findings = (f for f in verify(Image(machine).prog).findings if f.rule == "unoptimized")
+    return {finding.folio: finding.message for finding in findings}
+
+
+# Random machines.
+
+
+@given(machines())
+def test_a_sound_machine_is_not_accused(machine: Machine) -> None:
+    findings = verify(Image(machine).prog).findings
+    assert [f.message for f in findings if f.severity is not Severity.INFO] == []
+
+
+@given(machines(broken=True))
+def test_a_broken_machine_is_accused_of_what_is_broken_and_of_nothing_else(
+    machine: Machine,
+) -> None:
+    image = Image(machine)
+    by_entries = Counter(image.examine().findings)
+    found = Counter(verify(image.prog).findings)
+    assert by_entries <= found
+    more = {f.rule for f in found - by_entries if f.severity is Severity.ERROR}
+    # A table that is read-only describes more than folios.
+    read_only = Damage.READ_ONLY in machine.damage.values()
+    assert more <= ({"orphan-remap"} if read_only else set())
+
+
+# Frames.
+
+
+@every_layout
+def test_a_block_that_was_allocated_whole_has_one_reference_for_all_its_frames(
+    release: str,
+) -> None:
+    folio = Folio(WHOLE, remapped=False)
+    split = frozenset((WHOLE >> 15,))
+    machine = Machine(line=LINES[release], folios=(folio,), split=split)
+    kernel = EditedKernel(Image(machine).prog)
+    assert kernel.whole == [WHOLE]
+    first = kernel.frame(WHOLE, 0) >> 9 << 9
+    for frame in range(first, first + 512):
+        kernel.write_member(frame, "refcount", int(frame == first))
+    assert errors(kernel.check()) == []
+    kernel.write_member(first + 1, "refcount", 1)
+    assert ("frame-freed", WHOLE, 5) in errors(kernel.check())
+
+
+@every_layout
+def test_a_free_frame_behind_a_large_leaf_is_found(release: str) -> None:
+    kernel = edited(release, Folio(UNSPLIT, remapped=False))
+    mark = kernel.kernel.buddy_test
+    assert mark is not None
+    assert errors(kernel.before) == []
+    frame = kernel.frame(UNSPLIT, 3)
+    kernel.write_page(frame, mark.offset, mark.value, mark.size)
+    kernel.write_member(frame, "private", 0)
+    assert errors(kernel.check()) == [("frame-freed", UNSPLIT, 3)]
+
+
+@every_layout
+def test_a_frame_without_references_behind_a_large_leaf_says_nothing(release: str) -> None:
+    kernel = edited(release, Folio(UNSPLIT, remapped=False))
+    kernel.write_member(kernel.frame(UNSPLIT, 3), "refcount", 0)
+    assert errors(kernel.check()) == []
+
+
+def test_a_free_block_is_told_by_its_first_page_wherever_the_frame_lies_in_it() -> None:
+    kernel = edited("6.12.0")
+    mark = kernel.kernel.buddy_test
+    assert mark is not None
+    frame = kernel.frame(OPTIMIZED, 0)
+    first = frame & -8
+    kernel.write_page(first, mark.offset, mark.value, mark.size)
+    kernel.write_member(first, "private", 3)
+    for each in range(first, first + 8):
+        kernel.write_member(each, "refcount", 0)
+    report = kernel.check()
+    (message,) = (f.message for f in report.findings if f.folio == OPTIMIZED)
+    assert message.endswith(f"block of order 3 at PFN {first:#x}")
+
+
+def test_struct_pages_of_frames_that_are_not_in_the_dump_are_counted() -> None:
+    kernel = edited("6.12.0")
+    frame = kernel.frame(OPTIMIZED, 0)
+    address = kernel.kernel.page_address(frame)
+    entry = kernel.walker().entry(address)
+    assert entry.frame is not None
+    kernel.memory.missing.add(entry.frame)
+    report = kernel.check()
+    assert errors(report) == []
+    assert report.incomplete
+
+
+@pytest.mark.parametrize("used", (True, False), ids=("used", "unused"))
+def test_a_zones_tail_frame_without_a_reference_is_told_where_it_is_used_or_kept(
+    used: bool,
+) -> None:
+    folios = (Folio(OPTIMIZED), Folio(OPTIMIZED + 512))
+    image = Image(Machine(line=LINES["7.2.0"], folios=folios))
+    ((key, frame),) = image.tail_frames.items()
+    if not used:
+        # Another frame, which no folio shares, kept for folios of 1 GiB.
+        frame = UNUSED
+        image.write(image.tail_slot(*key[:2], 18), image.machine.page_address(frame))
+    image.write_page(frame, _refcount=0)
+    (finding,) = (f for f in verify(image.prog).findings if f.rule == "frame-freed")
+    assert finding.message.startswith(f"frame {frame:#x} has no reference")
+    if used:
+        first_tail = image.machine.page_address(OPTIMIZED) + PAGE_SIZE
+        assert (finding.folio, finding.index, finding.address) == (OPTIMIZED, 1, first_tail)
+    else:
+        assert (finding.folio, finding.index, finding.entry) == (None, None, None)
+        assert finding.address == image.machine.page_address(frame)
+        assert "a zone keeps it for shared tails" in finding.message
+
+
+# Memory that is not plain memory from boot.
+
+
+def special(release: str, section: Section, *folios: Folio, **machine: Any) -> Image:
+    sections = {PLUGGED // SECTION_PAGES: section}
+    folios = (Folio(OPTIMIZED), Folio(WHOLE, remapped=False), *folios)
+    return Image(Machine(line=LINES[release], folios=folios, sections=sections, **machine))
+
+
+@pytest.mark.parametrize("section", (Section.OFFLINE, Section.OFFLINE_HOST), ids=lambda s: s.name)
+@pytest.mark.parametrize("stale", ("zeros", "poison", "a folio's head", "free blocks"))
+@pytest.mark.parametrize("split", (True, False), ids=("by-pte", "by-pmd"))
+@pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
+def test_what_lies_where_nobody_has_written_struct_pages_yet_accuses_nobody(
+    release: str, section: Section, stale: str, split: bool
+) -> None:
+    regions = frozenset((PLUGGED >> 15,) if split else ())
+    image = special(release, section, split=regions)
+    line, page = LINES[release], image.types.structs["page"]
+    free = page.pack(page_type=line.page_type("buddy"), private=0)
+    head = image.frames[OPTIMIZED][0]
+    assert head is not None
+    image.memmap.forget(
+        range(PLUGGED, PLUGGED + SECTION_PAGES),
+        {
+            "zeros": bytes(PAGE_SIZE),
+            "poison": b"\xff" * PAGE_SIZE,
+            "a folio's head": bytes(image.memory.frames[head]),
+            "free blocks": free * (PAGE_SIZE // len(free)),
+        }[stale],
+    )
+    report = verify(image.prog)
+    assert [f.message for f in report.findings if f.rule != "unoptimized"] == []
+    assert [folio.pfn for folio, _ in report.folios] == [OPTIMIZED, WHOLE]
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "freed"),
+    (
+        (Section.HOST, "self-hosted", 0),
+        # Each of its 64 compound pages keeps two vmemmap pages of eight.
+        (Section.DEVICE, "device-dax", 64 * 6),
+    ),
+    ids=lambda value: value.name if isinstance(value, Section) else "",
+)
+@pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
+def test_vmemmap_that_is_special_is_told_and_not_accused(
+    release: str, section: Section, kind: str, freed: int
+) -> None:
+    report = verify(special(release, section).prog)
+    assert [f.message for f in report.findings if f.rule != "unoptimized"] == []
+    assert report.others == [SpecialVmemmap(kind, range(PLUGGED, PLUGGED + SECTION_PAGES), freed)]
+    assert report.totals.counts.freed == 7
+
+
+@pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+def test_folios_from_boot_are_told_with_what_boot_saved_for_them(release: str) -> None:
+    pfn = GIB >> PAGE_SHIFT
+    numbers = range(pfn // SECTION_PAGES, 2 * pfn // SECTION_PAGES)
+    sections = dict.fromkeys(numbers, Section.PREPARED)
+    machine = Machine(
+        line=LINES[release], node_size=3 * GIB, folios=(Folio(pfn, 18),), sections=sections
+    )
+    report = verify(Image(machine).prog)
+    assert report.findings == []
+    assert report.others == [SpecialVmemmap("boot-optimized", range(pfn, 2 * pfn), 4095)]
+
+
+def test_a_folio_in_memory_that_hosts_its_own_vmemmap_is_whole_for_that_reason() -> None:
+    folio = Folio(PLUGGED + 512, remapped=False)
+    report = verify(special("6.12.0", Section.HOST, folio).prog)
+    messages = {f.folio: f.message for f in report.findings}
+    assert "hosted by the hot-plugged memory" in messages[folio.pfn]
+    assert "hosted" not in messages[WHOLE]
+
+
+@pytest.mark.parametrize("section", Section, ids=lambda section: section.name)
+@pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+def test_a_wrong_count_of_the_frames_behind_the_vmemmap_is_told(
+    release: str, section: Section
+) -> None:
+    image = special(release, section)
+    address = image.variables["nr_memmap_pages"][1]
+    count = image.memory.read_u64(image.physical(address))
+    image.write(address, count + 1)
+    (message,) = (f.message for f in verify(image.prog).findings if f.rule == "count-mismatch")
+    assert message.startswith("nr_memmap_boot_pages and nr_memmap_pages add up to ")
+    image.write(address, count)
+    assert "count-mismatch" not in {f.rule for f in verify(image.prog).findings}
+
+
+# Folios.
+
+
+@pytest.mark.parametrize("order", (9, 18))
+@every_layout
+def test_what_only_shows_the_head_of_another_folio_is_no_folio(release: str, order: int) -> None:
+    gigantic = (Folio(GIB >> PAGE_SHIFT, 18), Folio(2 * GIB >> PAGE_SHIFT, 18))
+    folios = gigantic if order == 18 else (Folio(OPTIMIZED), Folio(WHOLE))
+    echo = folios[-1].pfn + (1 << order)
+    split = frozenset((echo >> 15,))
+    machine = Machine(line=LINES[release], node_size=4 * GIB, folios=folios, split=split)
+    kernel = EditedKernel(Image(machine).prog)
+    kernel.write_entry(echo, 0, kernel.entry(folios[0].pfn, 0))
+    report = kernel.check()
+    assert [folio.pfn for folio, _ in report.folios] == [folio.pfn for folio in folios]
+    assert {f.rule for f in report.findings} >= {"orphan-remap", "frame-aliased"}
+    assert "off-list" not in {f.rule for f in report.findings}
+
+
+def test_what_may_be_a_folio_whose_head_is_not_in_the_dump_is_no_orphan() -> None:
+    # Without the first one's head, no list leads to the second.
+    folios = (Folio(OPTIMIZED, head_in_dump=False), Folio(OPTIMIZED + 512, head_in_dump=False))
+    report = verify(Image(Machine(line=LINES["7.2.0"], folios=folios)).prog)
+    assert [folio.pfn for folio, _ in report.folios] == [OPTIMIZED]
+    assert errors(report) == []
+    assert report.incomplete
+
+
+# Content.
+
+
+def test_a_frame_with_the_tails_of_another_folio_is_told_to_be_that_ones() -> None:
+    kernel = edited("6.12.0", Folio(WHOLE + 512))
+    other = WHOLE + 512
+    for index in range(8):
+        kernel.write_entry(OPTIMIZED, index, kernel.entry(other, index))
+    found = errors(kernel.check())
+    assert ("reuse-invalid", OPTIMIZED, 0) in found
+    assert ("frame-aliased", OPTIMIZED, 0) in found
+    assert ("frame-aliased", other, 0) in found
+
+
+# Why folios are whole.
+
+WHOLE_ONE = Machine(line=LINES["6.12.0"], folios=(Folio(WHOLE, remapped=False),))
+
+
+@pytest.mark.parametrize(
+    ("machine", "reason"),
+    (
+        (replace(WHOLE_ONE, enabled=False), "HVO is off now"),
+        (WHOLE_ONE, "the dump shows no reason"),
+        (replace(WHOLE_ONE, line=LINES["5.10.0"]), "this kernel has no HVO"),
+        (replace(WHOLE_ONE, page_size=80), "struct page has 80 bytes"),
+        (
+            replace(
+                WHOLE_ONE,
+                folios=(Folio(WHOLE, remapped=False, edits=dict.fromkeys(range(1, 8), FRESH_W)),),
+            ),
+            "it was optimized once, and restored",
+        ),
+    ),
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "machine",
+)
+def test_a_folio_is_whole_for_a_reason(machine: Machine, reason: str) -> None:
+    (message,) = reasons(machine).values()
+    assert reason in message
+
+
+def test_what_optimizing_a_folio_would_free_is_told_where_it_could_be() -> None:
+    (message,) = reasons(WHOLE_ONE).values()
+    assert message.endswith("optimizing it would free 7 frames")
+    (message,) = reasons(replace(WHOLE_ONE, page_size=80)).values()
+    assert "would free" not in message

@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Looking at what moves: once seen is not yet found, and what changes is told."""
+
+from __future__ import annotations
+
+import errno
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import count, cycle, islice
+from pathlib import Path
+from typing import Callable
+
+import drgn
+import pytest
+
+from drgn_vmemmap import api as examination
+from drgn_vmemmap.analysis.live import GONE, Target, confirm
+from drgn_vmemmap.analysis.report import Report, analyse
+from drgn_vmemmap.analysis.watch import watch
+from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.extract.vmcore import Recorder
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.output import watch as lines
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.progress import Progress
+from drgn_vmemmap.target.memory import ProgramMemory
+from tests.damage.edited import EditedKernel
+from tests.support import ROOT, vmcore, vmemmap
+from tests.synthetic.image import Image
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+
+WRITABLE = 1 << 1
+
+
+FOLIOS = (Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512))
+
+
+def kernel() -> EditedKernel:
+    return EditedKernel(Image(Machine(folios=FOLIOS)).prog)
+
+
+def live() -> Image:
+    """A kernel that runs, as drgn sees it."""
+    image = Image(Machine(folios=FOLIOS))
+    image.live = True
+    return image
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that were made: none is waited for."""
+    made: list[float] = []
+    monkeypatch.setattr(time, "sleep", made.append)
+    return made
+
+
+def always() -> bool:
+    return True
+
+
+def looks_at(moving: EditedKernel, broken: Iterable[bool]) -> Target:
+    """A kernel in which a tail is writable, or not, look by look."""
+    pfn, states = moving.optimized[0], iter(broken)
+    sound = moving.entry(pfn, 3)
+
+    def take_pass() -> Report:
+        moving.write_entry(pfn, 3, sound | WRITABLE if next(states) else sound)
+        return moving.check()
+
+    return Target(take_pass, always)
+
+
+def still() -> Target:
+    return Target(kernel().check, always)
+
+
+def rules(report: Report) -> list[str]:
+    return [finding.rule for finding in report.findings if finding.severity.value != "info"]
+
+
+# Two looks before an accusation.
+
+
+@pytest.mark.parametrize(
+    ("broken", "looks", "found", "transient"),
+    (
+        ((False, False), 2, [], 0),
+        ((True, False), 2, [], 1),
+        ((False, True), 2, [], 1),
+        ((True, True, False), 3, [], 1),
+        ((True,) * 7 + (False,), 8, [], 1),
+        ((True,) * 8, 8, ["tail-writable"], 0),
+    ),
+)
+def test_what_all_looks_see_is_found_and_nothing_else(
+    broken: tuple[bool, ...], looks: int, found: list[str], transient: int
+) -> None:
+    report = confirm(looks_at(kernel(), broken))
+    assert rules(report) == found
+    assert report.stability is not None
+    assert (report.stability.passes, report.stability.transient) == (looks, transient)
+
+
+def test_folios_that_changed_between_two_looks_have_moved() -> None:
+    report = confirm(looks_at(kernel(), (True, False)))
+    assert report.stability is not None and report.stability.moved == 1
+
+
+def test_a_look_at_what_does_not_move_tells_of_no_movement() -> None:
+    assert examination.verify(Image(Machine()).prog).stability is None
+
+
+def test_a_fault_is_the_same_whatever_the_processor_notes_in_its_entry() -> None:
+    moving = kernel()
+    pfn = moving.optimized[0]
+    entry = moving.entry(pfn, 3) | WRITABLE
+    notes = cycle((0, 1 << 5, 1 << 6, 3 << 5))
+
+    def take_pass() -> Report:
+        moving.write_entry(pfn, 3, entry & ~(3 << 5) | next(notes))
+        return moving.check()
+
+    assert rules(confirm(Target(take_pass, always))) == ["tail-writable"]
+
+
+def test_a_lasting_fault_is_found_while_all_else_moves() -> None:
+    moving = kernel()
+    broken, other = moving.optimized
+    moving.write_entry(broken, 3, moving.entry(broken, 3) | WRITABLE)
+    sound = [moving.entry(other, index) for index in range(8)]
+    looks = count()
+
+    def take_pass() -> Report:
+        number = next(looks)
+        for index, entry in enumerate(sound):
+            moving.write_entry(other, index, entry ^ (WRITABLE if index == number % 8 else 0))
+        return moving.check()
+
+    report = confirm(Target(take_pass, always))
+    assert [(f.folio, f.index) for f in report.findings] == [(broken, 3)]
+    assert report.stability is not None and report.stability.moved == 1
+    assert report.stability.transient == 8
+
+
+def test_faults_of_other_folios_are_other_faults() -> None:
+    moving = kernel()
+    sound = {pfn: moving.entry(pfn, 3) for pfn in moving.optimized}
+    broken = cycle(moving.optimized)
+
+    def take_pass() -> Report:
+        now = next(broken)
+        for pfn, entry in sound.items():
+            moving.write_entry(pfn, 3, entry | (WRITABLE if pfn == now else 0))
+        return moving.check()
+
+    report = confirm(Target(take_pass, always))
+    assert rules(report) == []
+    assert report.stability is not None and report.stability.transient == 2
+
+
+def test_looks_are_not_made_in_step_with_what_moves(pauses: list[float]) -> None:
+    confirm(looks_at(kernel(), (True,) * 8))
+    assert len(pauses) == 7 and pauses[0] == 0.1 and sum(pauses) > 5
+
+
+def test_a_list_that_changes_after_the_memmap_was_read_is_followed_again() -> None:
+    image = live()
+    read, kernel = image.memory.read, discover(image.prog)
+    lru = kernel.page.offset("lru")
+    first, second = (kernel.page_address(pfn) + lru for pfn in (FIRST_FOLIO, FIRST_FOLIO + 512))
+    frame = Walker(ProgramMemory(image.prog), kernel.paging).entry(first).frame
+    assert frame is not None
+    place, looked = (frame << 12) + first % 4096, list[int]()
+
+    def torn(address: int, size: int) -> bytes:
+        """The first time, the first folio leads to itself, not to the second."""
+        data = read(address, size)
+        if address <= place < address + size and not looked:
+            looked.append(address)
+            start = place - address
+            assert data[start : start + 8] == second.to_bytes(8, "little")
+            return data[:start] + first.to_bytes(8, "little") + data[start + 8 :]
+        return data
+
+    image.memory.read = torn  # type: ignore[method-assign]
+    report = analyse(kernel, Walker(ProgramMemory(image.prog), kernel.paging))
+    assert looked and report.findings == []
+    del looked[:]
+    report = analyse(replace(kernel, live=False), Walker(ProgramMemory(image.prog), kernel.paging))
+    assert {finding.rule for finding in report.findings} >= {"list-corrupt", "off-list"}
+
+
+# What goes away.
+
+
+@pytest.fixture(
+    params=(
+        ProcessLookupError(errno.ESRCH, "No such process"),
+        Exception("QMP connection closed unexpectedly"),
+    ),
+    ids=("process", "connection"),
+)
+def leaving(request: pytest.FixtureRequest) -> Callable[[int], drgn.Program]:
+    """Makes a guest that ends after so many reads of its memory."""
+
+    def leaving(reads: int) -> drgn.Program:
+        image = live()
+        read, number = image.memory.read, count()
+
+        def read_as_long_as_it_is_there(address: int, size: int) -> bytes:
+            if next(number) >= reads:
+                raise request.param
+            return read(address, size)
+
+        image.memory.read = read_as_long_as_it_is_there  # type: ignore[method-assign]
+        return image.prog
+
+    return leaving
+
+
+def reads_of(*arguments: str) -> int:
+    """How often a command reads memory."""
+    image = live()
+    read, number = image.memory.read, count()
+
+    def counted(address: int, size: int) -> bytes:
+        next(number)
+        return read(address, size)
+
+    image.memory.read = counted  # type: ignore[method-assign]
+    assert cli.run(arguments, image.prog) == cli.DONE
+    return next(number)
+
+
+@pytest.mark.parametrize("command", ("report", "verify"))
+@pytest.mark.parametrize("part", (0.0, 0.01, 0.1, 0.3))
+def test_a_guest_that_ends_in_the_first_look_gets_one_line(
+    command: str,
+    part: float,
+    leaving: Callable[[int], drgn.Program],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prog = leaving(int(part * reads_of(command)))
+    capsys.readouterr()
+    assert cli.run((command,), prog) == cli.INCOMPLETE
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert "the target went away" in err or "cannot be read any more" in err
+
+
+@pytest.mark.parametrize("command", ("report", "verify"))
+@pytest.mark.parametrize("part", (0.7, 0.99))
+def test_a_guest_that_ends_in_the_second_look_leaves_the_first_one(
+    command: str,
+    part: float,
+    leaving: Callable[[int], drgn.Program],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reads = reads_of(command)
+    capsys.readouterr()
+    assert cli.run((command, "--format", "json"), leaving(int(part * reads))) == cli.INCOMPLETE
+    document = json.loads(capsys.readouterr().out)
+    assert document["totals"]["optimized"] == 2
+    (finding,) = document["findings"]
+    assert (finding["rule"], finding["message"]) == ("unreadable", GONE.message)
+    assert document["movement"]["looks"] == 1
+
+
+def test_watching_a_guest_that_ends_ends_with_a_summary(
+    leaving: Callable[[int], drgn.Program], capsys: pytest.CaptureFixture[str]
+) -> None:
+    reads = reads_of("watch", "--count", "2", "--interval", "0")
+    capsys.readouterr()
+    prog = leaving(int(0.9 * reads))
+    assert cli.run(("watch", "--interval", "0"), prog) == cli.INCOMPLETE
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1 + 2 * 2  # two hstates, and what was seen of the second look
+    summary, reason = err.splitlines()
+    assert summary.startswith("2 looks: ") and "the target went away" in reason
+
+
+def test_a_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    jumps = cycle((1e9, 0.0, 2e9, -1e9))
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    looks = list(watch(still(), 0.05, 3, Progress()))
+    for each in looks:
+        assert each.report.stability is not None
+        assert 0 <= each.report.stability.seconds < 60
+        assert all(line.endswith("\n") for line in lines.table(each).splitlines(keepends=True))
+
+
+# Recording.
+
+
+def test_a_recording_of_what_moves_is_of_one_piece() -> None:
+    moving = kernel()
+    recorder = Recorder(moving.memory)
+    address = moving.frame(moving.optimized[0], 0) << 12
+    before = recorder.read(address + 64, 128)
+    moving.memory.write(address + 64, 0x1234)
+    moving.memory.write(address + 512, 0x5678)
+    after = recorder.fork().read(address, 4096)
+    assert after[64:192] == before
+    assert after[512:514] == b"\x78\x56"
+
+
+# Watching.
+
+
+def test_the_first_look_is_not_a_change_and_the_next_ones_are() -> None:
+    moving = kernel()
+    states = (False, False, *(True for _ in range(8)))
+    first, second = watch(looks_at(moving, states), 0, 2, Progress())
+    name = "hugepages-2048kB"
+    assert first.changed[name] == (0, 0, 0)
+    assert second.changed[name] == (0, -1, 0)
+    assert rules(second.report) == ["tail-writable"]
+    assert "1 (-1)" in lines.table(second)
+
+
+def test_watching_ends_when_the_user_has_had_enough() -> None:
+    class Enough(Progress):
+        interrupted = True
+
+    assert len(list(watch(still(), 3600, None, Enough()))) == 1
+
+
+def test_watching_goes_on_without_a_count() -> None:
+    endless = watch(still(), 0, None, Progress())
+    assert len(list(islice(endless, 3))) == 3
+
+
+def test_machines_read_a_line_a_hstate() -> None:
+    (look,) = watch(still(), 0, 1, Progress())
+    documents = [json.loads(line) for line in lines.jsonl(look).splitlines()]
+    assert [document["hstate"] for document in documents] == [*look.counted]
+    assert documents[0]["optimized"] == 2 and documents[0]["looks"] == 2
+
+
+# The command.
+
+
+def run(monkeypatch: pytest.MonkeyPatch, target: Target, *arguments: str) -> int:
+    monkeypatch.setattr(examination, "is_live", lambda prog: True)
+    monkeypatch.setattr(examination, "target", lambda *_: target)
+    options = cli.parse(["watch", "--interval", "0", *arguments])
+    return cli.execute(options, None)
+
+
+def test_watching_until_a_rule_is_broken_explains_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = (False, False, *(True for _ in range(9)))
+    code = run(monkeypatch, looks_at(kernel(), states), "--until", "tail-writable")
+    out, err = capsys.readouterr()
+    assert code == cli.FOUND_ERRORS
+    assert len(out.splitlines()) == 1 + 2 * 2
+    assert "A stray write to a tail" in err and "2 looks" in err
+
+
+def test_watching_ends_after_as_many_looks_as_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, still(), "--count", "3", "--format", "jsonl") == cli.DONE
+    out, err = capsys.readouterr()
+    assert len([json.loads(line) for line in out.splitlines()]) == 3 * 2
+    assert err == "3 looks: 0 folios moved, 0 transient findings, 0 findings\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    (
+        (("--until", "nonsense"), "no rule 'nonsense'"),
+        (("--extract", "/nowhere/at/all"), "no directory"),
+    ),
+)
+def test_a_wrong_request_gets_one_line(
+    arguments: tuple[str, ...],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, still(), *arguments) == cli.CANNOT
+    err = capsys.readouterr().err
+    assert reason in err and len(err.splitlines()) == 1
+
+
+def test_a_dump_is_not_watched() -> None:
+    done = vmemmap("-c", vmcore("head-reuse"), "watch")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "needs a live kernel" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_socket_that_is_none_gets_one_line(tmp_path: Path) -> None:
+    for address in (tmp_path / "nothing", ROOT / "README.md"):
+        done = vmemmap("--qemu", address, "watch", "--count", "1")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1

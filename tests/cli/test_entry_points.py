@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The doors: all of them answer alike, and say in one line what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import drgn
+import pytest
+from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
+from kdumpling import KdumpBuilder
+
+import drgn_vmemmap
+from drgn_vmemmap.cli import launcher as script
+from drgn_vmemmap.extract.vmcore import extract
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.target.memory import ProgramMemory
+from tests.support import BIN, ROOT, open_vmcore, refused, run, vmcore, vmemmap
+
+VMCORE = vmcore("head-reuse")
+SYMBOLS = (
+    *("__start_BTF", "__stop_BTF", "hstates", "hugetlb_max_hstate", "max_pfn", "mem_section"),
+    *("node_data", "vmemmap_base", "vmemmap_optimize_enabled", "hugetlb_optimize_vmemmap_key"),
+)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundle") / "drgn_vmemmap"
+    assert vmemmap("bundle", path).returncode == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recorded vmcore as an ELF file."""
+    path = tmp_path_factory.mktemp("elf") / "vmcore"
+    prog = open_vmcore(VMCORE)
+    extract(prog, str(path), compress=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    (
+        (),
+        ("report", "--folios"),
+        ("--folios", "--format", "json"),
+        ("--pfn", "0x3fff"),
+        ("--help",),
+        ("nonsense",),
+        ("report", "--nonsense"),
+        ("extract", "/"),
+    ),
+)
+def test_all_doors_of_the_shell_answer_alike(bundle: Path, arguments: tuple[str, ...]) -> None:
+    installed = vmemmap("-c", VMCORE, *arguments)
+    main = ROOT / "drgn_vmemmap" / "__main__.py"
+    for done in (
+        run(BIN / "drgn", "-q", "-c", VMCORE, bundle, *arguments),
+        run(BIN / "drgn", "-q", "-c", VMCORE, main, *arguments),
+        run(sys.executable, bundle, "-c", VMCORE, *arguments),
+        run(sys.executable, "-m", "drgn_vmemmap", *arguments, "-c", VMCORE, cwd=ROOT),
+    ):
+        assert (done.returncode, done.stdout) == (installed.returncode, installed.stdout)
+        assert done.stderr == installed.stderr
+
+
+def test_the_bundle_runs_where_only_drgn_is(bundle: Path, tmp_path: Path) -> None:
+    # An isolated Python sees neither this checkout nor tabulate: only drgn, by a link.
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in ("drgn", "_drgn_util"):
+        (site / name).symlink_to(Path(drgn.__file__).parent.parent / name)
+    for path in Path(drgn.__file__).parent.parent.glob("*drgn*"):
+        if path.suffix == ".so" or path.name == "drgn.libs":
+            (site / path.name).symlink_to(path)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    python = Path(os.path.realpath(sys.executable))
+    command = (python, "-S", "-m", "drgn", "-q", "-c", VMCORE, bundle)
+    done = run(*command, env=environment)
+    assert (done.returncode, done.stdout) == (0, vmemmap("-c", VMCORE).stdout)
+
+
+def test_the_bundle_carries_the_licences_of_what_is_in_it(bundle: Path) -> None:
+    assert any(name.startswith("licences/tabulate/") for name in zipfile.ZipFile(bundle).namelist())
+
+
+def test_the_prompt_has_the_command_with_pipes_and_redirections(tmp_path: Path) -> None:
+    written = tmp_path / "written"
+    code = f"""
+from drgn.commands import run_command
+run_command(prog, "vmemmap report --folios | head -n 1")
+run_command(prog, "vmemmap report > {written}")
+run_command(prog, "vmemmap nonsense")
+"""
+    done = run(BIN / "drgn", "-q", "-c", VMCORE, "-e", code)
+    assert done.returncode == 0
+    report = vmemmap("-c", VMCORE).stdout
+    assert done.stdout == report.splitlines(keepends=True)[0]
+    assert written.read_text() == report
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_python_gets_the_same_report() -> None:
+    prog = open_vmcore(VMCORE)
+    totals = drgn_vmemmap.examine(prog).totals
+    told = json.loads(vmemmap("-c", VMCORE, "--format", "json").stdout)["totals"]
+    assert totals.counts.freed == told["freed"] == 448
+    assert totals.net_saved_bytes == told["net_saved_bytes"]
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = f"{BIN}/drgn-vmemmap -c {VMCORE} --folios | head -n 1"
+    done = run("bash", "-o", "pipefail", "-c", command)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_result_goes_to_a_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report"
+    assert vmemmap("-c", VMCORE, "-o", path).stdout == ""
+    assert path.read_text() == vmemmap("-c", VMCORE).stdout
+    assert list(tmp_path.iterdir()) == [path]
+    refused(vmemmap("-c", VMCORE, "-o", tmp_path / "no" / "report"), 2, "No such file")
+
+
+def test_wrong_usage_is_refused() -> None:
+    refused(vmemmap("nonsense"), 2, "nonsense", "--help")
+    refused(vmemmap("--nonsense"), 2, "--nonsense", "--help")
+    refused(vmemmap("-c"), 2, "-c", "argument")
+    refused(vmemmap("--pfn", "many"), 2, "many")
+    refused(vmemmap("bundle"), 2, "FILE")
+
+
+def test_no_such_file() -> None:
+    refused(vmemmap("-c", "/nonexistent"), 2, "No such file", "/nonexistent")
+
+
+def test_not_a_vmcore() -> None:
+    refused(vmemmap("-c", ROOT / "Makefile"), 2, "not an ELF core file")
+
+
+def test_a_core_of_a_process(tmp_path: Path) -> None:
+    builder = KdumpBuilder(arch="x86_64")
+    builder.add_custom_note("CORE", 6, bytes(16))  # NT_AUXV, empty
+    builder.add_memory_segment(0x1000, bytes(4096))
+    builder.write(str(tmp_path / "core"))
+    refused(vmemmap("-c", tmp_path / "core"), 2, "not a Linux kernel")
+
+
+def test_another_architecture(tmp_path: Path) -> None:
+    builder = KdumpBuilder(arch="aarch64")
+    root = "SYMBOL(swapper_pg_dir)=ffff800081000000"
+    builder.set_vmcoreinfo(f"OSRELEASE=6.12.0\nPAGESIZE=4096\nNUMBER(VA_BITS)=48\n{root}\n")
+    builder.add_memory_segment(0x1000, bytes(4096))
+    builder.write(str(tmp_path / "vmcore"))
+    refused(vmemmap("-c", tmp_path / "vmcore"), 2, "AARCH64", "x86-64")
+
+
+@pytest.fixture
+def system_map(tmp_path: Path) -> Any:
+    """Writes the recorded kernel's System.map, less some symbols."""
+    prog = open_vmcore(VMCORE)
+    symbols = load_vmlinux_kallsyms(prog)
+    offset = int(prog["VMCOREINFO"].string_().split(b"KERNELOFFSET=")[1].split()[0], 16)
+
+    def write(*without: str) -> Path:
+        path = tmp_path / "System.map"
+        with path.open("w") as file:
+            for name in SYMBOLS:
+                if name not in without:
+                    (symbol,) = symbols(prog, name, None, True)
+                    file.write(f"{symbol.address - offset:016x} D {name}\n")
+        return path
+
+    return write
+
+
+def test_a_system_map_gives_what_kallsyms_give(system_map: Any) -> None:
+    done = vmemmap("-c", VMCORE, "--system-map", system_map())
+    assert (done.returncode, done.stdout) == (0, vmemmap("-c", VMCORE).stdout)
+
+
+@pytest.mark.parametrize(
+    ("without", "words"),
+    (
+        (("hstates",), ("HugeTLB",)),
+        (("vmemmap_base",), ("SPARSEMEM_VMEMMAP",)),
+        (("__start_BTF",), ("BTF", "-s")),
+        (SYMBOLS, ("System.map",)),
+    ),
+)
+def test_a_kernel_without(
+    system_map: Any, without: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    refused(vmemmap("-c", VMCORE, "--system-map", system_map(*without)), 2, *words)
+
+
+def test_a_kernel_without_symbols_or_kallsyms(tmp_path: Path) -> None:
+    builder = KdumpBuilder(arch="x86_64")
+    builder.set_vmcoreinfo(
+        "OSRELEASE=5.15.0\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=ffffffff81000000\n"
+    )
+    builder.add_memory_segment(0x1000, bytes(4096))
+    builder.write(str(tmp_path / "vmcore"))
+    refused(vmemmap("-c", tmp_path / "vmcore"), 2, "5.15.0", "-s", "--system-map")
+
+
+@pytest.mark.parametrize("eighth", range(1, 8))
+def test_a_truncated_dump(elf: Path, tmp_path: Path, eighth: int) -> None:
+    data = elf.read_bytes()
+    cut = tmp_path / "vmcore"
+    cut.write_bytes(data[: len(data) * eighth // 8])
+    done = vmemmap("-c", cut)
+    assert done.returncode in (2, 3)
+    assert "Traceback" not in done.stderr
+    if not done.stdout:
+        refused(done, done.returncode)
+
+
+@pytest.mark.parametrize("size", (0, 100, 5000, 20_000, 100_000, 134_424, 200_000, 3_000_000))
+def test_a_truncated_kdump(tmp_path: Path, size: int) -> None:
+    cut = tmp_path / "vmcore"
+    cut.write_bytes(VMCORE.read_bytes()[:size])
+    refused(vmemmap("-c", cut), 2, "cannot open")
+
+
+@pytest.mark.parametrize("order", (0, 8, 23, 64, 1 << 31, (1 << 32) - 1))
+def test_a_hstate_of_an_order_that_cannot_be(elf: Path, tmp_path: Path, order: int) -> None:
+    prog = open_vmcore(elf)
+    kernel = discover(prog)
+    walker = Walker(ProgramMemory(prog), kernel.paging)
+    address = kernel.hstates + kernel.hstate.size + kernel.hstate.offset("order")
+    frame = walker.entry(address).frame
+    assert frame is not None
+    physical = (frame << 12) + address % 4096
+    data = bytearray(elf.read_bytes())
+    (count,) = struct.unpack_from("<H", data, 56)
+    for header in range(64, 64 + 56 * count, 56):
+        kind, offset, start, size = struct.unpack_from("<I4xQ8xQQ", data, header)
+        if kind == 1 and start <= physical < start + size:
+            struct.pack_into("<I", data, offset + physical - start, order)
+    damaged = tmp_path / "vmcore"
+    damaged.write_bytes(data)
+    done = vmemmap("-c", damaged, "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    findings = json.loads(done.stdout)["findings"]
+    assert [finding["rule"] for finding in findings] == ["list-corrupt"]
+    assert f"order {order} cannot be" in findings[0]["message"]
+
+
+def test_btf_that_is_damaged(elf: Path, tmp_path: Path) -> None:
+    data = bytearray(elf.read_bytes())
+    magic = data.index(b"\x9f\xeb\x01\x00\x18")
+    data[magic : magic + 2] = b"\xeb\x9f"
+    damaged = tmp_path / "vmcore"
+    damaged.write_bytes(data)
+    refused(vmemmap("-c", damaged), 2, "BTF", "byte order", "-s")
+
+
+def test_a_dump_filtered_so_hard_that_heads_are_missing(elf: Path, tmp_path: Path) -> None:
+    data = bytearray(elf.read_bytes())
+    (count,) = struct.unpack_from("<H", data, 56)
+    for header in range(64, 64 + 56 * count, 56):
+        kind, size = struct.unpack_from("<I28xQ", data, header)
+        if kind == 1 and size == 128:  # PT_LOAD of two struct pages
+            struct.pack_into("<I", data, header, 0)
+    filtered = tmp_path / "vmcore"
+    filtered.write_bytes(data)
+    done = vmemmap("-c", filtered, "--format", "json")
+    assert (done.returncode, done.stderr) == (3, "")
+    findings = json.loads(done.stdout)["findings"]
+    assert any(finding["rule"] == "unreadable" for finding in findings)
+    assert not any(finding["severity"] == "error" for finding in findings)
+
+
+def test_the_name_of_a_kernel_cannot_drive_the_terminal(tmp_path: Path) -> None:
+    builder = KdumpBuilder(arch="x86_64")
+    root = "SYMBOL(swapper_pg_dir)=ffffffff81000000"
+    builder.set_vmcoreinfo(f"OSRELEASE=\x1b[2J\x07\nPAGESIZE=4096\n{root}\n")
+    builder.add_memory_segment(0x1000, bytes(4096))
+    builder.write(str(tmp_path / "vmcore"))
+    done = vmemmap("-c", tmp_path / "vmcore")
+    assert "\x1b" not in done.stderr + done.stdout
+    refused(done, 2)
+
+
+def test_extract_keeps_what_is_there(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_text("mine")
+    refused(vmemmap("-c", VMCORE, "extract", there), 2, "exists")
+    assert there.read_text() == "mine"
+    refused(vmemmap("-c", VMCORE, "extract", tmp_path / "no" / "file"), 2, "No such file")
+
+
+def test_extract_leaves_nothing_on_a_full_disk(tmp_path: Path) -> None:
+    # A limit on the size of files stands for a full disk: both fail in the middle of a write.
+    target = tmp_path / "vmcore"
+    script = f"ulimit -f 100; trap '' XFSZ; exec {BIN}/drgn-vmemmap -c {VMCORE} extract {target}"
+    refused(run("bash", "-c", script), 2)
+    assert not list(tmp_path.iterdir())
+
+
+# Live targets that are none.
+
+
+@pytest.fixture
+def speaker() -> Iterator[Callable[[bytes | None], str]]:
+    """Makes a socket that says something to who connects and hangs up, or says nothing at all."""
+    with contextlib.ExitStack() as stack:
+
+        def speaker(words: bytes | None) -> str:
+            # A UNIX socket's path must be short.
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="qmp-"))
+            server = stack.enter_context(socket.socket(socket.AF_UNIX))
+            server.bind(f"{directory}/socket")
+            server.listen()
+
+            def speak() -> None:
+                with contextlib.suppress(OSError):
+                    while words is not None:
+                        connection, _ = server.accept()
+                        with connection:
+                            connection.sendall(words)
+
+            threading.Thread(target=speak, daemon=True).start()
+            stack.callback(server.shutdown, socket.SHUT_RDWR)
+            return f"{directory}/socket"
+
+        yield speaker
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    (
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "could not parse QMP message"),
+        (b'{"hello": 1}\r\n', "did not receive QMP greeting"),
+        (b'{"QMP": {}}\r\n', "cannot open this target"),
+        (b"", "closed unexpectedly"),
+        (b"\x1b]0;\x07\n", "could not parse QMP message"),
+        (None, "says nothing"),
+    ),
+)
+def test_a_socket_that_is_not_qemus_gets_one_line(
+    speaker: Callable[[bytes | None], str], words: bytes | None, reason: str
+) -> None:
+    refused(vmemmap("--qemu", speaker(words), "watch"), 2, reason)
+
+
+def test_a_socket_that_nobody_listens_on_gets_one_line() -> None:
+    with tempfile.TemporaryDirectory(prefix="qmp-") as directory:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"{directory}/socket")
+        refused(vmemmap("--qemu", f"{directory}/socket"), 2, "Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    (
+        ("[Errno 13] Permission denied", "requires root"),
+        ("[Errno 1] Operation not permitted", "locked down"),
+    ),
+)
+def test_a_live_kernel_that_may_not_be_read_gets_one_line(
+    error: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(prog: drgn.Program) -> None:
+        raise SystemExit(
+            f"{error}: '/proc/kcore'\ndrgn debugs the live kernel by default, which requires root"
+        )
+
+    monkeypatch.setattr("drgn.cli._set_kernel_with_sudo_fallback", refuse)
+    monkeypatch.setattr(sys, "argv", ["drgn-vmemmap", "-k"])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert reason in err and len(err.splitlines()) == 1

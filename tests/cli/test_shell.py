@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Comfort at the shell: help with examples, completion, a manual page."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from drgn_vmemmap.cli import commands as cli
+from tests.support import COMMAND, ROOT, run, vmemmap
+
+COMMANDS = cli.commands(cli.parser())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_has_an_example_of_it(command: str) -> None:
+    done = vmemmap(command, "--help")
+    assert done.returncode == 0
+    _, _, samples = done.stdout.partition("examples:\n")
+    assert command in samples or command == "report"
+    assert samples.strip()
+
+
+def test_bash_takes_the_completion() -> None:
+    script = vmemmap("--print-completion", "bash").stdout
+    run("bash", "-n", input=script, check=True)
+    defined = script + "\ncomplete -p drgn-vmemmap"
+    done = run("bash", input=defined, check=True)
+    assert "drgn-vmemmap" in done.stdout
+
+
+@pytest.mark.parametrize("shell", ("bash", "zsh"))
+def test_the_completion_knows_each_command_and_its_options(shell: str) -> None:
+    script = vmemmap("--print-completion", shell).stdout
+    assert all(command in script for command in COMMANDS)
+    assert "--folios" in script and "--dmesg" in script
+
+
+def completed(*words: str) -> list[str]:
+    """What bash makes of the last word of a command line."""
+    script = vmemmap("--print-completion", "bash").stdout
+    ask = """
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+_shtab_drgn_vmemmap && echo "${COMPREPLY[*]}"
+"""
+    command = ("bash", "-c", script + ask, "drgn-vmemmap", "drgn-vmemmap", *words)
+    done = run(*command, cwd=ROOT, check=True)
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    (
+        (("-c", "vmcores/head-reuse.v"), "vmcores/head-reuse.vmcore"),
+        (("-c", "vmcores/head-reuse.vmcore", "ver"), "verify"),
+        (("-k", "report", "--fol"), "--folios"),
+        (("verify", "--qe"), "--qemu"),
+        (("verify", "-o", "Make"), "Makefile"),
+        (("bundle", "Make"), "Makefile"),
+    ),
+)
+def test_drgns_options_and_files_are_completed_too(words: tuple[str, ...], expected: str) -> None:
+    assert completed(*words) == [expected]
+
+
+def test_without_a_command_the_options_of_report_are_completed() -> None:
+    assert completed("--fol") == ["--folios"]
+    assert completed("--format", "prom") == ["prometheus"]
+
+
+def test_completion_that_cannot_be_written_is_told_in_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        command = [str(COMMAND), "--print-completion", "bash"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == cli.CANNOT
+    assert done.stderr == "drgn-vmemmap: No space left on device\n"
+
+
+def test_a_reader_who_has_seen_enough_of_the_completion_is_no_error() -> None:
+    command = f"{COMMAND} --print-completion bash | head -n 1"
+    done = run("bash", "-o", "pipefail", "-c", command)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_shtab_completion_says_what_to_install() -> None:
+    hidden = "import sys; sys.modules['shtab'] = None; from drgn_vmemmap.cli.commands import parse"
+    done = run(sys.executable, "-c", f"{hidden}; parse(['--print-completion', 'bash'])")
+    assert done.returncode == cli.CANNOT
+    assert len(done.stderr.splitlines()) == 1
+    assert "drgn-vmemmap[completion]" in done.stderr
+
+
+def test_the_wheel_has_a_manual_page_with_each_command_and_its_examples(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "--quiet", ROOT, source], check=True)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "."]
+    subprocess.run([*command, source], check=True, cwd=tmp_path, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (page,) = (name for name in archive.namelist() if name.endswith("/drgn-vmemmap.1"))
+        text = archive.read(page).decode()
+    for name, parser in COMMANDS.items():
+        assert f"drgn\\-vmemmap {name}" in text
+        assert parser.epilog is not None
+        assert parser.epilog.replace("-", "\\-") in text
+    assert "Exit codes: 0 done" in text

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The catalogue of faults: what each changes in a kernel's memory, and the findings that must follow.
+
+The same faults are provoked on the synthetic image, in every layout, and on real kernels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from typing import Callable, NamedTuple, Optional
+
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PRESENT, WRITABLE
+from tests.damage.edited import EditedKernel
+from tests.support import open_vmcore
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES
+from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
+
+AddressKind = tuple[str, Optional[int], Optional[int]]
+"""Rule, folio, index of the vmemmap page."""
+
+IMAGES = ("5.15.0", "6.1.0", "6.12.0", "7.2.0")
+REAL = ("head-reuse", "shared-tail", "two-nodes-1GiB")
+
+
+def image(release: str, order: int = 9) -> EditedKernel:
+    if order == 18:
+        folios = [Folio(GIB >> PAGE_SHIFT, 18), Folio(2 * GIB >> PAGE_SHIFT, 18)]
+        return EditedKernel(
+            Image(Machine(line=LINES[release], node_size=4 * GIB, folios=tuple(folios))).prog
+        )
+    folios = [
+        Folio(FIRST_FOLIO),
+        Folio(FIRST_FOLIO + 512),
+        Folio(FIRST_FOLIO + 1024, remapped=False),
+        Folio(FIRST_FOLIO + 1536, state=State.ACTIVE),
+    ]
+    return EditedKernel(Image(Machine(line=LINES[release], folios=tuple(folios))).prog)
+
+
+def real(name: str) -> EditedKernel:
+    return EditedKernel(open_vmcore(name))
+
+
+@cache
+def scene(name: str) -> EditedKernel:
+    """A kernel to be edited; see that it is reset."""
+    if name in REAL:
+        return real(name)
+    release, _, order = name.partition(" ")
+    return image(release, int(order or 9))
+
+
+SCENES = [*IMAGES, *(f"{release} 18" for release in IMAGES), *REAL]
+
+
+def places(report: Report) -> Counter[AddressKind]:
+    return Counter((f.rule, f.folio, f.index) for f in report.findings)
+
+
+class Fault(NamedTuple):
+    """One kind of damage."""
+
+    name: str
+    rule: str
+    provoke: Callable[[EditedKernel], list[AddressKind] | None]
+    """Does the damage, and tells what must be found; ``None`` if this kernel cannot have it."""
+    follows: tuple[str, ...] = ()
+    """Rules that may fire as a consequence."""
+
+
+def layout_of(edited: EditedKernel) -> Layout:
+    return edited.kernel.hvo.layout
+
+
+def own(edited: EditedKernel) -> int:
+    """Index of the first vmemmap page that has the reuse frame."""
+    return 0 if layout_of(edited) is Layout.HEAD_REUSE else 1
+
+
+def not_present(edited: EditedKernel) -> list[AddressKind]:
+    pfn = edited.optimized[0]
+    edited.write_entry(pfn, 3, edited.entry(pfn, 3) & ~PRESENT)
+    return [("not-present", pfn, 3)]
+
+
+def tail_writable(edited: EditedKernel) -> list[AddressKind]:
+    pfn = edited.optimized[0]
+    edited.write_entry(pfn, 3, edited.entry(pfn, 3) | WRITABLE)
+    return [("tail-writable", pfn, 3)]
+
+
+def head_read_only(edited: EditedKernel) -> list[AddressKind]:
+    pfn = edited.optimized[0]
+    edited.write_entry(pfn, 0, edited.entry(pfn, 0) & ~WRITABLE)
+    return [("head-read-only", pfn, 0)]
+
+
+def half_done_remap(edited: EditedKernel) -> list[AddressKind] | None:
+    """A tail is mapped to the frame of another folio's head, as nobody's reuse frame."""
+    if not edited.whole:
+        return None
+    pfn, other = edited.optimized[0], edited.whole[0]
+    raw = edited.entry(pfn, 3)
+    address = (1 << 52) - PAGE_SIZE
+    edited.write_entry(pfn, 3, raw & ~address | edited.frame(other, 5) << PAGE_SHIFT)
+    return [
+        ("reuse-mismatch", pfn, 3),
+        ("frame-aliased", pfn, 3),
+        ("frame-aliased", other, 5),
+    ]
+
+
+def reuse_frame_of_another(edited: EditedKernel) -> list[AddressKind] | None:
+    """All tails are mapped to another folio's head."""
+    pfn, other = edited.optimized[:2]
+    kept = layout_of(edited).kept
+    pages = edited.kernel.vmemmap_pages(edited.before.folios[0].folio.order)
+    if pages > 8:
+        return None
+    raw, address = edited.entry(pfn, 3), (1 << 52) - PAGE_SIZE
+    for index in range(kept, pages):
+        edited.write_entry(pfn, index, raw & ~address | edited.frame(other, 0) << PAGE_SHIFT)
+    return [("reuse-invalid", pfn, kept)]
+
+
+def head_freed(edited: EditedKernel) -> list[AddressKind] | None:
+    """The frame behind a head is in the buddy allocator."""
+    mark = edited.kernel.buddy_test
+    if mark is None:
+        return None
+    pfn = edited.optimized[0]
+    frame = edited.frame(pfn, 0)
+    edited.write_page(frame, mark.offset, mark.value, mark.size)
+    edited.write_member(frame, "private", 0)
+    edited.write_member(frame, "refcount", 0)
+    return [("frame-freed", pfn, 0)]
+
+
+def head_without_reference(edited: EditedKernel) -> list[AddressKind]:
+    pfn = edited.optimized[0]
+    edited.write_member(edited.frame(pfn, 0), "refcount", 0)
+    return [("frame-freed", pfn, 0)]
+
+
+def two_owners(edited: EditedKernel) -> list[AddressKind] | None:
+    """A page of a whole folio is mapped to the frame behind another folio's head."""
+    if not edited.whole:
+        return None
+    pfn, other = edited.whole[0], edited.optimized[0]
+    raw, address = edited.entry(pfn, 3), (1 << 52) - PAGE_SIZE
+    edited.write_entry(pfn, 3, raw & ~address | edited.frame(other, 0) << PAGE_SHIFT)
+    return [("frame-aliased", pfn, 3), ("frame-aliased", other, 0)]
+
+
+def flag_lost(edited: EditedKernel) -> list[AddressKind] | None:
+    if edited.kernel.hvo.optimized_bit is None:
+        return None
+    pfn = edited.optimized[0]
+    edited.write_member(pfn, "private", 0)
+    return [("flag-mismatch", pfn, None)]
+
+
+def flag_made_up(edited: EditedKernel) -> list[AddressKind] | None:
+    bit = edited.kernel.hvo.optimized_bit
+    if bit is None or not edited.whole:
+        return None
+    pfn = edited.whole[0]
+    edited.write_member(pfn, "private", 1 << bit)
+    return [("flag-mismatch", pfn, None)]
+
+
+def tail_overwritten(edited: EditedKernel) -> list[AddressKind]:
+    """A struct page in the reuse frame of a folio, or of a zone, is overwritten."""
+    pfn = edited.optimized[0]
+    page = pfn + own(edited) * PAGE_SIZE // edited.kernel.page.size + 5
+    edited.write_member(page, "compound_head", 0)
+    return [("tail-content", pfn, own(edited))]
+
+
+def loose_read_only(edited: EditedKernel) -> list[AddressKind] | None:
+    """A restore that made a page its own again, but not writable."""
+    pfn = edited.loose()
+    if pfn is None:
+        return None
+    edited.write_entry(pfn, 0, edited.entry(pfn, 0) & ~WRITABLE)
+    return [("orphan-remap", None, None)]
+
+
+def loose_shared(edited: EditedKernel) -> list[AddressKind] | None:
+    """A restore that made pages writable again, but left them their shared frame."""
+    pfn = edited.loose()
+    if pfn is None:
+        return None
+    edited.write_entry(pfn, 1, edited.entry(pfn, 0))
+    return [("orphan-remap", None, None)]
+
+
+def restore_that_never_happened(edited: EditedKernel) -> list[AddressKind]:
+    """A folio is no HugeTLB folio any more, but its vmemmap is as it was."""
+    pfn = edited.optimized[-1]
+    mark = edited.kernel.head_test
+    edited.write_page(pfn, mark.offset, 0, mark.size)
+    return [("orphan-remap", None, None)]
+
+
+def wrong_counter(edited: EditedKernel) -> list[AddressKind]:
+    kernel = edited.kernel
+    member = kernel.hstate.members["free_huge_pages"]
+    edited.write(kernel.hstates + member.offset, 4711, member.size)
+    return [("count-mismatch", None, None)]
+
+
+def broken_list(edited: EditedKernel) -> list[AddressKind]:
+    """A folio's pointer to the next one leads out of the memmap."""
+    edited.write_member(edited.optimized[0], "lru", 0xDEAD000000000100)
+    return [("list-corrupt", None, None)]
+
+
+def table_missing(edited: EditedKernel) -> list[AddressKind]:
+    pfn = edited.optimized[0]
+    entry = edited.walker().entry(edited.kernel.page_address(pfn))
+    edited.memory.missing.add(entry.raw_address >> PAGE_SHIFT)
+    return [("unreadable", None, None)]
+
+
+CATALOGUE = (
+    Fault("a tail that is not mapped", "not-present", not_present),
+    Fault("a tail that is writable", "tail-writable", tail_writable),
+    Fault("a head that is read-only", "head-read-only", head_read_only),
+    Fault("a remap that stopped half-way", "reuse-mismatch", half_done_remap, ("count-mismatch",)),
+    Fault(
+        "another folio's frame for the tails",
+        "reuse-invalid",
+        reuse_frame_of_another,
+        ("tail-content", "frame-aliased", "count-mismatch"),
+    ),
+    Fault("a head in the buddy allocator", "frame-freed", head_freed),
+    Fault("a head without a reference", "frame-freed", head_without_reference),
+    Fault("a frame with two owners", "frame-aliased", two_owners, ("count-mismatch",)),
+    Fault("a flag that is lost", "flag-mismatch", flag_lost),
+    Fault("a flag that is made up", "flag-mismatch", flag_made_up),
+    Fault("a tail that is overwritten", "tail-content", tail_overwritten),
+    Fault("loose vmemmap that is read-only", "orphan-remap", loose_read_only),
+    Fault("loose vmemmap with one frame", "orphan-remap", loose_shared, ("count-mismatch",)),
+    Fault(
+        "a restore that never happened",
+        "orphan-remap",
+        restore_that_never_happened,
+        ("list-corrupt", "count-mismatch", "off-list"),
+    ),
+    Fault("a counter that is wrong", "count-mismatch", wrong_counter, ("count-mismatch",)),
+    Fault("a list that leads astray", "list-corrupt", broken_list, ("off-list", "count-mismatch")),
+    Fault(
+        "a table that is not in the dump",
+        "unreadable",
+        table_missing,
+        ("unreadable", "off-list", "count-mismatch"),
+    ),
+)

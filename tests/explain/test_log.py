@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The addresses and PFNs that the kernel's log names, and the log itself."""
+
+from __future__ import annotations
+
+from random import Random
+
+import drgn
+import pytest
+
+from drgn_vmemmap import discover
+from drgn_vmemmap.explain.log import Log, Mention, lines, mentions, read_log
+from tests.support import open_vmcore
+from tests.synthetic import printk
+from tests.synthetic.printk import FIRST_ID, Ring
+
+TEXTS = [f"record number {number} of this log".encode() for number in range(20)]
+LINES = [text.decode() for text in TEXTS]
+
+
+# What lines name.
+
+
+def named(*log: str) -> set[tuple[int, bool, bool]]:
+    return {(m.value, m.is_pfn, m.is_fault) for m in mentions(log)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    (
+        "BUG: unable to handle page fault for address: ffffea0000010034",
+        "BUG: kernel NULL pointer dereference, address: ffffea0000010034",
+        "BUG: unable to handle kernel paging request at ffffea0000010034",
+        "Oops: general protection fault, maybe for address 0xffffea0000010034: 0000 [#1] SMP NOPTI",
+        "> [ 12.5] BUG: unable to handle page fault for address: ffffea0000010034",
+    ),
+)
+def test_the_address_of_a_fault_is_named(line: str) -> None:
+    assert named(line) == {(0xFFFFEA0000010034, False, True)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    (
+        "BUG: Bad page state in process cat  pfn:02c43",
+        "page:00000000b1946ac5 refcount:0 mapcount:0 mapping:0 index:0x0 pfn:0x2c43",
+        "page: refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x2c43",
+        "HugeTLB: unexpected refcount on PFN 11331",
+        "Memory failure: 0x2c43: recovery action for huge page: Recovered",
+        "Memory failure: 0x2c43 already hardware poisoned",
+        "Soft offline: 0x2c43: page already poisoned",
+        "soft offline: 0x2c43: thp split failed",
+        "Unpoison: 0x2c43: software-unpoisoned page",
+    ),
+)
+def test_the_pfn_of_a_bad_page_is_named(line: str) -> None:
+    assert (0x2C43, True, False) in named(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    (
+        "last_pfn = 0x7ffe0 max_arch_pfn = 0x10000000000",
+        "BUG: Bad page state: 12 messages suppressed",
+        "Memory failure: mf_result=3 is not properly handled",
+        "BUG: unable to handle kernel NULL pointer dereference at           (null)",
+        "head: order:9 mapcount:0 entire_mapcount:0 nr_pages_mapped:0 pincount:0",
+    ),
+)
+def test_what_is_no_page_is_not_named(line: str) -> None:
+    assert named(line) == set()
+
+
+def test_registers_are_named_as_mere_values() -> None:
+    line = "RDX: ffffea0000010034 RSI: ff725593005ebcf0 RDI: ff725593005ebcdf"
+    values = named(line)
+    assert (0xFFFFEA0000010034, False, False) in values
+    assert not any(is_fault for _, _, is_fault in values)
+
+
+def test_what_is_named_often_is_named_once_with_its_first_line() -> None:
+    fault = "BUG: unable to handle page fault for address: ffffea0000010034"
+    (mention,) = mentions([fault, "CR2: ffffea0000010034", "RDX: ffffea0000010034"])
+    assert (mention.line, mention.times, mention.is_fault) == (fault, 3, True)
+
+
+def test_a_log_of_nothing_but_numbers_ends() -> None:
+    log = (f"{number:016x}" for number in range(1 << 63, (1 << 63) + 10_000))
+    assert len(mentions(log)) == 4096
+
+
+def test_a_line_without_an_end_takes_no_time() -> None:
+    assert mentions(["unable to handle general protection fault pfn: " * 100_000]) == []
+
+
+# What they say of it.
+
+
+@pytest.mark.parametrize(
+    ("said", "access"),
+    (
+        ("supervisor write access in kernel mode", "write"),
+        ("supervisor read access in kernel mode", "read"),
+        ("supervisor instruction fetch in kernel mode", "instruction fetch"),
+        ("user write access in user mode", "write"),
+        ("something else", None),
+    ),
+)
+def test_what_faulted_is_told(said: str, access: str | None) -> None:
+    (mention,) = mentions(
+        [
+            "BUG: unable to handle page fault for address: ffffea0000010034",
+            f"#PF: {said}",
+            "#PF: error_code(0x0003) - permissions violation",
+        ]
+    )
+    assert mention.access == access
+    assert mention.details == (f"#PF: {said}", "#PF: error_code(0x0003) - permissions violation")
+
+
+def test_each_fault_has_its_own_lines() -> None:
+    found = mentions(
+        [
+            "BUG: unable to handle page fault for address: ffffea0000010034",
+            "#PF: supervisor write access in kernel mode",
+            "CR2: ffffea0000010034",
+            "BUG: unable to handle page fault for address: ffffea0000020034",
+            "#PF: supervisor read access in kernel mode",
+        ]
+    )
+    assert [mention.access for mention in found] == ["write", "read"]
+
+
+def test_why_a_page_was_dumped_is_told() -> None:
+    (mention,) = mentions(
+        [
+            "BUG: Bad page state in process cat  pfn:02c43",
+            "page: refcount:0 mapcount:0 mapping:0000 index:0x0 pfn:0x2c43",
+            "flags: 0x17ffffc0000040(head|node=0|zone=2|lastcpupid=0x1fffff)",
+            "page dumped because: corrupted mapping in tail page",
+        ]
+    )
+    assert mention.times == 2
+    assert mention.details == ("page dumped because: corrupted mapping in tail page",)
+
+
+def test_a_line_far_behind_says_nothing_of_it() -> None:
+    fault = "BUG: unable to handle page fault for address: ffffea0000010034"
+    (mention,) = mentions([fault, *["other"] * 100, "#PF: supervisor write access"])
+    assert mention.details == ()
+
+
+def test_lines_that_repeat_themselves_do_not_pile_up() -> None:
+    log = ["pfn:0x1", *(f"pfn:0x1 #PF: {number}" for number in range(1000))]
+    (mention,) = mentions(log)
+    assert isinstance(mention, Mention) and len(mention.details) == 8
+
+
+# Text.
+
+
+def test_what_a_terminal_would_act_on_is_shown_as_an_escape() -> None:
+    assert list(lines(b"a\x1b[31mb\nc\x07")) == ["a\\x1b[31mb", "c\\x07"]
+
+
+def test_text_that_is_no_utf_8_is_read() -> None:
+    (line,) = lines(b"\xff pfn:0x1")
+    assert (1, True, False) in named(line)
+
+
+# The dump's own log.
+
+
+def test_the_log_is_read() -> None:
+    assert read_log(Ring(TEXTS).prog) == (LINES, None)
+
+
+@pytest.mark.parametrize("behind", range(0, 20, 3))
+def test_record_numbers_wrap_around(behind: int) -> None:
+    """``DESC_ID`` has 62 bits, and the first ones are chosen to reach their end soon."""
+    assert read_log(Ring(TEXTS, (1 << 62) - behind).prog) == (LINES, None)
+
+
+def test_a_record_of_several_lines_is_so_many_lines() -> None:
+    log = read_log(Ring([b"one\ntwo", b"\x1bthree"]).prog)
+    assert log.lines == ["one", "two", "\\x1bthree"]
+
+
+def left(log: Log) -> list[str]:
+    """The lines; a byte of the number in front of a record may look like text."""
+    return [line.lstrip("?") for line in log.lines]
+
+
+@pytest.mark.parametrize("head", (FIRST_ID - 1, 1 << 40, 1 << 61, FIRST_ID + 1 + (1 << 62)))
+def test_of_a_ring_without_an_end_the_text_is_left(head: int) -> None:
+    ring = Ring(TEXTS)
+    ring.write(0x18, head)
+    log = read_log(ring.prog)
+    assert left(log) == LINES
+    assert log.problem is not None and "do not fit" in log.problem
+
+
+@pytest.mark.parametrize("page", (printk.RECORDS_AT, printk.INFOS_AT))
+def test_of_records_that_are_not_in_the_dump_the_text_is_left(page: int) -> None:
+    ring = Ring(TEXTS)
+    ring.missing.add(page)
+    log = read_log(ring.prog)
+    assert left(log) == LINES
+    assert log.problem is not None and "not in the dump" in log.problem
+
+
+@pytest.mark.parametrize("page", (0, printk.TEXT_AT))
+def test_of_a_log_that_is_not_in_the_dump_nothing_is_left(page: int) -> None:
+    ring = Ring(TEXTS)
+    ring.missing.add(page)
+    log = read_log(ring.prog)
+    assert log.lines == []
+    assert log.problem is not None and "nothing of it is left" in log.problem
+
+
+@pytest.mark.parametrize("size_bits", (0, 13, 40, 63, 1 << 63))
+def test_a_size_that_cannot_be_ends(size_bits: int) -> None:
+    ring = Ring(TEXTS)
+    ring.missing.add(printk.RECORDS_AT)
+    ring.write(0x28, size_bits)
+    assert read_log(ring.prog).problem
+
+
+@pytest.mark.parametrize("count_bits", (0, 21, 40, 1 << 40))
+def test_a_number_of_records_that_cannot_be_ends(count_bits: int) -> None:
+    ring = Ring(TEXTS)
+    ring.write(0x00, count_bits)
+    log = read_log(ring.prog)
+    assert left(log) == LINES
+    assert log.problem is not None and f"a ring of 2^{count_bits}" in log.problem
+
+
+def test_lengths_that_lie_lead_nowhere() -> None:
+    ring = Ring(TEXTS)
+    for number in range(1 << printk.COUNT_BITS):
+        ring.write(printk.INFOS_AT + number * 96 + 16, 0xFFFF, 2)
+    assert read_log(ring.prog).problem is None
+
+
+def test_a_kernel_without_a_ring_has_no_log() -> None:
+    log = read_log(drgn.Program(drgn.Platform(drgn.Architecture.X86_64)))
+    assert log.lines == []
+    assert log.problem is not None and "prb" in log.problem
+
+
+def test_a_dump_without_its_log_says_so() -> None:
+    prog = open_vmcore("head-reuse")
+    discover(prog)
+    log = read_log(prog)
+    assert log.lines == []
+    assert log.problem is not None and "nothing of it is left" in log.problem
+
+
+def test_a_ring_that_is_damaged_at_random_ends() -> None:
+    random = Random(1)
+    parts = (range(0x38), *(range(at, at + 0x300) for at in (printk.RECORDS_AT, printk.INFOS_AT)))
+    for _ in range(300):
+        ring = Ring(TEXTS)
+        for _ in range(random.randint(1, 6)):
+            ring.write(random.choice(random.choice(parts)), random.randrange(256), 1)
+        log = read_log(ring.prog)
+        assert log.problem or len(log.lines) <= len(LINES)

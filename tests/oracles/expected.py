@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+What must be reported of a model.
+
+All of it follows from what the model says was done to each folio; the image is only asked for the
+numbers of frames that it chose.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Callable, NamedTuple
+
+from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.kernel.layout import Layout
+from tests.synthetic.image import Image
+from tests.synthetic.model import (
+    KEPT,
+    SECTION_PAGES,
+    AddressKind,
+    Backing,
+    Damage,
+    Folio,
+    Machine,
+    Section,
+    Vpage,
+    hstate_name,
+)
+from tests.synthetic.physical import PAGE_SIZE
+
+COUNTED = ("folios", "optimized", "unoptimized", "inconsistent", "unreadable", "freed")
+
+
+class Found(NamedTuple):
+    """A finding, without its words."""
+
+    rule: str
+    severity: str
+    folio: int | None = None
+    page: int | None = None
+    """Index of the vmemmap page."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A folio as it is found: how its state looks, and whether its head can be read."""
+
+    folio: Folio
+    state: State
+    node: int | None
+    head: bool
+
+
+class View:
+    """What can be seen of one folio."""
+
+    def __init__(self, image: Image, listed: Listed) -> None:
+        self.machine = machine = image.machine
+        self.listed = listed
+        self.folio = listed.folio
+        self.frames = image.frames[self.folio.pfn]
+        self.vpages = [_seen(machine, self.folio, i, v) for i, v in self._vpages()]
+        self.shared = [index for index, vpage in self._seen() if vpage.backing is Backing.REUSE]
+        self.layout = machine.layout if self.shared else Layout.NONE
+        # Only sharing makes a second page one that must be writable.
+        self.kept = KEPT.get(self.layout, 1)
+
+    def _vpages(self) -> Iterator[tuple[int, Vpage]]:
+        return enumerate(self.machine.vpages(self.folio))
+
+    def _seen(self) -> Iterator[tuple[int, Vpage]]:
+        return ((index, vpage) for index, vpage in enumerate(self.vpages) if vpage is not None)
+
+    def _damaged(self, index: int) -> Damage | None:
+        return self.machine.damage.get(self.machine.region(self.folio, index))
+
+    @property
+    def missing(self) -> bool:
+        return any(vpage is None for vpage in self.vpages)
+
+    @property
+    def flag(self) -> bool | None:
+        folio = self.folio
+        if not self.listed.head or not self.machine.line.has_hugetlb_flags:
+            return None
+        return folio.remapped if folio.flag is None else folio.flag
+
+    @property
+    def verdict(self) -> str:
+        seen, kept = [vpage for _, vpage in self._seen()], self.kept
+        if self.missing:
+            return "unreadable"
+        if all(_is_own(vpage) and vpage.writable for vpage in seen):
+            return "unoptimized"
+        if (
+            self.shared == list(range(kept, len(seen)))
+            and all(_is_own(vpage) and vpage.writable for vpage in seen[:kept])
+            and not any(vpage.writable for vpage in seen[kept:])
+        ):
+            # Which frame may be shared is told by the zone, which the head names.
+            unknown = self.layout is Layout.SHARED_TAIL and not self.listed.head
+            return "unreadable" if unknown else "optimized"
+        return "inconsistent"
+
+    @property
+    def mapped(self) -> list[tuple[int, Vpage]]:
+        """The pages that are mapped, be it to a frame beyond memory."""
+        return [(i, vpage) for i, vpage in self._seen() if vpage.backing is not Backing.ABSENT]
+
+    @property
+    def mapped_by(self) -> str | None:
+        split = self.machine.split_regions
+        levels = {
+            "pte" if self.machine.region(self.folio, index) in split else "pmd"
+            for index, _ in self.mapped
+        }
+        return "mixed" if len(levels) > 1 else next(iter(levels), None)
+
+    @property
+    def tables(self) -> set[int]:
+        """Regions whose page table was read."""
+        return {
+            self.machine.region(self.folio, index)
+            for index, _ in self._seen()
+            if self._damaged(index) not in (Damage.ABSENT, Damage.BEYOND)
+        } & self.machine.split_regions
+
+    def document(self) -> dict[str, Any]:
+        folio = self.folio
+        return {
+            "pfn": folio.pfn,
+            "head": hex(self.machine.page_address(folio.pfn)),
+            "hstate": hstate_name(folio.order),
+            "order": folio.order,
+            "node": self.listed.node,
+            "state": self.listed.state.value,
+            "flag_optimized": self.flag,
+            "verdict": self.verdict,
+            "layout": self.layout.value,
+            "mapped_by": self.mapped_by,
+            "reuse_frame": self.frames[self.shared[0]] if self.shared else None,
+            "shared": ranges(self.shared),
+            "read_only": ranges([index for index, vpage in self.mapped if not vpage.writable]),
+            "freed": len(self.shared),
+        }
+
+    # The rules, each with the indices at which it must fire; None for the folio as a whole.
+
+    def findings(self) -> Iterator[Found]:
+        rules: dict[str, Callable[[], Iterator[int | None]]] = {
+            "not-present": self._not_present,
+            "tail-writable": self._tail_writable,
+            "head-read-only": self._head_read_only,
+            "reuse-mismatch": self._reuse_mismatch,
+            "flag-mismatch": self._flag_mismatch,
+            "unreadable": self._unreadable,
+            "off-list": self._off_list,
+        }
+        severities = {"unreadable": "warning", "off-list": "info"}
+        for rule, indices in rules.items():
+            for index in indices():
+                yield Found(rule, severities.get(rule, "error"), self.folio.pfn, index)
+
+    def _not_present(self) -> Iterator[int | None]:
+        told = set()
+        for index, vpage in self._seen():
+            region = self.machine.region(self.folio, index)
+            if self._damaged(index) in (Damage.ABSENT, Damage.BEYOND):
+                # One entry that stands for many pages.
+                if region not in told:
+                    yield index
+                told.add(region)
+            elif vpage.backing in (Backing.ABSENT, Backing.BEYOND):
+                yield index
+
+    def _tail_writable(self) -> Iterator[int | None]:
+        return (index for index in self.shared if self._is_writable(index))
+
+    def _head_read_only(self) -> Iterator[int | None]:
+        return (i for i, vpage in self.mapped if i < self.kept and not vpage.writable)
+
+    def _reuse_mismatch(self) -> Iterator[int | None]:
+        for index, vpage in self.mapped:
+            if index < self.kept or vpage.backing is Backing.REUSE:
+                continue
+            if self.shared or not vpage.writable:
+                yield index
+
+    def _flag_mismatch(self) -> Iterator[int | None]:
+        if self.verdict != "unreadable" and self.flag is (not self.shared):
+            yield None
+
+    def _unreadable(self) -> Iterator[int | None]:
+        regions = [self.machine.region(self.folio, index) for index in range(len(self.vpages))]
+        told = sorted(
+            regions.index(region)
+            for region in set(regions)
+            if self.machine.damage.get(region) is Damage.MISSING
+        )
+        yield from told
+        if not told and self.verdict == "unreadable":
+            yield None
+
+    def _off_list(self) -> Iterator[int | None]:
+        if self.listed.state is State.OFF_LIST:
+            yield None
+
+    def _is_writable(self, index: int) -> bool:
+        vpage = self.vpages[index]
+        return vpage is not None and vpage.writable
+
+
+def _is_own(vpage: Vpage) -> bool:
+    return vpage.backing in (Backing.OWN, Backing.FRESH)
+
+
+def _seen(machine: Machine, folio: Folio, index: int, vpage: Vpage) -> Vpage | None:
+    """How a vmemmap page looks with all levels counted; ``None`` if that is not in the dump."""
+    damage = machine.damage.get(machine.region(folio, index))
+    if damage is Damage.MISSING:
+        return None
+    if damage in (Damage.ABSENT, Damage.BEYOND):
+        return Vpage(Backing.ABSENT, False)
+    return Vpage(vpage.backing, vpage.writable and damage is None)
+
+
+def _head_is_readable(machine: Machine, folio: Folio) -> bool:
+    first = _seen(machine, folio, 0, machine.vpages(folio)[0])
+    return (
+        folio.head_in_dump
+        and first is not None
+        and first.backing not in (Backing.ABSENT, Backing.BEYOND)
+    )
+
+
+def listed(machine: Machine) -> tuple[list[Listed], list[Found]]:
+    """All folios that can be found, and what is wrong with the lists."""
+    found: dict[int, Listed] = {}
+    broken = []
+    for order, node, folios in machine.lists():
+        for position, folio in enumerate([None, *folios], -1):
+            if folio is not None:
+                head = _head_is_readable(machine, folio)
+                place = machine.node(folio.pfn) if head else node
+                found[folio.pfn] = Listed(folio, folio.state, place, head)
+                if not head:
+                    broken.append(Found("unreadable", "warning"))
+                    break
+            if AddressKind(order, node, position) in machine.links:
+                broken.append(Found("list-corrupt", "error"))
+                break
+    # Folios that no list leads to are found in the memmap itself.
+    for folio in machine.folios:
+        if folio.pfn not in found and _head_is_readable(machine, folio):
+            found[folio.pfn] = Listed(folio, State.OFF_LIST, machine.node(folio.pfn), True)
+    return sorted(found.values(), key=lambda item: item.folio.pfn), broken
+
+
+def _missing_sections(machine: Machine) -> Iterator[Found]:
+    """Sections, each of one region of vmemmap, in which a folio's head may be out of sight."""
+    hidden = set()
+    for folio in machine.folios:
+        if not folio.head_in_dump:
+            hidden.add(machine.region(folio, 0))
+            # Where the head's frame is not in the dump, the tails that share it are not, either.
+            if folio.remapped and machine.layout is Layout.HEAD_REUSE:
+                n = machine.vmemmap_pages(folio.order)
+                hidden |= {machine.region(folio, index) for index in range(n)}
+    gigantic = [f for f in machine.folios if f.order == 18 and _head_is_readable(machine, f)]
+    tails = {machine.region(folio, index) for folio in gigantic for index in range(512, 4096, 512)}
+    unmapped = {r for r, d in machine.damage.items() if d in (Damage.ABSENT, Damage.BEYOND)}
+    missing = {region for region, d in machine.damage.items() if d is Damage.MISSING}
+    return (Found("unreadable", "warning") for _ in (hidden - unmapped) | (missing - tails))
+
+
+def _count_mismatches(machine: Machine, found: list[Listed]) -> Iterator[Found]:
+    """The counters count all folios that there are, found or not."""
+    for order in machine.orders:
+        folios = [folio for folio in machine.folios if folio.order == order]
+        for node in (None, *sorted({machine.node(folio.pfn) for folio in folios})):
+            there = [f for f in folios if node in (None, machine.node(f.pfn))]
+            seen = [f for f in found if f.folio.order == order and node in (None, f.node)]
+            free = [f for f in there if f.state is State.FREE]
+            seen_free = [f for f in seen if f.state is State.FREE]
+            for counted, known in ((there, seen), (free, seen_free)):
+                if len(counted) != len(known):
+                    yield Found("count-mismatch", "warning")
+
+
+def document(
+    image: Image, hstate: str | None = None, node: int | None = None, pfn: int | None = None
+) -> dict[str, Any]:
+    """The JSON document of the report, but for the tool's version and the findings."""
+    machine = image.machine
+    views = [
+        View(image, item)
+        for item in listed(machine)[0]
+        if hstate in (None, hstate_name(item.folio.order))
+        and node in (None, item.node)
+        and (pfn is None or pfn in item.folio.pfns)
+    ]
+    layout, built_in = machine.layout, machine.layout is not Layout.NONE
+    power_of_two = not machine.page_size & (machine.page_size - 1)
+    possible = sum(
+        machine.vmemmap_pages(view.folio.order) - KEPT[layout]
+        for view in views
+        if built_in and power_of_two and view.verdict == "unoptimized"
+    )
+    tables: set[int] = set().union(*(view.tables for view in views)) if built_in else set()
+    totals = _counts(views)
+    spent = len(tables) + len(image.tail_frames)
+    return {
+        "schema_version": 1,
+        "kernel": {
+            "release": machine.line.release,
+            "live": False,
+            "types_from": "dwarf",
+            "page_size": PAGE_SIZE,
+            "struct_page_size": machine.page_size,
+            "paging_levels": machine.levels,
+            "vmemmap_base": hex(machine.vmemmap),
+            "hvo": {
+                "built_in": built_in,
+                "enabled": machine.enabled if built_in else None,
+                "layout": layout.value,
+            },
+        },
+        "hstates": [
+            _hstate(machine, order, views)
+            for order in machine.orders
+            if hstate in (None, hstate_name(order))
+        ],
+        "totals": {
+            **totals,
+            "freed_bytes": totals["freed"] * PAGE_SIZE,
+            "page_tables": len(tables),
+            "shared_tail_frames": len(image.tail_frames),
+            "net_saved_bytes": (totals["freed"] - spent) * PAGE_SIZE,
+            "still_possible_bytes": possible * PAGE_SIZE,
+        },
+        "folios": [view.document() for view in views],
+        "others": list(_others(image.machine)),
+        "interrupted": False,
+        "movement": None,
+    }
+
+
+def _others(machine: Machine) -> Iterator[dict[str, Any]]:
+    """Memory with special vmemmap, in stretches."""
+    # A device keeps two vmemmap pages of eight for each of 64 compound pages.
+    kinds = {Section.HOST: ("self-hosted", 0), Section.DEVICE: ("device-dax", 64 * 6)}
+    known = [(number, kinds[s]) for number, s in sorted(machine.sections.items()) if s in kinds]
+    stretches = groupby(enumerate(known), lambda item: (item[1][0] - item[0], item[1][1]))
+    for (_, (kind, freed)), stretch in stretches:
+        numbers = [number for _, (number, _) in stretch]
+        yield {
+            "kind": kind,
+            "pfn": numbers[0] * SECTION_PAGES,
+            "pages": len(numbers) * SECTION_PAGES,
+            "freed": freed * len(numbers),
+            "freed_bytes": freed * len(numbers) * PAGE_SIZE,
+        }
+
+
+def findings(image: Image) -> Counter[Found]:
+    """All that must be found, in no order."""
+    found, broken = listed(image.machine)
+    return Counter(
+        [
+            *broken,
+            *_missing_sections(image.machine),
+            *(finding for item in found for finding in View(image, item).findings()),
+            *_count_mismatches(image.machine, found),
+        ]
+    )
+
+
+def _hstate(machine: Machine, order: int, views: list[View]) -> dict[str, Any]:
+    folios = [folio for folio in machine.folios if folio.order == order]
+    views = [view for view in views if view.folio.order == order]
+    nodes = {machine.node(folio.pfn) for folio in folios}
+    nodes |= {view.listed.node for view in views if view.listed.node is not None}
+    n = machine.vmemmap_pages(order)
+    return {
+        "name": hstate_name(order),
+        "order": order,
+        **_counters(folios),
+        "vmemmap_pages": n,
+        **_counts(views),
+        "nodes": [
+            {
+                "node": node,
+                **_counters([folio for folio in folios if machine.node(folio.pfn) == node]),
+                "vmemmap_pages": n,
+                **_counts([view for view in views if view.listed.node == node]),
+            }
+            for node in sorted(nodes)
+        ],
+    }
+
+
+def _counters(folios: list[Folio]) -> dict[str, int]:
+    """What the kernel counts."""
+    return {
+        "nr_huge_pages": len(folios),
+        "free_huge_pages": sum(folio.state is State.FREE for folio in folios),
+        "surplus_huge_pages": 0,
+    }
+
+
+def _counts(views: list[View]) -> dict[str, int]:
+    verdicts = Counter(view.verdict for view in views)
+    freed = sum(len(view.shared) for view in views)
+    return {**{name: verdicts[name] for name in COUNTED}, "folios": len(views), "freed": freed}
+
+
+def ranges(indices: list[int]) -> str:
+    """Indices as the kernel writes them."""
+    there = set(indices)
+    firsts = [index for index in indices if index - 1 not in there]
+    lasts = [index for index in indices if index + 1 not in there]
+    return ",".join(f"{a}-{b}" if a < b else f"{a}" for a, b in zip(firsts, lasts))

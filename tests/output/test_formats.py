@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The report in the formats that machines read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from prometheus_client.parser import text_string_to_metric_families
+
+from drgn_vmemmap import verify
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.errors import printable
+from drgn_vmemmap.output import View, render
+from drgn_vmemmap.output.json import FOLIO_FIELDS, document
+from drgn_vmemmap.rules.folio import MEANINGS, SEVERITIES, VERIFY_ONLY
+from tests.support import VMCORES, open_vmcore
+from tests.synthetic.image import Image
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.strategies import machines
+
+SCHEMA = json.loads(files("drgn_vmemmap").joinpath("report.schema.json").read_text())
+EVERYTHING = View(folios=True, details=True, all_findings=True)
+
+HOSTILE_RELEASE = '\xff\x1b"\\'
+HOSTILE = 'huge"pages\\\n\x1b[31m'
+
+
+@pytest.fixture(params=VMCORES, ids=lambda path: path.stem)
+def report(request: pytest.FixtureRequest) -> Report:
+    return verify(open_vmcore(request.param))
+
+
+class HostileImage(Image):
+    """Of a kernel whose release is of no character set."""
+
+    @property
+    def vmcoreinfo(self) -> str:
+        return super().vmcoreinfo.replace("OSRELEASE=", f"OSRELEASE={HOSTILE_RELEASE}")
+
+
+def hostile_report() -> Report:
+    """Of such a kernel, whose hstate has a name of quotes, backslashes and escapes."""
+    image = HostileImage(Machine(folios=(Folio(FIRST_FOLIO),), orders=(9,)))
+    name = image.types.structs["hstate"].members["name"].offset
+    address = image.physical(image.hstates[9] + name)
+    image.memory.write(address, HOSTILE.encode().ljust(32, b"\0"))
+    report = verify(image.prog)
+    assert report.hstates[0].hstate.name == printable(HOSTILE)
+    return report
+
+
+def validate(whole: dict[str, Any]) -> None:
+    jsonschema.validate(whole, SCHEMA, cls=jsonschema.Draft202012Validator)
+
+
+# JSON.
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_the_report_of_a_recorded_kernel_is_as_the_schema_says(report: Report) -> None:
+    validate(document(report, folios=True))
+    validate(document(report, folios=False))
+
+
+@given(machines(broken=True))
+def test_the_report_of_a_broken_machine_is_as_the_schema_says(machine: Machine) -> None:
+    validate(document(verify(Image(machine).prog), folios=True))
+
+
+def test_the_schema_knows_each_rule_and_no_other() -> None:
+    rules = SCHEMA["properties"]["findings"]["items"]["properties"]["rule"]["enum"]
+    assert rules == list(MEANINGS) or set(rules) == set(MEANINGS)
+    assert set(SEVERITIES) == set(MEANINGS)
+
+
+def closed(schema: Any) -> Any:
+    """A schema that allows no fields but those that it names."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    more = {"additionalProperties": False} if schema.get("type") == "object" else {}
+    return {**{key: closed(value) for key, value in schema.items()}, **more}
+
+
+def test_the_schema_names_each_field(report: Report) -> None:
+    whole = document(report, folios=True)
+    jsonschema.validate(whole, closed(SCHEMA), cls=jsonschema.Draft202012Validator)
+
+
+def test_a_report_that_is_not_as_the_schema_says_is_refused(report: Report) -> None:
+    whole = document(report, folios=True)
+    whole["folios"][0]["verdict"] = "perhaps"
+    with pytest.raises(jsonschema.ValidationError):
+        validate(whole)
+
+
+# JSON Lines and CSV.
+
+
+def test_json_lines_put_together_are_the_json(report: Report) -> None:
+    whole = document(report, folios=True)
+    lines = [json.loads(line) for line in render(report, "jsonl", EVERYTHING).splitlines()]
+    parts: dict[str, list[Any]] = {"report": [], "folio": [], "finding": []}
+    for line in lines:
+        parts[line.pop("type")].append(line)
+    (result,) = parts["report"]
+    assert {**result, "folios": parts["folio"], "findings": parts["finding"]} == whole
+
+
+def test_csv_has_a_row_a_folio_with_the_fields_of_json(report: Report) -> None:
+    rows = list(csv.DictReader(io.StringIO(render(report, "csv", EVERYTHING))))
+    assert [
+        {name: written(value) for name, value in folio.items()} for folio in folios(report)
+    ] == rows
+
+
+def folios(report: Report) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = document(report, folios=True)["folios"]
+    assert all(tuple(folio) == FOLIO_FIELDS for folio in found)
+    return found
+
+
+def written(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# Prometheus.
+
+
+def metrics(report: Report) -> dict[str, dict[tuple[str, ...], float]]:
+    """Values of each metric by its labels' values, as the official client reads them."""
+    families = text_string_to_metric_families(render(report, "prometheus", EVERYTHING))
+    return {
+        family.name: {tuple(s.labels.values()): s.value for s in family.samples}
+        for family in families
+    }
+
+
+def test_metrics_are_the_totals(report: Report) -> None:
+    found, totals = metrics(report), document(report, folios=False)["totals"]
+    assert sum(found["drgn_vmemmap_freed_bytes"].values()) == totals["freed_bytes"]
+    assert found["drgn_vmemmap_net_saved_bytes"][()] == totals["net_saved_bytes"]
+    for verdict in ("optimized", "unoptimized", "inconsistent", "unreadable"):
+        folios = found["drgn_vmemmap_folios"].items()
+        assert sum(value for labels, value in folios if labels[-1] == verdict) == totals[verdict]
+
+
+def test_a_rule_that_holds_everywhere_is_a_zero(report: Report) -> None:
+    findings = metrics(report)["drgn_vmemmap_findings"]
+    assert {rule for rule, _ in findings} == set(MEANINGS)
+    assert findings["tail-content", "error"] == 0
+    assert findings["unoptimized", "info"] == report.totals.counts.unoptimized
+
+
+def test_of_rules_that_only_verify_runs_a_report_claims_nothing() -> None:
+    found = metrics(Image(Machine(folios=(Folio(FIRST_FOLIO),))).examine())
+    rules = {rule for rule, _ in found["drgn_vmemmap_findings"]}
+    assert rules == set(MEANINGS) - VERIFY_ONLY
+    assert {"frame-freed", "tail-content"} <= VERIFY_ONLY
+
+
+def test_each_metric_has_help_and_a_type_and_is_a_gauge(report: Report) -> None:
+    families = list(text_string_to_metric_families(render(report, "prometheus", EVERYTHING)))
+    assert families
+    assert all(family.type == "gauge" and family.documentation for family in families)
+    assert all(family.name.startswith("drgn_vmemmap_") for family in families)
+
+
+# Names that a dump made up.
+
+
+def values(text: str) -> Iterator[str]:
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            yield from sample.labels.values()
+
+
+def test_what_a_terminal_cannot_write_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", terminal)
+    prog = Image(Machine(folios=(Folio(FIRST_FOLIO),))).prog
+    assert cli.run(["--format", "html"], prog) == cli.CANNOT
+    assert capsys.readouterr().err == (
+        "drgn-vmemmap: ascii cannot write all of this: give it a file with -o\n"
+    )
+    assert cli.run(["--format", "json"], prog) == cli.DONE
+
+
+def test_a_hostile_name_stays_a_value_in_every_format() -> None:
+    report = hostile_report()
+    name = report.hstates[0].hstate.name
+    for format_name in cli.FORMATS:
+        text = render(report, format_name, EVERYTHING)
+        assert text.isascii() or format_name == "html"
+        assert "\x1b" not in text
+    labels = set(values(render(report, "prometheus", EVERYTHING)))
+    assert {name, report.kernel.release} <= labels
+    (row,) = csv.DictReader(io.StringIO(render(report, "csv", EVERYTHING)))
+    assert row["hstate"] == name
+    assert json.loads(render(report, "json", EVERYTHING))["folios"][0]["hstate"] == name

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What many tests need: where things are, opening a recorded vmcore, running a command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import drgn
+
+from drgn_vmemmap.analysis.report import Report
+from tests.oracles.expected import Found
+
+ROOT = Path(__file__).parent.parent
+"""Of the repository."""
+BIN = Path(sys.executable).parent
+"""The directory of the installed programs."""
+COMMAND = BIN / "drgn-vmemmap"
+VMCORES = sorted((ROOT / "vmcores").glob("*.vmcore"))
+"""The recorded vmcores."""
+
+
+def vmcore(name: str) -> Path:
+    """A recorded vmcore by its name."""
+    return ROOT / "vmcores" / f"{name}.vmcore"
+
+
+def report_file(name: str) -> Path:
+    """The JSON report that is recorded beside a vmcore."""
+    return vmcore(name).with_suffix(".json")
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """The recorded report of a vmcore."""
+    report: dict[str, Any] = json.loads(report_file(name).read_text())
+    return report
+
+
+def open_vmcore(of: str | Path) -> drgn.Program:
+    """The program of a recorded vmcore by its name, or of any vmcore by its path."""
+    prog = drgn.Program()
+    prog.set_core_dump(str(vmcore(of) if isinstance(of, str) else of))
+    return prog
+
+
+def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """
+    Run a command to its end, with its output as text.
+
+    :param options: Of :func:`subprocess.run()`.
+    """
+    options = {"capture_output": True, "encoding": "utf-8", "timeout": 120, **options}
+    done: subprocess.CompletedProcess[str] = subprocess.run([*map(str, command)], **options)
+    return done
+
+
+def vmemmap(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the installed command."""
+    return run(COMMAND, *arguments, **options)
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """One line on standard error says what is wrong; there is no result, and no traceback."""
+    assert done.returncode == code
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("drgn-vmemmap: ")
+    assert all(word in line for word in words), line
+
+
+def findings_of(report: Report) -> list[Found]:
+    """A report's findings, without their words."""
+    return [Found(f.rule, f.severity.value, f.folio, f.index) for f in report.findings]

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""HTML reports to be looked at: of images, sound and damaged, and of very many folios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import drgn
+
+from drgn_vmemmap.analysis.report import FolioReport, Report
+from drgn_vmemmap.api import examine, samples
+from drgn_vmemmap.hugetlb.folios import Folio as FoundFolio
+from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hvo.judgement import Judgement, Verdict
+from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.output import View, html
+from drgn_vmemmap.rules.folio import Finding, Severity
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES
+from tests.synthetic.model import (
+    ABSENT,
+    FIRST_FOLIO,
+    FRESH_W,
+    GIB,
+    REUSE_W,
+    AddressKind,
+    Damage,
+    Folio,
+    Link,
+    Machine,
+)
+
+HOSTILE = "</script><img src=x onerror=a>"
+"""As long as the name of a hstate can be."""
+
+
+def page_of(prog: drgn.Program) -> str:
+    """The page that ``report --format html`` writes."""
+    report = examine(prog)
+    return html.render(report, View(samples=samples(prog, report)))
+
+
+def damaged(release: str) -> Image:
+    """A kernel on which much is wrong: with 2 MiB folios on two nodes, and three of 1 GiB."""
+    first, gigantic = FIRST_FOLIO, GIB >> 12
+    wrong: Mapping[int, dict[str, Any]] = {
+        5: {"edits": {3: REUSE_W}},
+        9: {"edits": {2: FRESH_W, 6: ABSENT}},
+        20: {"flag": False},
+        40: {"state": State.OFF_LIST},
+        70: {"head_in_dump": False},
+        **{number: {"remapped": False} for number in range(90, 100)},
+    }
+    folios = [Folio(first + 512 * number, **wrong.get(number, {})) for number in range(100)]
+    folios += [
+        Folio(gigantic, order=18),
+        Folio(2 * gigantic, order=18, edits={17: REUSE_W, 300: ABSENT}),
+        Folio(3 * gigantic, order=18, remapped=False),
+    ]
+    folios += [Folio(4 * gigantic + first + 512 * number) for number in range(64)]
+    return Image(
+        Machine(
+            line=LINES[release],
+            nodes=2,
+            node_size=4 * GIB,
+            folios=tuple(folios),
+            damage={(gigantic >> 15) + 1: Damage.MISSING},
+            links={AddressKind(9, 1, 30): Link.OUTSIDE},
+        )
+    )
+
+
+def hostile() -> Image:
+    """A dump that names a hstate so that a careless page would run it."""
+    image = Image(Machine(folios=(Folio(FIRST_FOLIO),)))
+    member = image.types.structs["hstate"].members["name"]
+    address = image.physical(image.hstates[9] + member.offset)
+    image.memory.write(address, HOSTILE.encode().ljust(32, b"\0"))
+    return image
+
+
+def many(count: int) -> Report:
+    """
+    A report of very many folios, side by side on two nodes.
+
+    One in a thousand is not optimized, and one in ten thousand is broken.
+    """
+    report = Image(Machine()).examine()
+    judgements = {
+        Verdict.OPTIMIZED: (Layout.HEAD_REUSE, ((1, 7),), ((1, 7),), 7),
+        Verdict.UNOPTIMIZED: (Layout.NONE, (), (), 0),
+        Verdict.INCONSISTENT: (Layout.HEAD_REUSE, ((1, 7),), ((1, 2), (4, 7)), 7),
+    }
+    folios = []
+    for number in range(count):
+        verdict = Verdict.OPTIMIZED
+        if number % 1000 == 7:
+            verdict = Verdict.UNOPTIMIZED
+        if number % 10_000 == 77:
+            verdict = Verdict.INCONSISTENT
+        layout, shared, read_only, freed = judgements[verdict]
+        frame = None if layout is Layout.NONE else (1 << 30) + number * 7919 % (1 << 24)
+        node, state = 2 * number // count, State.FREE if number % 3 else State.ACTIVE
+        flag = verdict is not Verdict.UNOPTIMIZED
+        folio = FoundFolio(FIRST_FOLIO + 512 * number, 9, "hugepages-2048kB", node, 2, state, flag)
+        judgement = Judgement(verdict, layout, "pte", frame, shared, read_only, freed)
+        folios.append(FolioReport(folio, judgement))
+    report.folios = cast(Any, folios)
+    report.findings = [
+        Finding("tail-writable", Severity.ERROR, "is writable", folio.pfn, 3, 4096, 3, 4096)
+        for folio, judgement in folios
+        if judgement.verdict is Verdict.INCONSISTENT
+    ] * 10
+    return report

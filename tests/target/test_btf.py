@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""BTF: real kernels' types are read as the kernels mean them, and damage is told."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+import drgn
+import pytest
+
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.target.btf import Btf, BtfError, BtfTypes, Kind
+from tests.support import VMCORES, open_vmcore
+
+
+@pytest.fixture(params=VMCORES, ids=lambda path: path.stem)
+def prog(request: pytest.FixtureRequest) -> drgn.Program:
+    """A recorded vmcore, with types from its BTF."""
+    prog = open_vmcore(request.param)
+    discover(prog)
+    return prog
+
+
+def blob_of(prog: drgn.Program) -> bytes:
+    start = prog.symbol("__start_BTF").address
+    return bytes(prog.read(start, prog.symbol("__stop_BTF").address - start))
+
+
+def test_sizes_and_offsets_are_those_that_the_kernel_itself_tells(prog: drgn.Program) -> None:
+    vmcoreinfo = prog["VMCOREINFO"].string_().decode()
+    sizes = re.findall(r"^SIZE\((page|zone|list_head|free_area)\)=(\d+)$", vmcoreinfo, re.M)
+    offsets = re.findall(r"^OFFSET\((page|zone)\.([a-z_.]+)\)=(\d+)$", vmcoreinfo, re.M)
+    assert len(sizes) == 4
+    assert len(offsets) > 5
+    for name, size in sizes:
+        assert prog.type(f"struct {name}").size == int(size)
+    for name, member, offset in offsets:
+        assert drgn.offsetof(prog.type(f"struct {name}"), member) == int(offset)
+
+
+def test_every_type_of_a_kernel_can_be_made_to_its_members(prog: drgn.Program) -> None:
+    btf = Btf(blob_of(prog))
+    types = BtfTypes(prog, btf)
+    made = 0
+    for type_id in range(1, len(btf), 7):
+        if btf.record(type_id).kind in (Kind.DATASEC, Kind.DECL_TAG):
+            continue
+        type_ = types.type(type_id)
+        if type_.kind in (drgn.TypeKind.STRUCT, drgn.TypeKind.UNION) and type_.is_complete():
+            for member in type_.members or ():
+                assert member.type is not None
+        made += 1
+    assert made > 10000
+
+
+def test_bit_fields_have_their_width(prog: drgn.Program) -> None:
+    members = {member.name: member for member in prog.type("struct sched_dl_entity").members or ()}
+    assert members["dl_throttled"].bit_field_size == 1
+
+
+def blob(types: bytes, strings: bytes = b"\0a\0b\0", magic: int = 0xEB9F) -> bytes:
+    header = struct.pack("<HBBIIIII", magic, 1, 0, 24, 0, len(types), len(types), len(strings))
+    return header + types + strings
+
+
+def type_of(kind: int, size_or_type: int = 0, *words: int, name: int = 1, count: int = 0) -> bytes:
+    info = kind << 24 | count
+    return struct.pack(f"<{3 + len(words)}I", name, info, size_or_type, *words)
+
+
+INT = type_of(Kind.INT, 4, 32)
+
+
+def test_a_cut_off_blob_is_told(prog: drgn.Program) -> None:
+    whole = blob_of(prog)
+    for size in (0, 10, 24, 1000, len(whole) // 2, len(whole) - 1):
+        with pytest.raises(BtfError, match="cut off"):
+            Btf(whole[:size])
+
+
+def test_types_that_end_in_the_middle_of_one_are_told() -> None:
+    with pytest.raises(BtfError, match="cut off"):
+        Btf(blob(INT[:-4]))
+
+
+def test_another_byte_order_is_told() -> None:
+    with pytest.raises(BtfError, match="byte order"):
+        Btf(blob(INT, magic=0x9FEB))
+
+
+def test_what_is_no_btf_is_told() -> None:
+    with pytest.raises(BtfError, match="begin"):
+        Btf(blob(INT, magic=0x1234))
+
+
+def test_an_unknown_kind_is_told() -> None:
+    with pytest.raises(BtfError, match="kind 25"):
+        Btf(blob(INT + type_of(25)))
+
+
+@pytest.mark.parametrize(
+    "types",
+    (
+        type_of(Kind.TYPEDEF, 1),
+        type_of(Kind.PTR, 2, name=0) + type_of(Kind.CONST, 1, name=0),
+        type_of(Kind.ARRAY, 0, 1, 1, 3),
+        type_of(Kind.TYPEDEF, 77),
+        type_of(Kind.TYPEDEF, 2) + type_of(Kind.DATASEC, 4),
+        type_of(Kind.STRUCT, 8, 99999, 1, 0, count=1),
+    ),
+)
+def test_types_that_contradict_themselves_are_told(types: bytes) -> None:
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    with pytest.raises(BtfError):
+        BtfTypes(prog, Btf(blob(types))).type(1)
+
+
+def test_a_structure_that_has_itself_for_a_member_does_not_hang() -> None:
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    types = BtfTypes(prog, Btf(blob(type_of(Kind.STRUCT, 8, 3, 1, 0, count=1))))
+    members = types.type(1).members
+    assert members
+    assert members[0].type.tag == "a"

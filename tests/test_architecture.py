@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Imports point one way, lazy ones included; the oracles know nothing of what they judge."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+PACKAGE = "drgn_vmemmap"
+
+LAYERS = (
+    (PACKAGE,),
+    ("errors", "progress"),
+    ("target",),
+    ("paging",),
+    ("kernel",),
+    ("vmemmap",),
+    ("hugetlb",),
+    ("hvo",),
+    ("rules",),
+    ("analysis",),
+    ("explain", "extract"),
+    ("api", "bundle", "helpers"),
+    ("output",),
+    ("cli",),
+    ("plugin", "__main__"),
+)
+"""Modules and packages in the order of the flow; each may import those above it."""
+
+UPWARD = {
+    ("analysis.difference", "api"),
+    ("analysis.difference", "cli.launcher"),
+    ("analysis.difference", "output.json"),
+    ("extract.vmcore", "api"),
+    ("extract.vmcore", "output.json"),
+    ("target.symbols", "paging.x86_64"),
+    ("vmemmap.reverse_map", "analysis.report"),
+    ("vmemmap.reverse_map", "hvo.judgement"),
+}
+"""Imports that still point the wrong way: the module, and what it imports."""
+
+CIRCULAR = {
+    ("cli.completion", "cli.commands"),
+    ("cli.completion", "cli.launcher"),
+}
+"""Imports that still close a circle within a layer."""
+
+RECORDS = {
+    *("Folio", "FolioReport", "Judgement", "Kernel", "Layout", "Ranges", "State", "Verdict"),
+    "ZoneKey",
+}
+"""What the oracles share with the package: the form of an answer, and the kernel's facts."""
+
+
+def modules(directory: str) -> dict[str, Path]:
+    """The modules in a directory of the repository, by their dotted names."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((ROOT / directory).rglob("*.py"))
+    }
+
+
+MODULES = modules(PACKAGE)
+
+
+def imported(path: Path) -> Iterator[tuple[str, str]]:
+    """
+    What a module imports of the package, wherever in it, but for type checkers.
+
+    :return: Modules, and the name that is imported from each, which is empty for the module.
+    """
+    for node in _run(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if _is_ours(alias.name))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and not node.level, f"{path}: a relative import"
+            for alias in node.names if _is_ours(node.module) else ():
+                module = f"{node.module}.{alias.name}"
+                yield (module, "") if module in MODULES else (node.module, alias.name)
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] == PACKAGE
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree that are run: all but ``if TYPE_CHECKING:``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from _run(child)
+
+
+GRAPH = {
+    module.removeprefix(f"{PACKAGE}."): {
+        other.removeprefix(f"{PACKAGE}.") for other, _ in imported(path)
+    }
+    for module, path in MODULES.items()
+}
+"""What each module imports of the package."""
+
+
+def layer(module: str) -> int:
+    """The number of a module's layer, from the bottom."""
+    name = module.split(".")[0]
+    return next(number for number, names in enumerate(LAYERS) if name in names)
+
+
+def test_each_module_has_its_layer() -> None:
+    assert all(layer(module) >= 0 for module in GRAPH)
+
+
+def test_imports_point_one_way() -> None:
+    upward = {
+        (module, other)
+        for module, others in GRAPH.items()
+        for other in others
+        if layer(other) > layer(module)
+    }
+    assert upward - UPWARD == set(), "an import points the wrong way"
+    assert UPWARD - upward == set(), "take out of UPWARD what is gone"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    circles = circular(UPWARD)
+    assert {(module, other) for module, others in circles.items() for other in others} >= CIRCULAR
+    assert circular(UPWARD | CIRCULAR) == {}
+
+
+def circular(known: set[tuple[str, str]]) -> dict[str, set[str]]:
+    """
+    The modules that import each other, or what does, and what they import of these.
+
+    :param known: Imports to leave out.
+    """
+    graph = {
+        module: {other for other in others if (module, other) not in known}
+        for module, others in GRAPH.items()
+    }
+    while leaves := {module for module, others in graph.items() if not others & graph.keys()}:
+        for module in leaves:
+            del graph[module]
+    return {module: others & graph.keys() for module, others in graph.items()}
+
+
+def test_modules_are_imported_from_where_they_are() -> None:
+    # The package's own names are for its users: within it, they would hide a way upward.
+    names = {
+        name for path in MODULES.values() for module, name in imported(path) if module == PACKAGE
+    }
+    assert names <= {"__version__"}
+
+
+@pytest.mark.parametrize("path", modules("tests/oracles").values(), ids=lambda path: path.stem)
+def test_an_oracle_shares_records_with_the_package_and_nothing_that_decides(path: Path) -> None:
+    assert {name for _, name in imported(path)} <= RECORDS
