@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 BUNDLE = build/drgn_vmemmap
 VMCORE = vmcores/head-reuse.vmcore
 
-.PHONY: demo test browsertest vmtest bench lint bundle clean
+.PHONY: demo test browsertest vmtest bench lint bundle manual clean
 
 # The main job, on a recorded vmcore.
 demo: $(BUNDLE)
@@ -34,6 +34,11 @@ lint: $(VENV)/tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The manual page that a build installs.
+manual: $(VENV)/package
+	$(BIN)/python -m drgn_vmemmap.cli.manual > man/drgn-vmemmap.1.new
+	mv man/drgn-vmemmap.1.new man/drgn-vmemmap.1
 
 bundle: $(BUNDLE)
 

@@ -153,7 +153,7 @@ class _Completion(argparse.Action):
         try:
             from drgn_vmemmap.cli.completion import completion
         except ImportError:
-            parser_.error("completion needs shtab: pip install 'drgn-vmemmap[completion]'")
+            parser_.error("completion needs shtab: pip install shtab (Debian: python3-shtab)")
 
         def write() -> int:
             _write(completion(values), None)
@@ -201,14 +201,6 @@ def commands(parser: Parser) -> dict[str, Parser]:
     actions = parser._actions
     (action,) = (a for a in actions if isinstance(a, argparse._SubParsersAction))
     return dict(action.choices)
-
-
-def manual() -> Parser:
-    """The parser with examples where argparse-manpage, which leaves out epilogs, finds them."""
-    manual = parser()
-    for command in commands(manual).values():
-        command.description = f"{command.description}\n\n{command.epilog}"
-    return manual
 
 
 def _add_report(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -234,9 +234,7 @@ def _write_kdump(
             write_kdump_compressed,
         )
     except ImportError:
-        raise CannotAnalyse(
-            "extract needs the package kdumpling: pip install 'drgn-vmemmap[extract]'"
-        ) from None
+        raise CannotAnalyse("extract needs kdumpling 0.4.0: pip install kdumpling==0.4.0") from None
     if compress:
         # Pages of zeros have been read, too, and must not be left out.
         write_kdump_compressed(

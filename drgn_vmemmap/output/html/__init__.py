@@ -31,9 +31,7 @@ from drgn_vmemmap.rules.folio import MEANINGS, Finding, Severity
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 except ImportError as error:
-    raise CannotAnalyse(
-        "html needs the package Jinja2: pip install 'drgn-vmemmap[html]'"
-    ) from error
+    raise CannotAnalyse("html needs Jinja2: pip install jinja2 (Debian: python3-jinja2)") from error
 
 _ROWS = 500
 """Folios in the table of a page whose script does not run."""

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The manual page, made from the parser, the rules, and the sections that stand here.
+
+``python3 -m drgn_vmemmap.cli.manual`` writes it in roff's language. The page in the source,
+``man/drgn-vmemmap.1``, is what a build installs, so that a build imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Iterator
+
+from drgn_vmemmap import __version__
+from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.cli.launcher import target_parser
+from drgn_vmemmap.rules.folio import MEANINGS, SEVERITIES
+
+_SYNOPSIS = (
+    "drgn-vmemmap {-c VMCORE | -k | --qemu ADDRESS} [COMMAND] [OPTIONS]",
+    "drgn -c VMCORE drgn_vmemmap [COMMAND] [OPTIONS]",
+    "%vmemmap [COMMAND] [OPTIONS]",
+)
+
+_DESCRIPTION = (
+    "HugeTLB vmemmap optimization (HVO) frees most of the memory that holds the struct pages of a "
+    "HugeTLB folio: it maps the vmemmap pages that hold nothing but tails to one frame, read-only. "
+    "drgn-vmemmap finds each HugeTLB folio of a vmcore or of a live x86-64 kernel, walks the page "
+    "tables over its vmemmap, and reports what HVO did there, what it saves, and what is broken.",
+    "No debugging symbols are needed: types and symbols come from the dump itself. It runs with "
+    "drgn 0.0.31 or later and Python 3.9 or later.",
+)
+
+_EXIT_STATUS = (
+    ("0", "Done. For verify and map: no finding is an error."),
+    (
+        "1",
+        "verify or map found errors, watch --until saw its rule broken, or diff found a "
+        "difference.",
+    ),
+    (
+        "2",
+        "Wrong usage, or this target cannot be analysed. One line on standard error says why and "
+        "what to do.",
+    ),
+    (
+        "3",
+        "Incomplete: memory that the analysis needed is not in the dump, and nothing that is known "
+        "for certain is broken.",
+    ),
+)
+
+_FILES = (
+    ("/proc/kcore", "The memory of the live kernel, for -k."),
+    ("/sys/kernel/btf/vmlinux", "The types of the live kernel."),
+    ("drgn_vmemmap", "The tool as one file, written by drgn-vmemmap bundle."),
+)
+
+_ENVIRONMENT = (("NO_COLOR", "If it is set, no colour is written, not even on a terminal."),)
+
+_EXAMPLES = (
+    ("What did HVO do to this kernel?", "drgn-vmemmap -c vmcore"),
+    ("Is anything broken?", "drgn-vmemmap -c vmcore verify"),
+    ("What is at this address of an oops?", "drgn-vmemmap -c vmcore explain ffb7415cc008b174"),
+    ("What do the addresses in the log of a crash mean?", "drgn-vmemmap -c vmcore explain --dmesg"),
+    ("What changes on the live kernel?", "drgn-vmemmap -k watch"),
+)
+
+_SEE_ALSO = (
+    "drgn --help",
+    "https://drgn.readthedocs.io/",
+    "https://docs.kernel.org/mm/vmemmap_dedup.html",
+)
+
+
+def manual() -> str:
+    """The manual page in the language of roff's man macros."""
+    return "".join(f"{line}\n" for line in _page())
+
+
+def _page() -> Iterator[str]:
+    yield '.\\" SPDX-License-Identifier: LGPL-2.1-or-later'
+    yield '.\\" Made by "make manual" from the source; changes here are lost.'
+    yield ".nh"  # names of options are not hyphenated
+    yield f'.TH DRGN\\-VMEMMAP 1 "" "drgn\\-vmemmap {__version__}" "User Commands"'
+    yield from _section("NAME", [rf"{_escape(cli.NAME)} \- verify HugeTLB vmemmap optimization"])
+    yield from _section("SYNOPSIS", _lines(_SYNOPSIS))
+    yield from _section("DESCRIPTION", _paragraphs(_DESCRIPTION))
+    yield from _section("OPTIONS", _general_options())
+    yield from _section("COMMANDS", _commands())
+    yield from _section("RULES", _rules())
+    yield from _section("EXIT STATUS", _definitions(_EXIT_STATUS))
+    yield from _section("ENVIRONMENT", _definitions(_ENVIRONMENT))
+    yield from _section("FILES", _definitions(_FILES))
+    yield from _section("EXAMPLES", _examples())
+    yield from _section("SEE ALSO", _lines(_SEE_ALSO))
+
+
+def _section(title: str, body: Iterable[str]) -> Iterator[str]:
+    yield f".SH {title}"
+    yield from body
+
+
+def _general_options() -> Iterator[str]:
+    yield from _options(cli.parser())
+    yield ".PP"
+    yield _escape(
+        "The options that say what to analyse are drgn's own, and are handed to it; drgn --help "
+        "explains them:"
+    )
+    names = (", ".join(map(_bold, a.option_strings)) for a in target_parser()._actions)
+    yield ";\n".join(names) + "."
+
+
+def _commands() -> Iterator[str]:
+    parser = cli.parser()
+    for name, command in cli.commands(parser).items():
+        yield f".SS {_bold(name)} {_usage(command)}".rstrip()
+        yield from _paragraphs((command.description or "").split("\n\n"))
+        yield from _options(command)
+        if command.epilog:
+            yield from _help_epilog(command.epilog)
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """The positional arguments; the options follow, one by one."""
+    optional = {None: "{}", "?": "[{}]", "*": "[{}...]", "+": "{}..."}
+    words = (
+        optional[action.nargs].format(action.metavar or action.dest)
+        for action in parser._actions
+        if not action.option_strings and (action.nargs is None or action.nargs in optional)
+    )
+    return _escape(" ".join(("[OPTIONS]", *words)))
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        if not action.option_strings or action.help == argparse.SUPPRESS:
+            continue
+        value = _value(action)
+        yield ".TP"
+        yield ", ".join(f"{_bold(name)}{value}" for name in action.option_strings)
+        text = (action.help or "") % {**vars(action), "prog": parser.prog}
+        yield _escape(text[:1].upper() + text[1:] + ".")
+
+
+def _value(action: argparse.Action) -> str:
+    """What stands after an option's name."""
+    if action.nargs == 0:
+        return ""
+    if action.choices is not None:
+        return " " + "|".join(_escape(str(choice)) for choice in action.choices)
+    return f" \\fI{_escape(str(action.metavar or action.dest.upper()))}\\fR"
+
+
+def _help_epilog(epilog: str) -> Iterator[str]:
+    """The examples at the end of a command's help."""
+    title, *lines = epilog.splitlines()
+    yield ".PP"
+    yield _escape(title[:1].upper() + title[1:])
+    yield from _lines(line.strip() for line in lines)
+
+
+def _rules() -> Iterator[str]:
+    yield _escape("Each finding names the rule that it breaks, and how severe that is.")
+    for name, meaning in MEANINGS.items():
+        yield ".TP"
+        yield f"{_bold(name)} ({SEVERITIES[name].value})"
+        yield _escape(meaning)
+
+
+def _examples() -> Iterator[str]:
+    for question, command in _EXAMPLES:
+        yield ".PP"
+        yield _escape(question)
+        yield from _lines((command,))
+
+
+def _definitions(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for term, text in pairs:
+        yield ".TP"
+        yield _bold(term)
+        yield _escape(text)
+
+
+def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
+    for number, text in enumerate(texts):
+        if number:
+            yield ".PP"
+        yield _escape(text)
+
+
+def _lines(lines: Iterable[str]) -> Iterator[str]:
+    """Lines that are shown as they are, and indented."""
+    yield ".RS 4"
+    yield ".nf"
+    yield from map(_escape, lines)
+    yield ".fi"
+    yield ".RE"
+
+
+def _bold(text: str) -> str:
+    return f"\\fB{_escape(text)}\\fR"
+
+
+def _escape(text: str) -> str:
+    """Text that roff shows as it is, with hyphens that can be copied to a shell."""
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return re.sub(r"(?m)^([.'])", r"\\&\1", text)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(manual())

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The manual page of the source is the one that the parser and the rules make."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.cli.manual import manual
+from drgn_vmemmap.rules.folio import MEANINGS
+
+PAGE = Path(__file__).parent.parent / "man" / "drgn-vmemmap.1"
+
+
+def plain(text: str) -> str:
+    """What roff shows of some text."""
+    return text.replace("\\-", "-")
+
+
+def test_the_manual_page_is_up_to_date() -> None:
+    assert PAGE.read_text() == manual(), "run 'make manual'"
+
+
+@pytest.mark.parametrize(("name", "command"), cli.commands(cli.parser()).items())
+def test_each_command_has_its_options_and_examples(name: str, command: cli.Parser) -> None:
+    page = plain(manual())
+    assert f".SS \\fB{name}\\fR" in page
+    assert command.epilog is not None
+    assert all(line.strip() in page for line in command.epilog.splitlines()[1:])
+    options = [o for action in command._actions for o in action.option_strings]
+    assert all(f"\\fB{option}\\fR" in page for option in options)
+
+
+def test_each_rule_has_its_severity_and_meaning() -> None:
+    page = plain(manual())
+    assert all(f"\\fB{rule}\\fR (" in page for rule in MEANINGS)
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_roff_understands_all_of_it() -> None:
+    command = ["groff", "-man", "-Tutf8", "-ww"]
+    done = subprocess.run(command, input=manual(), capture_output=True, text=True, check=True)
+    assert done.stderr == ""
