@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from drgn_vmemmap.cli import commands as cli
 from drgn_vmemmap.cli.manual import manual
 from drgn_vmemmap.rules.folio import MEANINGS
+from tests.support import ROOT
 
-PAGE = Path(__file__).parent.parent / "man" / "drgn-vmemmap.1"
+PAGE = ROOT / "man" / "drgn-vmemmap.1"
 
 
 def plain(text: str) -> str:
