@@ -24,7 +24,7 @@ from drgn_vmemmap.target.memory import ProgramMemory
 
 if TYPE_CHECKING:
     from drgn_vmemmap.analysis.samples import Sample
-    from drgn_vmemmap.explain.explanation import Explainer
+    from drgn_vmemmap.explain.explainer import Explainer
 
 
 def examine(
@@ -120,7 +120,7 @@ def explainer(
     :param progress: What the user sees of it meanwhile.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
-    from drgn_vmemmap.explain.explanation import Explainer
+    from drgn_vmemmap.explain.explainer import Explainer
 
     kernel = _discover(prog, system_map)
     return Explainer(kernel, _walker(prog, kernel), page_names(prog), progress)

@@ -314,10 +314,11 @@ def _add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _explain(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.api import explainer
-    from drgn_vmemmap.explain.explanation import parse
-    from drgn_vmemmap.explain.log import lines, read_log
+    from drgn_vmemmap.explain.mentions import lines
+    from drgn_vmemmap.explain.query import parse
     from drgn_vmemmap.output.explanation import render
     from drgn_vmemmap.progress import TerminalProgress
+    from drgn_vmemmap.target.kernel_log import read_kernel_log
 
     try:
         whats = [parse(text) for text in options.what]
@@ -330,8 +331,8 @@ def _explain(options: argparse.Namespace, prog: drgn.Program) -> int:
         explains = explainer(prog, options.system_map, progress)
     code = DONE
     if options.dmesg:
-        own = read_log(prog)
-        log += own.lines
+        own = read_kernel_log(prog)
+        log += lines(own.text)
         if own.problem:
             code = fail(INCOMPLETE, own.problem)
     explanations = [explains.explain(what) for what in whats]

@@ -11,8 +11,10 @@ from typing import Any
 from tabulate import tabulate
 
 from drgn_vmemmap import __version__
-from drgn_vmemmap.explain.explanation import AddressKind, Explanation, ReverseMap, StructPage
-from drgn_vmemmap.explain.log import Mention
+from drgn_vmemmap.explain.explanation import Explanation, StructPage
+from drgn_vmemmap.explain.mappers import ReverseMap
+from drgn_vmemmap.explain.mentions import Mention
+from drgn_vmemmap.explain.query import AddressKind
 from drgn_vmemmap.hvo.judgement import Ranges, format_ranges
 from drgn_vmemmap.output.json import SCHEMA_VERSION
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, flag_names
@@ -133,30 +135,30 @@ def _frame(explanation: Explanation, frame: int) -> Iterator[str]:
     offset = (explanation.what.address or explanation.what.physical or 0) % PAGE_SIZE
     state = explanation.frame_state or "its struct page is not in the dump"
     yield f"physical {(frame << PAGE_SHIFT) + offset:#x}, frame {frame:#x}: {state}"
-    yield from _sight(explanation.mapping)
+    yield from _mapping(explanation.mapping)
     if not explanation.complete:
-        yield "perhaps behind more vmemmap: not all of its page tables could be looked through"
+        yield "perhaps backs more vmemmap: not all of its page tables could be looked through"
 
 
-def _sight(mapping: ReverseMap) -> Iterator[str]:
+def _mapping(mapping: ReverseMap) -> Iterator[str]:
     if mapping.keeper:
         yield f"kept by {mapping.keeper}"
     # A zone's tail frame is behind the same pages of many folios.
     folios: dict[Ranges, list[str]] = {}
-    for viewer in mapping.mappers:
-        if viewer.folio is not None:
-            folios.setdefault(viewer.pages, []).append(hex(viewer.folio))
+    for mapper in mapping.mappers:
+        if mapper.folio is not None:
+            folios.setdefault(mapper.pages, []).append(hex(mapper.folio))
     for pages, pfns in folios.items():
         indices = format_ranges(pages)
         noun = "page" if indices.isdecimal() else "pages"
         of = "folio" if len(pfns) == 1 else "each of folios"
-        yield f"behind vmemmap {noun} {indices} of {of} {', '.join(pfns)}"
-    for viewer in mapping.mappers:
-        if viewer.folio is None:
-            first, last = viewer.pfns
-            yield f"behind vmemmap at {viewer.address:#x}, of PFNs {first:#x} to {last:#x}"
+        yield f"backs vmemmap {noun} {indices} of {of} {', '.join(pfns)}"
+    for mapper in mapping.mappers:
+        if mapper.folio is None:
+            first, last = mapper.pfns
+            yield f"backs vmemmap at {mapper.address:#x}, of PFNs {first:#x} to {last:#x}"
     if mapping.count > len(mapping.mappers):
-        yield f"behind vmemmap in {mapping.count - len(mapping.mappers)} more places"
+        yield f"backs vmemmap in {mapping.count - len(mapping.mappers)} more places"
 
 
 # As what JSON is made of.
@@ -188,12 +190,12 @@ def document(explanation: Explanation) -> dict[str, Any]:
         "frame_state": explanation.frame_state,
         "seen_by": [
             {
-                "folio": viewer.folio,
-                "vmemmap_pages": format_ranges(viewer.pages) or None,
-                "address": hex(viewer.address),
-                "pfns": list(viewer.pfns),
+                "folio": mapper.folio,
+                "vmemmap_pages": format_ranges(mapper.pages) or None,
+                "address": hex(mapper.address),
+                "pfns": list(mapper.pfns),
             }
-            for viewer in explanation.mapping.mappers
+            for mapper in explanation.mapping.mappers
         ],
         "seen_by_count": explanation.mapping.count,
         "kept_by": explanation.mapping.keeper or None,

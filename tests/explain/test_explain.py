@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from drgn_vmemmap import discover
 from drgn_vmemmap.api import explainer
-from drgn_vmemmap.explain.explanation import AddressKind, Explainer, Explanation, parse
+from drgn_vmemmap.explain.explainer import Explainer
+from drgn_vmemmap.explain.explanation import Explanation
+from drgn_vmemmap.explain.query import AddressKind, parse
 from drgn_vmemmap.hvo.judgement import format_ranges
 from drgn_vmemmap.kernel.discovery import page_names
 from drgn_vmemmap.kernel.layout import Layout
@@ -61,8 +63,8 @@ def at(of: Image, pfn: int, offset: int = 0) -> Explanation:
     return explained(of, f"{of.machine.page_address(pfn) + offset:#x}")
 
 
-def behind(explanation: Explanation) -> list[tuple[int | None, str]]:
-    """The folios whose vmemmap the frame is behind, and which pages of it."""
+def backs(explanation: Explanation) -> list[tuple[int | None, str]]:
+    """The folios whose vmemmap the frame backs, and which pages of it."""
     return [(each.folio, format_ranges(each.pages)) for each in explanation.mapping.mappers]
 
 
@@ -144,8 +146,8 @@ def test_who_sees_the_reuse_frame_is_told(release: str, index: int, seen: str) -
     of = image(release)
     frame = of.frames[OPTIMIZED][index]
     for what in (f"pfn:{frame:#x}", f"phys:{(frame or 0) << 12:#x}"):
-        assert behind(explained(of, what)) == [(OPTIMIZED, seen)]
-    assert behind(at(of, OPTIMIZED + 3 * 64)) == [(OPTIMIZED, seen)]
+        assert backs(explained(of, what)) == [(OPTIMIZED, seen)]
+    assert backs(at(of, OPTIMIZED + 3 * 64)) == [(OPTIMIZED, seen)]
 
 
 def test_a_zones_tail_frame_is_seen_by_all_optimized_folios_of_the_zone() -> None:
@@ -155,14 +157,14 @@ def test_a_zones_tail_frame_is_seen_by_all_optimized_folios_of_the_zone() -> Non
     explanation = at(of, pfns[10] + 100)
     assert explanation.mapping.keeper == "zone 1 of node 0, for the tails of folios of order 9"
     assert (explanation.mapping.count, explanation.mapping.pages) == (19, 19 * 7)
-    assert behind(explanation) == [(pfn, "1-7") for pfn in pfns[:9] if pfn != pfns[3]]
+    assert backs(explanation) == [(pfn, "1-7") for pfn in pfns[:9] if pfn != pfns[3]]
     assert f"pages 1-7 of each of folios {pfns[0]:#x}, {pfns[1]:#x}" in text(explanation)
     assert "in 11 more places" in text(explanation)
 
 
 def test_the_frame_of_a_page_that_is_whole_is_seen_by_it_alone() -> None:
     explanation = at(image("6.12.0"), WHOLE + 3 * 64)
-    assert behind(explanation) == [(WHOLE, "3")]
+    assert backs(explanation) == [(WHOLE, "3")]
     assert "vmemmap page 3 of folio" in text(explanation)
 
 
@@ -174,7 +176,7 @@ def test_a_frame_behind_two_folios_is_told_and_a_write_there_is_not_called_harml
     of.write_entry(WHOLE, 3, of.entry(OPTIMIZED, 0))
     for pfn in (WHOLE + 3 * 64, OPTIMIZED):
         explanation = at(of, pfn)
-        assert {folio for folio, _ in behind(explanation)} == {OPTIMIZED, WHOLE}
+        assert {folio for folio, _ in backs(explanation)} == {OPTIMIZED, WHOLE}
         assert explanation.write.startswith("goes unnoticed")
 
 
@@ -182,7 +184,7 @@ def test_a_frame_behind_vmemmap_of_no_folio_is_told_with_its_pfns() -> None:
     of = image("6.12.0")
     of.write_entry(WHOLE, 8, of.entry(WHOLE, 3))
     explanation = at(of, WHOLE + 3 * 64)
-    assert behind(explanation) == [(WHOLE, "3"), (None, "")]
+    assert backs(explanation) == [(WHOLE, "3"), (None, "")]
     assert explanation.mapping.mappers[1].pfns == (WHOLE + 512, WHOLE + 575)
     assert f"of PFNs {WHOLE + 512:#x} to {WHOLE + 575:#x}" in text(explanation)
 
@@ -192,7 +194,7 @@ def test_a_freed_frame_is_told_to_be_free() -> None:
     freed = of.memmap.boot_frame(of.memmap.number(OPTIMIZED) + 3)
     explanation = explained(of, f"pfn:{freed:#x}")
     assert (explanation.frame_state or "").startswith("free, in the buddy allocator")
-    assert behind(explanation) == []
+    assert backs(explanation) == []
 
 
 def test_an_address_of_the_direct_map_is_that_of_its_frame() -> None:
@@ -201,7 +203,7 @@ def test_an_address_of_the_direct_map_is_that_of_its_frame() -> None:
     explanation = explained(of, f"{of.machine.page_offset + frame * PAGE_SIZE:#x}")
     assert explanation.place is AddressKind.DIRECT_MAP
     assert explanation.frame == frame
-    assert behind(explanation) == [(OPTIMIZED, "0-7")]
+    assert backs(explanation) == [(OPTIMIZED, "0-7")]
 
 
 def test_a_frame_comes_with_the_explanation_of_its_struct_page() -> None:
@@ -212,7 +214,7 @@ def test_a_frame_comes_with_the_explanation_of_its_struct_page() -> None:
     assert inner is not None and inner.entry is not None
     assert inner.what.address == of.machine.page_address(OPTIMIZED + 200)
     assert inner.entry.raw == of.entry(OPTIMIZED, 3)
-    assert behind(inner) == [(OPTIMIZED, "0-7")]
+    assert backs(inner) == [(OPTIMIZED, "0-7")]
     assert "0x0003" in inner.write
 
 
@@ -291,9 +293,9 @@ def test_a_table_that_is_not_in_the_dump_may_hide_who_else_sees_a_frame() -> Non
     folios = (Folio(OPTIMIZED), Folio(far))
     damage = {far * 64 >> 21: Damage.MISSING}
     explanation = at(Image(Machine(folios=folios, damage=damage)), OPTIMIZED + 64)
-    assert behind(explanation) == [(OPTIMIZED, "0-7")]
+    assert backs(explanation) == [(OPTIMIZED, "0-7")]
     assert explanation.incomplete
-    assert "perhaps behind more vmemmap" in text(explanation)
+    assert "perhaps backs more vmemmap" in text(explanation)
 
 
 def test_whose_page_it_is_is_not_guessed_without_the_head_page() -> None:
@@ -312,7 +314,7 @@ def test_whose_page_it_is_is_not_guessed_without_the_head_page() -> None:
 
 
 def vmemmap_of(of: Image) -> Iterator[tuple[int, int | None]]:
-    """Each page of the vmemmap by its address, and the frame behind it, read the slow way."""
+    """Each page of the vmemmap by its address, and the frame backing it, read the slow way."""
     machine = of.machine
     walker = ReferenceWalker(
         of.memory,
@@ -494,7 +496,7 @@ def test_a_bad_page_whose_struct_page_is_in_remapped_vmemmap_is_explained() -> N
     (explanation,), others = log_of(line, of=of)
     assert explanation.page is not None and explanation.page.folio is None
     assert explanation.of_page is not None
-    assert behind(explanation.of_page)[0] == (OPTIMIZED, "0-7")
+    assert backs(explanation.of_page)[0] == (OPTIMIZED, "0-7")
     assert others == 0
 
 

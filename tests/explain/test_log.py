@@ -10,12 +10,14 @@ import drgn
 import pytest
 
 from drgn_vmemmap import discover
-from drgn_vmemmap.explain.log import Log, Mention, lines, mentions, read_log
+from drgn_vmemmap.explain.mentions import Mention, lines, mentions
+from drgn_vmemmap.target.kernel_log import KernelLog, read_kernel_log
 from tests.support import open_vmcore
 from tests.synthetic import printk
 from tests.synthetic.printk import FIRST_ID, Ring
 
 TEXTS = [f"record number {number} of this log".encode() for number in range(20)]
+TEXT = b"\n".join(TEXTS)
 LINES = [text.decode() for text in TEXTS]
 
 
@@ -173,30 +175,30 @@ def test_text_that_is_no_utf_8_is_read() -> None:
 
 
 def test_the_log_is_read() -> None:
-    assert read_log(Ring(TEXTS).prog) == (LINES, None)
+    assert read_kernel_log(Ring(TEXTS).prog) == (TEXT, None)
 
 
-@pytest.mark.parametrize("behind", range(0, 20, 3))
-def test_record_numbers_wrap_around(behind: int) -> None:
+@pytest.mark.parametrize("distance", range(0, 20, 3))
+def test_record_numbers_wrap_around(distance: int) -> None:
     """``DESC_ID`` has 62 bits, and the first ones are chosen to reach their end soon."""
-    assert read_log(Ring(TEXTS, (1 << 62) - behind).prog) == (LINES, None)
+    assert read_kernel_log(Ring(TEXTS, (1 << 62) - distance).prog) == (TEXT, None)
 
 
 def test_a_record_of_several_lines_is_so_many_lines() -> None:
-    log = read_log(Ring([b"one\ntwo", b"\x1bthree"]).prog)
-    assert log.lines == ["one", "two", "\\x1bthree"]
+    log = read_kernel_log(Ring([b"one\ntwo", b"\x1bthree"]).prog)
+    assert list(lines(log.text)) == ["one", "two", "\\x1bthree"]
 
 
-def left(log: Log) -> list[str]:
+def left(log: KernelLog) -> list[str]:
     """The lines; a byte of the number in front of a record may look like text."""
-    return [line.lstrip("?") for line in log.lines]
+    return [line.lstrip("?") for line in lines(log.text)]
 
 
 @pytest.mark.parametrize("head", (FIRST_ID - 1, 1 << 40, 1 << 61, FIRST_ID + 1 + (1 << 62)))
 def test_of_a_ring_without_an_end_the_text_is_left(head: int) -> None:
     ring = Ring(TEXTS)
     ring.write(0x18, head)
-    log = read_log(ring.prog)
+    log = read_kernel_log(ring.prog)
     assert left(log) == LINES
     assert log.problem is not None and "do not fit" in log.problem
 
@@ -205,7 +207,7 @@ def test_of_a_ring_without_an_end_the_text_is_left(head: int) -> None:
 def test_of_records_that_are_not_in_the_dump_the_text_is_left(page: int) -> None:
     ring = Ring(TEXTS)
     ring.missing.add(page)
-    log = read_log(ring.prog)
+    log = read_kernel_log(ring.prog)
     assert left(log) == LINES
     assert log.problem is not None and "not in the dump" in log.problem
 
@@ -214,8 +216,8 @@ def test_of_records_that_are_not_in_the_dump_the_text_is_left(page: int) -> None
 def test_of_a_log_that_is_not_in_the_dump_nothing_is_left(page: int) -> None:
     ring = Ring(TEXTS)
     ring.missing.add(page)
-    log = read_log(ring.prog)
-    assert log.lines == []
+    log = read_kernel_log(ring.prog)
+    assert log.text == b""
     assert log.problem is not None and "nothing of it is left" in log.problem
 
 
@@ -224,14 +226,14 @@ def test_a_size_that_cannot_be_ends(size_bits: int) -> None:
     ring = Ring(TEXTS)
     ring.missing.add(printk.RECORDS_AT)
     ring.write(0x28, size_bits)
-    assert read_log(ring.prog).problem
+    assert read_kernel_log(ring.prog).problem
 
 
 @pytest.mark.parametrize("count_bits", (0, 21, 40, 1 << 40))
 def test_a_number_of_records_that_cannot_be_ends(count_bits: int) -> None:
     ring = Ring(TEXTS)
     ring.write(0x00, count_bits)
-    log = read_log(ring.prog)
+    log = read_kernel_log(ring.prog)
     assert left(log) == LINES
     assert log.problem is not None and f"a ring of 2^{count_bits}" in log.problem
 
@@ -240,20 +242,20 @@ def test_lengths_that_lie_lead_nowhere() -> None:
     ring = Ring(TEXTS)
     for number in range(1 << printk.COUNT_BITS):
         ring.write(printk.INFOS_AT + number * 96 + 16, 0xFFFF, 2)
-    assert read_log(ring.prog).problem is None
+    assert read_kernel_log(ring.prog).problem is None
 
 
 def test_a_kernel_without_a_ring_has_no_log() -> None:
-    log = read_log(drgn.Program(drgn.Platform(drgn.Architecture.X86_64)))
-    assert log.lines == []
+    log = read_kernel_log(drgn.Program(drgn.Platform(drgn.Architecture.X86_64)))
+    assert log.text == b""
     assert log.problem is not None and "prb" in log.problem
 
 
 def test_a_dump_without_its_log_says_so() -> None:
     prog = open_vmcore("head-reuse")
     discover(prog)
-    log = read_log(prog)
-    assert log.lines == []
+    log = read_kernel_log(prog)
+    assert log.text == b""
     assert log.problem is not None and "nothing of it is left" in log.problem
 
 
@@ -264,5 +266,5 @@ def test_a_ring_that_is_damaged_at_random_ends() -> None:
         ring = Ring(TEXTS)
         for _ in range(random.randint(1, 6)):
             ring.write(random.choice(random.choice(parts)), random.randrange(256), 1)
-        log = read_log(ring.prog)
-        assert log.problem or len(log.lines) <= len(LINES)
+        log = read_kernel_log(ring.prog)
+        assert log.problem or len(list(lines(log.text))) <= len(LINES)

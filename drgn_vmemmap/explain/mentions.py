@@ -14,23 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import drgn
-from drgn.helpers.linux.printk import get_printk_records
-
 from drgn_vmemmap.errors import printable
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-
-# As a power of two, as many records as a log of 32 MiB, the largest that can be configured, has.
-_COUNT_BITS_LIMIT = 20
-
-# DESC_ID_MASK of kernel/printk/printk_ringbuffer.h: the other two bits are a record's state.
-_RECORD_ID = (1 << 62) - 1
-
-# So many bytes of a log whose records are lost are looked through.
-_TEXT_LIMIT = 1 << 25
-
-# Shorter pieces of its memory are no lines.
-_TEXT = re.compile(rb"[\t\n\x20-\x7e]{8,}")
 
 # An oops has a hundred lines.
 _MENTIONS_LIMIT = 4096
@@ -60,15 +44,6 @@ _DETAILS_LIMIT = 8
 _ACCESS = re.compile(r"#PF: \w+ (write|read|instruction fetch)")
 
 
-class Log(NamedTuple):
-    """What of a kernel's log could be read."""
-
-    lines: list[str]
-    """Printable, without time stamps."""
-    problem: str | None
-    """Why this may not be all, in words."""
-
-
 class Mention(NamedTuple):
     """An address or a PFN that a log names."""
 
@@ -88,55 +63,6 @@ class Mention(NamedTuple):
         """What faulted: a ``read``, ``write`` or ``instruction fetch``; ``None`` if not told."""
         told = filter(None, map(_ACCESS.match, self.details))
         return next((match[1] for match in told), None)
-
-
-def read_log(prog: drgn.Program) -> Log:
-    """
-    The kernel's own log.
-
-    Where its records are damaged, or not in the dump, what is left of its text is taken.
-    """
-    try:
-        _check_ring(prog)
-        texts = [record.text for record in get_printk_records(prog)]
-    # Damaged files make drgn's and libkdumpfile's readers fail with plain Exception, too.
-    except Exception as error:
-        texts = _left_text(prog)
-        reason = printable(str(error)) or type(error).__name__
-        left = "what is left of its text is used" if texts else "nothing of it is left"
-        return Log(list(lines(b"\n".join(texts))), f"the kernel's log: {reason}; {left}")
-    return Log(list(lines(b"\n".join(texts))), None)
-
-
-def _check_ring(prog: drgn.Program) -> None:
-    """
-    See that the records have an end: drgn's helper goes from the tail's number to the head's.
-
-    :raises ValueError: if they have none.
-    """
-    ring = prog["prb"].desc_ring
-    head, tail, bits = int(ring.head_id.counter), int(ring.tail_id.counter), int(ring.count_bits)
-    # The numbers begin shortly before they wrap around.
-    records = (head - tail) & _RECORD_ID
-    if bits > _COUNT_BITS_LIMIT or records >= 1 << bits or not 0 <= head <= _RECORD_ID:
-        raise ValueError(f"from {tail:#x} to {head:#x}, its records do not fit a ring of 2^{bits}")
-
-
-def _left_text(prog: drgn.Program) -> list[bytes]:
-    """Pieces of text in the log's memory, whatever became of its records."""
-    memory = bytearray()
-    try:
-        ring = prog["prb"].text_data_ring
-        start, size = int(ring.data), min(1 << (int(ring.size_bits) & 63), _TEXT_LIMIT)
-    except Exception:
-        return []
-    for offset in range(0, size, PAGE_SIZE):
-        length = min(PAGE_SIZE, size - offset)
-        try:
-            memory += prog.read(start + offset, length)
-        except Exception:
-            memory += bytes(length)
-    return _TEXT.findall(memory)
 
 
 def lines(text: bytes) -> Iterator[str]:

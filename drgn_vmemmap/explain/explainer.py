@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+What an address is to the vmemmap: its walk, its struct page, its folio, its frame,
+and the vmemmap pages that the frame backs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from drgn_vmemmap.analysis.report import FolioReport, analyse
+from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.explain.effects import read_effect, write_effect
+from drgn_vmemmap.explain.explanation import Explanation, StructPage
+from drgn_vmemmap.explain.mappers import Mappers
+from drgn_vmemmap.explain.mentions import Mention, mentions
+from drgn_vmemmap.explain.query import AddressKind, Query
+from drgn_vmemmap.hugetlb.folios import read_head
+from drgn_vmemmap.kernel.facts import Kernel, PageNames
+from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.paging import x86_64
+from drgn_vmemmap.paging.walker import Entry, Problem, Walker
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
+from drgn_vmemmap.progress import SILENT, Progress
+from drgn_vmemmap.vmemmap.frames import PageReader
+
+
+class Explainer:
+    """Explains addresses of one kernel; what it looked through is kept for the next one."""
+
+    def __init__(
+        self, kernel: Kernel, walker: Walker, names: PageNames, progress: Progress = SILENT
+    ) -> None:
+        """
+        :raises MissingFacts: if the hstates are not in the dump.
+        """
+        self._kernel = kernel
+        self._walker = walker
+        self._names = names
+        self._report = analyse(kernel, walker, progress=progress)
+        self._mappers = Mappers(kernel, walker, self._report.folios.folios)
+        self._pages = PageReader(kernel, walker)
+        self._interrupted = progress.interrupted
+
+    def explain(self, what: Query) -> Explanation:
+        """Say all that is known of an address or a frame."""
+        if what.address is not None:
+            return self._virtual(what, what.address)
+        return self._physical(Explanation(what, AddressKind.MEMORY), what.physical or 0)
+
+    def explain_log(self, log: Iterable[str]) -> tuple[list[Explanation], int]:
+        """
+        Explain what a log names, as far as it concerns the vmemmap or a HugeTLB folio.
+
+        :param log: Printable lines.
+        :return: Explanations, and how many other addresses and PFNs the log names.
+        """
+        found = [
+            mention
+            for mention in mentions(log)
+            if mention.is_fault or mention.is_pfn or self._is_in_vmemmap(mention.value)
+        ]
+        # All their frames at once: to look for one costs as much.
+        self._mappers.find({frame for mention in found for frame in self._frames_of(mention)})
+        explanations: list[Explanation] = []
+        pages: set[int] = set()
+        others = 0
+        for mention in found:
+            explanation = self.explain(_query(mention))
+            if not explanation.concerns_hugetlb:
+                others += 1
+                continue
+            if explanation.page is not None and not mention.is_pfn:
+                # Registers at a fault point all over the same struct page.
+                if not mention.is_fault and explanation.page.pfn in pages:
+                    continue
+                pages.add(explanation.page.pfn)
+            explanation.mention = mention
+            explanations.append(explanation)
+        return explanations, others
+
+    def _frames_of(self, mention: Mention) -> Iterator[int]:
+        """The frame that is meant, and the one that its struct page is in."""
+        if mention.is_pfn and mention.value < self._kernel.paging.max_pfn:
+            yield mention.value
+        address = self._kernel.page_address(mention.value) if mention.is_pfn else mention.value
+        if self._is_in_vmemmap(address):
+            frame = self._walker.entry(address).frame
+            if frame is not None:
+                yield frame
+
+    def _is_in_vmemmap(self, address: int) -> bool:
+        end = self._kernel.page_address(self._kernel.paging.max_pfn)
+        return self._kernel.vmemmap <= address < end
+
+    # Virtual addresses.
+
+    def _virtual(self, what: Query, address: int) -> Explanation:
+        kernel = self._kernel
+        if not x86_64.is_canonical(address, kernel.paging.levels):
+            return Explanation(what, AddressKind.NOT_CANONICAL)
+        if not address >> 63:
+            return Explanation(what, AddressKind.USER)
+        explanation = Explanation(what, AddressKind.KERNEL)
+        explanation.steps = list(self._walker.steps(address))
+        entry = explanation.entry = self._walker.entry(address)
+        explanation.frame = entry.frame
+        if self._is_in_vmemmap(address):
+            return self._in_vmemmap(explanation, address, entry)
+        pfn = self._direct_map_pfn(address)
+        if pfn is not None and entry.frame in (pfn, None):
+            explanation.place = AddressKind.DIRECT_MAP
+            return self._physical(explanation, pfn << PAGE_SHIFT)
+        if entry.frame is not None and entry.problem is None:
+            self._add_frame(explanation, entry.frame)
+            explanation.page = self._struct_page(entry.frame, 0)
+        return explanation
+
+    def _direct_map_pfn(self, address: int) -> int | None:
+        """PFN of the frame that the direct map has at an address."""
+        if self._kernel.direct_map is None:
+            return None
+        pfn = address - self._kernel.direct_map >> PAGE_SHIFT
+        return pfn if 0 <= pfn < self._kernel.paging.max_pfn else None
+
+    def _in_vmemmap(self, explanation: Explanation, address: int, entry: Entry) -> Explanation:
+        kernel = self._kernel
+        explanation.place = AddressKind.VMEMMAP
+        pfn, offset = divmod(address - kernel.vmemmap, kernel.page.size)
+        page = explanation.page = self._struct_page(pfn, offset)
+        if entry.frame is not None and entry.problem is None:
+            self._add_frame(explanation, entry.frame)
+        explanation.read = read_effect(entry, page, explanation.mapping)
+        explanation.write = write_effect(entry, page, explanation.mapping)
+        return explanation
+
+    def _struct_page(self, pfn: int, offset: int) -> StructPage:
+        kernel, folios = self._kernel, self._report.folios
+        address = kernel.page_address(pfn)
+        row = folios.folios.row_at(pfn)
+        folio, index, role, members = None, None, "", self._names.at(offset)
+        if row is not None:
+            folio = folios[row]
+            start = address - kernel.page_address(folio.folio.pfn) + offset
+            index = start >> PAGE_SHIFT
+            role = self._role(folio, pfn, index)
+            if role != "head":
+                members = self._names.in_folio(start) or members
+                members = [name for name in members if name.startswith("compound")] or members
+        return StructPage(
+            pfn,
+            address,
+            offset,
+            members,
+            folio,
+            index,
+            role,
+            known=row is not None or self._is_of_no_folio(pfn),
+            other=next((o.kind for o in self._report.others if pfn in o.pfns), None),
+        )
+
+    def _role(self, folio: FolioReport, pfn: int, index: int) -> str:
+        if pfn == folio.folio.pfn:
+            return "head"
+        first, layout = self._kernel.page_address(pfn), folio.judgement.layout
+        # The frame's first struct page is the head, whatever vmemmap page it is seen through.
+        if first % PAGE_SIZE == 0 and layout is Layout.HEAD_REUSE:
+            head = self._walker.entry(self._kernel.page_address(folio.folio.pfn)).frame
+            if head is not None and head == self._walker.entry(first).frame:
+                return "fake head"
+        return "tail"
+
+    def _is_of_no_folio(self, pfn: int) -> bool:
+        """Whether all places of heads that could have it are in the dump, so that none has it."""
+        for hstate in self._report.hstates:
+            head = pfn & -(1 << hstate.hstate.order)
+            try:
+                read_head(self._kernel, self._walker, head)
+            except MissingMemory:
+                entry = self._walker.entry(self._kernel.page_address(head))
+                if entry.problem in (None, Problem.UNREADABLE):
+                    return False
+        return True
+
+    # Physical memory.
+
+    def _physical(self, explanation: Explanation, physical: int) -> Explanation:
+        kernel = self._kernel
+        pfn = physical >> PAGE_SHIFT
+        explanation.frame = pfn
+        if pfn >= kernel.paging.max_pfn:
+            explanation.place = AddressKind.BEYOND_MEMORY
+            return explanation
+        self._add_frame(explanation, pfn)
+        explanation.page = self._struct_page(pfn, 0)
+        address = kernel.page_address(pfn)
+        explanation.of_page = self._virtual(Query.of_address(address), address)
+        return explanation
+
+    def _add_frame(self, explanation: Explanation, frame: int) -> None:
+        explanation.frame_state = self._state(frame)
+        explanation.mapping = self._mappers.of(frame)
+        explanation.complete = self._mappers.complete and not self._interrupted
+
+    def _state(self, frame: int) -> str | None:
+        """What a frame's own struct page says."""
+        kernel = self._kernel
+        block = self._pages.free_block(frame)
+        if block is not None:
+            return f"free, in the buddy allocator's block of order {block.order} at {block.pfn:#x}"
+        try:
+            page = self._walker.read(kernel.page_address(frame), kernel.page.size)
+        except MissingMemory:
+            return None
+        count = kernel.page.value(page, "refcount")
+        return f"in use, reference count {count}" if count else "without a reference"
+
+
+def _query(mention: Mention) -> Query:
+    of = Query.of_pfn if mention.is_pfn else Query.of_address
+    return of(mention.value)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The kernel's own log: the ring of records that ``printk()`` fills.
+
+Follows ``kernel/printk/printk_ringbuffer.h``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import drgn
+from drgn.helpers.linux.printk import get_printk_records
+
+from drgn_vmemmap.errors import printable
+
+# As a power of two, as many records as a log of 32 MiB, the largest that can be configured, has.
+_COUNT_BITS_LIMIT = 20
+
+# DESC_ID_MASK of kernel/printk/printk_ringbuffer.h: the other two bits are a record's state.
+_RECORD_ID = (1 << 62) - 1
+
+# So many bytes of a log whose records are lost are searched for text.
+_TEXT_LIMIT = 1 << 25
+
+# Memory that is not in the dump goes missing in pages of this size.
+_PAGE_SIZE = 4096
+
+# Shorter pieces of its memory are no lines.
+_TEXT = re.compile(rb"[\t\n\x20-\x7e]{8,}")
+
+
+class KernelLog(NamedTuple):
+    """What of a kernel's log could be read."""
+
+    text: bytes
+    """Its records, one after the other, without time stamps."""
+    problem: str | None
+    """Why this may not be all, in words."""
+
+
+def read_kernel_log(prog: drgn.Program) -> KernelLog:
+    """
+    The kernel's own log.
+
+    Where its records are damaged, or not in the dump, the text that is left in its memory is taken.
+    """
+    try:
+        _check_ring(prog)
+        texts = [record.text for record in get_printk_records(prog)]
+    # Damaged files make drgn's and libkdumpfile's readers fail with plain Exception, too.
+    except Exception as error:
+        texts = _left_text(prog)
+        reason = printable(str(error)) or type(error).__name__
+        left = "what is left of its text is used" if texts else "nothing of it is left"
+        return KernelLog(b"\n".join(texts), f"the kernel's log: {reason}; {left}")
+    return KernelLog(b"\n".join(texts), None)
+
+
+def _check_ring(prog: drgn.Program) -> None:
+    """
+    See that the records have an end: drgn's helper goes from the tail's number to the head's.
+
+    :raises ValueError: if they have none.
+    """
+    ring = prog["prb"].desc_ring
+    head, tail, bits = int(ring.head_id.counter), int(ring.tail_id.counter), int(ring.count_bits)
+    # The numbers begin shortly before they wrap around.
+    records = (head - tail) & _RECORD_ID
+    if bits > _COUNT_BITS_LIMIT or records >= 1 << bits or not 0 <= head <= _RECORD_ID:
+        raise ValueError(f"from {tail:#x} to {head:#x}, its records do not fit a ring of 2^{bits}")
+
+
+def _left_text(prog: drgn.Program) -> list[bytes]:
+    """Pieces of text in the log's memory, whatever became of its records."""
+    memory = bytearray()
+    try:
+        ring = prog["prb"].text_data_ring
+        start, size = int(ring.data), min(1 << (int(ring.size_bits) & 63), _TEXT_LIMIT)
+    except Exception:
+        return []
+    for offset in range(0, size, _PAGE_SIZE):
+        length = min(_PAGE_SIZE, size - offset)
+        try:
+            memory += prog.read(start + offset, length)
+        except Exception:
+            memory += bytes(length)
+    return _TEXT.findall(memory)
