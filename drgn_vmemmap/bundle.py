@@ -1,18 +1,39 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""This tool as one file: a zip application with everything but drgn in it."""
+"""
+This tool as one file: a zip application with everything but drgn in it.
+
+The same source gives the same bytes: the archive has no times, no owners and no order but that of
+the names.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import io
 import os
-import shutil
 import tempfile
-import zipapp
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+_SHEBANG = b"#!/usr/bin/env python3\n"
+
+_MAIN = """\
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+from drgn_vmemmap.cli.launcher import main
+
+main()
+"""
+
+_PROJECT = "drgn-vmemmap"
+
 _DEPENDENCIES = ("tabulate",)
+
+# The first time that a zip archive can hold.
+_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def write_bundle(path: str) -> None:
@@ -22,46 +43,94 @@ def write_bundle(path: str) -> None:
     :param path: The file to write; it is made executable, and replaced if it exists.
     :raises OSError: if it cannot be written.
     """
-    package = Path(__file__).parent
     with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path))) as directory:
         target = Path(directory, "bundle")
-        if package.parent.is_file():  # this is the bundle
-            shutil.copy(package.parent, target)
-        else:
-            _build(package, Path(directory, "tree"), target)
+        target.write_bytes(bundle())
         target.chmod(0o755)
         os.replace(target, path)
 
 
-def _build(package: Path, tree: Path, target: Path) -> None:
-    _copy(package, tree / package.name)
+def bundle() -> bytes:
+    """
+    The bundle's content; run from a bundle, its own.
+
+    :raises FileNotFoundError: if a part, or its licence, is not installed.
+    """
+    package = Path(__file__).parent
+    if package.parent.is_file():
+        return package.parent.read_bytes()
+    files = {
+        "__main__.py": _MAIN.encode(),
+        **_files(package),
+        **_licences(_PROJECT, package.parent),
+    }
     for name in _DEPENDENCIES:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(f"No module named {name!r}")
-        origin = Path(spec.origin)
-        source = origin.parent if spec.submodule_search_locations else origin
-        _copy(source, tree / source.name)
-        _copy_licence(name, tree / "licences" / name)
-    zipapp.create_archive(
-        tree,
-        target,
-        interpreter="/usr/bin/env python3",
-        main="drgn_vmemmap.cli.launcher:main",
-        compressed=True,
-    )
+        files.update(_files(_module(name)))
+        files.update(_licences(name))
+    return _archive(files)
 
 
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    else:
-        shutil.copy(source, target)
+def _module(name: str) -> Path:
+    """The directory or the file of an installed module."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(f"{name} is not installed")
+    origin = Path(spec.origin)
+    return origin.parent if spec.submodule_search_locations else origin
 
 
-def _copy_licence(name: str, target: Path) -> None:
-    """Dependencies travel with their licences."""
-    for file in importlib.metadata.files(name) or ():
-        if file.name.upper().startswith(("LICENSE", "LICENCE", "COPYING")):
-            target.mkdir(parents=True, exist_ok=True)
-            shutil.copy(str(file.locate()), target / file.name)
+def _files(module: Path) -> dict[str, bytes]:
+    """A module's files by their names in the archive, without compiled ones."""
+    paths = module.rglob("*") if module.is_dir() else [module]
+    return {
+        path.relative_to(module.parent).as_posix(): path.read_bytes()
+        for path in paths
+        if path.is_file() and path.suffix not in (".pyc", ".so")
+    }
+
+
+def _licences(name: str, source: Path | None = None) -> dict[str, bytes]:
+    """
+    The licences that a part of the bundle comes under, by their names in the archive.
+
+    :param source: A directory where they stand if the part runs from its source, not installed.
+    """
+    paths = {path.name: path for path in (*_installed_licences(name), *_licences_in(source))}
+    debian = Path(f"/usr/share/doc/python3-{name}/copyright")
+    if not paths and debian.is_file():
+        paths = {debian.name: debian}
+    if not paths:
+        raise FileNotFoundError(f"the licence of {name} is not installed with it")
+    return {f"licences/{name}/{file}": path.read_bytes() for file, path in paths.items()}
+
+
+def _installed_licences(name: str) -> Iterator[Path]:
+    try:
+        installed = importlib.metadata.files(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for file in installed:
+        path = Path(str(file.locate()))
+        if _is_licence(path) and path.is_file():
+            yield path
+
+
+def _licences_in(directory: Path | None) -> list[Path]:
+    return [] if directory is None else [*filter(_is_licence, directory.glob("*"))]
+
+
+def _is_licence(path: Path) -> bool:
+    return path.name.upper().startswith(("LICENSE", "LICENCE", "COPYING"))
+
+
+def _archive(files: dict[str, bytes]) -> bytes:
+    """An executable zip archive that depends on the names and contents of its files alone."""
+    content = io.BytesIO(_SHEBANG)
+    content.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, _DATE)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, files[name])
+    return content.getvalue()

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The bundle: what is in it, and that the same source gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from drgn_vmemmap import bundle
+from tests.support import ROOT
+
+
+@pytest.fixture(scope="module")
+def archive() -> zipfile.ZipFile:
+    return zipfile.ZipFile(io.BytesIO(bundle.bundle()))
+
+
+def test_it_holds_the_licences_of_the_project_and_of_what_comes_with_it(
+    archive: zipfile.ZipFile,
+) -> None:
+    own = archive.read("licences/drgn-vmemmap/COPYING")
+    assert own == (ROOT / "COPYING").read_bytes()
+    assert b"Permission is hereby granted" in archive.read("licences/tabulate/LICENSE")
+
+
+def test_it_holds_the_package_and_nothing_compiled(archive: zipfile.ZipFile) -> None:
+    package = ROOT / "drgn_vmemmap"
+    source = {path.relative_to(ROOT).as_posix() for path in package.rglob("*.py")}
+    names = set(archive.namelist())
+    assert source <= names
+    assert "drgn_vmemmap/output/html/templates/page.html" in names
+    assert not [name for name in names if name.endswith((".pyc", ".so"))]
+
+
+def test_neither_time_nor_umask_nor_directory_change_it(tmp_path: Path) -> None:
+    contents = []
+    for umask, name in ((0o077, "one"), (0o022, "two")):
+        directory = tmp_path / name
+        directory.mkdir()
+        before = os.umask(umask)
+        try:
+            bundle.write_bundle(str(directory / "drgn_vmemmap"))
+        finally:
+            os.umask(before)
+        contents.append((directory / "drgn_vmemmap").read_bytes())
+        assert (directory / "drgn_vmemmap").stat().st_mode & 0o777 == 0o755
+    assert contents[0] == contents[1]
+
+
+def test_a_part_without_its_licence_is_not_bundled() -> None:
+    with pytest.raises(FileNotFoundError, match="licence of no-such-part"):
+        bundle._licences("no-such-part")
