@@ -17,7 +17,7 @@ from drgn_vmemmap.rules.folio import Severity
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES
+from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
 from tests.synthetic.model import (
     FIRST_FOLIO,
     FRESH_W,
@@ -38,7 +38,7 @@ UNUSED = 72 << 20 >> PAGE_SHIFT
 UNSPLIT = FIRST_FOLIO + 64 * 512 * 2
 """Its vmemmap is far from the others', in a block that HVO did not split."""
 
-every_layout = pytest.mark.parametrize("release", ("5.15.0", "6.12.0", "7.2.0"))
+every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
 
 
 def edited(release: str, *more: Folio) -> EditedKernel:

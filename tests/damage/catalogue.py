@@ -19,13 +19,14 @@ from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PRESENT, WRITABLE
 from tests.damage.edited import EditedKernel
 from tests.support import open_vmcore
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES
+from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
+from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
 
 AddressKind = tuple[str, Optional[int], Optional[int]]
 """Rule, folio, index of the vmemmap page."""
 
-IMAGES = ("5.15.0", "6.1.0", "6.12.0", "7.2.0")
+IMAGES = ("6.1.0", *ONE_OF_EACH_LAYOUT)
 REAL = ("head-reuse", "shared-tail", "two-nodes-1GiB")
 
 
@@ -81,7 +82,8 @@ def layout_of(edited: EditedKernel) -> Layout:
 
 def own(edited: EditedKernel) -> int:
     """Index of the first vmemmap page that has the reuse frame."""
-    return 0 if layout_of(edited) is Layout.HEAD_REUSE else 1
+    page = REUSED_PAGE[layout_of(edited)]
+    return KEPT[layout_of(edited)] if page is None else page
 
 
 def not_present(edited: EditedKernel) -> list[AddressKind]:
@@ -120,7 +122,7 @@ def half_done_remap(edited: EditedKernel) -> list[AddressKind] | None:
 def reuse_frame_of_another(edited: EditedKernel) -> list[AddressKind] | None:
     """All tails are mapped to another folio's head."""
     pfn, other = edited.optimized[:2]
-    kept = layout_of(edited).kept
+    kept = KEPT[layout_of(edited)]
     pages = edited.kernel.vmemmap_pages(edited.before.folios[0].folio.order)
     if pages > 8:
         return None

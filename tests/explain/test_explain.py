@@ -22,14 +22,14 @@ from drgn_vmemmap.explain.explanation import Explanation
 from drgn_vmemmap.explain.query import AddressKind, parse
 from drgn_vmemmap.hvo.judgement import format_ranges
 from drgn_vmemmap.kernel.discovery import page_names
-from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output.explanation import document, text
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
 from tests.oracles.page_tables import ReferenceWalker
 from tests.support import open_vmcore, recorded, vmcore, vmemmap
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES
+from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
+from tests.synthetic.layouts import REUSED_PAGE
 from tests.synthetic.model import (
     ABSENT,
     BEYOND_W,
@@ -47,7 +47,7 @@ from tests.synthetic.strategies import machines
 
 OPTIMIZED, WHOLE = FIRST_FOLIO, FIRST_FOLIO + 512
 
-every_layout = pytest.mark.parametrize("release", ("5.15.0", "6.12.0", "7.2.0"))
+every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
 
 
 def image(release: str, edits: dict[int, Vpage] | None = None) -> Image:
@@ -366,7 +366,7 @@ def test_each_vmemmap_page_is_told_to_be_of_its_folio(machine: Machine) -> None:
                 offset == 0
                 and mapped[address] is not None
                 and mapped[address] == mapped[start]
-                and report.judgement.layout is Layout.HEAD_REUSE
+                and REUSED_PAGE.get(report.judgement.layout) == 0
             )
             other = "fake head" if shows_the_head else "tail"
             assert page.role == ("head" if index == 0 else other)

@@ -18,8 +18,8 @@ from typing import Any, Callable, NamedTuple
 from drgn_vmemmap.hugetlb.folios import State
 from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.image import Image
+from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.model import (
-    KEPT,
     SECTION_PAGES,
     AddressKind,
     Backing,
@@ -102,7 +102,7 @@ class View:
             and not any(vpage.writable for vpage in seen[kept:])
         ):
             # Which frame may be shared is told by the zone, which the head names.
-            unknown = self.layout is Layout.SHARED_TAIL and not self.listed.head
+            unknown = REUSED_PAGE.get(self.layout, 0) is None and not self.listed.head
             return "unreadable" if unknown else "optimized"
         return "inconsistent"
 
@@ -267,7 +267,7 @@ def _missing_sections(machine: Machine) -> Iterator[Found]:
         if not folio.head_in_dump:
             hidden.add(machine.region(folio, 0))
             # Where the head's frame is not in the dump, the tails that share it are not, either.
-            if folio.remapped and machine.layout is Layout.HEAD_REUSE:
+            if folio.remapped and REUSED_PAGE[machine.layout] == 0:
                 n = machine.vmemmap_pages(folio.order)
                 hidden |= {machine.region(folio, index) for index in range(n)}
     gigantic = [f for f in machine.folios if f.order == 18 and _head_is_readable(machine, f)]

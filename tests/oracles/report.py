@@ -23,7 +23,7 @@ from drgn_vmemmap.hvo.judgement import Judgement, Ranges, Verdict
 from drgn_vmemmap.kernel.facts import Kernel, ZoneKey
 from drgn_vmemmap.kernel.layout import Layout
 from tests.oracles.page_tables import Page, ReferenceWalker
-from tests.synthetic.model import KEPT
+from tests.synthetic.layouts import KEPT
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
 
 PRESENT_WITH_MEMMAP = 0b11

@@ -34,6 +34,7 @@ from tests.support import run, vmcore, vmemmap
 from tests.synthetic import pages
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
+from tests.synthetic.layouts import KEPT
 from tests.synthetic.model import FIRST_FOLIO, GIB, REUSE_W, Folio, Machine
 from tests.synthetic.strategies import machines
 
@@ -246,8 +247,7 @@ def test_each_layout_is_drawn_with_the_frames_of_the_dump(release: str) -> None:
         )
     )
     optimized, whole = parsed(pages.page_of(image.prog)).all("figure")
-    layout = LINES[release].layout
-    kept = {Layout.TAIL_REUSE: 2}.get(layout, 1)
+    kept = KEPT[LINES[release].layout]
     for figure, pfn, reads in (
         (optimized, FIRST_FOLIO, ["RW"] * kept + ["RO"] * (8 - kept)),
         (whole, FIRST_FOLIO + 512, ["RW"] * 8),
@@ -260,7 +260,7 @@ def test_each_layout_is_drawn_with_the_frames_of_the_dump(release: str) -> None:
             hex(address + index * 4096) for index in range(8)
         ]
         assert len(list(figure.all("path", "arrow"))) == 8
-    assert layout.value in optimized.text
+    assert LINES[release].layout.value in optimized.text
     reuse_frame = optimized.one("g", "reuse").one("text", "pfn").text
     assert reuse_frame == hex(image.frames[FIRST_FOLIO][-1] or 0)
     assert not list(optimized.all("g", "wrong"))

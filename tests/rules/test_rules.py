@@ -14,13 +14,13 @@ from drgn_vmemmap.kernel.layout import Layout
 from tests.oracles.expected import Found
 from tests.support import findings_of
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES, OPTIMIZED_BIT
+from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, OPTIMIZED_BIT
+from tests.synthetic.layouts import KEPT
 from tests.synthetic.model import (
     ABSENT,
     BEYOND_R,
     FRESH_W,
     GIB,
-    KEPT,
     OWN_R,
     OWN_W,
     REUSE_R,
@@ -38,8 +38,6 @@ PFNS = {9: 0x8200, 18: GIB >> PAGE_SHIFT}
 """The folio that a test damages, by its order."""
 FREE_BEFORE, FREE_BEHIND, ACTIVE = 0x8000, 0x8400, 0x8600
 """Sound folios around it; the one behind is not optimized."""
-
-ONE_OF_EACH_LAYOUT = ("5.15.0", "6.12.0", "7.2.0")
 
 every_line = pytest.mark.parametrize("release", LINES)
 every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)

@@ -23,9 +23,9 @@ from drgn_vmemmap.api import examine
 from drgn_vmemmap.hugetlb.folios import State
 from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, ZONES, Mark, Types, types
+from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.memmap import Memmap
 from tests.synthetic.model import (
-    KEPT,
     SECTION_PAGES,
     AddressKind,
     Backing,
@@ -289,8 +289,9 @@ class Image:
         return frame
 
     def _reuse_frame(self, folio: Folio, own: Sequence[int]) -> int:
-        if self.machine.layout is not Layout.SHARED_TAIL:
-            return own[self.machine.layout is Layout.TAIL_REUSE]
+        page = REUSED_PAGE[self.machine.layout]
+        if page is not None:
+            return own[page]
         key = (self.machine.node(folio.pfn), self.machine.zone(folio.pfn), folio.order)
         if key not in self.tail_frames:
             self.tail_frames[key] = next(self._run_time[key[0]])

@@ -20,6 +20,7 @@ from typing import NamedTuple, Union
 import drgn
 
 from drgn_vmemmap.kernel.layout import Layout
+from tests.synthetic.layouts import REUSED_PAGE
 
 
 class Mark(enum.Enum):
@@ -62,6 +63,11 @@ class Line:
     def section_bits(self) -> tuple[str, ...]:
         """Flags in ``section_mem_map``, from the lowest bit."""
         return (*SECTION_BITS, "IS_VMEMMAP_PREINIT") if self.prepares_memmap else SECTION_BITS
+
+    @property
+    def masks_heads(self) -> bool:
+        """Tails lead to their head by a mask of its order, which is the same for all folios."""
+        return self.layout is Layout.SHARED_TAIL
 
     @property
     def flags(self) -> dict[str, int]:
@@ -173,6 +179,8 @@ LINES = {
         ),
     )
 }
+
+ONE_OF_EACH_LAYOUT = ("5.15.0", "6.12.0", "7.2.0")
 
 
 class Member(NamedTuple):
@@ -287,7 +295,7 @@ class Types:
             "zone",
             zone_start_pfn="unsigned long",
             spanned_pages="unsigned long",
-            **(tails if line.layout is Layout.SHARED_TAIL else {}),
+            **(tails if REUSED_PAGE.get(line.layout, 0) is None else {}),
         )
         self._declare(
             "pglist_data",

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import gcd
 
 from drgn_vmemmap.hugetlb.folios import State
-from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, NO_TYPE, OPTIMIZED_BIT, Mark, Struct
 from tests.synthetic.model import Folio, Machine, Section
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE, PhysicalMemory
@@ -153,7 +152,7 @@ class Memmap:
     def _tail(self, folio: Folio) -> dict[str, int]:
         size = self._page.size
         head = self._machine.page_address(folio.pfn)
-        if self._line.layout is Layout.SHARED_TAIL and not size & (size - 1):
+        if self._line.masks_heads and not size & (size - 1):
             # The same for every folio of this order.
             head = -1 << (folio.order + size.bit_length() - 1)
         link = {self._line.compound_member: head % (1 << 64) | 1}

@@ -13,14 +13,12 @@ from typing import NamedTuple
 from drgn_vmemmap.hugetlb.folios import State
 from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.kernels import LINES, ZONES, Line
+from tests.synthetic.layouts import KEPT
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
 
 GIB = 1 << 30
 
 SECTION_PAGES = 1 << (27 - PAGE_SHIFT)
-
-KEPT = {Layout.TAIL_REUSE: 2, Layout.HEAD_REUSE: 1, Layout.SHARED_TAIL: 1}
-"""How many vmemmap pages of an optimized folio keep a frame of their own."""
 
 FIRST_FOLIO = 128 << 20 >> PAGE_SHIFT
 """On each node, PFNs below this one from the node's start are the kernel's own."""

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from drgn_vmemmap.hugetlb.folios import State
 from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.kernels import LINES
+from tests.synthetic.layouts import KEPT
 from tests.synthetic.model import (
     ABSENT,
     BEYOND_R,
     BEYOND_W,
     FRESH_W,
     GIB,
-    KEPT,
     OWN_R,
     OWN_W,
     REUSE_R,

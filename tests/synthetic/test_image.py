@@ -12,7 +12,8 @@ from drgn.helpers.linux.list import list_for_each_entry
 from drgn_vmemmap.hugetlb.folios import State
 from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES, NO_TYPE
+from tests.synthetic.kernels import LINES, NO_TYPE, ONE_OF_EACH_LAYOUT
+from tests.synthetic.layouts import PICTURES, REUSED_PAGE
 from tests.synthetic.model import GIB, Folio, Machine
 from tests.synthetic.physical import PAGE_SHIFT
 
@@ -112,11 +113,11 @@ def test_a_folios_first_page_is_a_head_and_the_others_are_tails(release: str) ->
 
 
 @every_hvo_line
-def test_only_with_head_reuse_a_tail_looks_like_the_head(release: str) -> None:
+def test_only_where_the_head_is_shared_a_tail_looks_like_it(release: str) -> None:
     image = image_of(release)
     head_bit = 1 << LINES[release].flags["PG_head"]
     looks = bool(flags_of(page_of(image, 0x8000 + 3 * 64)) & head_bit)
-    assert looks == (LINES[release].layout is Layout.HEAD_REUSE)
+    assert looks == (REUSED_PAGE[LINES[release].layout] == 0)
 
 
 @every_line
@@ -205,3 +206,8 @@ def test_what_a_test_writes_is_seen() -> None:
     assert page_of(image, 0x8200 + 64).private == 0x123
     image.write_entry(0x8200, 0, image.entry(0x8000, 0))
     assert page_of(image, 0x8200).private == page_of(image, 0x8000).private == 16
+
+
+def test_each_layout_has_its_picture_and_its_kernel() -> None:
+    layouts = [LINES[release].layout for release in ONE_OF_EACH_LAYOUT]
+    assert layouts == list(PICTURES) == [layout for layout in Layout if layout is not Layout.NONE]
