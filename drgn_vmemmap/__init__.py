@@ -12,10 +12,12 @@ are the rooms behind it:
     64
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from drgn_vmemmap.requirements import check_python
+
+check_python()
 
 if TYPE_CHECKING:
     from drgn_vmemmap.analysis.report import Report, Selection

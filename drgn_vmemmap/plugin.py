@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The door at drgn's prompt: ``%vmemmap [COMMAND] [OPTIONS]``.
+The command at drgn's prompt: ``%vmemmap [COMMAND] [OPTIONS]``.
 
 drgn imports this module as a plugin of the group ``drgn.plugins``.
 """
@@ -13,24 +13,41 @@ from typing import Any
 
 import drgn
 
-try:
-    # drgn commit 392a998c ("Add command framework") (in v0.0.33)
-    from drgn.commands import custom_command, parse_shell_command
-except ImportError:
-    # This drgn has no commands; the other doors are open.
-    pass
-else:
 
-    @custom_command(
-        name="vmemmap",
-        description="show what HugeTLB vmemmap optimization did",
-        usage="**vmemmap** [*command*] [*options*]",
-        long_description="``%vmemmap --help`` lists the commands.",
-        parse=parse_shell_command,
-    )
-    def _cmd_vmemmap(
-        prog: drgn.Program, name: str, arguments: Sequence[str], **kwargs: Any
-    ) -> None:
-        from drgn_vmemmap.cli import commands as cli
+def _run(prog: drgn.Program, arguments: Sequence[str]) -> None:
+    from drgn_vmemmap.cli import commands as cli
 
-        cli.run(arguments, prog)
+    cli.run(arguments, prog)
+
+
+def _register() -> None:
+    """Add the command to drgn's, so that pipes and redirections work as for drgn's own."""
+    try:
+        # drgn commit 392a998c ("Add command framework") (in v0.0.33)
+        from drgn.commands import custom_command
+    except ImportError:
+        return  # This drgn has no commands.
+    options: dict[str, Any] = {
+        "name": "vmemmap",
+        "description": "show what HugeTLB vmemmap optimization did",
+        "usage": "**vmemmap** [*command*] [*options*]",
+        "long_description": "``%vmemmap --help`` lists the commands.",
+    }
+    try:
+        from drgn.commands import parse_shell_command
+    except ImportError:
+        # drgn 0.0.33 hands a custom command its line as it is.
+        from drgn.commands import _shell_command  # type: ignore[attr-defined]
+
+        @custom_command(**options)
+        def run_line(prog: drgn.Program, name: str, line: str, **kwargs: Any) -> None:
+            with _shell_command(line) as parsed:
+                _run(prog, parsed.args)
+    else:
+
+        @custom_command(**options, parse=parse_shell_command)
+        def run_words(prog: drgn.Program, name: str, words: Sequence[str], **kwargs: Any) -> None:
+            _run(prog, words)
+
+
+_register()

@@ -15,6 +15,7 @@ from tests.support import ROOT
 PACKAGE = "drgn_vmemmap"
 
 LAYERS = (
+    ("requirements",),
     (PACKAGE,),
     ("errors", "progress"),
     ("target",),

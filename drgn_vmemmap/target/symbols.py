@@ -10,7 +10,7 @@ own helper, or from a ``System.map``; types from the kernel's BTF.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import drgn
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
@@ -25,7 +25,7 @@ _LIVE_BTF = "/sys/kernel/btf/vmlinux"
 # Debian's kernels have 5 MB of BTF; a size beyond this is damage.
 _BTF_LIMIT = 64 << 20
 
-_KALLSYMS = re.compile(rb"^SYMBOL\(kallsyms_\w+\)=([0-9a-f]+)$", re.MULTILINE)
+_KALLSYMS = re.compile(rb"^SYMBOL\((kallsyms_\w+)\)=([0-9a-f]+)$", re.MULTILINE)
 
 # The tables of Debian's kernels span 4 MB.
 _KALLSYMS_LIMIT = 64 << 20
@@ -74,28 +74,61 @@ def add_types_from_btf(prog: drgn.Program, kernel_offset: int, system_map: str |
 def _symbols(prog: drgn.Program, kernel_offset: int, system_map: str | None) -> drgn.SymbolIndex:
     if system_map is not None:
         return drgn.SymbolIndex(_system_map(system_map, kernel_offset))
-    try:
-        return load_vmlinux_kallsyms(_in_pages(prog))
-    except Exception as error:
-        # Linux commit f09bddbd8661 ("vmcoreinfo: add kallsyms_num_syms symbol")
-        # (in v6.0) lets a dump be asked for its kallsyms.
-        raise NoTypes(
-            "no debugging symbols, and its kallsyms cannot be read (Linux before 6.0, newer than "
-            "this drgn, or damaged): pass the kernel's vmlinux with -s, or --system-map FILE"
-        ) from error
+    vmcoreinfo = bytes(prog["VMCOREINFO"].string_())
+    kallsyms = dict(_KALLSYMS.findall(vmcoreinfo))
+    problem = None if _is_this_kernel(prog) else _problem_of_kallsyms(prog, kallsyms)
+    if problem is None:
+        try:
+            return load_vmlinux_kallsyms(_in_pages(prog, vmcoreinfo, kallsyms))
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            problem = f"its kallsyms cannot be read ({reason}): pass"
+    raise NoTypes(
+        f"no debugging symbols, and {problem} the kernel's vmlinux with -s, or --system-map FILE"
+    )
 
 
-def _in_pages(prog: drgn.Program) -> drgn.Program:
+def _is_this_kernel(prog: drgn.Program) -> bool:
+    """Whether the program is the kernel that runs this process; it has ``/proc/kallsyms``."""
+    here = drgn.ProgramFlags.IS_LIVE | drgn.ProgramFlags.IS_LOCAL
+    return bool(prog.flags & here == here)
+
+
+def _problem_of_kallsyms(prog: drgn.Program, kallsyms: Mapping[bytes, bytes]) -> str | None:
+    """
+    What keeps this drgn from reading the kallsyms of a dump, if VMCOREINFO already shows it.
+
+    :param kallsyms: Addresses by symbol, as VMCOREINFO has them.
+    :return: A sentence, to go on with what to pass instead.
+    """
+    # Linux commit f09bddbd8661 ("vmcoreinfo: add kallsyms_num_syms symbol") (in v6.0)
+    if b"kallsyms_num_syms" not in kallsyms:
+        return "a kernel before 6.0 does not record where its kallsyms are: pass"
+    # Linux commit a081b5789255 ("kallsyms: Get rid of kallsyms relative base") (in v7.0)
+    if b"kallsyms_relative_base" not in kallsyms and not _is_0_1_0(prog):
+        return (
+            "the kallsyms of Linux 7.0 and later need drgn 0.1.0 or later, and this is "
+            f"{drgn.__version__}: update drgn, or pass"
+        )
+    return None
+
+
+def _is_0_1_0(prog: drgn.Program) -> bool:
+    """Whether this is drgn 0.1.0 or later."""
+    # drgn commit aae2a3b8 ("libdrgn: Add set_linux_kernel_custom()") (in v0.1.0)
+    return hasattr(prog, "set_linux_kernel_custom")
+
+
+def _in_pages(
+    prog: drgn.Program, vmcoreinfo: bytes, kallsyms: Mapping[bytes, bytes]
+) -> drgn.Program:
     """
     The same kernel, for kallsyms alone: what they lie in is read a page at a time.
 
     drgn's helper asks for single bytes, of which each costs a walk of the page tables.
     """
-    vmcoreinfo = bytes(prog["VMCOREINFO"].string_())
-    addresses = [int(address, 16) for address in _KALLSYMS.findall(vmcoreinfo)]
-    here = drgn.ProgramFlags.IS_LIVE | drgn.ProgramFlags.IS_LOCAL
-    # drgn commit aae2a3b8 ("libdrgn: Add set_linux_kernel_custom()") (in v0.1.0)
-    if not addresses or prog.flags & here == here or not hasattr(prog, "set_linux_kernel_custom"):
+    addresses = [int(address, 16) for address in kallsyms.values()]
+    if _is_this_kernel(prog) or not _is_0_1_0(prog):
         return prog
     pages: dict[int, bytes] = {}
 
@@ -145,8 +178,7 @@ def _system_map(path: str, kernel_offset: int) -> Iterator[drgn.Symbol]:
 
 
 def _read_btf(prog: drgn.Program) -> bytes:
-    here = drgn.ProgramFlags.IS_LIVE | drgn.ProgramFlags.IS_LOCAL
-    if prog.flags & here == here:
+    if _is_this_kernel(prog):
         try:
             with open(_LIVE_BTF, "rb") as file:
                 return file.read()
