@@ -14,7 +14,7 @@ from drgn import get_default_prog
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from drgn_vmemmap import ProgramMemory, Selection, Walker, discover, examine, exit_code_of
-from drgn_vmemmap.cli.commands import CANNOT, fail
+from drgn_vmemmap.cli.exit_codes import CANNOT, fail
 
 
 def main() -> int:

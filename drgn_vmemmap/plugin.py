@@ -15,9 +15,9 @@ import drgn
 
 
 def _run(prog: drgn.Program, arguments: Sequence[str]) -> None:
-    from drgn_vmemmap.cli import commands as cli
+    from drgn_vmemmap.cli.command_line import run
 
-    cli.run(arguments, prog)
+    run(arguments, prog)
 
 
 def _register() -> None:

@@ -8,12 +8,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import drgn
-
 from drgn_vmemmap.api import examine
-from drgn_vmemmap.cli.launcher import is_cut_off
 from drgn_vmemmap.errors import CannotAnalyse, printable
 from drgn_vmemmap.output.json import FOLIO_FIELDS, SCHEMA_VERSION, document
+from drgn_vmemmap.target.program import open_dump
 
 Document = Mapping[str, Any]
 
@@ -66,14 +64,10 @@ def load(path: str, system_map: str | None = None) -> Document:
         is_json = file.read(64).lstrip().startswith(b"{")
     if is_json:
         return _load_json(path)
-    if is_cut_off(path):
-        raise CannotAnalyse(f"{path} is neither a JSON report nor a whole dump: it is cut off")
-    prog = drgn.Program()
     try:
-        prog.set_core_dump(path)
-    except Exception as error:
-        reason = printable(str(error))
-        raise CannotAnalyse(f"{path} is neither a JSON report nor a dump: {reason}") from error
+        prog = open_dump(path)
+    except CannotAnalyse as error:
+        raise CannotAnalyse(f"this is neither a JSON report nor a dump: {error}") from error
     return document(examine(prog, system_map=system_map), folios=True)
 
 

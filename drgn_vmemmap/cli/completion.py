@@ -1,38 +1,46 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What makes a shell complete our command lines, made from the parser by shtab."""
+"""Completion scripts for shells, made from the parser by shtab."""
 
 from __future__ import annotations
 
+import argparse
+
 import shtab
 
-from drgn_vmemmap.cli import commands as cli
-from drgn_vmemmap.cli.launcher import target_parser
+from drgn_vmemmap.cli.command import subparsers
+from drgn_vmemmap.cli.options import target_parser
+
+_FILES = ("FILE", "VMCORE", "VMLINUX", "A", "B")
 
 
-def completion(shell: str) -> str:
+def completion(parser: argparse.ArgumentParser, default: str, shell: str) -> str:
     """
+    :param parser: The parser of all command lines; options are added to it.
+    :param default: The command whose options can stand without a command.
     :param shell: ``bash`` or ``zsh``.
     :return: A script for that shell.
     """
-    parser = cli.parser()
-    commands = cli.commands(parser)
-    # drgn's options may stand anywhere, and without a command those of report do.
-    for options, parsers in (
-        (target_parser(), (parser, *commands.values())),
-        (commands["report"], (parser,)),
-    ):
-        for known in parsers:
-            _add_options(known, options)
+    commands = subparsers(parser)
+    # drgn's options may stand anywhere.
+    for known in (parser, *commands.values()):
+        _add_options(known, target_parser())
+    _add_options(parser, commands[default])
     for known in (parser, *commands.values()):
         for action in known._actions:
-            if action.metavar == "FILE":
-                action.complete = shtab.FILE  # type: ignore[attr-defined]
+            _complete_file(action)
     return shtab.complete(parser, shell)
 
 
-def _add_options(parser: cli.Parser, options: cli.Parser) -> None:
+def _add_options(parser: argparse.ArgumentParser, options: argparse.ArgumentParser) -> None:
     """Give a parser those options of another one that it does not have."""
     for action in options._get_optional_actions():
         if not parser._option_string_actions.keys() & set(action.option_strings):
             parser._add_action(action)
+
+
+def _complete_file(action: argparse.Action) -> None:
+    if action.metavar in _FILES:
+        action.complete = shtab.FILE  # type: ignore[attr-defined]
+    elif action.metavar == "DIR":
+        action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]

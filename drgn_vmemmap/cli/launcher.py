@@ -1,39 +1,25 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The shell's two doors: run by drgn as its script, or run drgn with itself as the script.
+The shell's two entry points: run by drgn as its script, or run drgn with itself as the script.
 
-The second is the first, so that drgn's own options mean what they mean there.
+The second becomes the first, so that drgn's own options mean what they mean there.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import runpy
-import struct
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.cli import command_line, options
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, NAME, fail
 
 # How long QEMU may take to greet, in seconds; a monitor that is free answers at once.
 _PATIENCE = 5.0
-
-# drgn's options: those without a value, and the others by what it is.
-_TARGET_OPTIONS = {
-    None: """
-        -k/--kernel -q/--quiet --main-symbols --no-default-symbols --no-default-debug-directories
-        --no-default-debug-link-directories --no-default-kernel-directories
-    """,
-    "FILE": """
-        -c/--core --qemu -s/--symbols --extra-symbols --vmcoreinfo --debug-directory
-        --debug-link-directory --kernel-directory
-    """,
-    "WORD": "--architecture --log-level --try-symbols-by --no-symbols-by",
-}
 
 
 def main() -> None:
@@ -44,52 +30,12 @@ def main() -> None:
     """
     prog = _program_of_drgn()
     if prog is not None:
-        sys.exit(cli.run(sys.argv[1:], prog))
-    target, arguments = split(sys.argv[1:])
-    options = cli.parse(arguments)
-    if options.needs_program:
+        sys.exit(command_line.run(sys.argv[1:], prog))
+    target, arguments = options.split(sys.argv[1:])
+    parsed = command_line.parse(arguments)
+    if parsed.command.needs_program:
         sys.exit(_run_drgn([*_with_defaults(target), _this_script(), *arguments]))
-    sys.exit(cli.execute(options, None))
-
-
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """
-    Tell drgn's options from ours, wherever they stand.
-
-    :return: drgn's arguments, and the command's.
-    :raises SystemExit: if one of drgn's lacks its value.
-    """
-    known, rest = target_parser().parse_known_args(arguments)
-    return known.target, rest
-
-
-def target_parser() -> cli.Parser:
-    """The parser of the options that are handed to drgn."""
-    parser = cli.Parser(prog=cli.NAME, add_help=False, allow_abbrev=False)
-    parser.set_defaults(target=[])
-    for metavar, options in _TARGET_OPTIONS.items():
-        for names in options.split():
-            parser.add_argument(
-                *names.split("/"),
-                action=_Keep,
-                nargs=0 if metavar is None else None,
-                metavar=metavar,
-                help="handed to drgn",
-            )
-    return parser
-
-
-class _Keep(argparse.Action):
-    """Keeps an option as it came."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: Any = None,
-    ) -> None:
-        namespace.target += [option_string] if self.nargs == 0 else [option_string, values]
+    sys.exit(command_line.execute(parsed, None))
 
 
 def _program_of_drgn() -> Any:
@@ -114,8 +60,10 @@ def _run_drgn(arguments: Sequence[str]) -> int:
     """
     Run drgn's command line in this process.
 
-    What it says of a target that it cannot open becomes one line and our exit code.
+    Its message for a target that it cannot open becomes one line and our exit code.
     """
+    from drgn_vmemmap.target.program import is_cut_off
+
     for option, address in zip(arguments, arguments[1:]):
         if option in ("-c", "--core") and is_cut_off(address):
             return _cannot_open("it is cut off before its first page")
@@ -127,35 +75,16 @@ def _run_drgn(arguments: Sequence[str]) -> int:
     except SystemExit as exit_:
         if isinstance(exit_.code, str):
             return _cannot_open(exit_.code)
-        return exit_.code or cli.DONE
+        return exit_.code or DONE
     except ImportError as error:
-        return cli.fail(cli.CANNOT, f"drgn cannot be used: {error}; install it")
+        return fail(CANNOT, f"drgn cannot be used: {error}; install it")
     except Exception as error:
         return _cannot_open(str(error))
-    return cli.DONE
-
-
-def is_cut_off(path: str) -> bool:
-    """
-    Tell a kdump-compressed file that ends within its bitmaps.
-
-    libkdumpfile maps them, and the process would end by a bus error, not by an
-    error that can be told. See ``struct disk_dump_header`` of makedumpfile.
-    """
-    try:
-        with open(path, "rb") as file:
-            header = file.read(440)
-            size = os.fstat(file.fileno()).st_size
-    except OSError:
-        return False  # drgn says why
-    if len(header) < 440 or not header.startswith(b"KDUMP   "):
-        return False
-    block_size, sub_header, bitmaps = struct.unpack_from("<3I", header, 428)
-    return bool(size < (1 + sub_header + bitmaps) * block_size)
+    return DONE
 
 
 def _is_silent(path: str) -> bool:
-    """Tell a socket at which nobody answers: drgn would wait for ever, deaf to Ctrl-C."""
+    """Whether nobody answers at a socket: drgn would wait for ever, deaf to Ctrl-C."""
     import socket
 
     with socket.socket(socket.AF_UNIX) as connection:
@@ -177,9 +106,8 @@ def _cannot_open(message: str) -> int:
         # open_kcore() of fs/proc/kcore.c; who merely is not root is refused by the file's mode.
         message = "this kernel lets nobody read its memory: it is locked down, or this a container"
     reason = re.sub(r"^(error: |\[Errno \d+\] )", "", printable(message.strip().splitlines()[-1]))
-    return cli.fail(
-        cli.CANNOT,
-        f"cannot open this target: {reason}; give a vmcore with -c, or see 'drgn --help'",
+    return fail(
+        CANNOT, f"cannot open this target: {reason}; give a vmcore with -c, or see '{NAME} --help'"
     )
 
 
@@ -189,6 +117,6 @@ def _with_defaults(arguments: Sequence[str]) -> list[str]:
     if not {"--main-symbols", "--no-default-symbols"}.intersection(arguments):
         added.append("--main-symbols")
     if not {"--log-level", "-q", "--quiet"}.intersection(arguments):
-        # What keeps us from working is told in our own line.
+        # What keeps us from working is reported in our own line.
         added += ["--log-level", "none"]
     return [*added, *arguments]

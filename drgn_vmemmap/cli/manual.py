@@ -15,8 +15,10 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from drgn_vmemmap import __version__
-from drgn_vmemmap.cli import commands as cli
-from drgn_vmemmap.cli.launcher import target_parser
+from drgn_vmemmap.cli.command import subparsers
+from drgn_vmemmap.cli.exit_codes import NAME
+from drgn_vmemmap.cli.options import target_parser
+from drgn_vmemmap.cli.parser import COMMANDS, parser
 from drgn_vmemmap.rules.folio import MEANINGS, SEVERITIES
 
 _SYNOPSIS = (
@@ -86,7 +88,7 @@ def _page() -> Iterator[str]:
     yield '.\\" Made by "make manual" from the source; changes here are lost.'
     yield ".nh"  # names of options are not hyphenated
     yield f'.TH DRGN\\-VMEMMAP 1 "" "drgn\\-vmemmap {__version__}" "User Commands"'
-    yield from _section("NAME", [rf"{_escape(cli.NAME)} \- verify HugeTLB vmemmap optimization"])
+    yield from _section("NAME", [rf"{_escape(NAME)} \- verify HugeTLB vmemmap optimization"])
     yield from _section("SYNOPSIS", _lines(_SYNOPSIS))
     yield from _section("DESCRIPTION", _paragraphs(_DESCRIPTION))
     yield from _section("OPTIONS", _general_options())
@@ -105,7 +107,7 @@ def _section(title: str, body: Iterable[str]) -> Iterator[str]:
 
 
 def _general_options() -> Iterator[str]:
-    yield from _options(cli.parser())
+    yield from _options(parser())
     yield ".PP"
     yield _escape(
         "The options that say what to analyse are drgn's own, and are handed to it; drgn --help "
@@ -116,13 +118,14 @@ def _general_options() -> Iterator[str]:
 
 
 def _commands() -> Iterator[str]:
-    parser = cli.parser()
-    for name, command in cli.commands(parser).items():
-        yield f".SS {_bold(name)} {_usage(command)}".rstrip()
-        yield from _paragraphs((command.description or "").split("\n\n"))
-        yield from _options(command)
-        if command.epilog:
-            yield from _help_epilog(command.epilog)
+    for name, subparser in subparsers(parser()).items():
+        command = COMMANDS[name]
+        yield f".SS {_bold(name)} {_usage(subparser)}".rstrip()
+        yield from _paragraphs((command.description,))
+        yield from _options(subparser)
+        yield ".PP"
+        yield "Examples:"
+        yield from _lines(command.examples)
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
@@ -154,14 +157,6 @@ def _value(action: argparse.Action) -> str:
     if action.choices is not None:
         return " " + "|".join(_escape(str(choice)) for choice in action.choices)
     return f" \\fI{_escape(str(action.metavar or action.dest.upper()))}\\fR"
-
-
-def _help_epilog(epilog: str) -> Iterator[str]:
-    """The examples at the end of a command's help."""
-    title, *lines = epilog.splitlines()
-    yield ".PP"
-    yield _escape(title[:1].upper() + title[1:])
-    yield from _lines(line.strip() for line in lines)
 
 
 def _rules() -> Iterator[str]:

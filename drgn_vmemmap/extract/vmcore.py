@@ -30,9 +30,10 @@ from drgn_vmemmap.kernel.discovery import discover, vmcoreinfo_text
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.output.json import document
 from drgn_vmemmap.paging.walker import Walker
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import Memory, ProgramMemory
+from drgn_vmemmap.target.program import open_dump
 
 # The ELF header counts program headers in 16 bits; one is the note's.
 _SEGMENTS_LIMIT = 0xFFFF - 1
@@ -173,7 +174,7 @@ def _recorded(prog: drgn.Program, recorder: Recorder, vmcoreinfo: bytes) -> drgn
         except MissingMemory as error:
             raise drgn.FaultError(str(error), address) from None
 
-    recorded.add_memory_segment(0, 1 << 52, read, True)
+    recorded.add_memory_segment(0, 1 << PHYSICAL_BITS, read, True)
     return recorded
 
 
@@ -192,11 +193,10 @@ def _write(
     with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path))) as directory:
         written = Path(directory, "vmcore")
         _write_kdump(written, vmcoreinfo, segments, compress)
-        copy = drgn.Program()
         try:
-            copy.set_core_dump(str(written))
-        except Exception as error:
-            raise CannotAnalyse(f"nothing written: the file cannot be opened ({error})") from error
+            copy = open_dump(str(written))
+        except CannotAnalyse as error:
+            raise CannotAnalyse(f"nothing written: {error}") from error
         _compare(report, verify(copy, system_map=system_map), "the file written")
         # Unlike a rename, a link does not replace what came to be there in the meantime.
         os.link(written, path)

@@ -27,7 +27,7 @@ class View(NamedTuple):
 
 def render(report: Report, format_name: str, view: View) -> str:
     """
-    :param format_name: The name of a room of this package: one of :data:`cli.FORMATS`.
+    :param format_name: The name of a room of this package: one of :data:`cli.report.FORMATS`.
     :return: The report's text, with a newline at its end.
     """
     # Imported when asked for: a machine format needs no table.

@@ -20,7 +20,8 @@ from drgn_vmemmap import api as examination
 from drgn_vmemmap.analysis.live import GONE, Target, confirm
 from drgn_vmemmap.analysis.report import Report, analyse
 from drgn_vmemmap.analysis.watch import watch
-from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.cli import command_line
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, INCOMPLETE
 from drgn_vmemmap.extract.vmcore import Recorder
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.output import watch as lines
@@ -231,7 +232,7 @@ def reads_of(*arguments: str) -> int:
         return read(address, size)
 
     image.memory.read = counted  # type: ignore[method-assign]
-    assert cli.run(arguments, image.prog) == cli.DONE
+    assert command_line.run(arguments, image.prog) == DONE
     return next(number)
 
 
@@ -245,7 +246,7 @@ def test_a_guest_that_ends_in_the_first_look_gets_one_line(
 ) -> None:
     prog = leaving(int(part * reads_of(command)))
     capsys.readouterr()
-    assert cli.run((command,), prog) == cli.INCOMPLETE
+    assert command_line.run((command,), prog) == INCOMPLETE
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1
     assert "the target went away" in err or "cannot be read any more" in err
@@ -261,7 +262,7 @@ def test_a_guest_that_ends_in_the_second_look_leaves_the_first_one(
 ) -> None:
     reads = reads_of(command)
     capsys.readouterr()
-    assert cli.run((command, "--format", "json"), leaving(int(part * reads))) == cli.INCOMPLETE
+    assert command_line.run((command, "--format", "json"), leaving(int(part * reads))) == INCOMPLETE
     document = json.loads(capsys.readouterr().out)
     assert document["totals"]["optimized"] == 2
     (finding,) = document["findings"]
@@ -275,7 +276,7 @@ def test_watching_a_guest_that_ends_ends_with_a_summary(
     reads = reads_of("watch", "--count", "2", "--interval", "0")
     capsys.readouterr()
     prog = leaving(int(0.9 * reads))
-    assert cli.run(("watch", "--interval", "0"), prog) == cli.INCOMPLETE
+    assert command_line.run(("watch", "--interval", "0"), prog) == INCOMPLETE
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 1 + 2 * 2  # two hstates, and what was seen of the second look
     summary, reason = err.splitlines()
@@ -346,8 +347,8 @@ def test_machines_read_a_line_a_hstate() -> None:
 def run(monkeypatch: pytest.MonkeyPatch, target: Target, *arguments: str) -> int:
     monkeypatch.setattr(examination, "is_live", lambda prog: True)
     monkeypatch.setattr(examination, "target", lambda *_: target)
-    options = cli.parse(["watch", "--interval", "0", *arguments])
-    return cli.execute(options, None)
+    options = command_line.parse(["watch", "--interval", "0", *arguments])
+    return command_line.execute(options, None)
 
 
 def test_watching_until_a_rule_is_broken_explains_it(
@@ -356,7 +357,7 @@ def test_watching_until_a_rule_is_broken_explains_it(
     states = (False, False, *(True for _ in range(9)))
     code = run(monkeypatch, looks_at(kernel(), states), "--until", "tail-writable")
     out, err = capsys.readouterr()
-    assert code == cli.FOUND_ERRORS
+    assert code == FOUND_ERRORS
     assert len(out.splitlines()) == 1 + 2 * 2
     assert "A stray write to a tail" in err and "2 looks" in err
 
@@ -364,7 +365,7 @@ def test_watching_until_a_rule_is_broken_explains_it(
 def test_watching_ends_after_as_many_looks_as_were_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, still(), "--count", "3", "--format", "jsonl") == cli.DONE
+    assert run(monkeypatch, still(), "--count", "3", "--format", "jsonl") == DONE
     out, err = capsys.readouterr()
     assert len([json.loads(line) for line in out.splitlines()]) == 3 * 2
     assert err == "3 looks: 0 folios moved, 0 transient findings, 0 findings\n"
@@ -383,7 +384,7 @@ def test_a_wrong_request_gets_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(monkeypatch, still(), *arguments) == cli.CANNOT
+    assert run(monkeypatch, still(), *arguments) == CANNOT
     err = capsys.readouterr().err
     assert reason in err and len(err.splitlines()) == 1
 

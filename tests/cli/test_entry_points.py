@@ -23,7 +23,7 @@ from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 from kdumpling import KdumpBuilder
 
 import drgn_vmemmap
-from drgn_vmemmap.cli import launcher as script
+from drgn_vmemmap.cli import launcher
 from drgn_vmemmap.extract.vmcore import extract
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.walker import Walker
@@ -388,7 +388,7 @@ def test_a_live_kernel_that_may_not_be_read_gets_one_line(
     monkeypatch.setattr("drgn.cli._set_kernel_with_sudo_fallback", refuse)
     monkeypatch.setattr(sys, "argv", ["drgn-vmemmap", "-k"])
     with pytest.raises(SystemExit) as ended:
-        script.main()
+        launcher.main()
     out, err = capsys.readouterr()
     assert (ended.value.code, out) == (2, "")
     assert reason in err and len(err.splitlines()) == 1

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from drgn_vmemmap import api as examination
-from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.cli import command_line
+from drgn_vmemmap.cli.exit_codes import INCOMPLETE
 from drgn_vmemmap.progress import Item, Progress, TerminalProgress
 from tests.support import run, vmcore, vmemmap
 from tests.synthetic.image import Image
@@ -77,7 +78,7 @@ def test_an_interrupted_report_says_so_and_is_incomplete(
     prog = Image(MACHINE).prog
     report = examination.examine(prog, progress=Impatient("page tables", 0))
     monkeypatch.setattr(examination, "examine", lambda *_: report)
-    assert cli.run(["report"], prog) == cli.INCOMPLETE
+    assert command_line.run(["report"], prog) == INCOMPLETE
     assert "interrupted" in capsys.readouterr().out
 
 

@@ -9,10 +9,12 @@ import sys
 
 import pytest
 
-from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.cli.command import subparsers
+from drgn_vmemmap.cli.exit_codes import CANNOT
+from drgn_vmemmap.cli.parser import parser
 from tests.support import COMMAND, ROOT, run, vmemmap
 
-COMMANDS = cli.commands(cli.parser())
+COMMANDS = subparsers(parser())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -75,7 +77,7 @@ def test_completion_that_cannot_be_written_is_told_in_one_line() -> None:
     with open("/dev/full", "w") as full:
         command = [str(COMMAND), "--print-completion", "bash"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == cli.CANNOT
+    assert done.returncode == CANNOT
     assert done.stderr == "drgn-vmemmap: No space left on device\n"
 
 
@@ -86,8 +88,10 @@ def test_a_reader_who_has_seen_enough_of_the_completion_is_no_error() -> None:
 
 
 def test_without_shtab_completion_says_what_to_install() -> None:
-    hidden = "import sys; sys.modules['shtab'] = None; from drgn_vmemmap.cli.commands import parse"
-    done = run(sys.executable, "-c", f"{hidden}; parse(['--print-completion', 'bash'])")
-    assert done.returncode == cli.CANNOT
+    hidden = "import sys; sys.modules['shtab'] = None"
+    parse = "from drgn_vmemmap.cli.command_line import parse"
+    code = f"{hidden}; {parse}; parse(['--print-completion', 'bash'])"
+    done = run(sys.executable, "-c", code)
+    assert done.returncode == CANNOT
     assert len(done.stderr.splitlines()) == 1
     assert "pip install shtab" in done.stderr

@@ -16,7 +16,7 @@ from functools import cache
 import pytest
 
 from drgn_vmemmap import api as examination
-from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.errors import MissingMemory
 from tests.damage.catalogue import IMAGES, image, real
 from tests.damage.edited import EditedKernel
@@ -85,7 +85,7 @@ def answer(
 
     def answer(damaged: CountedKernel) -> int:
         monkeypatch.setattr(examination, "verify", lambda *_: damaged.check())
-        code = cli.execute(cli.parse(["verify"]), None)
+        code = command_line.execute(command_line.parse(["verify"]), None)
         out, err = capsys.readouterr()
         assert "\x1b" not in out + err
         assert out or len(err.splitlines()) == 1
@@ -116,7 +116,7 @@ def test_a_damaged_kernel_gets_an_answer(
         damaged.damage(source)
         damaged.memory.count = 0
         code = answer(damaged)
-        assert code in (cli.DONE, cli.FOUND_ERRORS, cli.CANNOT, cli.INCOMPLETE)
+        assert code in range(4)
         assert damaged.memory.count < READS_LIMIT
         answers[str(code)] += 1
     damaged.reset()

@@ -18,7 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.cli import command_line
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE
+from drgn_vmemmap.cli.report import FORMATS
 from drgn_vmemmap.errors import printable
 from drgn_vmemmap.output import View, render
 from drgn_vmemmap.output.json import FOLIO_FIELDS, document
@@ -197,17 +199,17 @@ def test_what_a_terminal_cannot_write_is_told_in_one_line(
     terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr("sys.stdout", terminal)
     prog = Image(Machine(folios=(Folio(FIRST_FOLIO),))).prog
-    assert cli.run(["--format", "html"], prog) == cli.CANNOT
+    assert command_line.run(["--format", "html"], prog) == CANNOT
     assert capsys.readouterr().err == (
-        "drgn-vmemmap: ascii cannot write all of this: give it a file with -o\n"
+        "drgn-vmemmap: ascii cannot encode this result: write it with -o FILE\n"
     )
-    assert cli.run(["--format", "json"], prog) == cli.DONE
+    assert command_line.run(["--format", "json"], prog) == DONE
 
 
 def test_a_hostile_name_stays_a_value_in_every_format() -> None:
     report = hostile_report()
     name = report.hstates[0].hstate.name
-    for format_name in cli.FORMATS:
+    for format_name in FORMATS:
         text = render(report, format_name, EVERYTHING)
         assert text.isascii() or format_name == "html"
         assert "\x1b" not in text

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import FolioReports, HstateReport, Report
-from drgn_vmemmap.cli import commands as cli
+from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.hugetlb.folios import FolioClass, Folios
 from drgn_vmemmap.hvo.judgement import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import Layout
@@ -389,7 +389,7 @@ def test_the_exit_code_tells_what_was_found(
     damage: dict[str, Any], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = Image(Machine(folios=(Folio(SOUND, **damage),)))
-    assert cli.run(["map", "--width", "80"], image.prog) == code
+    assert command_line.run(["map", "--width", "80"], image.prog) == code
     shown = capsys.readouterr().out
     assert ("findings, which 'verify' explains" in shown) == bool(code)
 

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Arguments that several commands have, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PHYSICAL_BITS
+
+PFN_LIMIT = 1 << (PHYSICAL_BITS - PAGE_SHIFT)
+
+
+def add_format(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    parser.add_argument("--format", choices=formats, default="table", help="default: %(default)s")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", metavar="FILE", help="write to a file")
+
+
+def add_system_map(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--system-map",
+        metavar="FILE",
+        help="symbols for a dump without debugging symbols of a kernel before 6.0",
+    )
+
+
+def number(text: str) -> int:
+    """
+    :raises argparse.ArgumentTypeError: if it is not a number, or negative.
+    """
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def seconds(text: str) -> float:
+    """
+    :raises argparse.ArgumentTypeError: if it is not a number of seconds, a day at most.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to a day")
+    return value
+
+
+def pfn(text: str) -> int:
+    """
+    The PFN of ``pfn:NUMBER``, or of a physical address with or without a unit.
+
+    :raises argparse.ArgumentTypeError: if it is neither.
+    """
+    number, shift = text, PAGE_SHIFT
+    if text.startswith("pfn:"):
+        number, shift = text[4:], 0
+    unit = "KMGT".find(text[-1:].upper()) + 1 if shift else 0
+    try:
+        value = int(number[:-1] if unit else number, 0) << 10 * unit >> shift
+    except ValueError:
+        value = -1
+    if not 0 <= value < PFN_LIMIT:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a place in memory: give a physical address, such as 4G, or pfn:NUMBER"
+        )
+    return value

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a command is: its arguments, its help, and the function that runs it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from drgn_vmemmap.cli.exit_codes import CANNOT, NAME
+
+if TYPE_CHECKING:
+    pass
+
+_EXAMPLES = "examples:"
+
+
+@dataclass(frozen=True)
+class Command:
+    """
+    A command of the command line.
+
+    Modules that only a running command needs are imported by :attr:`run`, so that ``--help``
+    does not wait for them.
+    """
+
+    name: str
+    help: str
+    """One line for the list of commands."""
+    description: str
+    examples: tuple[str, ...]
+    """Command lines that show how it is used."""
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    """Adds the command's own arguments to its parser."""
+    run: Callable[[argparse.Namespace, Any], int]
+    """Runs the command with its options and a :class:`drgn.Program`; returns the exit code."""
+    needs_program: bool = True
+    """Whether it analyses a target. Otherwise the program is ``None``."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports a wrong command line in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": _Formatter, **options})
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(CANNOT, f"{NAME}: {message}; see '{self.prog} --help'\n")
+
+
+def subparsers(parser: argparse.ArgumentParser) -> dict[str, Parser]:
+    """The parsers of the commands, by name."""
+    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Keeps paragraphs apart, and leaves examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n\n".join(
+            part if part.startswith(_EXAMPLES) else fill(part, width, indent)
+            for part in text.split("\n\n")
+        )
+
+
+def with_examples(description: str, examples: tuple[str, ...]) -> str:
+    """A description, followed by examples."""
+    return f"{description}\n\n" + "\n  ".join((_EXAMPLES, *examples))

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""From the words of a command line to the exit code of a command."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from drgn_vmemmap.cli import options
+from drgn_vmemmap.cli.command import Command, Parser, subparsers
+from drgn_vmemmap.cli.exit_codes import DONE, exit_code_of
+from drgn_vmemmap.cli.parser import COMMANDS, DEFAULT, parser
+
+if TYPE_CHECKING:
+    import drgn
+
+# These need no command.
+_ALONE = ("-h", "--help", "-V", "--version", "--print-completion")
+
+
+def run(arguments: Sequence[str], prog: drgn.Program) -> int:
+    """
+    Run a command line on a program.
+
+    :param arguments: Everything after the name of this tool.
+    :return: The exit code. Whatever goes wrong is reported in one line on standard error.
+    """
+    try:
+        return execute(parse(arguments), prog)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else DONE
+
+
+def execute(options: argparse.Namespace, prog: drgn.Program | None) -> int:
+    """
+    Run a parsed command.
+
+    :param options: Result of :func:`parse()`.
+    :param prog: The target; ``None`` if the command needs none.
+    :return: The exit code.
+    """
+    command: Command = options.command
+    return exit_code_of(lambda: command.run(options, prog))
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """
+    :param arguments: Everything after the name of this tool, without drgn's options. Options of a
+        command can stand before it.
+    :return: The options, among them ``command``.
+    :raises SystemExit: for ``--help``, or a wrong command line.
+    """
+    known = parser()
+    target, rest = options.split(arguments)
+    if target:
+        known.error(f"drgn has opened its target already: {target[0]} belongs before the script")
+    parsed, unknown = known.parse_known_args(_command_first(known, rest))
+    if unknown:
+        command = subparsers(known)[parsed.command.name]
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return parsed
+
+
+def _command_first(known: Parser, arguments: list[str]) -> list[str]:
+    """The same command line, with its command in front of all options."""
+    position = _position_of_command(known, arguments)
+    if position is None:
+        alone = bool(arguments) and arguments[0].partition("=")[0] in _ALONE
+        return arguments if alone else [DEFAULT.name, *arguments]
+    name = arguments[position]
+    if name not in COMMANDS:
+        known.error(_unknown(name))
+    return [name, *arguments[:position], *arguments[position + 1 :]]
+
+
+def _position_of_command(known: Parser, arguments: list[str]) -> int | None:
+    """Index of the first word that is neither an option nor the value of one."""
+    with_value = _options_with_value(known)
+    is_value = False
+    for position, word in enumerate(arguments):
+        if is_value:
+            is_value = False
+        elif word == "--":
+            break
+        elif word.startswith("-"):
+            is_value = _takes_next_word(word, with_value)
+        else:
+            return position
+    return None
+
+
+def _options_with_value(known: Parser) -> set[str]:
+    return {
+        name
+        for each in (known, *subparsers(known).values())
+        for action in each._get_optional_actions()
+        if action.nargs != 0
+        for name in action.option_strings
+    }
+
+
+def _takes_next_word(word: str, with_value: set[str]) -> bool:
+    """Whether an option, or an unambiguous beginning of a long one, takes the next word."""
+    if word.startswith("--"):
+        return any(name.startswith(word) for name in with_value)
+    return word in with_value
+
+
+def _unknown(name: str) -> str:
+    if os.path.exists(name):
+        return f"{name!r} is not a command but a file: to analyse it, give it with -c"
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COMMANDS)}"
+    return f"there is no command {name!r}; {hint}"

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""``extract``: the smallest vmcore that gives the same report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from drgn_vmemmap.cli import arguments
+from drgn_vmemmap.cli.command import Command
+from drgn_vmemmap.cli.exit_codes import DONE, NAME
+
+if TYPE_CHECKING:
+    import drgn
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the vmcore to write; it must not exist")
+    parser.add_argument(
+        "--compress", action="store_true", help="write a kdump-compressed file instead of ELF"
+    )
+    arguments.add_system_map(parser)
+
+
+def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
+    from drgn_vmemmap.extract.vmcore import extract
+
+    taken = extract(prog, options.file, options.compress, options.system_map)
+    for kind, size in taken.most_common():
+        print(f"{size:>10} bytes of {kind}", file=sys.stderr)
+    print(f"{os.path.getsize(options.file):>10} bytes written to {options.file}", file=sys.stderr)
+    return DONE
+
+
+COMMAND = Command(
+    name="extract",
+    help="write the smallest vmcore that gives the same report",
+    description="Write a vmcore with what the report needs and nothing else: page tables, "
+    "heads of folios, hstates, symbols and types. No page of a user's data is in it. It gives "
+    "the same report without debugging symbols; that is checked before it is kept.",
+    examples=(
+        f"{NAME} -c vmcore extract small.vmcore",
+        f"{NAME} -c vmcore extract --compress small.vmcore",
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""drgn's own options: which target, and which debugging symbols."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from drgn_vmemmap.cli.command import Parser
+from drgn_vmemmap.cli.exit_codes import NAME
+
+TARGETS = ("-c", "--core", "-k", "--kernel", "--qemu")
+"""Each names a target: only one can be given."""
+
+# The options that --help shows.
+_SHOWN = {
+    "-c/--core": ("VMCORE", "a vmcore"),
+    "-k/--kernel": (None, "the running kernel"),
+    "--qemu": ("ADDRESS", "a guest, by the address of its QMP socket"),
+    "-s/--symbols": ("VMLINUX", "debugging symbols; the dump's own BTF is used without them"),
+}
+
+_OTHERS = {
+    None: """
+        -q/--quiet --main-symbols --no-default-symbols --no-default-debug-directories
+        --no-default-debug-link-directories --no-default-kernel-directories
+    """,
+    "FILE": """
+        --extra-symbols --vmcoreinfo --debug-directory --debug-link-directory --kernel-directory
+    """,
+    "WORD": "--architecture --log-level --try-symbols-by --no-symbols-by",
+}
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """
+    Separate drgn's options from ours, wherever they stand before ``--``.
+
+    :return: drgn's arguments, and ours.
+    :raises SystemExit: if one of drgn's options lacks its value.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    known, rest = target_parser().parse_known_args(arguments[:end])
+    return known.target, [*rest, *arguments[end:]]
+
+
+def target_parser() -> Parser:
+    """The parser of the options that are handed to drgn."""
+    parser = Parser(prog=NAME, add_help=False, allow_abbrev=False)
+    parser.set_defaults(target=[])
+    add_shown(parser)
+    for metavar, options in _OTHERS.items():
+        for names in options.split():
+            _add(parser, names, metavar, "handed to drgn")
+    return parser
+
+
+def add_shown(parser: argparse.ArgumentParser) -> None:
+    """Add the options that ``--help`` shows."""
+    group = parser.add_argument_group("target (these and the other options of drgn: drgn --help)")
+    for names, (metavar, help_) in _SHOWN.items():
+        _add(group, names, metavar, help_)
+
+
+def _add(parser: argparse._ActionsContainer, names: str, metavar: str | None, help_: str) -> None:
+    parser.add_argument(
+        *names.split("/"),
+        action=_Keep,
+        nargs=0 if metavar is None else None,
+        default=argparse.SUPPRESS,
+        metavar=metavar,
+        help=help_,
+    )
+
+
+class _Keep(argparse.Action):
+    """Keeps an option as it was given."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: Any = None,
+    ) -> None:
+        namespace.target += [option_string] if self.nargs == 0 else [option_string, values]

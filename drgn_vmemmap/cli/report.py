@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""``report``: what HVO did to each folio, and what it saves."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from drgn_vmemmap.cli import arguments
+from drgn_vmemmap.cli.command import Command
+from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE, NAME
+from drgn_vmemmap.cli.result import write
+
+if TYPE_CHECKING:
+    import drgn
+
+    from drgn_vmemmap.analysis.report import Report
+    from drgn_vmemmap.analysis.samples import Sample
+
+FORMATS = ("table", "json", "jsonl", "csv", "prometheus", "html")
+"""What a report can be written as; each has a module in ``output``."""
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folios", action="store_true", help="list each folio")
+    parser.add_argument("--hstate", metavar="NAME", help="only this size: hugepages-2048kB")
+    parser.add_argument("--node", type=arguments.number, metavar="N", help="only this NUMA node")
+    parser.add_argument(
+        "--pfn", type=arguments.number, metavar="PFN", help="only the folio that contains this PFN"
+    )
+    arguments.add_format(parser, FORMATS)
+    arguments.add_output(parser)
+    arguments.add_system_map(parser)
+
+
+def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
+    from drgn_vmemmap.analysis.report import Selection
+    from drgn_vmemmap.api import examine
+    from drgn_vmemmap.output import View, render
+    from drgn_vmemmap.progress import TerminalProgress
+
+    selection = Selection(options.hstate, options.node, options.pfn)
+    with TerminalProgress() as progress:
+        report = examine(prog, selection, options.system_map, progress)
+    view = View(options.folios, samples=samples_for(options.format, prog, report))
+    write(render(report, options.format, view), options.output)
+    return INCOMPLETE if report.incomplete else DONE
+
+
+def samples_for(format_name: str, prog: drgn.Program, report: Report) -> Sequence[Sample]:
+    """The folios that a format draws, if it draws any."""
+    from drgn_vmemmap.api import samples
+
+    return samples(prog, report) if format_name == "html" else ()
+
+
+COMMAND = Command(
+    name="report",
+    help="what HVO did to each HugeTLB folio, and what it saves (the default)",
+    description="Per hstate and node: folios, optimized folios, freed frames and bytes saved.",
+    examples=(
+        f"{NAME} -c vmcore",
+        f"{NAME} -c vmcore --folios",
+        f"{NAME} -c vmcore report --pfn 0x2c00 --folios",
+        f"{NAME} -c vmcore report --format csv -o FILE",
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)
