@@ -12,11 +12,14 @@ from typing import Any
 
 import drgn
 
+import drgn_vmemmap
 from drgn_vmemmap.analysis.report import Report
 from tests.oracles.expected import Found
 
 ROOT = Path(__file__).parent.parent
 """Of the repository."""
+PACKAGE = Path(drgn_vmemmap.__file__).parent
+"""The package that is tested: the repository's, or one that is installed."""
 BIN = Path(sys.executable).parent
 """The directory of the installed programs."""
 COMMAND = BIN / "drgn-vmemmap"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import support
 from tests.support import ROOT
 
 PACKAGE = "drgn_vmemmap"
@@ -52,15 +53,15 @@ RECORDS = {
 """What the oracles share with the package: the form of an answer, and the kernel's facts."""
 
 
-def modules(directory: str) -> dict[str, Path]:
-    """The modules in a directory of the repository, by their dotted names."""
+def modules(directory: str, root: Path = ROOT) -> dict[str, Path]:
+    """The modules in a directory, by their dotted names, which begin below the root."""
     return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in sorted((ROOT / directory).rglob("*.py"))
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((root / directory).rglob("*.py"))
     }
 
 
-MODULES = modules(PACKAGE)
+MODULES = modules(PACKAGE, support.PACKAGE.parent)
 
 
 def imported(path: Path) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drgn_vmemmap import bundle
-from tests.support import ROOT
+from tests.support import PACKAGE, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,7 @@ def test_it_holds_the_licences_of_the_project_and_of_what_comes_with_it(
 
 
 def test_it_holds_the_package_and_nothing_compiled(archive: zipfile.ZipFile) -> None:
-    package = ROOT / "drgn_vmemmap"
-    source = {path.relative_to(ROOT).as_posix() for path in package.rglob("*.py")}
+    source = {path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py")}
     names = set(archive.namelist())
     assert source <= names
     assert "drgn_vmemmap/output/html/templates/page.html" in names

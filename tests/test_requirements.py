@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from drgn_vmemmap import requirements
-from tests.support import ROOT, refused, run
+from tests.support import PACKAGE, refused, run
 
-PACKAGE = ROOT / "drgn_vmemmap"
 FIRST = ("__init__.py", "__main__.py", "requirements.py")
 """The modules that run before the check."""
 
@@ -54,7 +53,7 @@ def test_an_old_python_is_refused_at_each_entry_point(arguments: tuple[str | Pat
     if not old:
         pytest.skip("no Python before 3.9 is installed")
     for python in old:
-        refused(run(python, "-B", *arguments, cwd=ROOT), 2, "needs Python 3.9 or later")
+        refused(run(python, "-B", *arguments, cwd=PACKAGE.parent), 2, "needs Python 3.9 or later")
 
 
 def test_an_old_drgn_is_refused(

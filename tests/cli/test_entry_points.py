@@ -28,7 +28,7 @@ from drgn_vmemmap.extract.vmcore import extract
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
-from tests.support import BIN, ROOT, open_vmcore, refused, run, vmcore, vmemmap
+from tests.support import BIN, PACKAGE, ROOT, open_vmcore, refused, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 SYMBOLS = (
@@ -68,7 +68,7 @@ def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_all_doors_of_the_shell_answer_alike(bundle: Path, arguments: tuple[str, ...]) -> None:
     installed = vmemmap("-c", VMCORE, *arguments)
-    main = ROOT / "drgn_vmemmap" / "__main__.py"
+    main = PACKAGE / "__main__.py"
     for done in (
         run(BIN / "drgn", "-q", "-c", VMCORE, bundle, *arguments),
         run(BIN / "drgn", "-q", "-c", VMCORE, main, *arguments),
