@@ -8,6 +8,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Callable
 
+from drgn_vmemmap.requirements import check_drgn
+
 if TYPE_CHECKING:
     from drgn_vmemmap.analysis.report import Report
 
@@ -27,6 +29,7 @@ def exit_code_of(run: Callable[[], int | None]) -> int:
     :param run: Returns an exit code; ``None`` for 0.
     :return: The exit code.
     """
+    check_drgn()
     from drgn import FaultError
 
     from drgn_vmemmap.errors import CannotAnalyse, MissingFacts

@@ -17,6 +17,7 @@ from typing import Any
 
 from drgn_vmemmap.cli import command_line, options
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, NAME, fail
+from drgn_vmemmap.requirements import check_drgn
 
 # How long QEMU may take to greet, in seconds; a monitor that is free answers at once.
 _PATIENCE = 5.0
@@ -43,6 +44,7 @@ def _program_of_drgn() -> Any:
     drgn = sys.modules.get("drgn")
     if drgn is None:
         return None
+    check_drgn()
     try:
         return drgn.get_default_prog()
     except drgn.NoDefaultProgramError:
