@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""A folder of vmcores becomes one table, whatever is in it, and however often it is begun."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.damage.catalogue import tail_writable
+from tests.damage.dumps import write_damaged
+from tests.support import ROOT, VMCORES, recorded, run, vmcore
+
+SCRIPT = ROOT / "contrib" / "fleet" / "verify_dumps.py"
+
+
+def verify(table: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, SCRIPT, "-o", table, *arguments)
+
+
+def rows(table: Path) -> dict[str, dict[str, str]]:
+    """The table's rows by the name of the dump's file."""
+    with open(table, newline="", errors="surrogateescape") as file:
+        return {os.path.basename(row["dump"]): row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All recorded vmcores and three broken ones, in folders, beside files that are no dumps."""
+    folder = tmp_path_factory.mktemp("dumps")
+    for path in VMCORES:
+        (folder / path.stem).mkdir()
+        (folder / path.stem / path.name).symlink_to(path)
+        (folder / path.stem / "vmcore-dmesg.txt").write_text("nothing\n")
+    (folder / "cut-off.kdump").write_bytes(vmcore("head-reuse").read_bytes()[:100_000])
+    (folder / "vmcore-incomplete").write_bytes(b"")
+    (folder / "vmcore").write_bytes(os.urandom(4096))
+    write_damaged(folder / "damaged.elf", "head-reuse", tail_writable)
+    return folder
+
+
+def test_each_dump_has_its_row_and_a_broken_one_stops_nothing(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    done = verify(table, folder)
+    assert done.returncode == 1
+    found = rows(table)
+    assert len(found) == len(VMCORES) + 4
+    for path in VMCORES:
+        row, report = found[path.name], recorded(path.stem)
+        assert row["verdict"] == "sound" and row["findings"] == ""
+        assert row["release"] == report["kernel"]["release"]
+        for column, field in (("folios",) * 2, ("optimized",) * 2, ("saved", "net_saved_bytes")):
+            assert row[column] == str(report["totals"][field])
+    assert found["damaged.elf"]["verdict"] == "broken"
+    assert found["damaged.elf"]["findings"] == "tail-writable 1"
+    for name in ("cut-off.kdump", "vmcore-incomplete", "vmcore"):
+        assert found[name]["verdict"] == "failed"
+        assert found[name]["findings"].startswith("cannot open this target")
+    assert all(name in done.stdout for name in found)
+
+
+def test_what_is_in_the_table_is_not_verified_again_until_it_changes(tmp_path: Path) -> None:
+    table, dump = tmp_path / "table.csv", tmp_path / "dump.vmcore"
+    shutil.copy(vmcore("hvo-off"), dump)
+    first = verify(table, tmp_path)
+    assert (first.returncode, len(first.stderr.splitlines())) == (0, 1)
+    again = verify(table, tmp_path)
+    assert (again.returncode, again.stderr, again.stdout) == (0, "", first.stdout)
+    shutil.copy(vmcore("shared-tail"), dump)
+    changed = verify(table, tmp_path)
+    assert len(changed.stderr.splitlines()) == 1
+    assert rows(table)["dump.vmcore"]["optimized"] == "64"
+
+
+def test_a_table_that_was_cut_off_is_gone_on_with(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    names = ("head-reuse", "hvo-off")
+    verify(table, *map(vmcore, names))
+    complete = table.read_text()
+    table.write_text(complete[:-10])
+    done = verify(table, *map(vmcore, names))
+    assert len(done.stderr.splitlines()) == 1
+    assert table.read_text() == complete
+
+
+def test_a_dump_that_takes_too_long_is_given_up_and_tried_again_when_asked(tmp_path: Path) -> None:
+    table, dump = tmp_path / "table.csv", vmcore("head-reuse")
+    done = verify(table, dump, "--timeout", "0.01")
+    assert done.returncode == 3
+    assert rows(table)[dump.name]["findings"] == "it took more than 0.01 seconds"
+    assert verify(table, dump).stderr == ""
+    assert verify(table, dump, "--retry").returncode == 0
+    assert rows(table)[dump.name]["verdict"] == "sound"
+
+
+def test_names_of_files_are_bytes_of_any_kind(tmp_path: Path) -> None:
+    table, name = tmp_path / "table.csv", b"\x1b[2J\n,\xff.vmcore"
+    with open(os.fsencode(tmp_path) + b"/" + name, "wb") as file:
+        file.write(vmcore("hvo-off").read_bytes())
+    done = verify(table, tmp_path)
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout + done.stderr
+    assert os.fsdecode(name) in rows(table)
+    assert verify(table, tmp_path).stderr == ""
+
+
+def test_two_do_not_write_the_same_table(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    with open(table, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = verify(table, vmcore("hvo-off"))
+    assert done.returncode == 2
+    assert done.stderr == f"verify_dumps: another process writes {table}\n"
+
+
+def test_a_table_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    done = verify(tmp_path / "none" / "table.csv", vmcore("hvo-off"))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
