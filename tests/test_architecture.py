@@ -37,9 +37,7 @@ LAYERS = (
 
 UPWARD = {
     ("analysis.difference", "api"),
-    ("analysis.difference", "output.json"),
     ("extract.vmcore", "api"),
-    ("extract.vmcore", "output.json"),
     ("target.symbols", "paging.x86_64"),
     ("vmemmap.reverse_map", "analysis.report"),
     ("vmemmap.reverse_map", "hvo.judgement"),

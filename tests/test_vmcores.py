@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from drgn_vmemmap import verify
+from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.extract.vmcore import extract
-from drgn_vmemmap.output.json import document
 from tests.support import VMCORES, open_vmcore
 
 

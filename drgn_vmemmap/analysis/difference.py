@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from drgn_vmemmap.analysis.document import FOLIO_FIELDS, SCHEMA_VERSION, document
 from drgn_vmemmap.api import examine
 from drgn_vmemmap.errors import CannotAnalyse, printable
-from drgn_vmemmap.output.json import FOLIO_FIELDS, SCHEMA_VERSION, document
 from drgn_vmemmap.target.program import open_dump
 
 Document = Mapping[str, Any]

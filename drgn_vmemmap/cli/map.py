@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
 from drgn_vmemmap.cli.exit_codes import CANNOT, NAME, fail, verification_code
-from drgn_vmemmap.cli.result import write
+from drgn_vmemmap.cli.result import style_for, write
 
 if TYPE_CHECKING:
     import drgn
 
-    from drgn_vmemmap.output.map import Style
+    from drgn_vmemmap.output.terminal import Style
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,10 +77,9 @@ def _width(options: argparse.Namespace) -> int:
 
 
 def _style(options: argparse.Namespace) -> Style:
-    from drgn_vmemmap.output.map import Style
-
-    style = Style(True, False) if options.output else Style.of(sys.stdout)
-    return style._replace(blocks=style.blocks and not options.ascii)
+    style = style_for(options.output)
+    blocks = bool(options.output) or style.blocks
+    return style._replace(blocks=blocks and not options.ascii)
 
 
 COMMAND = Command(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
 from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE, NAME
-from drgn_vmemmap.cli.result import write
+from drgn_vmemmap.cli.result import style_for, write
 
 if TYPE_CHECKING:
     import drgn
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from drgn_vmemmap.analysis.samples import Sample
 
 FORMATS = ("table", "json", "jsonl", "csv", "prometheus", "html")
-"""What a report can be written as; each has a module in ``output``."""
+"""What a report can be written as; each has a module in ``output.report``."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +38,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.analysis.report import Selection
     from drgn_vmemmap.api import examine
-    from drgn_vmemmap.output import View, render
+    from drgn_vmemmap.output.report import View, render
     from drgn_vmemmap.progress import TerminalProgress
 
     selection = Selection(options.hstate, options.node, options.pfn)
     with TerminalProgress() as progress:
         report = examine(prog, selection, options.system_map, progress)
-    view = View(options.folios, samples=samples_for(options.format, prog, report))
+    view = View(
+        options.folios,
+        samples=samples_for(options.format, prog, report),
+        style=style_for(options.output),
+    )
     write(render(report, options.format, view), options.output)
     return INCOMPLETE if report.incomplete else DONE
 

@@ -11,7 +11,7 @@ from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
 from drgn_vmemmap.cli.exit_codes import NAME, verification_code
 from drgn_vmemmap.cli.report import FORMATS, samples_for
-from drgn_vmemmap.cli.result import write
+from drgn_vmemmap.cli.result import style_for, write
 
 if TYPE_CHECKING:
     import drgn
@@ -26,7 +26,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.api import verify
-    from drgn_vmemmap.output import View, render
+    from drgn_vmemmap.output.report import View, render
     from drgn_vmemmap.progress import TerminalProgress
 
     with TerminalProgress() as progress:
@@ -36,6 +36,7 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
         details=True,
         all_findings=options.all,
         samples=samples_for(options.format, prog, report),
+        style=style_for(options.output),
     )
     write(render(report, options.format, view), options.output)
     return verification_code(report)

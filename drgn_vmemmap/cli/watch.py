@@ -43,7 +43,8 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.api import is_live, target
     from drgn_vmemmap.extract.vmcore import Recording
     from drgn_vmemmap.output import watch as lines
-    from drgn_vmemmap.output.table import explained
+    from drgn_vmemmap.output.findings import explained
+    from drgn_vmemmap.output.terminal import Style
     from drgn_vmemmap.progress import TerminalProgress
     from drgn_vmemmap.rules.folio import MEANINGS
 
@@ -77,7 +78,7 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
             print(lines.summary(number, moved, transient, findings), end="", file=sys.stderr)
     if not broken:
         return DONE
-    print("\n".join(explained(broken, None)), file=sys.stderr)
+    print("\n".join(explained(broken, None, Style.of(sys.stderr))), file=sys.stderr)
     if recording is not None:
         path = os.path.join(options.extract, f"vmcore-{options.until}-{int(pass_.time)}")
         recording.write(path, compress=True)

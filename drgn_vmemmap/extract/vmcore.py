@@ -21,6 +21,7 @@ from typing import Any
 
 import drgn
 
+from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.analysis.live import Target
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.verification import check
@@ -28,7 +29,6 @@ from drgn_vmemmap.api import is_there, verify
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.kernel.discovery import discover, vmcoreinfo_text
 from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.output.json import document
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress

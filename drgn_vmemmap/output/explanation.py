@@ -11,12 +11,12 @@ from typing import Any
 from tabulate import tabulate
 
 from drgn_vmemmap import __version__
+from drgn_vmemmap.analysis.document import SCHEMA_VERSION
 from drgn_vmemmap.explain.explanation import Explanation, StructPage
 from drgn_vmemmap.explain.mappers import ReverseMap
 from drgn_vmemmap.explain.mentions import Mention
 from drgn_vmemmap.explain.query import AddressKind
 from drgn_vmemmap.hvo.judgement import Ranges, format_ranges
-from drgn_vmemmap.output.json import SCHEMA_VERSION
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, flag_names
 from drgn_vmemmap.vmemmap.special import ABOUT
 

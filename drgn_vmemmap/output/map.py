@@ -10,18 +10,18 @@ telling of what is there. Rows in which there is no memory are left out.
 from __future__ import annotations
 
 import enum
-import os
 import textwrap
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hugetlb.folios import FolioClass
 from drgn_vmemmap.hvo.judgement import Judgement, Verdict
-from drgn_vmemmap.output.table import size
+from drgn_vmemmap.output.terminal import Style
+from drgn_vmemmap.output.text import size
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.rules.folio import Finding, Severity
 from drgn_vmemmap.vmemmap.special import DEVICE, joined
@@ -111,30 +111,6 @@ class NoMap(ValueError):
     """A map cannot be made as it was asked for; the message says why."""
 
 
-class Style(NamedTuple):
-    """What the terminal can show."""
-
-    blocks: bool
-    """Block characters, not only ASCII."""
-    colour: bool
-
-    @classmethod
-    def of(cls, stream: TextIO) -> Style:
-        """
-        What is written to a stream may hold: colour goes to terminals alone.
-
-        https://no-color.org says how a user turns it off.
-        """
-        try:
-            _BLOCKS.encode(stream.encoding or "ascii")
-        except (UnicodeError, LookupError):
-            blocks = False
-        else:
-            blocks = True
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        return cls(blocks, stream.isatty() and not plain)
-
-
 class _Analysis(NamedTuple):
     """How a state looks; of several characters, by how much is optimized."""
 
@@ -156,8 +132,6 @@ _LOOKS: Mapping[State, _Analysis] = {
     State.DEVICE: _Analysis("▚", "d", "36", "device DAX"),
     State.HOLE: _Analysis(" ", " ", "", "blank, ...: no memmap"),
 }
-
-_BLOCKS = "".join(analyse.blocks for analyse in _LOOKS.values())
 
 
 def render(report: Report, part: Part, width: int, style: Style) -> str:
@@ -455,7 +429,7 @@ def _nodes(nodes: Sequence[int]) -> str:
 def _cells(cells: Sequence[Cell], style: Style) -> Iterator[str]:
     """Characters, those side by side in one colour together."""
     for colour, found in groupby(cells, lambda cell: _LOOKS[cell.state].colour):
-        yield _coloured("".join(_character(cell, style) for cell in found), colour, style)
+        yield style.coloured("".join(_character(cell, style) for cell in found), colour)
 
 
 def _character(cell: Cell, style: Style) -> str:
@@ -466,10 +440,6 @@ def _character(cell: Cell, style: Style) -> str:
 def _characters(state: State, style: Style) -> str:
     analyse = _LOOKS[state]
     return analyse.blocks if style.blocks else analyse.letters
-
-
-def _coloured(text: str, colour: str, style: Style) -> str:
-    return f"\33[{colour}m{text}\33[0m" if colour and style.colour else text
 
 
 def _legend(drawn: Map, hstate: str | None, width: int, style: Style) -> Iterator[str]:
@@ -496,7 +466,7 @@ def _entry(state: State, hstate: str | None, style: Style) -> tuple[str, str]:
         meaning = f"no folio of {hstate}"
     if len(characters) > 1:
         characters = f"{characters[0]}-{characters[-1]}"
-    coloured = _coloured(characters, _LOOKS[state].colour, style)
+    coloured = style.coloured(characters, _LOOKS[state].colour)
     return f"{characters} {meaning}", f"{coloured} {meaning}"
 
 

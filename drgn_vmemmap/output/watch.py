@@ -7,10 +7,10 @@ from __future__ import annotations
 import json
 import time
 
+from drgn_vmemmap.analysis.document import stability_document
 from drgn_vmemmap.analysis.report import Stability
 from drgn_vmemmap.analysis.watch import Pass
-from drgn_vmemmap.output.json import stability_document
-from drgn_vmemmap.output.table import plural, size
+from drgn_vmemmap.output.text import plural, size
 from drgn_vmemmap.rules.folio import Severity
 
 HEADING = (

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from drgn_vmemmap.analysis.difference import Difference, difference
-from drgn_vmemmap.output.json import document
+from drgn_vmemmap.analysis.document import document
 from tests.support import report_file, vmcore, vmemmap
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES

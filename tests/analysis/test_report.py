@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.analysis.report import Report, Totals
 from drgn_vmemmap.hugetlb.folios import State
-from drgn_vmemmap.output import json as render_json
 from tests.oracles import expected
 from tests.support import findings_of
 from tests.synthetic.image import Image
@@ -29,9 +29,9 @@ FOLIOS = 64
 
 def document_of(report: Report) -> dict[str, Any]:
     """The report's document, without what the model cannot know."""
-    document = render_json.document(report, folios=True)
-    del document["tool"], document["findings"]
-    return document
+    whole = document(report, folios=True)
+    del whole["tool"], whole["findings"]
+    return whole
 
 
 # Random machines.

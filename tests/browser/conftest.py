@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from drgn_vmemmap.output import View, html
+from drgn_vmemmap.output.report import View, html
 from tests.support import ROOT, open_vmcore
 from tests.synthetic import pages
 
@@ -125,7 +125,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "damaged": pages.page_of(pages.damaged("7.2.0").prog),
         "damaged-tail-reuse": pages.page_of(pages.damaged("5.15.0").prog),
         "hostile": pages.page_of(pages.hostile().prog),
-        "many": html.render(pages.many(500_000), View()),
+        "many": "".join(html.render(pages.many(500_000), View())),
     }
     for name in ("head-reuse", "shared-tail", "two-nodes-1GiB"):
         texts[name] = pages.page_of(open_vmcore(name))

@@ -17,13 +17,14 @@ from hypothesis import given
 from prometheus_client.parser import text_string_to_metric_families
 
 from drgn_vmemmap import verify
+from drgn_vmemmap.analysis.document import FOLIO_FIELDS, document
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE
 from drgn_vmemmap.cli.report import FORMATS
 from drgn_vmemmap.errors import printable
-from drgn_vmemmap.output import View, render
-from drgn_vmemmap.output.json import FOLIO_FIELDS, document
+from drgn_vmemmap.output.report import View
+from drgn_vmemmap.output.report import render as pieces
 from drgn_vmemmap.rules.folio import MEANINGS, SEVERITIES, VERIFY_ONLY
 from tests.support import VMCORES, open_vmcore
 from tests.synthetic.image import Image
@@ -34,7 +35,12 @@ SCHEMA = json.loads(files("drgn_vmemmap").joinpath("report.schema.json").read_te
 EVERYTHING = View(folios=True, details=True, all_findings=True)
 
 HOSTILE_RELEASE = '\xff\x1b"\\'
-HOSTILE = 'huge"pages\\\n\x1b[31m'
+HOSTILE = '{huge"pages}\\\n\x1b[31m'
+
+
+def render(report: Report, format_name: str, view: View) -> str:
+    """The text of a report, its pieces put together."""
+    return "".join(pieces(report, format_name, view))
 
 
 @pytest.fixture(params=VMCORES, ids=lambda path: path.stem)
@@ -110,6 +116,25 @@ def test_a_report_that_is_not_as_the_schema_says_is_refused(report: Report) -> N
         validate(whole)
 
 
+@pytest.mark.parametrize("with_folios", (True, False))
+def test_json_made_piece_by_piece_is_the_document(report: Report, with_folios: bool) -> None:
+    text = render(report, "json", View(folios=with_folios))
+    assert text == json.dumps(document(report, with_folios), indent=1) + "\n"
+
+
+def test_json_of_no_folio_is_the_document() -> None:
+    report = verify(Image(Machine()).prog)
+    text = render(report, "json", EVERYTHING)
+    assert text == json.dumps(document(report, folios=True), indent=1) + "\n"
+
+
+@pytest.mark.parametrize("format_name", ("table", "json", "jsonl", "csv"))
+def test_a_list_is_written_folio_by_folio(report: Report, format_name: str) -> None:
+    view = View(folios=True)
+    written = list(pieces(report, format_name, view))
+    assert len(written) > len(report.folios)
+
+
 # JSON Lines and CSV.
 
 
@@ -126,7 +151,7 @@ def test_json_lines_put_together_are_the_json(report: Report) -> None:
 def test_csv_has_a_row_a_folio_with_the_fields_of_json(report: Report) -> None:
     rows = list(csv.DictReader(io.StringIO(render(report, "csv", EVERYTHING))))
     assert [
-        {name: written(value) for name, value in folio.items()} for folio in folios(report)
+        {name: written(name, value) for name, value in folio.items()} for folio in folios(report)
     ] == rows
 
 
@@ -136,9 +161,11 @@ def folios(report: Report) -> list[dict[str, Any]]:
     return found
 
 
-def written(value: object) -> str:
+def written(name: str, value: object) -> str:
     if value is None:
         return ""
+    if name in ("pfn", "reuse_frame") and isinstance(value, int):
+        return hex(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -217,4 +244,5 @@ def test_a_hostile_name_stays_a_value_in_every_format() -> None:
     assert {name, report.kernel.release} <= labels
     (row,) = csv.DictReader(io.StringIO(render(report, "csv", EVERYTHING)))
     assert row["hstate"] == name
+    assert name in render(report, "table", EVERYTHING)
     assert json.loads(render(report, "json", EVERYTHING))["folios"][0]["hstate"] == name

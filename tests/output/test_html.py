@@ -23,11 +23,12 @@ import pytest
 from hypothesis import given, settings
 
 from drgn_vmemmap import __version__
-from drgn_vmemmap.analysis.report import Stability
+from drgn_vmemmap.analysis.listing import Listing
+from drgn_vmemmap.analysis.report import Report, Stability
 from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.output import View, html
-from drgn_vmemmap.output.html.folios import Folios
-from drgn_vmemmap.output.html.map import draw_map
+from drgn_vmemmap.output.report import View, html
+from drgn_vmemmap.output.report.html.folios import findings_of
+from drgn_vmemmap.output.report.html.map import Map, draw_map
 from drgn_vmemmap.rules.folio import MEANINGS, Finding, Severity
 from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 from tests.support import run, vmcore, vmemmap
@@ -216,7 +217,7 @@ def test_other_vmemmap_is_told_and_drawn() -> None:
         SpecialVmemmap(DEVICE, range(0x40000, 0x60000), 1000),
         SpecialVmemmap(DEVICE, range(0x80000, 0x90000), 24),
     ]
-    told = parsed(html.render(report, View()))
+    told = parsed("".join(html.render(report, View())))
     rows = [cells_of(row) for row in told.one("section", id="summary").all("tr")]
     assert ["device-dax", "compound pages of a device's memory", "768 MiB", "4 MiB"] in rows
     cells = [c for c in told.all("rect", "device-dax") if "cell" in c.attributes["class"]]
@@ -228,7 +229,7 @@ def test_a_live_kernel_and_an_end_before_the_end_are_told() -> None:
     report = Image(Machine()).examine()
     report.stability = Stability(seconds=1.25, passes=2, moved=3, transient=1)
     report.interrupted = True
-    summary = parsed(html.render(report, View())).one("section", id="summary").text
+    summary = parsed("".join(html.render(report, View()))).one("section", id="summary").text
     assert "Interrupted. This is not all." in summary
     assert "looked at 2 times in 1.2 s: 3 folios moved, 1 transient finding." in summary
 
@@ -334,12 +335,17 @@ def test_the_table_and_the_scripts_data_have_each_folio(damaged: Image, page: El
 def test_errors_and_warnings_are_counted_for_each_folio(damaged: Image) -> None:
     report = damaged.examine()
     info = Finding("off-list", Severity.INFO, "is on no list", report.folios[0].folio.pfn)
-    folios = Folios(report.folios, [*report.findings, info])
+    listing = Listing(report.kernel, report.folios)
+    counts = findings_of(listing, [*report.findings, info])
     found = Counter(f.folio for f in report.findings if f.severity is not Severity.INFO)
-    assert list(folios.findings) == [found[pfn] for pfn in folios.pfns]
+    assert list(counts) == [found[pfn] for pfn in report.folios.folios.pfns]
 
 
 # The map.
+
+
+def map_of(report: Report) -> Map:
+    return draw_map(Listing(report.kernel, report.folios), [0] * len(report.folios), ())
 
 
 def test_a_cell_of_the_map_is_a_folio(damaged: Image, page: Element) -> None:
@@ -358,8 +364,7 @@ def test_a_cell_of_the_map_is_a_folio(damaged: Image, page: Element) -> None:
 
 
 def test_cells_that_would_be_too_many_are_put_together() -> None:
-    folios = Folios(pages.many(20_000).folios, ())
-    picture = draw_map(folios, ())
+    picture = map_of(pages.many(20_000))
     # 20,000 folios are 313 rows of 64: cells of 8 folios make 40 of them.
     assert picture.span == 8 * 512
     assert len(picture.rows) == 40
@@ -373,10 +378,9 @@ def test_cells_that_would_be_too_many_are_put_together() -> None:
 
 
 def test_rows_without_folios_are_left_out() -> None:
-    reports = pages.many(3).folios
-    pfns = (0x8000, 0x8200, 1 << 32)
-    far = [r._replace(folio=r.folio._replace(pfn=pfn)) for r, pfn in zip(reports, pfns)]
-    first, second = draw_map(Folios(far, ()), ()).rows
+    report = pages.many(3)
+    report.folios.folios.pfns[2] = 1 << 32
+    first, second = map_of(report).rows
     assert (first.gap, second.gap) == (0, (1 << 32) - 0x10000)
     assert (first.nodes, second.nodes) == ([0], [1])
 
@@ -413,7 +417,7 @@ def test_an_attribute_cannot_be_left() -> None:
     report.findings = [
         Finding("tail-writable", Severity.ERROR, message, report.folios[0].folio.pfn)
     ]
-    broken = parsed(html.render(report, View()))
+    broken = parsed("".join(html.render(report, View())))
     assert not list(broken.all("b"))
     assert message in broken.one("section", id="findings").text
 
@@ -421,7 +425,7 @@ def test_an_attribute_cannot_be_left() -> None:
 def test_half_a_million_folios_are_a_page_of_some_megabytes() -> None:
     report = pages.many(500_000)
     started = time.process_time()
-    text = html.render(report, View())
+    text = "".join(html.render(report, View()))
     # It takes a few seconds; a machine under load has its time.
     assert time.process_time() - started < 60
     assert len(text) < 10_000_000

@@ -26,7 +26,8 @@ from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.hugetlb.folios import FolioClass, Folios
 from drgn_vmemmap.hvo.judgement import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.output.map import Cell, Map, NoMap, Part, State, Style, draw, render
+from drgn_vmemmap.output.map import Cell, Map, NoMap, Part, State, draw, render
+from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.rules.folio import Finding, Severity
 from drgn_vmemmap.vmemmap.sections import Section
 from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap

@@ -5,17 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import drgn
 
-from drgn_vmemmap.analysis.report import FolioReport, Report
+from drgn_vmemmap.analysis.report import FolioReports, Report
 from drgn_vmemmap.api import examine, samples
-from drgn_vmemmap.hugetlb.folios import Folio as FoundFolio
-from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hugetlb.folios import STATES, FolioClass, Folios, State
 from drgn_vmemmap.hvo.judgement import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.output import View, html
+from drgn_vmemmap.output.report import View, html
 from drgn_vmemmap.rules.folio import Finding, Severity
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
@@ -39,7 +38,7 @@ HOSTILE = "</script><img src=x onerror=a>"
 def page_of(prog: drgn.Program) -> str:
     """The page that ``report --format html`` writes."""
     report = examine(prog)
-    return html.render(report, View(samples=samples(prog, report)))
+    return "".join(html.render(report, View(samples=samples(prog, report))))
 
 
 def damaged(release: str) -> Image:
@@ -93,24 +92,26 @@ def many(count: int) -> Report:
         Verdict.UNOPTIMIZED: (Layout.NONE, (), (), 0),
         Verdict.INCONSISTENT: (Layout.HEAD_REUSE, ((1, 7),), ((1, 2), (4, 7)), 7),
     }
-    folios = []
+    folios, broken = Folios(), []
+    report.folios = FolioReports(folios)
     for number in range(count):
         verdict = Verdict.OPTIMIZED
         if number % 1000 == 7:
             verdict = Verdict.UNOPTIMIZED
+        pfn = FIRST_FOLIO + 512 * number
         if number % 10_000 == 77:
             verdict = Verdict.INCONSISTENT
+            broken.append(pfn)
         layout, shared, read_only, freed = judgements[verdict]
-        frame = None if layout is Layout.NONE else (1 << 30) + number * 7919 % (1 << 24)
+        frame = -1 if layout is Layout.NONE else (1 << 30) + number * 7919 % (1 << 24)
         node, state = 2 * number // count, State.FREE if number % 3 else State.ACTIVE
         flag = verdict is not Verdict.UNOPTIMIZED
-        folio = FoundFolio(FIRST_FOLIO + 512 * number, 9, "hugepages-2048kB", node, 2, state, flag)
-        judgement = Judgement(verdict, layout, "pte", frame, shared, read_only, freed)
-        folios.append(FolioReport(folio, judgement))
-    report.folios = cast(Any, folios)
+        kind = folios.class_number(FolioClass(9, "hugepages-2048kB", node, 2, flag))
+        folios.add(pfn, kind, STATES.index(state))
+        judgement = Judgement(verdict, layout, "pte", None, shared, read_only, freed)
+        report.folios.add(judgement, frame)
     report.findings = [
-        Finding("tail-writable", Severity.ERROR, "is writable", folio.pfn, 3, 4096, 3, 4096)
-        for folio, judgement in folios
-        if judgement.verdict is Verdict.INCONSISTENT
+        Finding("tail-writable", Severity.ERROR, "is writable", pfn, 3, 4096, 3, 4096)
+        for pfn in broken
     ] * 10
     return report

@@ -3,14 +3,14 @@
 (() => {
   const PAGE_SIZE = 4096;
   const ROWS = 100;
-  const SEARCHED = ["hstate", "node", "state", "flag", "verdict", "layout", "mapped_by"];
+  const SEARCHED = ["hstate", "node", "state", "flag_optimized", "verdict", "layout", "mapped_by"];
 
   const at = (id) => document.getElementById(id);
   const data = JSON.parse(at("data").textContent);
   const count = data.count;
   const traits = data.traits;
 
-  // The folios, a column for each thing that is their own: see folios.py.
+  // The folios, a column for each thing that is their own: see listing.py.
   const unpack = (packed) => {
     const column = new Float64Array(count);
     let value = 0, row = 0;
@@ -32,8 +32,7 @@
   const textOf = (row, key) => {
     const value = valueOf(row, key);
     if (key === "pfn" || (key === "reuse_frame" && value >= 0)) return hex(value);
-    if (value === null) return "?";
-    return value === "" || key === "reuse_frame" || (key === "findings" && !value) ? "–" : String(value);
+    return key === "reuse_frame" || (key === "findings" && !value) ? "-" : String(value);
   };
 
   const size = (bytes) => {
@@ -52,7 +51,7 @@
   let first = 0;
 
   const searchable = traits.map((trait) =>
-    SEARCHED.map((key) => (key === "node" ? `node${trait.node ?? "?"}` : String(trait[key] ?? "?")).toLowerCase()));
+    SEARCHED.map((key) => (key === "node" ? `node${trait.node}` : String(trait[key])).toLowerCase()));
 
   // What a word asks of a folio: that one of its texts begins with it, or that a PFN is its own.
   const asks = (word) => {
@@ -66,7 +65,7 @@
 
   const sortValues = (key) => {
     if (key in columns) return columns[key];
-    const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a ?? "") < String(b ?? "") ? -1 : 1;
+    const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a) < String(b) ? -1 : 1;
     const distinct = [...new Set(traits.map((trait) => trait[key]))].sort(compare);
     const ranks = traits.map((trait) => distinct.indexOf(trait[key]));
     return Float64Array.from(numbers, (number) => ranks[number]);
@@ -216,7 +215,7 @@
     if (cell.trait === undefined) parts = [...cell.verdicts.keys()];
     else if (parts.length === 1 && parts[0].startsWith("1 ")) {
       const { hstate, node, state, verdict, layout } = cell.trait;
-      parts = [hstate, `node ${node ?? "?"}`, state, verdict, `layout ${layout}`];
+      parts = [hstate, `node ${node}`, state, verdict, `layout ${layout}`];
     }
     if (cell.findings) parts.push(`findings: ${cell.findings}`);
     return `PFN ${hex(cell.begin)} to ${hex(cell.behind - 1)}, ${size((cell.behind - cell.begin) * PAGE_SIZE)}: ${parts.join(", ")}`;

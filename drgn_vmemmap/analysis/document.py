@@ -1,67 +1,45 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The report as JSON.
+The document: a report as plain data, in the form that JSON has and that stays stable.
 
-Addresses and raw entries are hex strings; PFNs and counts are integers.
+Addresses and raw entries are hex strings; PFNs and counts are integers. ``report.schema.json``
+describes it.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import Any
 
 from drgn_vmemmap import __version__
-from drgn_vmemmap.analysis.report import FolioReport, HstateReport, Report, Stability, Totals
-from drgn_vmemmap.hvo.judgement import format_ranges
+from drgn_vmemmap.analysis.listing import COLUMNS, Listing
+from drgn_vmemmap.analysis.report import Counts, HstateReport, Report, Stability, Totals
+from drgn_vmemmap.hvo.judgement import Verdict
 from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.output import View
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.folio import MEANINGS, Finding
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 
 SCHEMA_VERSION = 1
 
-FOLIO_FIELDS = (
-    "pfn",
-    "head",
-    "hstate",
-    "order",
-    "node",
-    "state",
-    "flag_optimized",
-    "verdict",
-    "layout",
-    "mapped_by",
-    "reuse_frame",
-    "shared",
-    "read_only",
-    "freed",
-)
-"""Fields of a folio, in their order."""
-
-
-def render(report: Report, view: View) -> str:
-    """
-    :return: One JSON document.
-    """
-    return json.dumps(document(report, view.folios), indent=1) + "\n"
+FOLIO_FIELDS = tuple(column.name for column in COLUMNS)
+"""Names of a folio's fields, in their order."""
 
 
 def document(report: Report, folios: bool) -> dict[str, Any]:
-    """The report as what JSON is made of."""
-    kernel = report.kernel
+    """
+    :param folios: Whether to list the folios.
+    """
     result: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "drgn-vmemmap", "version": __version__},
-        "kernel": _kernel(kernel),
+        "kernel": _kernel(report.kernel),
         "hstates": [_hstate(hstate) for hstate in report.hstates],
         "totals": _totals(report.totals),
     }
     if folios:
-        result["folios"] = [folio_document(kernel, folio) for folio in report.folios]
-    result["others"] = [_other(other) for other in report.others]
+        result["folios"] = list(Listing(report.kernel, report.folios).documents())
+    result["others"] = [_special(special) for special in report.others]
     result["interrupted"] = report.interrupted
     result["movement"] = None if report.stability is None else stability_document(report.stability)
     result["findings"] = [finding_document(finding) for finding in report.findings]
@@ -75,6 +53,22 @@ def stability_document(stability: Stability) -> dict[str, Any]:
         "looks": stability.passes,
         "moved": stability.moved,
         "transient": stability.transient,
+    }
+
+
+def finding_document(finding: Finding) -> dict[str, Any]:
+    """One finding."""
+    return {
+        "rule": finding.rule,
+        "severity": finding.severity.value,
+        "folio": finding.folio,
+        "index": finding.index,
+        "address": _hex(finding.address),
+        "entry": _hex(finding.entry),
+        "entry_address": _hex(finding.entry_address),
+        "message": finding.message,
+        "expected": finding.expected,
+        "meaning": MEANINGS[finding.rule],
     }
 
 
@@ -101,13 +95,13 @@ def _hstate(report: HstateReport) -> dict[str, Any]:
         "order": report.hstate.order,
         **report.hstate.counters._asdict(),
         "vmemmap_pages": report.vmemmap_pages,
-        **asdict(report.counts),
+        **_counts(report.counts),
         "nodes": [
             {
                 "node": node,
                 **counters._asdict(),
                 "vmemmap_pages": report.vmemmap_pages,
-                **asdict(counts),
+                **_counts(counts),
             }
             for node, counters, counts in report.by_node()
         ],
@@ -116,7 +110,7 @@ def _hstate(report: HstateReport) -> dict[str, Any]:
 
 def _totals(totals: Totals) -> dict[str, Any]:
     return {
-        **asdict(totals.counts),
+        **_counts(totals.counts),
         "freed_bytes": totals.freed_bytes,
         "page_tables": totals.page_tables,
         "shared_tail_frames": totals.shared_tail_frames,
@@ -125,50 +119,18 @@ def _totals(totals: Totals) -> dict[str, Any]:
     }
 
 
-def folio_document(kernel: Kernel, report: FolioReport) -> dict[str, Any]:
-    """One folio."""
-    folio, judgement = report
+def _counts(counts: Counts) -> dict[str, int]:
+    by_verdict = {verdict.value: getattr(counts, verdict.value) for verdict in Verdict}
+    return {"folios": counts.folios, **by_verdict, "freed": counts.freed}
+
+
+def _special(special: SpecialVmemmap) -> dict[str, Any]:
     return {
-        "pfn": folio.pfn,
-        "head": hex(kernel.page_address(folio.pfn)),
-        "hstate": folio.hstate,
-        "order": folio.order,
-        "node": folio.node,
-        "state": folio.state.value,
-        "flag_optimized": folio.flag_optimized,
-        "verdict": judgement.verdict.value,
-        "layout": judgement.layout.value,
-        "mapped_by": judgement.mapped_by,
-        "reuse_frame": judgement.reuse_frame,
-        "shared": format_ranges(judgement.shared),
-        "read_only": format_ranges(judgement.read_only),
-        "freed": judgement.freed,
-    }
-
-
-def _other(other: SpecialVmemmap) -> dict[str, Any]:
-    return {
-        "kind": other.kind,
-        "pfn": other.pfns.start,
-        "pages": len(other.pfns),
-        "freed": other.freed,
-        "freed_bytes": other.freed * PAGE_SIZE,
-    }
-
-
-def finding_document(finding: Finding) -> dict[str, Any]:
-    """One finding."""
-    return {
-        "rule": finding.rule,
-        "severity": finding.severity.value,
-        "folio": finding.folio,
-        "index": finding.index,
-        "address": _hex(finding.address),
-        "entry": _hex(finding.entry),
-        "entry_address": _hex(finding.entry_address),
-        "message": finding.message,
-        "expected": finding.expected,
-        "meaning": MEANINGS[finding.rule],
+        "kind": special.kind,
+        "pfn": special.pfns.start,
+        "pages": len(special.pfns),
+        "freed": special.freed,
+        "freed_bytes": special.freed * PAGE_SIZE,
     }
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hvo.judgement import Verdict
-from drgn_vmemmap.output import View
+from drgn_vmemmap.output.report import View
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.folio import SEVERITIES, VERIFY_ONLY
 from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED
@@ -30,15 +30,13 @@ class Sample(NamedTuple):
     labels: dict[str, str]
 
 
-def render(report: Report, view: View) -> str:
+def render(report: Report, view: View) -> Iterator[str]:
     """
     :return: Metrics, all of them gauges.
     """
-    return "".join(
-        _metric(name, about, samples)
-        for metrics in (_kernel(report), _folios(report), _totals(report), _findings(report))
-        for name, about, samples in metrics
-    )
+    for metrics in (_kernel(report), _folios(report), _totals(report), _findings(report)):
+        for name, about, samples in metrics:
+            yield _metric(name, about, samples)
 
 
 def _kernel(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:

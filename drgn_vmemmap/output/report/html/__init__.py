@@ -13,18 +13,20 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap import __version__
+from drgn_vmemmap.analysis.listing import Listing
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.samples import Sample
 from drgn_vmemmap.errors import CannotAnalyse
-from drgn_vmemmap.output import View
-from drgn_vmemmap.output.html.drawing import Drawing, draw
-from drgn_vmemmap.output.html.folios import Folios
-from drgn_vmemmap.output.html.map import COLUMNS, UNIT, draw_map
-from drgn_vmemmap.output.table import size
+from drgn_vmemmap.output.findings import by_rule
+from drgn_vmemmap.output.report import View
+from drgn_vmemmap.output.report.html.drawing import Drawing, draw
+from drgn_vmemmap.output.report.html.folios import SHOWN, findings_of, packed, rows
+from drgn_vmemmap.output.report.html.map import COLUMNS, UNIT, draw_map
+from drgn_vmemmap.output.text import size
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.folio import MEANINGS, Finding, Severity
 
@@ -52,7 +54,7 @@ class Broken(NamedTuple):
     """The first ones."""
 
 
-def render(report: Report, view: View) -> str:
+def render(report: Report, view: View) -> Iterator[str]:
     """
     All folios are listed, and findings have their details; there is room.
 
@@ -60,22 +62,26 @@ def render(report: Report, view: View) -> str:
     """
     environment = _environment()
     style, script = (_source(environment, name) for name in ("page.css", "page.js"))
-    folios = Folios(report.folios, report.findings)
-    return environment.get_template("page.html").render(
+    folios = Listing(report.kernel, report.folios)
+    found = findings_of(folios, report.findings)
+    yield environment.get_template("page.html").render(
         version=__version__,
         style=style,
         script=script,
         hash=_hash,
         report=report,
         folios=folios,
-        rows=list(folios.rows(_ROWS)),
-        map=draw_map(folios, report.others),
+        rows=list(rows(folios, found, _ROWS)),
+        map=draw_map(folios, found, report.others),
         columns=COLUMNS,
         drawings=_drawings(view.samples, report.findings),
-        sharing=Counter(folios.reuse_frames),
+        sharing=Counter(report.folios.reuse_frames),
+        found=any(found),
+        headers=[(column.name, column.heading) for column in SHOWN],
+        numbers=[column.name for column in SHOWN if column.is_number],
         broken=_broken(report.findings),
         data={
-            **folios.packed(),
+            **packed(folios, found),
             "unit": UNIT,
             "columns": COLUMNS,
             "others": [[other.kind, other.pfns.start, other.pfns.stop] for other in report.others],
@@ -118,11 +124,7 @@ def _drawings(samples: Sequence[Sample], findings: Iterable[Finding]) -> list[Dr
 
 def _broken(findings: Iterable[Finding]) -> list[Broken]:
     """Findings by severity and rule, the worst first."""
-    found: dict[tuple[Severity, str], list[Finding]] = {}
-    for finding in findings:
-        found.setdefault((finding.severity, finding.rule), []).append(finding)
-    worst = list(Severity)
     return [
-        Broken(rule, severity, MEANINGS[rule], len(alike), alike[:_FINDINGS])
-        for (severity, rule), alike in sorted(found.items(), key=lambda i: worst.index(i[0][0]))
+        Broken(rule, severity, MEANINGS[rule], len(found), found[:_FINDINGS])
+        for severity, rule, found in by_rule(findings)
     ]

@@ -16,9 +16,9 @@ from heapq import merge
 from itertools import groupby
 from typing import NamedTuple
 
+from drgn_vmemmap.analysis.listing import Listing, Traits
 from drgn_vmemmap.hvo.judgement import Verdict
-from drgn_vmemmap.output.html.folios import Folios, Traits
-from drgn_vmemmap.output.table import size
+from drgn_vmemmap.output.text import size
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 
@@ -67,7 +67,7 @@ class Cell:
         if self.traits is None:
             told = [self.other]
         elif sum(self.verdicts.values()) == 1:
-            told = [str(self.traits)]
+            told = [_about(self.traits)]
         if self.findings:
             told.append(f"findings: {self.findings}")
         memory = size(len(self.pfns) * PAGE_SIZE)
@@ -99,8 +99,16 @@ class Map(NamedTuple):
         return {shade for cell in cells for shade in (cell.shade, *cell.verdicts)}
 
 
-def draw_map(folios: Folios, others: Sequence[SpecialVmemmap]) -> Map:
+def _about(traits: Traits) -> str:
+    kind, judgement = traits.folio_class, traits.judgement
+    node = "?" if kind.node is None else kind.node
+    verdict, layout = judgement.verdict.value, judgement.layout.value
+    return f"{kind.hstate}, node {node}, {traits.state.value}, {verdict}, layout {layout}"
+
+
+def draw_map(folios: Listing, found: Sequence[int], others: Sequence[SpecialVmemmap]) -> Map:
     """
+    :param found: How many findings name each folio.
     :param others: Other vmemmap; folios that lie in it are drawn over it.
     """
     regions = sorted((other.pfns for other in others), key=lambda pfns: pfns.start)
@@ -111,29 +119,31 @@ def draw_map(folios: Folios, others: Sequence[SpecialVmemmap]) -> Map:
             cell.other = other.kind
     cells: dict[int, Cell] = {}
     nodes: dict[int, set[int]] = {}
-    for (first, number, findings), count in _alike(folios, span).items():
+    for (first, number, findings), count in _alike(folios, found, span).items():
         traits = folios.traits[number]
         for cell in _cells(cells, range(first, first + max(span, traits.pages)), span):
             cell.verdicts[traits.judgement.verdict.value] += count
             cell.traits = traits
             cell.pages += min(count * traits.pages, len(cell.pfns))
             cell.findings += count * findings
-            if traits.node is not None:
-                nodes.setdefault(cell.pfns.start // (span * COLUMNS), set()).add(traits.node)
+            if traits.folio_class.node is not None:
+                nodes.setdefault(cell.pfns.start // (span * COLUMNS), set()).add(
+                    traits.folio_class.node
+                )
     return Map(span, list(_rows([*behind.values(), *cells.values()], nodes, span)))
 
 
-def _ranges(folios: Folios) -> Iterator[range]:
+def _ranges(folios: Listing) -> Iterator[range]:
     pages = [traits.pages for traits in folios.traits]
-    for pfn, number in zip(folios.pfns, folios.numbers):
+    for pfn, number in zip(folios.folios.folios.pfns, folios.numbers):
         yield range(pfn, pfn + pages[number])
 
 
-def _alike(folios: Folios, span: int) -> Counter[tuple[int, int, int]]:
+def _alike(folios: Listing, found: Sequence[int], span: int) -> Counter[tuple[int, int, int]]:
     """How many folios begin in each cell, by its first PFN, their traits and their findings."""
     return Counter(
         (pfn - pfn % span, number, findings)
-        for pfn, number, findings in zip(folios.pfns, folios.numbers, folios.findings)
+        for pfn, number, findings in zip(folios.folios.folios.pfns, folios.numbers, found)
     )
 
 

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The list of folios as a table that fits a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from drgn_vmemmap.analysis.listing import (
+    COLUMNS,
+    PFN,
+    REUSE_FRAME,
+    Column,
+    Listing,
+    Own,
+    Traits,
+    text,
+)
+
+_GAP = "  "
+
+# Columns that a narrow terminal can do without, the first to go first.
+_LEAST_IMPORTANT = (
+    "mapped_by",
+    "flag_optimized",
+    "read_only",
+    "layout",
+    "hstate",
+    "freed",
+    "node",
+    "shared",
+    "state",
+)
+
+
+def folio_table(listing: Listing, width: int) -> Iterator[str]:
+    """
+    One line per folio, made as it is asked for.
+
+    Where not all columns fit, first those go that are the same for all folios: they are
+    named once. If that is not enough, others are left out, and that is said.
+
+    :param width: In characters.
+    """
+    shown = [column for column in COLUMNS if column.heading]
+    widths = {column.name: _width(column, listing) for column in shown}
+    same = [column for column in shown if len({text(column, t) for t in listing.traits}) == 1]
+    kept = _fitting(shown, widths, [column.name for column in same], width)
+    gone = [column for column in shown if column not in kept]
+    once = [f"{c.heading} {text(c, listing.traits[0])}" for c in gone if c in same]
+    if once:
+        yield f"each folio: {', '.join(once)}\n".format()
+    omitted = [column.heading for column in gone if column not in same]
+    if omitted:
+        yield f"left out, for a wider terminal or --format csv: {', '.join(omitted)}\n"
+    yield _line([_aligned(c.heading, c, widths) for c in kept])
+    yield _line(["-" * widths[c.name] for c in kept])
+    yield from listing.lines(
+        lambda traits: _line([_cell(column, traits, widths) for column in kept])
+    )
+
+
+def _width(column: Column, listing: Listing) -> int:
+    """Characters of the longest text in a column, its heading among them."""
+    longest = len(column.heading)
+    for traits in listing.traits:
+        value = column.value(traits)
+        if not isinstance(value, Own):
+            longest = max(longest, len(text(column, traits).format()))
+    numbers = {PFN.text: listing.folios.folios.pfns, REUSE_FRAME.text: listing.folios.reuse_frames}
+    for field in {text(column, traits) for traits in listing.traits} & set(numbers):
+        longest = max(longest, len(hex(max(numbers[field]))))
+    return longest
+
+
+def _fitting(
+    columns: Sequence[Column], widths: dict[str, int], same: Sequence[str], width: int
+) -> list[Column]:
+    """The columns that are shown."""
+    order = [name for name in _LEAST_IMPORTANT if name in same]
+    order += [name for name in _LEAST_IMPORTANT if name not in same]
+    kept = list(columns)
+    for name in order:
+        if sum(widths[c.name] for c in kept) + len(_GAP) * (len(kept) - 1) <= width:
+            break
+        kept = [column for column in kept if column.name != name]
+    return kept
+
+
+def _cell(column: Column, traits: Traits, widths: dict[str, int]) -> str:
+    """A cell as ``str.format()`` takes it, as wide as its column."""
+    value = column.value(traits)
+    if isinstance(value, Own):
+        return value.text.replace("#x", f"#{widths[column.name]}x")
+    cell = text(column, traits)
+    # Braces are doubled in it.
+    doubled = len(cell) - len(cell.format())
+    return _aligned(cell, column, {column.name: widths[column.name] + doubled})
+
+
+def _aligned(cell: str, column: Column, widths: dict[str, int]) -> str:
+    width = widths[column.name]
+    return cell.rjust(width) if column.is_number else cell.ljust(width)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return _GAP.join(cells).rstrip() + "\n"

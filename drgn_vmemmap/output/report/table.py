@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The report as tables and lines that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from drgn_vmemmap.analysis.listing import Listing
+from drgn_vmemmap.analysis.report import Counts, HstateReport, Report, Stability, Totals
+from drgn_vmemmap.hvo.judgement import Verdict
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.output.findings import explained, in_short, verdict
+from drgn_vmemmap.output.folios import folio_table
+from drgn_vmemmap.output.report import View
+from drgn_vmemmap.output.text import plural, size, text_table
+from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
+from drgn_vmemmap.vmemmap.special import ABOUT, SpecialVmemmap
+
+# Findings of one rule that are shown if not all are asked for.
+_FIRST = 3
+
+_USUAL = (Verdict.OPTIMIZED, Verdict.UNOPTIMIZED)
+
+
+def render(report: Report, view: View) -> Iterator[str]:
+    """
+    :return: Paragraphs for a terminal, ASCII only; the list of folios line by line.
+    """
+    yield _head(report.kernel) + "\n"
+    for paragraph in _summary(report, view):
+        yield f"\n{paragraph}\n"
+    if view.folios and len(report.folios):
+        yield "\n"
+        listing = Listing(report.kernel, report.folios)
+        yield from folio_table(listing, view.style.width)
+    for paragraph in _conclusion(report, view):
+        yield f"\n{paragraph}\n"
+
+
+def _summary(report: Report, view: View) -> Iterator[str]:
+    if any(hstate.counts.folios for hstate in report.hstates):
+        yield from _hstates(report.hstates, view.style.width)
+    empty = [hstate.hstate.name for hstate in report.hstates if not hstate.counts.folios]
+    if empty:
+        yield f"no folios: {', '.join(empty)}"
+    yield _totals(report.totals)
+    if report.others:
+        yield "\n".join(_special(report.others))
+
+
+def _conclusion(report: Report, view: View) -> Iterator[str]:
+    limit = None if view.all_findings else _FIRST
+    if view.details:
+        yield "\n".join(explained(report.findings, limit, view.style))
+    else:
+        yield "\n".join(in_short(report.findings, view.style))
+    if report.stability is not None:
+        yield _stability(report.stability)
+    if report.interrupted:
+        yield "interrupted: this is not all"
+    if view.details:
+        yield verdict(report, view.style)
+
+
+def _head(kernel: Kernel) -> str:
+    return "\n".join(
+        (
+            f"Linux {kernel.release}, {'live' if kernel.live else 'dump'}, "
+            f"{kernel.paging.levels}-level paging, types from {kernel.types_from.upper()}",
+            hvo_state(kernel),
+        )
+    )
+
+
+def hvo_state(kernel: Kernel) -> str:
+    """What this kernel makes of new folios, in one line."""
+    if not kernel.hvo.built_in:
+        return "HVO is not built in"
+    return (
+        f"HVO layout {kernel.hvo.layout.value}; "
+        + {
+            True: "switched on: new folios are optimized",
+            False: "switched off now: new folios are not optimized",
+            None: "whether new folios are optimized is not in the dump",
+        }[kernel.hvo.enabled]
+    )
+
+
+def _hstates(hstates: Sequence[HstateReport], width: int) -> Iterator[str]:
+    """
+    A table of the hstates that have folios.
+
+    Columns of unusual verdicts are left out where they are all zero; where they are not
+    but do not fit, they are a table of their own.
+    """
+    rows = [row for hstate in hstates if hstate.counts.folios for row in _rows(hstate)]
+    unusual = [
+        verdict
+        for verdict in Verdict
+        if verdict not in _USUAL and any(_count(counts, verdict) for _, _, counts in rows)
+    ]
+    table = _hstate_table(rows, [*_USUAL, *unusual], saved=True)
+    if not unusual or len(table.partition("\n")[0]) <= width:
+        yield table
+    else:
+        yield _hstate_table(rows, _USUAL, saved=True)
+        yield _hstate_table(rows, unusual, saved=False)
+
+
+def _rows(hstate: HstateReport) -> Iterator[tuple[str, str, Counts]]:
+    """Name, node and counts of each line about an hstate."""
+    nodes = hstate.by_node()
+    if len(nodes) != 1:
+        yield hstate.hstate.name, "all", hstate.counts
+    for node, _, counts in nodes:
+        yield hstate.hstate.name if len(nodes) == 1 else "", str(node), counts
+
+
+def _hstate_table(
+    rows: Sequence[tuple[str, str, Counts]], verdicts: Sequence[Verdict], saved: bool
+) -> str:
+    """
+    :param saved: Whether to show also what was freed.
+    """
+    headers = ["hstate", "node", "folios", *(verdict.value for verdict in verdicts)]
+    cells = [
+        [name, node, counts.folios, *(_count(counts, verdict) for verdict in verdicts)]
+        for name, node, counts in rows
+    ]
+    if saved:
+        headers += ["freed", "saved"]
+        for row, (_, _, counts) in zip(cells, rows):
+            row += [counts.freed, size(counts.freed * PAGE_SIZE)]
+    return text_table(headers, cells)
+
+
+def _count(counts: Counts, verdict: Verdict) -> int:
+    count: int = getattr(counts, verdict.value)
+    return count
+
+
+def _totals(totals: Totals) -> str:
+    spent = plural(totals.page_tables, "page table")
+    if totals.shared_tail_frames:
+        spent += " and " + plural(totals.shared_tail_frames, "shared tail frame")
+    return (
+        f"net saving {size(totals.net_saved_bytes)}: {size(totals.freed_bytes)} freed, "
+        f"less {spent}; still possible {size(totals.still_possible_bytes)}"
+    )
+
+
+def _special(found: Sequence[SpecialVmemmap]) -> Iterator[str]:
+    """One line per kind of vmemmap that is special without being a fault."""
+    for kind, text in ABOUT.items():
+        alike = [special for special in found if special.kind == kind]
+        if alike:
+            memory = size(sum(len(special.pfns) for special in alike) * PAGE_SIZE)
+            saved = size(sum(special.freed for special in alike) * PAGE_SIZE)
+            yield f"{text}: {memory}, saves {saved}"
+
+
+def _stability(stability: Stability) -> str:
+    return (
+        f"{plural(stability.passes, 'pass', 'passes')} in {stability.seconds:.1f} s: "
+        f"{plural(stability.moved, 'folio')} moved, "
+        f"{plural(stability.transient, 'transient finding')}"
+    )

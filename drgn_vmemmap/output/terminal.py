@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a terminal can show."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import NamedTuple, TextIO
+
+from drgn_vmemmap.rules.folio import Severity
+
+MINIMUM_WIDTH = 80
+"""Characters that tables take at least."""
+
+_BLOCKS = "█▁▂▃▄▅▆▇▒░·▚"
+
+# Parameters of the control sequence "select graphic rendition"; red is for errors alone.
+_COLOURS = {Severity.ERROR: "1;31", Severity.WARNING: "33", Severity.INFO: "36"}
+
+
+class Style(NamedTuple):
+    """What the reader's terminal can show."""
+
+    blocks: bool
+    """Block characters, not only ASCII."""
+    colour: bool
+    width: int = MINIMUM_WIDTH
+    """In characters."""
+
+    @classmethod
+    def of(cls, stream: TextIO) -> Style:
+        """
+        What a stream can show: colour goes to terminals alone.
+
+        https://no-color.org says how a user turns it off.
+        """
+        try:
+            _BLOCKS.encode(stream.encoding or "ascii")
+        except (UnicodeError, LookupError):
+            blocks = False
+        else:
+            blocks = True
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        width = shutil.get_terminal_size((MINIMUM_WIDTH, 24)).columns if stream.isatty() else 0
+        return cls(blocks, stream.isatty() and not plain, max(width, MINIMUM_WIDTH))
+
+    def coloured(self, text: str, colour: str) -> str:
+        """
+        :param colour: Parameters of "select graphic rendition"; empty for none.
+        """
+        return f"\33[{colour}m{text}\33[0m" if colour and self.colour else text
+
+    def severity(self, severity: Severity) -> str:
+        """The name of a severity, in its colour."""
+        return self.coloured(severity.value, _COLOURS[severity])
+
+
+PLAIN = Style(blocks=False, colour=False)
+"""A file, or a pipe: ASCII without colours."""
