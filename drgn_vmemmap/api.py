@@ -15,7 +15,7 @@ import drgn
 from drgn_vmemmap.analysis.live import Target, confirm
 from drgn_vmemmap.analysis.report import EVERYTHING, Report, Selection, analyse
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts, MissingMemory, printable
-from drgn_vmemmap.kernel.discovery import discover, page_names
+from drgn_vmemmap.kernel.discovery import discover, page_names, vmcoreinfo
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import ENTRY_SIZE
@@ -24,6 +24,7 @@ from drgn_vmemmap.target.memory import ProgramMemory
 
 if TYPE_CHECKING:
     from drgn_vmemmap.analysis.samples import Sample
+    from drgn_vmemmap.explain.boot import Boot
     from drgn_vmemmap.explain.explainer import Explainer
 
 
@@ -124,6 +125,13 @@ def explainer(
 
     kernel = _discover(prog, system_map)
     return Explainer(kernel, _walker(prog, kernel), page_names(prog), progress)
+
+
+def boot_of(prog: drgn.Program) -> Boot:
+    """What a program's VMCOREINFO says of its boot."""
+    from drgn_vmemmap.explain.boot import Boot
+
+    return Boot.of_vmcoreinfo(vmcoreinfo(prog))
 
 
 def _discover(prog: drgn.Program, system_map: str | None) -> Kernel:

@@ -31,35 +31,39 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
-    from drgn_vmemmap.api import explainer
-    from drgn_vmemmap.explain.mentions import lines
+    from drgn_vmemmap.api import boot_of, explainer
+    from drgn_vmemmap.explain.decode import NotText
+    from drgn_vmemmap.explain.log import explain_log
     from drgn_vmemmap.explain.query import parse
+    from drgn_vmemmap.explain.text import Text, read_text, record_lines
     from drgn_vmemmap.output.explanation import render
     from drgn_vmemmap.progress import TerminalProgress
     from drgn_vmemmap.target.kernel_log import read_kernel_log
 
     try:
-        whats = [parse(text) for text in options.what]
-    except ValueError as error:
+        queries = [parse(text) for text in options.what]
+        text = read_text(sys.stdin.buffer.read()) if options.stdin else Text([])
+    except (ValueError, NotText) as error:
         return fail(CANNOT, str(error))
-    if not (whats or options.dmesg or options.stdin):
+    if not (queries or options.dmesg or options.stdin):
         return fail(CANNOT, "nothing to explain: give an address, --dmesg or --stdin")
-    log = list(lines(sys.stdin.buffer.read())) if options.stdin else []
     with TerminalProgress() as progress:
         explains = explainer(prog, options.system_map, progress)
-    code = DONE
+    lines, problems = text.lines, [text.problem]
     if options.dmesg:
         own = read_kernel_log(prog)
-        log += lines(own.text)
-        if own.problem:
-            code = fail(INCOMPLETE, own.problem)
-    explanations = [explains.explain(what) for what in whats]
-    others = None
+        lines += record_lines(own.text)
+        problems.append(own.problem)
+    explanations = [explains.explain(query) for query in queries]
+    log = None
     if options.dmesg or options.stdin:
-        found, others = explains.explain_log(log)
-        explanations += found
-    write(render(explanations, others, options.format), options.output)
-    return INCOMPLETE if any(each.incomplete for each in explanations) else code
+        log = explain_log(explains, lines, boot_of(prog))
+    code = DONE
+    for problem in filter(None, problems):
+        code = fail(INCOMPLETE, problem)
+    write(render(explanations, log, options.format), options.output)
+    incomplete = any(each.incomplete for each in explanations)
+    return INCOMPLETE if incomplete or (log is not None and log.incomplete) else code
 
 
 COMMAND = Command(

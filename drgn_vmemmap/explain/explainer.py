@@ -7,14 +7,15 @@ and the vmemmap pages that the frame backs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from drgn_vmemmap.analysis.report import FolioReport, analyse
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.explain.effects import read_effect, write_effect
+from drgn_vmemmap.explain.contents import ContentsReader, PageContents, usage
+from drgn_vmemmap.explain.effects import direct_map_write, read_effect, write_effect
 from drgn_vmemmap.explain.explanation import Explanation, StructPage
-from drgn_vmemmap.explain.mappers import Mappers
-from drgn_vmemmap.explain.mentions import Mention, mentions
+from drgn_vmemmap.explain.mappers import Mappers, ReverseMap
+from drgn_vmemmap.explain.places import Places
 from drgn_vmemmap.explain.query import AddressKind, Query
 from drgn_vmemmap.hugetlb.folios import read_head
 from drgn_vmemmap.kernel.facts import Kernel, PageNames
@@ -24,6 +25,9 @@ from drgn_vmemmap.paging.walker import Entry, Problem, Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.vmemmap.frames import PageReader
+
+# CPU_ENTRY_AREA_BASE of arch/x86: KASLR puts no region of memory there or above.
+_VMEMMAP_LIMIT = 0xFFFFFE0000000000
 
 
 class Explainer:
@@ -41,6 +45,8 @@ class Explainer:
         self._report = analyse(kernel, walker, progress=progress)
         self._mappers = Mappers(kernel, walker, self._report.folios.folios)
         self._pages = PageReader(kernel, walker)
+        self._contents = ContentsReader(kernel, names)
+        self._places = Places(kernel, walker)
         self._interrupted = progress.interrupted
 
     def explain(self, what: Query) -> Explanation:
@@ -49,50 +55,49 @@ class Explainer:
             return self._virtual(what, what.address)
         return self._physical(Explanation(what, AddressKind.MEMORY), what.physical or 0)
 
-    def explain_log(self, log: Iterable[str]) -> tuple[list[Explanation], int]:
-        """
-        Explain what a log names, as far as it concerns the vmemmap or a HugeTLB folio.
+    def find_frames(self, queries: Iterable[Query]) -> None:
+        """Find the mappers of all frames that queries will need in one pass."""
+        self._mappers.find({frame for query in queries for frame in self._frames_of(query)})
 
-        :param log: Printable lines.
-        :return: Explanations, and how many other addresses and PFNs the log names.
-        """
-        found = [
-            mention
-            for mention in mentions(log)
-            if mention.is_fault or mention.is_pfn or self._is_in_vmemmap(mention.value)
-        ]
-        # All their frames at once: to look for one costs as much.
-        self._mappers.find({frame for mention in found for frame in self._frames_of(mention)})
-        explanations: list[Explanation] = []
-        pages: set[int] = set()
-        others = 0
-        for mention in found:
-            explanation = self.explain(_query(mention))
-            if not explanation.concerns_hugetlb:
-                others += 1
-                continue
-            if explanation.page is not None and not mention.is_pfn:
-                # Registers at a fault point all over the same struct page.
-                if not mention.is_fault and explanation.page.pfn in pages:
-                    continue
-                pages.add(explanation.page.pfn)
-            explanation.mention = mention
-            explanations.append(explanation)
-        return explanations, others
+    def mapping_of(self, frame: int) -> ReverseMap:
+        """The vmemmap that a frame backs."""
+        return self._mappers.of(frame)
 
-    def _frames_of(self, mention: Mention) -> Iterator[int]:
+    def contents(self, words: Sequence[int], pfn: int) -> PageContents | None:
+        """
+        What a struct page held that a log dumped.
+
+        :param words: Its words of 8 bytes.
+        :return: ``None`` if they are no whole struct page.
+        """
+        page = b"".join(word.to_bytes(8, "little") for word in words)
+        if len(page) != self._kernel.page.size:
+            return None
+        return self._contents.parse(page, pfn)
+
+    def is_in_vmemmap(self, address: int) -> bool:
+        """Whether an address is that of a PFN's struct page, be there one or not."""
+        end = min(self._kernel.page_address(self._places.end), _VMEMMAP_LIMIT)
+        return self._kernel.vmemmap <= address < end
+
+    @property
+    def encryption_mask(self) -> int:
+        """See :class:`drgn_vmemmap.paging.walker.Paging`."""
+        return self._kernel.paging.encryption_mask
+
+    def _frames_of(self, query: Query) -> Iterator[int]:
         """The frame that is meant, and the one that its struct page is in."""
-        if mention.is_pfn and mention.value < self._kernel.paging.max_pfn:
-            yield mention.value
-        address = self._kernel.page_address(mention.value) if mention.is_pfn else mention.value
-        if self._is_in_vmemmap(address):
+        address = query.address
+        if query.physical is not None:
+            pfn = query.physical >> PAGE_SHIFT
+            if pfn >= self._kernel.paging.max_pfn:
+                return
+            yield pfn
+            address = self._kernel.page_address(pfn)
+        if address is not None and self.is_in_vmemmap(address):
             frame = self._walker.entry(address).frame
             if frame is not None:
                 yield frame
-
-    def _is_in_vmemmap(self, address: int) -> bool:
-        end = self._kernel.page_address(self._kernel.paging.max_pfn)
-        return self._kernel.vmemmap <= address < end
 
     # Virtual addresses.
 
@@ -106,12 +111,11 @@ class Explainer:
         explanation.steps = list(self._walker.steps(address))
         entry = explanation.entry = self._walker.entry(address)
         explanation.frame = entry.frame
-        if self._is_in_vmemmap(address):
+        if self.is_in_vmemmap(address):
             return self._in_vmemmap(explanation, address, entry)
         pfn = self._direct_map_pfn(address)
         if pfn is not None and entry.frame in (pfn, None):
-            explanation.place = AddressKind.DIRECT_MAP
-            return self._physical(explanation, pfn << PAGE_SHIFT)
+            return self._in_direct_map(explanation, pfn, entry)
         if entry.frame is not None and entry.problem is None:
             self._add_frame(explanation, entry.frame)
             explanation.page = self._struct_page(entry.frame, 0)
@@ -133,6 +137,13 @@ class Explainer:
             self._add_frame(explanation, entry.frame)
         explanation.read = read_effect(entry, page, explanation.mapping)
         explanation.write = write_effect(entry, page, explanation.mapping)
+        return explanation
+
+    def _in_direct_map(self, explanation: Explanation, pfn: int, entry: Entry) -> Explanation:
+        explanation.place = AddressKind.DIRECT_MAP
+        self._physical(explanation, pfn << PAGE_SHIFT)
+        if entry.access.writable:
+            explanation.write = direct_map_write(explanation.mapping)
         return explanation
 
     def _struct_page(self, pfn: int, offset: int) -> StructPage:
@@ -158,7 +169,16 @@ class Explainer:
             role,
             known=row is not None or self._is_of_no_folio(pfn),
             other=next((o.kind for o in self._report.others if pfn in o.pfns), None),
+            place=self._places.of(pfn),
+            contents=self._read_contents(pfn),
         )
+
+    def _read_contents(self, pfn: int) -> PageContents | None:
+        try:
+            page = self._walker.read(self._kernel.page_address(pfn), self._kernel.page.size)
+        except MissingMemory:
+            return None
+        return self._contents.parse(page, pfn)
 
     def _role(self, folio: FolioReport, pfn: int, index: int) -> str:
         if pfn == folio.folio.pfn:
@@ -205,18 +225,15 @@ class Explainer:
 
     def _state(self, frame: int) -> str | None:
         """What a frame's own struct page says."""
-        kernel = self._kernel
         block = self._pages.free_block(frame)
         if block is not None:
             return f"free, in the buddy allocator's block of order {block.order} at {block.pfn:#x}"
-        try:
-            page = self._walker.read(kernel.page_address(frame), kernel.page.size)
-        except MissingMemory:
+        contents = self._read_contents(frame)
+        if contents is None:
             return None
-        count = kernel.page.value(page, "refcount")
-        return f"in use, reference count {count}" if count else "without a reference"
-
-
-def _query(mention: Mention) -> Query:
-    of = Query.of_pfn if mention.is_pfn else Query.of_address
-    return of(mention.value)
+        head = contents.head
+        if not contents.is_tail or head is None or head == frame:
+            return usage(contents)
+        of = self._read_contents(head)
+        whose = "its head is not in the dump" if of is None else usage(of)
+        return f"a tail of the pages at {head:#x}: {whose}"

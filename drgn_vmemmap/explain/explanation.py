@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.report import FolioReport
+from drgn_vmemmap.explain.contents import PageContents
 from drgn_vmemmap.explain.mappers import ReverseMap
-from drgn_vmemmap.explain.mentions import Mention
+from drgn_vmemmap.explain.mention import Mention
+from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind, Query
+from drgn_vmemmap.explain.walks import EntryThen, LeafThen
 from drgn_vmemmap.paging.walker import Entry, Problem, Step
 
 
@@ -35,6 +39,10 @@ class StructPage(NamedTuple):
     """Whether the dump shows if it is of a folio."""
     other: str | None
     """What special vmemmap describes it: see :mod:`drgn_vmemmap.vmemmap.special`."""
+    place: Place
+    """What the PFN is to the memmap."""
+    contents: PageContents | None
+    """What it holds; ``None`` if that is not in the dump, or there is none."""
 
     @property
     def is_shared_tail(self) -> bool:
@@ -52,6 +60,27 @@ class StructPage(NamedTuple):
             and self.vmemmap_page is not None
             and self.vmemmap_page < self.folio.judgement.layout.kept
         )
+
+
+class Logged(NamedTuple):
+    """What a log says of an address or a page, beside what the dump says."""
+
+    mention: Mention
+    contents: PageContents | None = None
+    """What the struct page held, if the log has its words."""
+    entries: Sequence[EntryThen] = ()
+    """The entries on the walk, as they were and as they are."""
+    leaf: LeafThen | None = None
+    """What the walk led to then."""
+    mapping: ReverseMap | None = None
+    """The vmemmap that the frame of then backs now."""
+    allowed_now: bool | None = None
+    """
+    Whether the dump's page tables allow the access that faulted; ``None`` if the log does not
+    name the access, or the entry is not in the dump.
+    """
+    causes: Sequence[str] = ()
+    """Why it faulted although they allow it."""
 
 
 @dataclass
@@ -80,8 +109,8 @@ class Explanation:
     """What a write there does."""
     of_page: Explanation | None = None
     """Of a frame: the explanation of its struct page's address."""
-    mention: Mention | None = None
-    """Where a log names it."""
+    logged: Logged | None = None
+    """What a log says of it."""
 
     @property
     def is_special(self) -> bool:
@@ -106,21 +135,6 @@ class Explanation:
         return (
             not self.complete
             or (self.entry is not None and self.entry.problem is Problem.UNREADABLE)
-            or (self.page is not None and not self.page.known)
+            or (self.page is not None and (not self.page.known or self.page.place is Place.UNKNOWN))
             or (self.of_page is not None and self.of_page.incomplete)
         )
-
-    @property
-    def allowed_now(self) -> bool | None:
-        """
-        Whether the page tables allow an access that faulted according to a log.
-
-        ``None`` if the log does not name the access, or the entry is not in the dump.
-        """
-        access = None if self.mention is None else self.mention.access
-        if access is None or self.entry is None or self.entry.problem is Problem.UNREADABLE:
-            return None
-        if self.entry.frame is None:
-            return False
-        allows = self.entry.access
-        return {"write": allows.writable, "instruction fetch": allows.executable}.get(access, True)

@@ -1,116 +1,317 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""
-The kernel's log: the addresses and PFNs that an oops, or a "Bad page state", names.
-
-Follows ``show_fault_oops()`` of ``arch/x86/mm/fault.c``, ``bad_page()`` of
-``mm/page_alloc.c``, ``__dump_page()`` of ``mm/debug.c`` and ``action_result()`` of
-``mm/memory-failure.c``.
-"""
+"""What a log names: faults, pages and addresses, and what its other lines say of each."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from functools import partial
+from typing import Callable, NamedTuple
 
-from drgn_vmemmap.errors import printable
+from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.mention import LoggedWalk, Mention, Mentions
+from drgn_vmemmap.explain.message import Kind, Message, Named
+from drgn_vmemmap.explain.messages import ANY_PFN, find_messages
+from drgn_vmemmap.explain.text import Joined, Line
 
-# An oops has a hundred lines.
-_MENTIONS_LIMIT = 4096
+MENTIONS_LIMIT = 4096
+"""So many faults and pages are kept, and as many other addresses; the rest is counted."""
 
-_FAULT = re.compile(
-    r"(?:unable to handle|NULL pointer dereference|general protection fault)"
-    r".{0,80}?\b(?:address:?|at)\s+(?:0x([0-9a-f]{1,16})|([0-9a-f]{16}))\b",
-    re.IGNORECASE,
-)
+# Lines about a fault or a page follow it closely; an oops has a hundred lines.
+_DETAIL_DISTANCE = 16
+_OOPS_DISTANCE = 128
+_DETAILS_LIMIT = 8
+_FUNCTIONS_LIMIT = 64
 
-# dump_page() writes "pfn:"; "Bad page state" has it, too.
-_PFN = re.compile(
-    r"\b(?:pfn[:=]\s*|(?:memory failure|soft offline|unpoison): (?=0x))(?:0x)?([0-9a-f]{1,16})\b",
-    re.IGNORECASE,
-)
-
-# HugeTLB's own message has it in decimal.
-_DECIMAL_PFN = re.compile(r"\brefcount on PFN (\d{1,16})\b")
+# Lines of a dumped struct page.
+_DUMPED = re.compile(r"\b(?:raw|head):(?: [0-9a-f]{16}){1,4}\b", re.IGNORECASE)
 
 _WORD = re.compile(r"\b(?:0x)?([0-9a-f]{16})\b", re.IGNORECASE)
 
-# What a fault or a bad page was is told a few lines behind its address or PFN.
-_DETAIL = re.compile(r"#PF: .*|page dumped because: .*")
-_DETAIL_DISTANCE = 16
-_DETAILS_LIMIT = 8
 
-_ACCESS = re.compile(r"#PF: \w+ (write|read|instruction fetch)")
-
-
-class Mention(NamedTuple):
-    """An address or a PFN that a log names."""
-
-    value: int
-    is_pfn: bool
-    is_fault: bool
-    """It is where the kernel faulted; otherwise, it may be any value, such as a register's."""
-    line: str
-    """The first line that names it, printable."""
-    times: int
-    """In how many lines it is."""
-    details: tuple[str, ...] = ()
-    """What the lines behind say of this fault, or of this bad page."""
-
-    @property
-    def access(self) -> str | None:
-        """What faulted: a ``read``, ``write`` or ``instruction fetch``; ``None`` if not told."""
-        told = filter(None, map(_ACCESS.match, self.details))
-        return next((match[1] for match in told), None)
-
-
-def lines(text: bytes) -> Iterator[str]:
-    """Lines of a text, printable."""
-    return map(printable, text.decode("utf-8", "replace").splitlines())
-
-
-def mentions(log: Iterable[str]) -> list[Mention]:
+def find_mentions(
+    lines: Iterable[Line], wanted: Callable[[int], bool] = lambda address: False
+) -> Mentions:
     """
-    Addresses and PFNs that a log names, in the order in which they first appear.
+    Find what a log names.
 
-    Addresses that the kernel hides behind a hash (``%p``) look like others; what
-    they point to tells them apart.
+    :param lines: The log.
+    :param wanted: Whether a number, such as a register's, is to be reported if it is an address.
+        Numbers that the kernel hides by a hash (``%p``) look like others.
     """
-    found: dict[tuple[int, bool], Mention] = {}
-    last, last_number = None, 0
-    for number, line in enumerate(log):
-        for value, is_pfn, is_fault in _in_line(line):
-            key = value, is_pfn
-            known = found.get(key)
-            if known is not None:
-                found[key] = known._replace(
-                    times=known.times + 1, is_fault=known.is_fault or is_fault
-                )
-            elif len(found) < _MENTIONS_LIMIT:
-                found[key] = Mention(value, is_pfn, is_fault, line, 1)
-            if (is_fault or is_pfn) and key in found:
-                last, last_number = key, number
-        detail = _DETAIL.search(line)
-        if detail and last is not None and number - last_number <= _DETAIL_DISTANCE:
-            found[last] = _with_detail(found[last], detail[0])
-    return list(found.values())
+    reader = _Reader(wanted)
+    for line in lines:
+        reader.read(line)
+    return reader.mentions
 
 
-def _with_detail(mention: Mention, detail: str) -> Mention:
-    if detail in mention.details or len(mention.details) == _DETAILS_LIMIT:
+class _Fact(NamedTuple):
+    """What a line says of the fault or the page before it, or of the boot."""
+
+    keyword: str
+    pattern: re.Pattern[str]
+    add: Callable[[_Reader, re.Match[str]], None]
+
+
+class _Token(NamedTuple):
+    """Something in a line."""
+
+    start: int
+    add: Callable[[], None]
+
+
+class _Reader:
+    """Reads a log line by line."""
+
+    def __init__(self, wanted: Callable[[int], bool]) -> None:
+        self.mentions = Mentions()
+        self._wanted = wanted
+        self._known: dict[tuple[Kind, int], Mention] = {}
+        self._numbers: dict[int, Mention] = {}
+        self._dropped: set[tuple[Kind, int]] = set()
+        self._boot = Boot()
+        self._current: Mention | None = None
+        self._line = 0
+        self._current_line = 0
+
+    def read(self, line: Line) -> None:
+        """Take what a line says, in the order in which it says it."""
+        self._line += 1
+        tokens = list(self._tokens(line.forms[0]))
+        found = {key for key, _ in tokens}
+        for form in line.forms[1:]:
+            tokens += [token for token in self._tokens(form) if token[0] not in found]
+        for _, token in sorted(tokens, key=lambda token: token[1].start):
+            token.add()
+
+    def _tokens(self, form: Joined) -> Iterator[tuple[tuple[str, str], _Token]]:
+        """What is in a line, each with a key that the same has in another form of the line."""
+        text, lower = form.text, form.text.lower()
+        named: set[int] = set()
+        for message, match in find_messages(text):
+            values = list(message.named(match))
+            named.update(value for _, value in values)
+            add = partial(self._add, message, values, form.around(*match.span()))
+            yield (message.name, match[0][:8]), _Token(match.start(), add)
+        for match in ANY_PFN.pattern.finditer(text) if ANY_PFN.keyword in lower else ():
+            values = [each for each in ANY_PFN.named(match) if each.value not in named]
+            add = partial(self._add, ANY_PFN, values, form.around(*match.span()))
+            yield (ANY_PFN.name, match[0][:8]), _Token(match.start(), add)
+        for fact in _FACTS:
+            if fact.keyword in lower:
+                for match in fact.pattern.finditer(text):
+                    add = partial(fact.add, self, match)
+                    yield (fact.keyword, match[0][:8]), _Token(match.start(), add)
+        for match in _WORD.finditer(_DUMPED.sub(_blank, text)):
+            value = int(match[1], 16)
+            if value not in named and self._wanted(value):
+                add = partial(self._add_number, value, form.around(*match.span()))
+                yield ("", match[1]), _Token(match.start(), add)
+
+    def _add(self, message: Message, values: list[Named], line: str) -> None:
+        current = None
+        for kind, value in values:
+            mention = self._mention(kind, value, message, line)
+            current = current or mention
+        if current is not None:
+            self._current, self._current_line = current, self._line
+
+    def _mention(self, kind: Kind, value: int, message: Message, line: str) -> Mention | None:
+        key = kind, value
+        known = self._known.get(key) or self._known.get((Kind.FAULT, value))
+        if known is not None:
+            known.times += 1
+            return known
+        if len(self._known) >= MENTIONS_LIMIT:
+            self._drop(kind, value)
+            return None
+        mention = self._known[key] = Mention(kind, value, line, message, self._boot)
+        self.mentions.named.append(mention)
         return mention
-    return mention._replace(details=(*mention.details, detail))
+
+    def _add_number(self, value: int, line: str) -> None:
+        known = (
+            self._known.get((Kind.FAULT, value))
+            or self._known.get((Kind.ADDRESS, value))
+            or self._numbers.get(value)
+        )
+        if known is not None:
+            known.times += 1
+        elif len(self._numbers) >= MENTIONS_LIMIT:
+            self._drop(Kind.ADDRESS, value)
+        else:
+            mention = Mention(Kind.ADDRESS, value, line, None, self._boot)
+            self._numbers[value] = mention
+            self.mentions.others.append(mention)
+
+    def _drop(self, kind: Kind, value: int) -> None:
+        self._dropped.add((kind, value))
+        self.mentions.dropped = len(self._dropped)
+
+    # What lines say of the fault or the page before them.
+
+    def _about(self, distance: int) -> Mention | None:
+        if self._current is None or self._line - self._current_line > distance:
+            return None
+        return self._current
+
+    def add_detail(self, match: re.Match[str]) -> None:
+        """Keep a line as it is."""
+        about = self._about(_DETAIL_DISTANCE)
+        detail = match[0].strip()
+        if about and detail not in about.details and len(about.details) < _DETAILS_LIMIT:
+            about.details.append(detail)
+
+    def add_error_code(self, match: re.Match[str]) -> None:
+        """The error code of a page fault."""
+        about = self._about(_DETAIL_DISTANCE)
+        if about and about.is_fault and about.error_code is None:
+            about.error_code = int(match["code"], 16)
+
+    def add_walk(self, match: re.Match[str]) -> None:
+        """The walk that a page fault logs; of two readings, the one that goes further."""
+        about = self._about(_DETAIL_DISTANCE)
+        if about is None or not about.is_fault:
+            return
+        walk = LoggedWalk(
+            tuple((name, int(raw, 16)) for name, raw in _ENTRY.findall(match[0].upper()))
+        )
+        if about.walk is None or len(about.walk.entries) < len(walk.entries):
+            about.walk = walk
+
+    def add_words(self, match: re.Match[str]) -> None:
+        """A line of a dumped struct page."""
+        about = self._about(_DETAIL_DISTANCE)
+        words = [int(word, 16) for word in match["words"].split()]
+        if about and len(about.words) + len(words) <= 8:
+            about.words += words
+
+    def add_function(self, match: re.Match[str]) -> None:
+        """A function on the stack of an oops; those that only may be on it are left out."""
+        about = self._about(_OOPS_DISTANCE)
+        name = match["name"]
+        if about and name not in about.functions and len(about.functions) < _FUNCTIONS_LIMIT:
+            about.functions.append(name)
+
+    def add_register(self, match: re.Match[str]) -> None:
+        """A register at a fault."""
+        about = self._about(_OOPS_DISTANCE)
+        if about and about.is_fault:
+            about.registers.setdefault(match["name"].upper(), int(match["value"], 16))
+
+    # What lines say of the boot.
+
+    def begin_boot(self, match: re.Match[str]) -> None:
+        """The first line of a boot."""
+        self._boot = Boot(release=match["release"])
+        self._current = None
+
+    def add_release(self, match: re.Match[str]) -> None:
+        """The release, as each oops names it."""
+        self._boot.release = self._boot.release or match["release"]
+        self._boot.build_id = self._boot.build_id or match["build"]
+
+    def add_offset(self, match: re.Match[str]) -> None:
+        """Where KASLR put the kernel, as a panic names it."""
+        self._boot.kernel_offset = int(match["offset"] or "0", 16)
+
+    def add_base(self, match: re.Match[str]) -> None:
+        """A struct page's address beside its PFN: together they give the vmemmap's base."""
+        address, pfn = int(match["address"], 16), int(match["pfn"], 16)
+        if address >> 32:
+            self._boot.add_struct_page(address, pfn)
+
+    def add_command_line(self, match: re.Match[str]) -> None:
+        """The kernel's command line."""
+        self._boot.command_line = match["line"]
 
 
-def _in_line(line: str) -> set[tuple[int, bool, bool]]:
-    """Value, whether it is a PFN, and whether it is where the kernel faulted."""
-    faults = {int(match[1] or match[2], 16) for match in _FAULT.finditer(line)}
-    words = {int(match[1], 16) for match in _WORD.finditer(line)} - faults
-    pfns = {int(match[1], 16) for match in _PFN.finditer(line)}
-    pfns |= {int(match[1]) for match in _DECIMAL_PFN.finditer(line)}
-    return (
-        {(value, False, True) for value in faults}
-        | {(value, False, False) for value in words}
-        | {(value, True, False) for value in pfns}
-    )
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])
+
+
+_ENTRY = re.compile(r"\b(PGD|P4D|PUD|PMD|PTE) ([0-9A-F]{1,16})\b")
+
+_FACTS = (
+    _Fact("pf: ", re.compile(r"#?\bPF: [\w ]+ mode|#PF: [^#]{1,80}", re.I), _Reader.add_detail),
+    _Fact("error_code(", re.compile(r"#?PF: error_code[^#]{1,60}", re.I), _Reader.add_detail),
+    _Fact(
+        "error_code(",
+        re.compile(r"error_code ?\(0x(?P<code>[0-9a-f]{1,16})\)", re.I),
+        _Reader.add_error_code,
+    ),
+    _Fact(
+        "oops: ",
+        re.compile(r"\bOops: (?P<code>[0-9a-f]{4,16}) \[#", re.I),
+        _Reader.add_error_code,
+    ),
+    _Fact(
+        "pgd ",
+        re.compile(
+            r"\bPGD [0-9a-f]{1,16}\b(?: P4D [0-9a-f]{1,16}\b)?(?: PUD [0-9a-f]{1,16}\b)?"
+            r"(?: PMD [0-9a-f]{1,16}\b)?(?: PTE [0-9a-f]{1,16}\b)?",
+            re.I,
+        ),
+        _Reader.add_walk,
+    ),
+    _Fact("page dumped", re.compile(r"page dumped because: .{1,160}", re.I), _Reader.add_detail),
+    _Fact("page does not", re.compile(r"page does not match folio", re.I), _Reader.add_detail),
+    _Fact("flags: ", re.compile(r"\bflags: 0x[0-9a-f]+\([^()]{0,240}\)", re.I), _Reader.add_detail),
+    _Fact(
+        "head: ", re.compile(r"\bhead: (?:[0-9a-f]{16} )?order:.{1,120}", re.I), _Reader.add_detail
+    ),
+    _Fact("page_type: ", re.compile(r"\bpage_type: \S+", re.I), _Reader.add_detail),
+    _Fact(
+        "raw: ",
+        re.compile(r"\braw: (?P<words>[0-9a-f]{16}(?: [0-9a-f]{16}){0,3})\b", re.I),
+        _Reader.add_words,
+    ),
+    _Fact(
+        "rip: ",
+        re.compile(r"\bRIP: [0-9a-f]{4}:(?P<name>[A-Za-z_][\w.]*)", re.I),
+        _Reader.add_function,
+    ),
+    _Fact(
+        "+0x",
+        re.compile(r"(?<![\w?.] )(?<!\? )(?<![\w.:])(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x"),
+        _Reader.add_function,
+    ),
+    _Fact(
+        ": ",
+        re.compile(
+            r"\b(?P<name>R[A-DS][XIP]|R[BS]P|R\d\d|CR[234]): (?:\d{4}:)?(?P<value>[0-9a-f]{16})\b"
+        ),
+        _Reader.add_register,
+    ),
+    _Fact(
+        "linux version",
+        re.compile(r"\bLinux version (?P<release>\d\S{1,80})", re.I),
+        _Reader.begin_boot,
+    ),
+    _Fact(
+        "tainted",
+        re.compile(
+            r"\bComm: .{1,80}?(?:Not tainted|Tainted: [A-Z ]{1,80}?) (?P<release>\d+\.\d+\S{0,80})"
+            r"(?: #\S+(?: [A-Z]\S*){0,4} (?P<build>[0-9a-f]{40})\b)?"
+        ),
+        _Reader.add_release,
+    ),
+    _Fact(
+        "kernel offset:",
+        re.compile(r"Kernel Offset: (?:0x(?P<offset>[0-9a-f]{1,16})|disabled)", re.I),
+        _Reader.add_offset,
+    ),
+    _Fact(
+        "pfn:",
+        re.compile(
+            r"\bpage: ?(?P<address>[0-9a-f]{16}) .{1,120}?\bpfn: ?0x(?P<pfn>[0-9a-f]{1,16})\b", re.I
+        ),
+        _Reader.add_base,
+    ),
+    _Fact(
+        "command line:",
+        re.compile(r"(?:Kernel )?command line: (?P<line>.{1,2048})", re.I),
+        _Reader.add_command_line,
+    ),
+)

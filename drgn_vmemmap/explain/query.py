@@ -45,6 +45,11 @@ class Query(NamedTuple):
         return cls(f"{address:#x}", address, None)
 
     @classmethod
+    def of_physical(cls, physical: int) -> Query:
+        """A physical address in bytes."""
+        return cls(f"phys:{physical:#x}", None, physical)
+
+    @classmethod
     def of_pfn(cls, pfn: int) -> Query:
         """A frame."""
         return cls(f"pfn:{pfn:#x}", None, pfn << PAGE_SHIFT)

@@ -62,10 +62,10 @@ def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
         virtual memmap, or has no types.
     :raises MissingFacts: if memory that tells is not in the dump.
     """
-    vmcoreinfo = _vmcoreinfo(prog)
-    types_from = _types_from(prog, vmcoreinfo, system_map)
+    info = vmcoreinfo(prog)
+    types_from = _types_from(prog, info, system_map)
     try:
-        return _Discovery(prog, vmcoreinfo).kernel(types_from)
+        return _Discovery(prog, info).kernel(types_from)
     except BtfError as error:
         reason = f"the kernel's BTF cannot be used: {printable(str(error))}"
         raise CannotAnalyse(f"{reason}; pass its vmlinux with -s") from error
@@ -94,7 +94,7 @@ def vmcoreinfo_text(prog: drgn.Program) -> bytes:
     return bytes(prog["VMCOREINFO"].string_())
 
 
-def _vmcoreinfo(prog: drgn.Program) -> dict[str, str]:
+def vmcoreinfo(prog: drgn.Program) -> dict[str, str]:
     """VMCOREINFO by its keys, such as ``SYMBOL(swapper_pg_dir)``."""
     text = vmcoreinfo_text(prog).decode("ascii", "backslashreplace")
     lines = (line.partition("=") for line in text.splitlines())
@@ -490,7 +490,34 @@ def page_names(prog: drgn.Program) -> PageNames:
         except (LookupError, BtfError):
             return []  # before v5.16, there is no struct folio
 
-    return PageNames(names("struct page"), names("struct folio"))
+    return PageNames(
+        names("struct page"), names("struct folio"), _page_flag_names(prog), _page_type_names(prog)
+    )
+
+
+def _page_flag_names(prog: drgn.Program) -> list[tuple[int, str]]:
+    """Of names for the same bit, the first one."""
+    bits: dict[int, str] = {}
+    for name, value in _enumerators(prog, "enum pageflags"):
+        if name.startswith("PG_"):
+            bits.setdefault(value, name.removeprefix("PG_"))
+    return sorted(bits.items())
+
+
+def _page_type_names(prog: drgn.Program) -> dict[int, str]:
+    """``enum pagetype`` holds numbers, not masks, since commit 4ffca5a96678 (v6.12)."""
+    return {
+        value: name.removeprefix("PGTY_")
+        for name, value in _enumerators(prog, "enum pagetype")
+        if name.startswith("PGTY_")
+    }
+
+
+def _enumerators(prog: drgn.Program, type_name: str) -> list[tuple[str, int]]:
+    try:
+        return [(e.name, e.value) for e in prog.type(type_name).enumerators or ()]
+    except (LookupError, BtfError):
+        return []
 
 
 def _named_members(

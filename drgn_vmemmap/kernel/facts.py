@@ -60,6 +60,10 @@ class PageNames(NamedTuple):
     """Members of ``struct page``, those of its unions among them."""
     folio: Sequence[tuple[str, Member]]
     """Members of ``struct folio``, which lies over a folio's first struct pages."""
+    flags: Sequence[tuple[int, str]] = ()
+    """Bits of the flags and their names, those of ``enum pageflags`` without ``PG_``."""
+    types: Mapping[int, str] = {}
+    """Page types and their names, those of ``enum pagetype`` without ``PGTY_``."""
 
     def at(self, offset: int) -> list[str]:
         """Names of the members of a struct page that a byte belongs to."""

@@ -1,50 +1,39 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Explanations as text, and as what JSON is made of."""
+"""Explanations as text."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
-from drgn_vmemmap import __version__
-from drgn_vmemmap.analysis.document import SCHEMA_VERSION
 from drgn_vmemmap.explain.explanation import Explanation, StructPage
-from drgn_vmemmap.explain.mappers import ReverseMap
-from drgn_vmemmap.explain.mentions import Mention
+from drgn_vmemmap.explain.log import LogExplanation
+from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind
-from drgn_vmemmap.hvo.judgement import Ranges, format_ranges
+from drgn_vmemmap.output.explanation_document import whole_document
+from drgn_vmemmap.output.logged import contents_lines, logged_lines, mapping_lines, rest_of_log
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, flag_names
 from drgn_vmemmap.vmemmap.special import ABOUT
 
 
-def render(explanations: Iterable[Explanation], others: int | None, format_name: str) -> str:
+def render(
+    explanations: Sequence[Explanation], log: LogExplanation | None, format_name: str
+) -> str:
     """
-    :param others: How many addresses and PFNs a log names beside those; ``None`` without a log.
+    :param explanations: Of what was asked for by itself.
+    :param log: Of what a log names; ``None`` without a log.
     :param format_name: ``table`` or ``json``.
     """
     if format_name == "json":
-        document_ = {
-            "schema_version": SCHEMA_VERSION,
-            "tool": {"name": "drgn-vmemmap", "version": __version__},
-            "explanations": [document(explanation) for explanation in explanations],
-            "others": others,
-        }
-        return json.dumps(document_, indent=1) + "\n"
+        return json.dumps(whole_document(explanations, log), indent=1) + "\n"
     parts = [text(explanation) for explanation in explanations]
-    if others is not None:
-        parts.append(f"{_others(others, bool(parts))}\n")
+    if log is not None:
+        parts += [text(explanation) for explanation in log.explanations]
+        parts.append("\n".join(rest_of_log(log)) + "\n")
     return "\n".join(parts)
-
-
-def _others(count: int, more: bool) -> str:
-    if not count:
-        return f"the log names no {'other ' if more else ''}fault and no PFN"
-    noun = "fault or PFN that the log names is" if count == 1 else "faults and PFNs in the log are"
-    return f"{count} {'other ' if more else ''}{noun} neither in the vmemmap nor of a HugeTLB folio"
 
 
 # As text.
@@ -63,8 +52,8 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _facts(explanation: Explanation) -> Iterator[str]:
-    if explanation.mention is not None:
-        yield from _mention(explanation.mention, explanation.allowed_now)
+    if explanation.logged is not None:
+        yield from logged_lines(explanation.logged)
     if explanation.steps:
         yield from _walk(explanation).splitlines()
     if explanation.page is not None and explanation.of_page is None:
@@ -73,22 +62,11 @@ def _facts(explanation: Explanation) -> Iterator[str]:
         yield from _frame(explanation, explanation.frame)
     if explanation.read:
         yield f"a read there {explanation.read}"
+    if explanation.write:
         yield f"a write there {explanation.write}"
     if explanation.of_page is not None:
         yield "its struct page:"
         yield from (f"  {line}" for line in _lines(explanation.of_page))
-
-
-def _mention(mention: Mention, allowed_now: bool | None) -> Iterator[str]:
-    times = f" (and in {mention.times - 1} more lines)" if mention.times > 1 else ""
-    yield f"log: {mention.line}{times}"
-    for detail in mention.details:
-        yield f"log: {detail}"
-    if allowed_now is not None:
-        now = "allow" if allowed_now else "forbid"
-        yield f"the page tables in the dump {now} this {mention.access}" + (
-            ": they have changed since" if allowed_now else ", too"
-        )
 
 
 def _walk(explanation: Explanation) -> str:
@@ -116,6 +94,10 @@ def _page(page: StructPage) -> Iterator[str]:
         names = " or ".join(page.members) or "padding"
         where = f", {page.offset} bytes in: {names}"
     yield f"struct page of PFN {page.pfn:#x} at {page.address:#x}{where}"
+    if page.place is not Place.ONLINE:
+        yield f"PFN {page.pfn:#x} {page.place.value}"
+    if page.place is Place.NO_MEMMAP:
+        return
     if page.folio is not None:
         folio, judgement = page.folio
         yield (
@@ -126,99 +108,17 @@ def _page(page: StructPage) -> Iterator[str]:
     elif page.known:
         yield "of no HugeTLB folio"
     else:
-        yield "of a HugeTLB folio or not: the head pages that tell are not in the dump"
+        yield "of a HugeTLB folio or not: the head pages that would show it are not in the dump"
     if page.other is not None:
         yield f"of {ABOUT[page.other]}"
+    if page.contents is not None:
+        yield from contents_lines("it holds", page.contents, page.pfn)
 
 
 def _frame(explanation: Explanation, frame: int) -> Iterator[str]:
     offset = (explanation.what.address or explanation.what.physical or 0) % PAGE_SIZE
     state = explanation.frame_state or "its struct page is not in the dump"
     yield f"physical {(frame << PAGE_SHIFT) + offset:#x}, frame {frame:#x}: {state}"
-    yield from _mapping(explanation.mapping)
+    yield from mapping_lines(explanation.mapping)
     if not explanation.complete:
-        yield "perhaps backs more vmemmap: not all of its page tables could be looked through"
-
-
-def _mapping(mapping: ReverseMap) -> Iterator[str]:
-    if mapping.keeper:
-        yield f"kept by {mapping.keeper}"
-    # A zone's tail frame is behind the same pages of many folios.
-    folios: dict[Ranges, list[str]] = {}
-    for mapper in mapping.mappers:
-        if mapper.folio is not None:
-            folios.setdefault(mapper.pages, []).append(hex(mapper.folio))
-    for pages, pfns in folios.items():
-        indices = format_ranges(pages)
-        noun = "page" if indices.isdecimal() else "pages"
-        of = "folio" if len(pfns) == 1 else "each of folios"
-        yield f"backs vmemmap {noun} {indices} of {of} {', '.join(pfns)}"
-    for mapper in mapping.mappers:
-        if mapper.folio is None:
-            first, last = mapper.pfns
-            yield f"backs vmemmap at {mapper.address:#x}, of PFNs {first:#x} to {last:#x}"
-    if mapping.count > len(mapping.mappers):
-        yield f"backs vmemmap in {mapping.count - len(mapping.mappers)} more places"
-
-
-# As what JSON is made of.
-
-
-def document(explanation: Explanation) -> dict[str, Any]:
-    """An explanation as what JSON is made of; addresses are hex strings."""
-    mention, page, entry = explanation.mention, explanation.page, explanation.entry
-    return {
-        "what": explanation.what.text,
-        "place": explanation.place.name.lower().replace("_", "-"),
-        "line": None if mention is None else mention.line,
-        "details": [] if mention is None else list(mention.details),
-        "access": None if mention is None else mention.access,
-        "allowed_now": explanation.allowed_now,
-        "walk": [
-            {
-                "level": step.level.name,
-                "entry": None if step.raw is None else hex(step.raw),
-                "entry_address": hex(step.raw_address),
-                "flags": [] if step.raw is None else flag_names(step.raw, step.level).split("|"),
-                "access": str(step.access),
-            }
-            for step in explanation.steps
-        ],
-        "problem": None if entry is None or entry.problem is None else entry.problem.value,
-        "page": None if page is None else _page_document(page),
-        "frame": explanation.frame,
-        "frame_state": explanation.frame_state,
-        "seen_by": [
-            {
-                "folio": mapper.folio,
-                "vmemmap_pages": format_ranges(mapper.pages) or None,
-                "address": hex(mapper.address),
-                "pfns": list(mapper.pfns),
-            }
-            for mapper in explanation.mapping.mappers
-        ],
-        "seen_by_count": explanation.mapping.count,
-        "kept_by": explanation.mapping.keeper or None,
-        "read": explanation.read or None,
-        "write": explanation.write or None,
-        "of_page": None if explanation.of_page is None else document(explanation.of_page),
-        "incomplete": explanation.incomplete,
-    }
-
-
-def _page_document(page: StructPage) -> dict[str, Any]:
-    folio = page.folio
-    return {
-        "pfn": page.pfn,
-        "address": hex(page.address),
-        "offset": page.offset,
-        "members": page.members,
-        "folio": None if folio is None else folio.folio.pfn,
-        "order": None if folio is None else folio.folio.order,
-        "hstate": None if folio is None else folio.folio.hstate,
-        "vmemmap_page": page.vmemmap_page,
-        "role": page.role or None,
-        "verdict": None if folio is None else folio.judgement.verdict.value,
-        "layout": None if folio is None else folio.judgement.layout.value,
-        "other": page.other,
-    }
+        yield "perhaps backs more vmemmap: not all of its page tables could be read"

@@ -16,13 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drgn_vmemmap import discover
-from drgn_vmemmap.api import explainer
+from drgn_vmemmap.api import boot_of, explainer
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.explanation import Explanation
+from drgn_vmemmap.explain.log import LogExplanation, explain_log
 from drgn_vmemmap.explain.query import AddressKind, parse
+from drgn_vmemmap.explain.text import logical_lines
 from drgn_vmemmap.hvo.judgement import format_ranges
 from drgn_vmemmap.kernel.discovery import page_names
-from drgn_vmemmap.output.explanation import document, text
+from drgn_vmemmap.output.explanation import text
+from drgn_vmemmap.output.explanation_document import document
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
 from tests.oracles.page_tables import ReferenceWalker
@@ -449,8 +452,9 @@ def test_tables_in_a_circle_end() -> None:
 # Logs.
 
 
-def log_of(*lines: str, of: Image | None = None) -> tuple[list[Explanation], int]:
-    return explainer((of or image("6.12.0")).prog).explain_log(lines)
+def log_of(*lines: str, of: Image | None = None) -> LogExplanation:
+    prog = (of or image("6.12.0")).prog
+    return explain_log(explainer(prog), logical_lines("\n".join(lines)), boot_of(prog))
 
 
 def test_what_a_log_names_is_explained_if_it_concerns_hugetlb() -> None:
@@ -462,30 +466,30 @@ def test_what_a_log_names_is_explained_if_it_concerns_hugetlb() -> None:
         f"BUG: Bad page state in process cat  pfn:{WHOLE + 3:05x}",
         "page: refcount:0 mapcount:0 mapping:00000000deadbeef index:0x0 pfn:0x1",
     ]
-    found, others = log_of(*log, of=of)
-    pfns = [explanation.page.pfn for explanation in found if explanation.page]
+    found = log_of(*log, of=of)
+    pfns = [explanation.page.pfn for explanation in found.explanations if explanation.page]
     assert pfns == [OPTIMIZED + 70, WHOLE + 3]
-    assert others == 1
+    assert [each.what.text for each in found.others] == ["pfn:0x1"]
 
 
 def test_a_fault_beside_the_vmemmap_is_counted() -> None:
-    found, others = log_of(
+    found = log_of(
         "BUG: kernel NULL pointer dereference, address: 0000000000000008",
         "Oops: general protection fault, probably for non-canonical address 0xdead000000000108",
     )
-    assert (found, others) == ([], 2)
+    assert (found.explanations, len(found.others)) == ([], 2)
 
 
 def test_registers_that_point_into_the_same_struct_page_are_not_explained_again() -> None:
     of = image("6.12.0")
     page, other = (of.machine.page_address(OPTIMIZED + tail) for tail in (70, 90))
-    found, others = log_of(
+    found = log_of(
         f"BUG: unable to handle page fault for address: {page + 52:016x}",
         f"RAX: {page:016x} RBX: {other:016x} RCX: {page + 8:016x}",
         of=of,
     )
-    assert [explanation.what.address for explanation in found] == [page + 52, other]
-    assert others == 0
+    addresses = [explanation.what.address for explanation in found.explanations]
+    assert (addresses, found.others) == ([page + 52, other], [])
 
 
 def test_a_bad_page_whose_struct_page_is_in_remapped_vmemmap_is_explained() -> None:
@@ -493,11 +497,12 @@ def test_a_bad_page_whose_struct_page_is_in_remapped_vmemmap_is_explained() -> N
     of = image("6.12.0")
     of.write_entry(WHOLE, 9, of.entry(OPTIMIZED, 3))
     line = f"BUG: Bad page state in process cat  pfn:{WHOLE + 512 + 64:05x}"
-    (explanation,), others = log_of(line, of=of)
+    found = log_of(line, of=of)
+    (explanation,) = found.explanations
     assert explanation.page is not None and explanation.page.folio is None
     assert explanation.of_page is not None
     assert backs(explanation.of_page)[0] == (OPTIMIZED, "0-7")
-    assert others == 0
+    assert found.others == []
 
 
 @pytest.mark.parametrize(
@@ -517,13 +522,13 @@ def test_whether_the_tables_agree_with_the_fault_is_told(
 ) -> None:
     of = image("6.12.0", edits)
     address = of.machine.page_address(OPTIMIZED + 5 * 64)
-    (explanation,), _ = log_of(
+    (explanation,) = log_of(
         f"BUG: unable to handle page fault for address: {address:016x}",
         f"#PF: supervisor {access} in kernel mode",
         of=of,
-    )
-    assert explanation.allowed_now is allowed
-    assert ("changed since" in text(explanation)) == (allowed is True)
+    ).explanations
+    assert explanation.logged is not None and explanation.logged.allowed_now is allowed
+    assert ("what remains" in text(explanation)) == (allowed is True)
     assert document(explanation)["allowed_now"] is allowed
 
 
@@ -532,8 +537,9 @@ def test_a_log_that_names_very_much_is_looked_through_once() -> None:
     walker = CountingWalker(of)
     explains = Explainer(walker.kernel, walker, page_names(of.prog))
     walker.walks = 0
-    found, _ = explains.explain_log(f"pfn:{OPTIMIZED + pfn:#x}" for pfn in range(1024))
-    assert len(found) == 1024
+    lines = "\n".join(f"Memory failure: {OPTIMIZED + pfn:#x}: x" for pfn in range(1024))
+    found = explain_log(explains, logical_lines(lines), boot_of(of.prog))
+    assert len(found.explanations) == 1024
     assert walker.walks < 100
 
 

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""How lines of the kernel begin; any other line may continue the one before it."""
+
+from __future__ import annotations
+
+import re
+
+_OOPS = (
+    *("BUG:", "kernel BUG", "WARNING: ", "INFO: ", "Oops\\b", "general protection", "#?PF: "),
+    *("PGD [0-9a-f]", "CPU: ?\\d", "[UP]ID: ", "Tainted: ", "Hardware name:", "Workqueue:"),
+    *("RIP: ", "RSP: ", "Code: ", "R[A-DS][XIP]: ", "R[BD][IP]: ", "R(?:0?[89]|1[0-5]): "),
+    *("[FGDECS]S: +[0-9a-f]", "CR[2-4]: ", "DR\\d: ", "PKRU:", "ORIG_RAX", "Call Trace:"),
+    *("</?[A-Z]{3,8}>", "(?:\\? ?)?[\\w.]+\\+0x[0-9a-f]+/0x", "Modules linked in:", "[=-]{3,}"),
+    *("Kernel ", "Linux version", "Command line:", "note: ", "watchdog:", "NMI backtrace"),
+)
+_PAGES = (
+    *("page: ?", "head: |memcg:", "(?:anon |ksm )?flags: ", "raw: ", "page_type: ", "page_owner"),
+    *("page (?:dumped|does not)", "page last (?:allocated|free)", "aops:", "addr:", "file:"),
+    *("PFN ", "list_(?:add|del)", "failed to isolate", "migrating pfn", "alloc_contig_range"),
+    *("cma: ", "HugeTLB: ", "KASAN: ", "(?:Read|Write|Free) (?:of|at) ", "The buggy"),
+    *("Memory state", "Disabling ", "RMPUPDATE", "Leaking PFN", "SEV-SNP"),
+)
+_FAILURES = (
+    *("Memory [Ff]ailure:", "[Ss]oft[ _-]?[Oo]fflin", "Unpoison:", "Injecting ", "get_any_page: "),
+    *("mce: ", "MCE: ", "EDAC ", "(?:\\{\\d+\\})?\\[Hardware Error\\]", "Uncorrected "),
+)
+
+_BEGINNING = re.compile("|".join((*_OOPS, *_PAGES, *_FAILURES)))
+
+
+def begins_message(line: str) -> bool:
+    """
+    Whether a line is the first one of what the kernel wrote.
+
+    :param line: Without prefixes, and without spaces at its start.
+    """
+    return _BEGINNING.match(line) is not None

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What is known of a boot of a kernel: enough to see whether a log and a dump are of the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# CONFIG_RANDOMIZE_MEMORY moves the vmemmap by multiples of this; struct pages of HVO have 64 bytes.
+_BASE_ALIGNMENT = 1 << 30
+_STRUCT_PAGE_SIZE = 64
+
+
+@dataclass
+class Boot:
+    """A boot, as a log or a dump describes it; ``None`` where it does not."""
+
+    release: str | None = None
+    kernel_offset: int | None = None
+    """How far KASLR moved the kernel, in bytes; 0 where it is disabled."""
+    build_id: str | None = None
+    command_line: str | None = None
+    vmemmap: int | None = None
+    """Address of PFN 0's struct page."""
+
+    @classmethod
+    def of_vmcoreinfo(cls, vmcoreinfo: Mapping[str, str]) -> Boot:
+        """The boot that wrote a VMCOREINFO."""
+        offset = vmcoreinfo.get("KERNELOFFSET", "")
+        return cls(
+            release=vmcoreinfo.get("OSRELEASE"),
+            kernel_offset=int(offset, 16) if re.fullmatch("[0-9a-f]{1,16}", offset) else None,
+            build_id=vmcoreinfo.get("BUILD-ID"),
+        )
+
+    def add_struct_page(self, address: int, pfn: int) -> None:
+        """Learn the vmemmap's base from a struct page's address and its PFN."""
+        base = address - pfn * _STRUCT_PAGE_SIZE
+        if base >= 0 and base % _BASE_ALIGNMENT == 0:
+            self.vmemmap = base
+
+    def pfn_at(self, address: int) -> int | None:
+        """The PFN whose struct page is at an address; ``None`` if the base is not known."""
+        if self.vmemmap is None or not 0 <= address - self.vmemmap < 1 << 46:
+            return None
+        return (address - self.vmemmap) // _STRUCT_PAGE_SIZE
+
+    def difference(self, other: Boot) -> str | None:
+        """
+        Why this is another boot, in words that name both.
+
+        :param other: The dump's.
+        :return: ``None`` if nothing says that it is another one.
+        """
+        if self.build_id and other.build_id and self.build_id != other.build_id:
+            return f"the log's kernel has build ID {self.build_id}, the dump's {other.build_id}"
+        if self.release and other.release and not _agree(self.release, other.release):
+            return f"the log's kernel is {self.release}, the dump's {other.release}"
+        if None not in (self.kernel_offset, other.kernel_offset) and (
+            self.kernel_offset != other.kernel_offset
+        ):
+            return (
+                f"the log's Kernel Offset is {self.kernel_offset:#x}, "
+                f"the dump's {other.kernel_offset:#x}"
+            )
+        return None
+
+
+def _agree(one: str, other: str) -> bool:
+    """Whether two releases may be of one kernel: people cut what a distribution adds."""
+    short, long = sorted((one, other), key=len)
+    return long.startswith(short) and (long == short or not long[len(short)].isalnum())

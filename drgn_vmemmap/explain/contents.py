@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a struct page holds: flags and page type by their names, counts, mapping, link to a head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from drgn_vmemmap.kernel.facts import Kernel, PageNames
+from drgn_vmemmap.kernel.structs import Member
+
+_TAIL = 1 << 0
+"""Of ``compound_head`` or ``compound_info``: this is a tail."""
+
+# ``enum pagetype`` is in the highest of four bytes (commit 4ffca5a96678, v6.12).
+_PAGE_TYPE_SHIFT = 24
+_NO_PAGE_TYPE = 0xFFFFFFFF
+
+TAIL_MAPPING = 0xDEAD000000000400
+"""``mapping`` of a tail, ``include/linux/poison.h`` with x86-64's offset of illegal pointers."""
+
+
+class PageContents(NamedTuple):
+    """What a struct page holds; ``None`` for a member that this kernel does not have."""
+
+    flags: int
+    flag_names: list[str]
+    page_type: str | None
+    """Its page type by the kernel's name, or in hex if that is not known."""
+    refcount: int | None
+    mapcount: int | None
+    mapping: int | None
+    link: int | None
+    """Raw ``compound_head`` or ``compound_info``."""
+    head: int | None
+    """PFN that the link of a tail leads to; ``None`` if it is no tail, or leads nowhere."""
+
+    @property
+    def is_tail(self) -> bool:
+        """Whether it calls itself a tail."""
+        return self.link is not None and bool(self.link & _TAIL)
+
+
+class ContentsReader:
+    """Takes struct pages apart."""
+
+    def __init__(self, kernel: Kernel, names: PageNames) -> None:
+        self._kernel = kernel
+        self._names = names
+        self._members = dict(names.page)
+
+    def parse(self, page: bytes, pfn: int) -> PageContents:
+        """
+        :param page: Bytes of the struct page.
+        :param pfn: PFN that it describes.
+        """
+        flags = self._kernel.page.value(page, "flags")
+        mapcount, page_type = self._mapcount_or_type(page)
+        link = self._value(page, ("compound_info", "compound_head"))
+        return PageContents(
+            flags=flags,
+            flag_names=[name for bit, name in self._names.flags if flags >> bit & 1],
+            page_type=page_type,
+            refcount=_signed(self._value(page, ("_refcount",))),
+            mapcount=mapcount,
+            mapping=self._value(page, ("mapping",)),
+            link=link,
+            head=self._head(link, pfn),
+        )
+
+    def _value(self, page: bytes, names: Sequence[str]) -> int | None:
+        member = next((self._members[name] for name in names if name in self._members), None)
+        return None if member is None else _read(page, member)
+
+    def _mapcount_or_type(self, page: bytes) -> tuple[int | None, str | None]:
+        """They share their place: a page with a type is not mapped by processes."""
+        raw = self._value(page, ("_mapcount",))
+        if raw is None or raw == _NO_PAGE_TYPE:
+            return (None if raw is None else 0), None
+        if raw >> 31 and "page_type" in self._members:
+            types = self._names.types
+            return None, types.get(raw >> _PAGE_TYPE_SHIFT) or f"page_type {raw:#010x}"
+        signed = _signed(raw)
+        return (None if signed is None else signed + 1), None
+
+    def _head(self, link: int | None, pfn: int) -> int | None:
+        kernel = self._kernel
+        if link is None or not link & _TAIL:
+            return None
+        if kernel.tails_hold_mask:
+            # The head's struct page is aligned to the size of all of the folio's.
+            return ((kernel.page_address(pfn) & link & ~_TAIL) - kernel.vmemmap) // kernel.page.size
+        head, offset = divmod((link & ~_TAIL) - kernel.vmemmap, kernel.page.size)
+        return head if not offset and 0 <= head < kernel.paging.max_pfn else None
+
+
+def usage(contents: PageContents) -> str:
+    """Whether a page is in use, by its own struct page, in words."""
+    count = contents.refcount
+    kind = f", type {contents.page_type}" if contents.page_type else ""
+    if count is None:
+        return f"reference count unknown{kind}"
+    if count > 0:
+        return f"in use, reference count {count}{kind}"
+    if count < 0:
+        return f"reference count {count}: more references were dropped than taken{kind}"
+    if kind:
+        return f"reference count 0 (frozen){kind}"
+    return "reference count 0: frozen, on a per-CPU list, or on its way to the buddy allocator"
+
+
+def _read(page: bytes, member: Member) -> int:
+    return int.from_bytes(page[member.offset : member.offset + member.size], "little")
+
+
+def _signed(value: int | None) -> int | None:
+    """A 32-bit count, which is below zero where too many references were dropped."""
+    return None if value is None else value - (value >> 31 << 32)

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+From bytes to characters: the forms in which logs are kept, sent and pasted.
+
+Compression, character sets, mails, JSON and escapes are undone here; what remains are
+lines as the kernel wrote them, or as a mailer wrapped them: see
+:mod:`drgn_vmemmap.explain.text`.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import html
+import io
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from drgn_vmemmap.explain.journal import journal_text
+from drgn_vmemmap.explain.mail import mail_text
+
+TEXT_LIMIT = 1 << 28
+"""So many bytes of text are read at most; what is beyond is said to be missing."""
+
+_NESTING_LIMIT = 4
+
+
+class NotText(ValueError):
+    """What was given is no text; the message says what it is instead, in one line."""
+
+
+class Decoded(NamedTuple):
+    """A text, and what may be missing of it."""
+
+    text: str
+    problem: str | None
+    """Why this is not all, in words."""
+
+
+_BINARY = {
+    b"\x7fELF": "an ELF file; a vmcore is given with -c",
+    b"KDUMP   ": "a vmcore; give it with -c",
+    b"DISKDUMP": "a vmcore; give it with -c",
+    b"makedumpfile\0": "a flattened vmcore; give it to makedumpfile -R first",
+    b"\x89PNG": "a picture; its text has to be typed in",
+    b"\xff\xd8\xff": "a picture; its text has to be typed in",
+    b"GIF8": "a picture; its text has to be typed in",
+    b"%PDF": "a PDF file; copy its text",
+    b"PK\x03\x04": "a zip archive; unpack it first",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it first",
+    b"LPKSHHRH": "a journal file; use journalctl -k --file",
+}
+"""Files that are no text, by how they begin."""
+
+_OPEN: dict[bytes, Callable[[io.BytesIO], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+"""What opens compressed files, by how they begin."""
+
+_CHARSETS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""Charsets by their byte order marks; those of UTF-32 begin as those of UTF-16."""
+
+_SAMPLE = 1 << 16
+
+# Control characters that text on a console has: NUL, bell, backspace, tab, line ends, escape.
+_NO_TEXT = re.compile("[\x01-\x06\x0e-\x1a\x1c-\x1f\ufffd]")
+
+# A text in which every fourth character is none is no text.
+_NO_TEXT_SHARE = 4
+
+# ECMA-48: control sequences, strings up to their terminator, and other escapes.
+_ESCAPES = re.compile(
+    "(?:\x1b\\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]"
+    "|\x1b[]PX^_][^\x07\x1b]{0,512}(?:\x07|\x1b\\\\)"
+    "|\x1b[ -/]{0,4}[0-~]"
+)
+
+# How rsyslog, dmesg, journalctl, cat -v and JSON write control characters.
+_WRITTEN = re.compile(
+    r"#0(?P<octal>11|12|15|33)(?!\d)|\\0(?P<more>11|12|15|33)|\\x(?P<hex>09|0a|0d|1b)"
+    r"|\\u00(?P<long>09|0a|0d|1b)|\^\[(?=\[[0-9;]*m)|\^I|\\[tn]",
+    re.IGNORECASE,
+)
+_WRITTEN_ESCAPE = re.compile(r"(?:#033|\\(?:033|x1b|u001b|e)|\^\[)\[[0-9;]{0,32}[A-Za-z]", re.I)
+
+_TAGS = re.compile(r"<(?:br|/?(?:p|div|pre|tr|li|td|blockquote))\b[^<>]{0,256}>", re.IGNORECASE)
+_MARKUP = re.compile(r"</?(?:span|b|i|a|code|tt|font|html|body|head|table|em)\b[^<>]{0,512}>", re.I)
+
+_SOFT_BREAK = re.compile(r"(?<!=)=[ \t]*\r*\n(?P<quote>[ \t]*(?:>[ \t]?)*)")
+_QUOTED = re.compile(r"(?:=[0-9A-F]{2})+")
+_LINE_START = re.compile(r"[ \t]*(?:>[ \t]?)*")
+
+# Quoted-printable breaks lines after 76 characters at most, and seldom before 60.
+_IS_QUOTED_PRINTABLE = re.compile(r"^.{40,}[^=\n]=[ \t]*\r*$|=3D[^\s=]|=(?:20|09)\r*$|=C2=A0", re.M)
+
+_BASE64 = re.compile(
+    r"(?:^[ \t>]*[A-Za-z0-9+/]{40,}\r*\n)+(?:^[ \t>]*[A-Za-z0-9+/]*={0,2}\r*$)?", re.M
+)
+
+
+def decode(data: bytes, nesting: int = 0) -> Decoded:
+    """
+    The text in some bytes, whatever form it has.
+
+    :param data: As it was read from a file or a pipe.
+    :raises NotText: if it is none.
+    """
+    data, problem = _unpacked(data)
+    for magic, name in _BINARY.items():
+        if data.startswith(magic):
+            raise NotText(f"this is no text but {name}")
+    text = _characters(data)
+    _check(text)
+    text = mail_text(text, lambda part: _part(part, nesting))
+    text = _without_base64(text, nesting)
+    text = _without_quoted_printable(text)
+    text = journal_text(text)
+    return Decoded(_without_markup(_without_escapes(text)), problem)
+
+
+def _part(data: bytes, nesting: int) -> str:
+    """The text of a part of a mail; what is none of it is left out."""
+    if nesting == _NESTING_LIMIT:
+        return ""
+    try:
+        return decode(data, nesting + 1).text
+    except NotText:
+        return ""
+
+
+def _unpacked(data: bytes) -> tuple[bytes, str | None]:
+    """Undo compression."""
+    problem = None
+    for _ in range(_NESTING_LIMIT):
+        opener = next((open_ for magic, open_ in _OPEN.items() if data.startswith(magic)), None)
+        if opener is None:
+            break
+        data, problem = _read(opener(io.BytesIO(data)))
+    else:
+        raise NotText("this is no text but a file compressed many times over")
+    if len(data) > TEXT_LIMIT:
+        return data[:TEXT_LIMIT], f"only the first {TEXT_LIMIT >> 20} MiB of the text were read"
+    return data, problem
+
+
+def _read(file: Any) -> tuple[bytes, str | None]:
+    """Read a compressed file as far as it goes."""
+    data = bytearray()
+    try:
+        while len(data) <= TEXT_LIMIT:
+            part = file.read(_SAMPLE)
+            if not part:
+                return bytes(data), None
+            data += part
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError):
+        if not data:
+            raise NotText("this is no text but a compressed file that is damaged") from None
+        return bytes(data), "the compressed text is damaged or cut off: the rest of it is lost"
+    return bytes(data), None
+
+
+def _characters(data: bytes) -> str:
+    for mark, charset in _CHARSETS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(charset, "replace")
+    return data.decode(_charset(data[:_SAMPLE]), "replace")
+
+
+def _charset(sample: bytes) -> str:
+    """The charset of a text without a byte order mark: most of a log is ASCII."""
+    zeros = [sample[start::4].count(0) * 4 * 10 // (len(sample) or 1) for start in range(4)]
+    many, few = 6, 1
+    if min(zeros[1:]) >= many and zeros[0] < few:
+        return "utf-32-le"
+    if min(zeros[:3]) >= many and zeros[3] < few:
+        return "utf-32-be"
+    if min(zeros[1], zeros[3]) >= many and max(zeros[0], zeros[2]) < few:
+        return "utf-16-le"
+    if min(zeros[0], zeros[2]) >= many and max(zeros[1], zeros[3]) < few:
+        return "utf-16-be"
+    return "utf-8"
+
+
+def _check(text: str) -> None:
+    sample = text[: 1 << 20].replace("\0", "")
+    if text and not sample:
+        raise NotText("this is no text: it holds nothing but NUL bytes")
+    if len(_NO_TEXT.findall(sample)) * _NO_TEXT_SHARE > len(sample):
+        raise NotText("this is no text")
+
+
+def _without_base64(text: str, nesting: int) -> str:
+    """Decode blocks of base64 that have lost the headers of their mail."""
+    if nesting == _NESTING_LIMIT:
+        return text
+
+    def decoded(block: re.Match[str]) -> str:
+        try:
+            data = codecs.decode(re.sub(r"[\s>]", "", block[0]).encode(), "base64")
+        except ValueError:
+            return block[0]
+        return _part(data, nesting) or block[0]
+
+    return _BASE64.sub(decoded, text)
+
+
+def _without_quoted_printable(text: str) -> str:
+    """
+    Undo quoted-printable in a text that has lost its headers, and may have been quoted since.
+    """
+    if not _IS_QUOTED_PRINTABLE.search(text):
+        return text
+    return _QUOTED.sub(_octets, "".join(_joined_at_soft_breaks(text)))
+
+
+def _joined_at_soft_breaks(text: str) -> Iterator[str]:
+    """
+    The pieces between soft line breaks.
+
+    A line that was quoted after it had been broken has its quote marks in the middle.
+    """
+    start = 0
+    for match in _SOFT_BREAK.finditer(text):
+        line = text.rfind("\n", 0, match.start()) + 1
+        quote = _LINE_START.match(text, line)
+        yield text[start : match.start()]
+        is_quoted_again = quote is not None and ">" in quote[0] and ">" in match["quote"]
+        start = match.end() if is_quoted_again else match.start("quote")
+    yield text[start:]
+
+
+def _octets(match: re.Match[str]) -> str:
+    return bytes.fromhex(match[0].replace("=", "")).decode("utf-8", "replace")
+
+
+def _without_escapes(text: str) -> str:
+    """Undo what is for terminals: colours, cursor movements, characters struck over."""
+    if "\x1b" in text or "\x9b" in text:
+        text = _ESCAPES.sub("", text)
+    if "\b" in text:
+        text = re.sub("[^\n\b]\b", "", text)
+    text = _WRITTEN_ESCAPE.sub("", text)
+    text = _WRITTEN.sub(_character, text)
+    return re.sub("[\0\u200b-\u200f\u2060\ufeff]", "", text)
+
+
+def _character(match: re.Match[str]) -> str:
+    written = match[0].lower()
+    if written.endswith(("12", "0a", "\\n", "15", "0d")):
+        return "\n"
+    return "\t" if written.endswith(("11", "09", "\\t", "^i")) else ""
+
+
+def _without_markup(text: str) -> str:
+    """Undo HTML, as far as bug trackers and mailers put a log into it."""
+    if "<" in text:
+        text = _MARKUP.sub("", _TAGS.sub("\n", text))
+    if "&" in text:
+        text = html.unescape(text)
+    return text

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Records that were stored in pieces, or in another order than the kernel's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_FRAGMENT = re.compile(
+    r"(?P<head>\d{1,4},(?P<sequence>\d{1,20}),\d{1,20},[-c+](?:,[^;\s,]{1,128})*?),"
+    r"ncfrag=(?P<offset>\d{1,10})/\d{1,10};"
+)
+
+_PART = re.compile(
+    r"^(?P<kind>[A-Z][a-z]{2,12})#(?P<count>\d{1,10}) Part(?P<part>\d{1,10})\r?$", re.MULTILINE
+)
+
+# Each line in pstore begins with its level.
+_LINE_START = re.compile(r"\s*<\d{1,3}>")
+
+
+def in_order(text: str) -> str:
+    """The text with the fragments of netconsole and the parts of pstore in their order."""
+    return _pstore_in_order(_netconsole_joined(text))
+
+
+def _netconsole_joined(text: str) -> str:
+    """
+    Join the fragments of each long record, where the first of them stands.
+
+    Follows ``send_fragmented_body()`` of ``drivers/net/netconsole.c``.
+    """
+    if "ncfrag=" not in text:
+        return text
+    records: dict[str, dict[int, str]] = {}
+    pieces: list[tuple[str, str]] = []
+    end = 0
+    matches = list(_FRAGMENT.finditer(text))
+    for number, match in enumerate(matches):
+        pieces.append((text[end : match.start()], ""))
+        stop = matches[number + 1].start() if number + 1 < len(matches) else len(text)
+        line_end = text.find("\n", match.end(), stop)
+        end = stop if line_end < 0 else line_end
+        key = match["sequence"]
+        if key not in records:
+            records[key] = {}
+            pieces.append((f"\n{match['head']};", key))
+        records[key][int(match["offset"])] = text[match.end() : end].rstrip("\r")
+    pieces.append((text[end:], ""))
+    return "".join(
+        before + ("" if not key else _record(records[key]) + "\n") for before, key in pieces
+    )
+
+
+def _record(fragments: dict[int, str]) -> str:
+    return "".join(fragments[offset] for offset in sorted(fragments))
+
+
+class _Part(NamedTuple):
+    """A part of a log from pstore."""
+
+    stored: int
+    """How often the kernel had stored its log when it stored this one."""
+    order: int
+    """Ascending in time: the kernel stores the end of its log as part 1."""
+    text: str
+
+
+def _pstore_in_order(text: str) -> str:
+    """Put the parts of logs from pstore in order; a part may end within a line."""
+    marks = list(_PART.finditer(text))
+    if len(marks) < 2:
+        return text
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    parts = [
+        _Part(int(mark["count"]), -int(mark["part"]), text[mark.end() : end].strip("\r\n"))
+        for mark, end in zip(marks, ends)
+    ]
+    parts.sort(key=lambda part: part[:2])
+    return text[: marks[0].start()] + "".join(_pstore_joined(parts))
+
+
+def _pstore_joined(parts: list[_Part]) -> Iterator[str]:
+    for part, later in zip(parts, [*parts[1:], None]):
+        yield part.text
+        is_cut = later is not None and later.stored == part.stored
+        if later is None or not is_cut or _LINE_START.match(later.text):
+            yield "\n"

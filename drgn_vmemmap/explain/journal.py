@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""JSON: the messages in what journalctl, dmesg and collectors of logs write."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_MESSAGE_KEYS = frozenset(
+    ("message", "msg", "log", "line", "text", "textpayload", "body", "content", "@message")
+)
+
+# What may stand before each object: a record separator, and the field name of server-sent events.
+_FILLER = re.compile(r"(?:[\s,\x1e]|data:)*")
+_BEGINS = re.compile(r"(?:[\s\x1e]|data:)*[{\[]\s*[\"{\[\]}]")
+
+# So many pieces that are no JSON are passed over before the rest is taken for plain text.
+_FAILURES_LIMIT = 1000
+
+_NODES_LIMIT = 1 << 22
+
+
+def journal_text(text: str) -> str:
+    """The messages in a text that consists of JSON objects; any other text as it is."""
+    if not _BEGINS.match(text):
+        return text
+    lines: list[str] = []
+    found = False
+    for value in _values(text):
+        if isinstance(value, _Plain):
+            lines.append(value)
+            continue
+        messages = list(_messages(value))
+        found |= bool(messages)
+        lines += messages
+    return "\n".join(lines) if found else text
+
+
+class _Plain(str):
+    """A line that is no JSON."""
+
+
+def _values(text: str) -> Iterator[Any]:
+    decoder = json.JSONDecoder()
+    position, failures = 0, 0
+    while True:
+        position = _after_filler(text, position)
+        if position >= len(text):
+            return
+        try:
+            value, position = decoder.raw_decode(text, position)
+            yield value
+        except (ValueError, RecursionError):
+            failures += 1
+            end = text.find("\n", position)
+            if end < 0 or failures == _FAILURES_LIMIT:
+                yield _Plain(text[position:])
+                return
+            yield _Plain(text[position:end])
+            position = end
+
+
+def _after_filler(text: str, position: int) -> int:
+    filler = _FILLER.match(text, position)
+    return position if filler is None else filler.end()
+
+
+def _messages(value: Any) -> Iterator[str]:
+    """The messages in a decoded value, in their order."""
+    pending = [value]
+    for _ in range(_NODES_LIMIT):
+        if not pending:
+            return
+        node = pending.pop()
+        if isinstance(node, dict):
+            parts: list[Any] = []
+            for key, below in node.items():
+                if str(key).lower() in _MESSAGE_KEYS and not isinstance(below, dict):
+                    yield from _lines(below)
+                elif isinstance(below, (dict, list)):
+                    parts.append(below)
+            pending += reversed(parts)
+        elif isinstance(node, list):
+            pending += [below for below in reversed(node) if isinstance(below, (dict, list))]
+
+
+def _lines(message: Any) -> Iterator[str]:
+    """A message: a string, the bytes of one, or several of them."""
+    if isinstance(message, str):
+        yield message
+    elif isinstance(message, list):
+        if message and all(isinstance(byte, int) and 0 <= byte < 256 for byte in message):
+            yield bytes(message).decode("utf-8", "replace")
+        else:
+            for part in message:
+                if isinstance(part, str) or (
+                    isinstance(part, list) and part and isinstance(part[0], int)
+                ):
+                    yield from _lines(part)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a log names, explained by a dump."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.explainer import Explainer
+from drgn_vmemmap.explain.explanation import Explanation, Logged
+from drgn_vmemmap.explain.mention import Mention
+from drgn_vmemmap.explain.mentions import find_mentions
+from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.query import Query
+from drgn_vmemmap.explain.text import Line
+from drgn_vmemmap.explain.walks import causes, compare, leaf
+from drgn_vmemmap.paging.walker import Problem
+
+
+class Foreign(NamedTuple):
+    """What a log of another boot names; the dump says nothing of it."""
+
+    mention: Mention
+    why: str
+    """What says that it is another boot."""
+    pfn: int | None
+    """The PFN whose struct page is at the address, in that boot, if the log proves it."""
+
+
+@dataclass
+class LogExplanation:
+    """What a log names, and what it is."""
+
+    explanations: list[Explanation] = field(default_factory=list)
+    """What concerns the vmemmap or a HugeTLB folio."""
+    others: list[Explanation] = field(default_factory=list)
+    """Faults, pages and addresses that do not."""
+    foreign: list[Foreign] = field(default_factory=list)
+    dropped: int = 0
+    """How many more the log names than are explained."""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether something was left unexplained."""
+        return bool(self.foreign or self.dropped) or any(
+            explanation.incomplete for explanation in self.explanations
+        )
+
+
+def explain_log(explainer: Explainer, lines: Iterable[Line], boot: Boot) -> LogExplanation:
+    """
+    Explain what a log names.
+
+    :param lines: The log.
+    :param boot: The dump's.
+    """
+    found = find_mentions(lines, explainer.is_in_vmemmap)
+    result = LogExplanation(dropped=found.dropped)
+    own: list[Mention] = []
+    for mention in (*found.named, *found.others):
+        why = mention.boot.difference(boot)
+        if why is None:
+            own.append(mention)
+        elif mention.message is not None:
+            result.foreign.append(Foreign(mention, why, _foreign_pfn(mention)))
+    explainer.find_frames(map(query_of, own))
+    pages: set[int] = set()
+    for mention in own:
+        explanation = explainer.explain(query_of(mention))
+        if not explanation.concerns_hugetlb:
+            result.others.append(explanation)
+            continue
+        if mention.kind in (Kind.FAULT, Kind.ADDRESS) and explanation.page is not None:
+            # Registers at a fault point all over the same struct page.
+            if mention.message is None and explanation.page.pfn in pages:
+                continue
+            pages.add(explanation.page.pfn)
+        explanation.logged = _logged(explainer, mention, explanation)
+        result.explanations.append(explanation)
+    return result
+
+
+def query_of(mention: Mention) -> Query:
+    """What is to be explained of what a log names."""
+    if mention.kind is Kind.PFN:
+        return Query.of_pfn(mention.value)
+    if mention.kind is Kind.PHYSICAL:
+        return Query.of_physical(mention.value)
+    return Query.of_address(mention.value)
+
+
+def _foreign_pfn(mention: Mention) -> int | None:
+    if mention.kind in (Kind.FAULT, Kind.ADDRESS):
+        return mention.boot.pfn_at(mention.value)
+    return None
+
+
+def _logged(explainer: Explainer, mention: Mention, explanation: Explanation) -> Logged:
+    logged = Logged(mention, allowed_now=_allowed_now(mention, explanation))
+    if mention.words and explanation.page is not None:
+        logged = logged._replace(contents=explainer.contents(mention.words, explanation.page.pfn))
+    if mention.walk is not None:
+        entries = compare(mention.walk, explanation.steps)
+        then = leaf(mention.walk, mention.value, explainer.encryption_mask)
+        logged = logged._replace(entries=entries, leaf=then)
+        if then is not None and then.frame is not None:
+            logged = logged._replace(mapping=explainer.mapping_of(then.frame))
+    if logged.allowed_now and mention.access is not None:
+        why = causes(logged.leaf, list(logged.entries), mention.access, mention.error_code)
+        logged = logged._replace(causes=tuple(why))
+    return logged
+
+
+def _allowed_now(mention: Mention, explanation: Explanation) -> bool | None:
+    """Whether the dump's page tables allow an access that faulted."""
+    access, entry = mention.access, explanation.entry
+    if not mention.is_fault or access is None or entry is None:
+        return None
+    if entry.problem is Problem.UNREADABLE:
+        return None
+    if entry.frame is None:
+        return False
+    allowed = {"write": entry.access.writable, "instruction fetch": entry.access.executable}
+    return allowed.get(access, True)

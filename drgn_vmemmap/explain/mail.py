@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Mails: the texts of all parts, decoded."""
+
+from __future__ import annotations
+
+import email
+import re
+from collections.abc import Callable, Iterator
+from email.message import Message
+
+# Headers as a mail, or a part of one, begins with them.
+_HEADERS = re.compile(
+    r"\s{0,64}(?:^From [^\n]{1,512}\n)?(?:^[A-Za-z][A-Za-z0-9-]{1,64}:[^\n]{0,4096}\n"
+    r"(?:^[ \t][^\n]{0,4096}\n){0,64}){1,256}\s{0,2}",
+    re.MULTILINE,
+)
+_KNOWN = re.compile(
+    r"^(?:Content-T[a-z-]*|MIME-Version|Message-ID|Received|Return-Path|Delivered-To|Subject):",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+# The first part of a mail that has lost its headers.
+_BOUNDARY = re.compile(r"\s{0,64}--(?P<boundary>[^\s-][^\n]{0,99}?)\r?\n(?=Content-)", re.I)
+
+# How mailboxes, and git, keep mails apart.
+_MAILS = re.compile(r"^From \S+ .{10,60}\d{4}(?: [+-]\d{4})?\r?$\n", re.MULTILINE)
+
+_PARTS_LIMIT = 1000
+
+
+def mail_text(text: str, decode: Callable[[bytes], str]) -> str:
+    """
+    The text of a mail, or of the mails in a mailbox; any other text as it is.
+
+    :param decode: Gives the text of a part from its bytes.
+    """
+    mails = _MAILS.split(text)
+    if len(mails) == 1:
+        return _one_mail(text, decode)
+    return "\n\n".join(_one_mail(mail, decode) for mail in mails)
+
+
+def _one_mail(text: str, decode: Callable[[bytes], str]) -> str:
+    boundary = _BOUNDARY.match(text)
+    if boundary:
+        header = f'Content-Type: multipart/mixed; boundary="{boundary["boundary"]}"\n\n'
+        text = header + text.lstrip()
+    headers = _HEADERS.match(text)
+    if headers is None or not _KNOWN.search(headers[0]):
+        return text
+    try:
+        message = email.message_from_string(text.lstrip())
+        parts = list(_parts(message, decode))
+    except (RecursionError, ValueError, LookupError):
+        return text
+    return "\n\n".join(parts) or text
+
+
+def _parts(message: Message, decode: Callable[[bytes], str]) -> Iterator[str]:
+    subject = message.get("subject")
+    if subject is not None:
+        yield str(subject)
+    for number, part in enumerate(message.walk()):
+        if part.is_multipart() or number > _PARTS_LIMIT:
+            continue
+        encoding = str(part.get("content-transfer-encoding", "")).strip().lower()
+        if encoding not in ("base64", "quoted-printable"):
+            body = part.get_payload()
+            yield body if isinstance(body, str) else ""
+            continue
+        data = part.get_payload(decode=True)
+        if isinstance(data, bytes):
+            yield decode(_as_utf_8(data, part.get_content_charset()))
+
+
+def _as_utf_8(data: bytes, charset: str | None) -> bytes:
+    """A part's bytes in a charset that need not be guessed."""
+    if charset is None:
+        return data
+    try:
+        return data.decode(charset).encode()
+    except (LookupError, ValueError):
+        return data

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a log names: the records."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.message import Kind, Message
+
+# Error codes of page faults, ``enum x86_pf_error_code``.
+_WRITE, _INSTRUCTION = 1 << 1, 1 << 4
+
+_ACCESS = re.compile(r"#?PF: \w+ (write|read|instruction fetch)", re.IGNORECASE)
+
+
+class LoggedWalk(NamedTuple):
+    """The entries on the walk to an address, as a fault logs them."""
+
+    entries: tuple[tuple[str, int], ...]
+    """Names of the levels and raw entries, from the root down, as far as the walk went."""
+
+    def entry(self, level: str) -> int | None:
+        """The entry of a level."""
+        return dict(self.entries).get(level)
+
+
+@dataclass
+class Mention:
+    """A fault, a page or an address that a log names."""
+
+    kind: Kind
+    value: int
+    line: str
+    """The first line that names it, printable."""
+    message: Message | None = None
+    """The wording that names it; ``None`` for a mere number, such as a register's."""
+    boot: Boot = field(default_factory=Boot)
+    """What the log says of the boot that wrote it."""
+    times: int = 1
+    """In how many lines it is."""
+    details: list[str] = field(default_factory=list)
+    """What the lines after it say of this fault, or of this page."""
+    error_code: int | None = None
+    walk: LoggedWalk | None = None
+    words: list[int] = field(default_factory=list)
+    """Of a dumped page: its struct page, in words of 8 bytes."""
+    functions: list[str] = field(default_factory=list)
+    """Where the kernel was, the innermost one first."""
+    registers: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the kernel faulted there."""
+        return self.kind is Kind.FAULT
+
+    @property
+    def access(self) -> str | None:
+        """What faulted: a ``read``, ``write`` or ``instruction fetch``; ``None`` if unknown."""
+        for detail in self.details:
+            match = _ACCESS.match(detail)
+            if match:
+                return match[1].lower()
+        if self.error_code is None:
+            return None
+        if self.error_code & _INSTRUCTION:
+            return "instruction fetch"
+        return "write" if self.error_code & _WRITE else "read"
+
+
+@dataclass
+class Mentions:
+    """All that a log names."""
+
+    named: list[Mention] = field(default_factory=list)
+    """Faults, and what messages name, in the order in which they first appear."""
+    others: list[Mention] = field(default_factory=list)
+    """Other addresses that were asked for."""
+    dropped: int = 0
+    """How many there are beyond these."""

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""A wording of the kernel, and what it names."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from drgn_vmemmap.paging import x86_64
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
+
+
+class Kind(enum.Enum):
+    """What a number in a log is."""
+
+    FAULT = "fault"
+    """A virtual address at which the kernel faulted."""
+    ADDRESS = "address"
+    """A virtual address."""
+    PFN = "PFN"
+    """A page frame number."""
+    PHYSICAL = "physical address"
+    """A physical address."""
+
+
+class Named(NamedTuple):
+    """A number that a message names."""
+
+    kind: Kind
+    value: int
+
+
+class Message(NamedTuple):
+    """A wording of the kernel."""
+
+    name: str
+    keyword: str
+    """Lower-case text that each such message holds."""
+    pattern: re.Pattern[str]
+    """
+    The names of its groups say what is named, in hex but for ``decimal_pfn``: ``fault``,
+    ``address``, ``pointer`` (which may be hashed), ``pfn``, ``end`` (the PFN after the last
+    one), ``entry`` (of a page table) and ``physical``; digits may follow.
+    """
+    kernels: str
+    """The versions that have it, of those that were read: v5.15, v6.1, v6.12 and v7.3."""
+    source: str
+    """The function that writes it, and its file."""
+
+    def named(self, match: re.Match[str]) -> Iterator[Named]:
+        """What a match of the pattern names."""
+        for group, digits in match.groupdict().items():
+            if digits is None:
+                continue
+            kind, of = _GROUPS[group.rstrip("0123456789")]
+            value = of(digits)
+            if value is not None:
+                yield Named(kind, value)
+
+
+def _hex(digits: str) -> int | None:
+    return int(digits, 16)
+
+
+def _before(digits: str) -> int | None:
+    """The last PFN before the end of a range."""
+    return int(digits, 16) - 1 if int(digits, 16) else None
+
+
+def _decimal(digits: str) -> int | None:
+    return int(digits)
+
+
+def _pointer(digits: str) -> int | None:
+    """A pointer, unless it is hashed: ``%p`` leaves 32 bits of such a one."""
+    value = int(digits, 16)
+    return value if value >> 32 else None
+
+
+def _entry(digits: str) -> int | None:
+    """The PFN in a page table entry, if that maps a page."""
+    entry = int(digits, 16)
+    if not entry & x86_64.PRESENT:
+        return None
+    return (entry & x86_64.address_mask(x86_64.PTE, 0)) >> PAGE_SHIFT
+
+
+_GROUPS = {
+    "fault": (Kind.FAULT, _hex),
+    "address": (Kind.ADDRESS, _hex),
+    "pointer": (Kind.ADDRESS, _pointer),
+    "pfn": (Kind.PFN, _hex),
+    "end": (Kind.PFN, _before),
+    "decimal_pfn": (Kind.PFN, _decimal),
+    "entry": (Kind.PFN, _entry),
+    "physical": (Kind.PHYSICAL, _hex),
+}
+
+_NUMBERS = {
+    "%fault": r"(?:0x)?(?P<fault>[0-9a-f]{16})\b",
+    "%xfault": r"0x(?P<fault>[0-9a-f]{1,16})\b",
+    "%address": r"(?:0x)?(?P<address>[0-9a-f]{16})\b",
+    "%pointer": r"(?:0x)?(?P<pointer>[0-9a-f]{16})\b",
+    "%pfn": r"0x(?P<pfn>[0-9a-f]{1,16})\b",
+    "%barepfn": r"(?P<pfn>[0-9a-f]{1,16})\b",
+    "%decimal": r"(?P<decimal_pfn>\d{1,16})\b",
+    "%physical": r"(?:0x)?(?P<physical>[0-9a-f]{1,16})\b",
+}
+"""What stands for a number in the patterns below."""
+
+_MARK = re.compile("%[a-z]+")
+
+
+def message(name: str, keyword: str, pattern: str, kernels: str, source: str) -> Message:
+    """
+    Make a :class:`Message`.
+
+    :param pattern: With ``%pfn``, ``%address`` and the like for numbers as the kernel writes them.
+    """
+    written = _MARK.sub(lambda mark: _NUMBERS[mark[0]], pattern)
+    return Message(name, keyword, re.compile(written, re.IGNORECASE), kernels, source)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a PFN is to the memmap: in use, offline, of a device, or without a struct page."""
+
+from __future__ import annotations
+
+import enum
+from functools import cached_property
+
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.vmemmap.sections import MissingSections, Section, present_sections
+from drgn_vmemmap.vmemmap.special import is_device
+
+
+class Place(enum.Enum):
+    """What a PFN is, in words that follow "PFN 0x..."."""
+
+    ONLINE = "is memory that the kernel manages"
+    NO_MEMMAP = "has no memmap: no section holds it, so it has no struct page"
+    OFFLINE = "is offline memory: its struct page is not in use"
+    DEVICE = "is memory of a device"
+    UNKNOWN = "is of a section that is not in the dump"
+
+
+class Places:
+    """Looks PFNs up in the sections."""
+
+    def __init__(self, kernel: Kernel, walker: Walker) -> None:
+        self._kernel = kernel
+        self._walker = walker
+
+    def of(self, pfn: int) -> Place:
+        """What a PFN is."""
+        section = self._sections.get(pfn // self._kernel.sections.pages)
+        if section is None:
+            missing = any(pfn in pfns for pfns in self._missing)
+            return Place.UNKNOWN if missing else Place.NO_MEMMAP
+        if is_device(self._kernel, self._walker, section):
+            return Place.DEVICE
+        return Place.ONLINE if section.flags & self._kernel.sections.online else Place.OFFLINE
+
+    @property
+    def end(self) -> int:
+        """The first PFN that no section can hold."""
+        facts = self._kernel.sections
+        return facts.root_count * (4096 // facts.section.size) * facts.pages
+
+    @cached_property
+    def _found(self) -> list[Section | MissingSections]:
+        return list(present_sections(self._kernel, self._walker))
+
+    @cached_property
+    def _sections(self) -> dict[int, Section]:
+        pages = self._kernel.sections.pages
+        return {s.pfns.start // pages: s for s in self._found if isinstance(s, Section)}
+
+    @cached_property
+    def _missing(self) -> list[range]:
+        return [s.pfns for s in self._found if isinstance(s, MissingSections)]

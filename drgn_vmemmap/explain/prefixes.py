@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What loggers put before the kernel's lines, and what mailers put around them."""
+
+from __future__ import annotations
+
+import re
+
+_LEVELS = r"(?:emerg|alert|crit|err|warn|notice|info|debug)"
+_DAY = r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?"
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_CLOCK = r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d{1,9})?"
+_ISO = rf"\d{{4}}-\d{{2}}-\d{{2}}[T ]{_CLOCK}(?: ?(?:Z|UTC|[A-Z]{{3,4}}|[+-]\d{{2}}:?\d{{2}}))?"
+_CTIME = rf"{_DAY}{_MONTH} {{0,2}}\d{{1,2}} (?:\d{{4}} )?(?:{_CLOCK}|\d\d:\d\d)(?: \d{{4}})?"
+
+_PREFIX = re.compile(
+    "|".join(
+        (
+            # Syslog's priority, as in pstore and on a serial line: <1>, or RFC 5424's <1>1.
+            r"<\d{1,3}>(?:1 (?=\d{4}-))?",
+            # /dev/kmsg and netconsole: [release,]priority,sequence,time,flags[,more];
+            r"(?:\d+\.[^,;\s]{1,64},)?\d{1,4},\d{1,20},\d{1,20},[-c+](?:,[^;\s]{1,128})*;",
+            # The times of printk() and dmesg: [  12.345678], [T1], [Thu Nov 26 15:32:49 2026].
+            r"\[ {0,12}[+-]?\d{1,12}(?:\.\d{1,9})?(?:@\d+)?\]:?",
+            r"\[ {0,12}[TC]\d{1,10}\]",
+            rf"\[{_CTIME}\]",
+            rf"\[{_ISO}\]",
+            # Times of syslog and journalctl; the host and the program follow.
+            rf"{_CTIME}(?= )",
+            rf"{_DAY}{_ISO}",
+            r"\d{10}\.\d{1,9}(?= )",
+            # dmesg -x, and syslog's facility and level.
+            rf"kern {{0,4}}:{_LEVELS} {{0,4}}:",
+            rf"kern\.{_LEVELS}(?:ing|or|erg)?(?= )",
+            r"(?:[\w.:-]{1,255} )?(?:kernel|klogd|netconsole)(?:\[\d{1,10}\])?(?: - - -|:)",
+            r"[\w.:-]{1,255} (?=\[ {0,12}\d{1,12}\.\d{1,9}\])",
+            r"MESSAGE=",
+        )
+    )
+)
+_PREFIXES_LIMIT = 8
+
+# Quote marks: > of mails, with initials before it, | and : of some mailers, + of patches.
+_QUOTE = re.compile(r"\s*(?:(?:[A-Za-z]{1,3})?>|\||»|:(?= ))[ \t]?|\s*[+*] ?(?=[\[B#])")
+_QUOTES_LIMIT = 256
+
+
+def without_quotes(line: str) -> str:
+    """A line without the quote marks at its start."""
+    position = 0
+    for _ in range(_QUOTES_LIMIT):
+        mark = _QUOTE.match(line, position)
+        if mark is None:
+            break
+        position = mark.end()
+    return line[position:]
+
+
+def without_prefix(line: str) -> str:
+    """
+    A line without the prefixes at its start: level, time, caller, host, program.
+
+    :param line: Words in it are apart by one space.
+    """
+    position = 0
+    for _ in range(_PREFIXES_LIMIT):
+        start = position + line.startswith(" ", position)
+        prefix = _PREFIX.match(line, start)
+        if prefix is None or prefix.end() == start:
+            break
+        position = prefix.end()
+    # One space between a prefix and its text belongs to neither.
+    return line[position + (position > 0 and line.startswith(" ", position)) :]

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Lines of a log as the kernel wrote them: without prefixes, and joined where they were wrapped."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from drgn_vmemmap.errors import printable
+from drgn_vmemmap.explain.beginnings import begins_message
+from drgn_vmemmap.explain.decode import decode
+from drgn_vmemmap.explain.fragments import in_order
+from drgn_vmemmap.explain.prefixes import without_prefix, without_quotes
+
+
+class Joined(NamedTuple):
+    """Consecutive lines of a text as one."""
+
+    text: str
+    """Printable; words are apart by one space."""
+    starts: tuple[int, ...] = (0,)
+    """Where in it each of the lines begins."""
+
+    def around(self, start: int, end: int) -> str:
+        """The lines that a part of the text is in."""
+        first = self.starts[max(0, bisect_right(self.starts, start) - 1)]
+        after = bisect_right(self.starts, end - 1)
+        return self.text[first : self.starts[after] if after < len(self.starts) else None].strip()
+
+
+class Line(NamedTuple):
+    """A line as the kernel wrote it."""
+
+    number: int
+    """Of its first line in the text, from 1 on."""
+    forms: tuple[Joined, ...]
+    """
+    The line; if mailers may have wrapped it, joined as if at spaces, and as if within words.
+    """
+
+
+class Text(NamedTuple):
+    """A text with a log."""
+
+    lines: list[Line]
+    problem: str | None = None
+    """Why this may not be all, in words."""
+
+
+def read_text(data: bytes) -> Text:
+    """
+    The lines of a log in whatever form it was kept, sent or pasted.
+
+    :raises NotText: if it is no text; the message says so in one line.
+    """
+    text, problem = decode(data)
+    return Text(list(logical_lines(text)), problem)
+
+
+def record_lines(records: bytes) -> list[Line]:
+    """
+    The lines of the kernel's own log, which nobody has wrapped.
+
+    :param records: The texts of its records, one after the other.
+    """
+    lines = _LINE_END.split(records.decode("utf-8", "replace"))
+    return [
+        Line(number, (Joined(printable(_SPACE.sub(" ", line)).strip()),))
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+
+
+def logical_lines(text: str) -> Iterator[Line]:
+    """Lines of a decoded text."""
+    return _joined(_pieces(in_order(text)))
+
+
+_SPACE = re.compile(r"[ \t\xa0\u2000-\u200a\u202f\u3000\x0b\x0c]+")
+
+_LINE_END = re.compile(r"\r*\n|\r|\u2028|\u2029|\x85")
+
+# The two halves of a number that was cut in two.
+_NUMBER_END = re.compile(r"(?:(?P<begun>pfn[:= ] ?|0x))?(?P<digits>[0-9a-f]+)$", re.IGNORECASE)
+_NUMBER_START = re.compile(r"(?P<digits>[0-9a-f]{1,15})(?![0-9a-z_])", re.IGNORECASE)
+_POINTER_DIGITS = 16
+_NUMBER_LIMIT = 40
+
+_LENGTH_LIMIT = 4096
+"""Lines are joined up to so many characters."""
+
+
+class _Piece(NamedTuple):
+    """A line of the text."""
+
+    number: int
+    text: str
+    is_record: bool
+    """Whether a logger's prefix says that a record begins here."""
+
+
+def _pieces(text: str) -> Iterator[_Piece]:
+    for number, line in enumerate(_LINE_END.split(text), 1):
+        line = _SPACE.sub(" ", without_quotes(line))
+        bare = without_prefix(line)
+        yield _Piece(number, printable(bare), len(bare) < len(line))
+
+
+def _joined(pieces: Iterable[_Piece]) -> Iterator[Line]:
+    parts: list[_Piece] = []
+    length = 0
+    for piece in pieces:
+        if parts and (length > _LENGTH_LIMIT or not _continues(piece)):
+            yield _line(parts)
+            parts, length = [], 0
+        if piece.text.strip():
+            parts.append(piece)
+            length += len(piece.text)
+    if parts:
+        yield _line(parts)
+
+
+def _continues(piece: _Piece) -> bool:
+    """Whether a line continues the one before it, which a mailer or a terminal has wrapped."""
+    text = piece.text.lstrip()
+    return bool(text) and not piece.is_record and not begins_message(text)
+
+
+def _line(parts: list[_Piece]) -> Line:
+    number, text, _ = parts[0]
+    if len(parts) == 1:
+        return Line(number, (Joined(text.strip()),))
+    return Line(number, (_at_spaces(parts), _within_words(parts)))
+
+
+def _at_spaces(parts: list[_Piece]) -> Joined:
+    """Parts of a line that was wrapped at spaces, or within numbers."""
+    text, starts = "", []
+    for part in parts:
+        if text and not _is_cut_number(text, part.text):
+            text += " "
+        starts.append(len(text))
+        text += part.text.strip()
+    return Joined(text, tuple(starts))
+
+
+def _within_words(parts: list[_Piece]) -> Joined:
+    """Parts of a line that was wrapped wherever it reached a margin."""
+    text, starts = "", []
+    for part in parts:
+        starts.append(len(text))
+        text += part.text
+    return Joined(text, tuple(starts))
+
+
+def _is_cut_number(before: str, after: str) -> bool:
+    """Whether what ends here and what begins there are the halves of one number."""
+    start = _NUMBER_START.match(after)
+    end = _NUMBER_END.search(before[-_NUMBER_LIMIT:])
+    if start is None or end is None:
+        return False
+    if len(end["digits"]) + len(start["digits"]) == _POINTER_DIGITS:
+        return True
+    # No other number follows one that begins with 0x, nor a PFN.
+    return bool(end["begun"]) and len(end["digits"]) < _POINTER_DIGITS

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The walk that a fault logged beside the walk in the dump, entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from drgn_vmemmap.explain.mention import LoggedWalk
+from drgn_vmemmap.paging import x86_64
+from drgn_vmemmap.paging.walker import Step
+from drgn_vmemmap.paging.x86_64 import (
+    ACCESSED,
+    DIRTY,
+    NO_EXECUTE,
+    PAGE_SHIFT,
+    PMD,
+    PRESENT,
+    PTE,
+    PUD,
+    WRITABLE,
+    Level,
+)
+
+_USED = ACCESSED | DIRTY
+"""Bits that the processor sets by itself."""
+
+_LEAVES = {level.name: level for level in (PTE, PMD, PUD)}
+
+
+class EntryThen(NamedTuple):
+    """An entry as a fault logged it, and as it is in the dump."""
+
+    level: str
+    then: int
+    now: int | None
+    """``None`` if the walk in the dump does not reach it, or its table is not in the dump."""
+
+    @property
+    def is_same(self) -> bool:
+        """Whether it is the same but for what the processor sets by itself."""
+        return self.now is not None and (self.then ^ self.now) & ~_USED == 0
+
+
+class LeafThen(NamedTuple):
+    """What the logged walk led to."""
+
+    level: str
+    present: bool
+    writable: bool
+    """All levels counted."""
+    executable: bool
+    frame: int | None
+    """PFN of the page's frame; ``None`` if the walk led to none."""
+
+    def allows(self, access: str) -> bool:
+        """Whether it allowed a kind of access."""
+        if access == "write":
+            return self.present and self.writable
+        return self.present and (self.executable or access != "instruction fetch")
+
+
+def compare(walk: LoggedWalk, steps: Iterable[Step]) -> list[EntryThen]:
+    """
+    The entries of a logged walk, each with that of the dump.
+
+    With four levels of tables, the kernel logs the PGD a second time as P4D.
+    """
+    now = {step.level.name: step.raw for step in steps}
+    return [
+        EntryThen(name, raw, now.get(name))
+        for name, raw in walk.entries
+        if name in now or name != "P4D"
+    ]
+
+
+def leaf(walk: LoggedWalk, address: int, encryption_mask: int = 0) -> LeafThen | None:
+    """
+    What a logged walk led to.
+
+    :param address: The virtual address that faulted.
+    :param encryption_mask: See :class:`drgn_vmemmap.paging.walker.Paging`.
+    :return: ``None`` if the log is cut off before the walk's end.
+    """
+    writable, executable = True, True
+    for name, raw in walk.entries:
+        writable &= bool(raw & WRITABLE)
+        executable &= not raw & NO_EXECUTE
+        if not raw & PRESENT:
+            return LeafThen(name, False, False, False, None)
+        level = _LEAVES.get(name)
+        if level is not None and x86_64.is_leaf(raw, level):
+            frame = _frame(raw, level, address, encryption_mask)
+            return LeafThen(name, True, writable, executable, frame)
+    return None
+
+
+def _frame(raw: int, level: Level, address: int, encryption_mask: int) -> int:
+    mask = x86_64.address_mask(level, encryption_mask)
+    return ((raw & mask) | (address & (level.entry_span - 1))) >> PAGE_SHIFT
+
+
+def causes(
+    then: LeafThen | None, entries: list[EntryThen], access: str, error_code: int | None
+) -> Iterator[str]:
+    """
+    Why an access faulted that the tables of ``init_mm`` in the dump allow.
+
+    :param then: What the logged walk led to; ``None`` without one.
+    :param entries: The logged entries beside the dump's.
+    """
+    if then is None:
+        yield from _causes_without_walk(error_code)
+    elif then.allows(access):
+        yield (
+            "the logged entries allow it too: the processor used a stale TLB entry, or the entry "
+            "was written between the fault and the walk; which processor faulted, and whether a "
+            "flush was under way, tells the two apart"
+        )
+    elif any(not entry.then & PRESENT and entry.level in ("PGD", "P4D") for entry in entries):
+        yield (
+            "the logged walk ends at the top level, where init_mm has an entry: the page table of "
+            "the task had not been synchronised with init_mm"
+        )
+    else:
+        yield f"the logged {then.level} forbids it: the page was remapped since"
+
+
+def _causes_without_walk(error_code: int | None) -> Iterator[str]:
+    yield "the log has no walk (PGD ... PTE), which would tell apart what remains:"
+    yield "- the page was remapped since the fault: the logged entry forbids the access"
+    if error_code is None or error_code & 1:
+        yield "- a stale TLB entry was used: the logged entry allows the access"
+    if error_code is None or not error_code & 1:
+        yield (
+            "- the page table of the task was not synchronised with init_mm: the logged PGD or "
+            "P4D is not present"
+        )

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a log says of addresses and pages, as text beside what the dump says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from drgn_vmemmap.explain.contents import TAIL_MAPPING, PageContents
+from drgn_vmemmap.explain.explanation import Logged
+from drgn_vmemmap.explain.log import Foreign, LogExplanation
+from drgn_vmemmap.explain.mappers import ReverseMap
+from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.walks import EntryThen, LeafThen
+from drgn_vmemmap.hvo.judgement import Ranges, format_ranges
+
+_NAMES_LIMIT = 16
+"""So many of the things that do not concern HugeTLB are named."""
+
+
+def logged_lines(logged: Logged) -> Iterator[str]:
+    """What a log says of a fault or a page."""
+    mention = logged.mention
+    times = f" (and in {mention.times - 1} more lines)" if mention.times > 1 else ""
+    yield f"log: {mention.line}{times}"
+    for detail in mention.details:
+        yield f"log: {detail}"
+    if logged.contents is not None and mention.kind is Kind.PFN:
+        yield from contents_lines("when it was logged, it held", logged.contents, mention.value)
+        yield from _restored(logged.contents, mention.details)
+    yield from _entries(logged.entries)
+    if logged.leaf is not None:
+        yield _leaf(logged.leaf)
+        if logged.mapping is not None:
+            yield from (f"  which now {line}" for line in mapping_lines(logged.mapping))
+    if logged.allowed_now is False:
+        yield f"the page tables in the dump forbid this {mention.access}, too"
+    elif logged.allowed_now:
+        changed = logged.leaf is not None and not logged.leaf.allows(mention.access or "")
+        since = ": they have changed since" if changed else ""
+        yield f"the page tables in the dump allow this {mention.access}{since}"
+        yield from logged.causes
+
+
+def _entries(entries: Sequence[EntryThen]) -> Iterator[str]:
+    if not entries:
+        return
+    if all(entry.is_same for entry in entries):
+        yield "the walk in the log is the walk in the dump"
+        return
+    for entry in entries:
+        now = "is not in the dump's walk" if entry.now is None else f"is {entry.now:016x} now"
+        if not entry.is_same:
+            yield f"the {entry.level} was {entry.then:016x} in the log, and {now}"
+
+
+def _leaf(leaf: LeafThen) -> str:
+    if not leaf.present:
+        return f"in the log's walk, the {leaf.level} was not present"
+    access = "writable" if leaf.writable else "read-only"
+    return f"in the log's walk, the page was {access}, mapped by a {leaf.level} to {leaf.frame:#x},"
+
+
+def contents_lines(what: str, contents: PageContents, pfn: int) -> Iterator[str]:
+    """
+    What a struct page holds.
+
+    :param what: How the sentence begins.
+    """
+    flags = "|".join(contents.flag_names) or "no flag"
+    counts = [f"reference count {contents.refcount}"]
+    if contents.page_type is not None:
+        counts.append(f"page type {contents.page_type}")
+    elif contents.mapcount is not None:
+        counts.append(f"mapcount {contents.mapcount}")
+    yield f"{what} {flags} ({contents.flags:#x}), {', '.join(counts)}"
+    if contents.mapping:
+        tail = " (TAIL_MAPPING)" if contents.mapping == TAIL_MAPPING else ""
+        yield f"mapping {contents.mapping:#x}{tail}"
+    if contents.is_tail:
+        leads = "nowhere" if contents.head is None else f"to the head {contents.head:#x}"
+        if contents.head == pfn:
+            leads = "to itself"
+        yield f"compound_info {contents.link:#x}: a tail, which leads {leads}"
+
+
+def _restored(contents: PageContents, details: list[str]) -> Iterator[str]:
+    """Follows ``free_tail_page_prepare()`` of ``mm/page_alloc.c``."""
+    if contents.is_tail and any("corrupted mapping in tail page" in each for each in details):
+        yield (
+            "likely: its vmemmap was remapped and restored, and what it holds is a copy of the "
+            "reuse frame that was not reset"
+        )
+
+
+def mapping_lines(mapping: ReverseMap) -> Iterator[str]:
+    """The vmemmap that a frame backs."""
+    if mapping.keeper:
+        yield f"kept by {mapping.keeper}"
+    # A zone's tail frame backs the same pages of many folios.
+    folios: dict[Ranges, list[str]] = {}
+    for mapper in mapping.mappers:
+        if mapper.folio is not None:
+            folios.setdefault(mapper.pages, []).append(hex(mapper.folio))
+    for pages, pfns in folios.items():
+        indices = format_ranges(pages)
+        noun = "page" if indices.isdecimal() else "pages"
+        of = "folio" if len(pfns) == 1 else "each of folios"
+        yield f"backs vmemmap {noun} {indices} of {of} {', '.join(pfns)}"
+    for mapper in mapping.mappers:
+        if mapper.folio is None:
+            first, last = mapper.pfns
+            yield f"backs vmemmap at {mapper.address:#x}, of PFNs {first:#x} to {last:#x}"
+    if mapping.count > len(mapping.mappers):
+        yield f"backs vmemmap in {mapping.count - len(mapping.mappers)} more places"
+
+
+def rest_of_log(log: LogExplanation) -> Iterator[str]:
+    """What a log names beside what was explained."""
+    for foreign in log.foreign:
+        yield from _foreign(foreign)
+    yield _others(log)
+    if log.dropped:
+        yield f"{log.dropped} more addresses and PFNs in the log were not explained"
+
+
+def _foreign(foreign: Foreign) -> Iterator[str]:
+    mention = foreign.mention
+    yield f"{mention.kind.value} {mention.value:#x}: of another boot; the dump says nothing of it"
+    yield f"  log: {mention.line}"
+    yield f"  {foreign.why}"
+    if foreign.pfn is not None:
+        yield f"  it was in the struct page of PFN {foreign.pfn:#x} of that boot"
+
+
+def _others(log: LogExplanation) -> str:
+    count, more = len(log.others), bool(log.explanations or log.foreign)
+    if not count:
+        return f"the log names no {'other ' if more else ''}fault and no PFN"
+    noun = "fault or PFN that the log names is" if count == 1 else "faults and PFNs in the log are"
+    names = ", ".join(each.what.text for each in log.others[:_NAMES_LIMIT])
+    rest = ", ..." if count > _NAMES_LIMIT else ""
+    return (
+        f"{count} {'other ' if more else ''}{noun} neither in the vmemmap nor of a HugeTLB folio: "
+        f"{names}{rest}"
+    )
