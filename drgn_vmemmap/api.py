@@ -8,6 +8,7 @@ What only one of them needs is imported when it is opened: starting takes longer
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Callable
 
 import drgn
@@ -17,6 +18,7 @@ from drgn_vmemmap.analysis.report import EVERYTHING, Report, Selection, analyse
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts, MissingMemory, printable
 from drgn_vmemmap.kernel.discovery import discover, page_names, vmcoreinfo
 from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.origin import read_origin
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import ENTRY_SIZE
 from drgn_vmemmap.progress import SILENT, Progress
@@ -154,6 +156,7 @@ def _walker(prog: drgn.Program, kernel: Kernel) -> Walker:
 
 def _confirmed(prog: drgn.Program, kernel: Kernel, take_pass: Callable[[], Report]) -> Report:
     """Look once at what does not move, and more often at what does."""
+    origin = read_origin(prog, _walker(prog, kernel).read)
     if not kernel.live:
-        return take_pass()
-    return confirm(Target(take_pass, lambda: is_there(prog, kernel)))
+        return replace(take_pass(), origin=origin)
+    return replace(confirm(Target(take_pass, lambda: is_there(prog, kernel))), origin=origin)

@@ -17,7 +17,10 @@ from tests.support import VMCORES, open_vmcore
 
 
 def report_of(vmcore: Path) -> dict[str, Any]:
-    return document(verify(open_vmcore(vmcore)), folios=True)
+    report = document(verify(open_vmcore(vmcore)), folios=True)
+    assert report["target"]["file"] == str(vmcore)
+    report["target"]["file"] = None
+    return report
 
 
 @pytest.fixture(params=VMCORES, ids=lambda path: path.stem)

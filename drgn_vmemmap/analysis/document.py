@@ -16,6 +16,7 @@ from drgn_vmemmap.analysis.listing import COLUMNS, Listing
 from drgn_vmemmap.analysis.report import Counts, HstateReport, Report, Stability, Totals
 from drgn_vmemmap.hvo.judgement import Verdict
 from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.folio import MEANINGS, Finding
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
@@ -33,6 +34,7 @@ def document(report: Report, folios: bool) -> dict[str, Any]:
     result: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "drgn-vmemmap", "version": __version__},
+        "target": _target(report.origin),
         "kernel": _kernel(report.kernel),
         "hstates": [_hstate(hstate) for hstate in report.hstates],
         "totals": _totals(report.totals),
@@ -69,6 +71,15 @@ def finding_document(finding: Finding) -> dict[str, Any]:
         "message": finding.message,
         "expected": finding.expected,
         "meaning": MEANINGS[finding.rule],
+    }
+
+
+def _target(origin: Origin) -> dict[str, Any]:
+    time = origin.crash_time
+    return {
+        "file": origin.file,
+        "host": origin.host,
+        "crash_time": None if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}",
     }
 
 

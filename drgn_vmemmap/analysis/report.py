@@ -16,6 +16,7 @@ from drgn_vmemmap.hugetlb.columns import stretches
 from drgn_vmemmap.hugetlb.folios import BrokenHstate, Counters, Folio, FolioClass, Folios, Hstate
 from drgn_vmemmap.hvo.judgement import Comparison, Judgement, Verdict, judge
 from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.origin import UNKNOWN_ORIGIN, Origin
 from drgn_vmemmap.paging.walker import Run, Walker
 from drgn_vmemmap.paging.x86_64 import ENTRY_SIZE, PAGE_SHIFT, PAGE_SIZE, PMD, PTE
 from drgn_vmemmap.progress import SILENT, Progress
@@ -226,6 +227,8 @@ class Report:
     """Of a live kernel."""
     verified: bool = False
     """All rules were run, not only those on single folios' entries."""
+    origin: Origin = UNKNOWN_ORIGIN
+    """Which dump of which machine it is of."""
 
     @property
     def broken(self) -> bool:

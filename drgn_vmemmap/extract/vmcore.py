@@ -16,6 +16,7 @@ import struct
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from drgn_vmemmap.api import is_there, verify
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.kernel.discovery import discover, vmcoreinfo_text
 from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.origin import read_origin
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
@@ -134,7 +136,8 @@ class Recording:
         """Take a fresh look, with all checks."""
         self._recorder = self._facts.fork()
         self._walker = Walker(self._recorder, self.kernel.paging)
-        self._report = check(self.kernel, self._walker, progress)
+        origin = read_origin(self._prog, self._walker.read)
+        self._report = replace(check(self.kernel, self._walker, progress), origin=origin)
         return self._report
 
     def target(self) -> Target:
@@ -286,8 +289,9 @@ def _compare(report: Report, other: Report, what: str) -> None:
 
 
 def _comparable(report: Report) -> dict[str, Any]:
-    """A report without what a recording cannot have: being live, and debugging symbols."""
+    """A report without what a recording cannot have: file, being live, debugging symbols."""
     result = document(report, folios=True)
+    del result["target"]["file"]
     del result["kernel"]["live"], result["kernel"]["types_from"], result["movement"]
     return result
 

@@ -30,7 +30,7 @@ FOLIOS = 64
 def document_of(report: Report) -> dict[str, Any]:
     """The report's document, without what the model cannot know."""
     whole = document(report, folios=True)
-    del whole["tool"], whole["findings"]
+    del whole["tool"], whole["target"], whole["findings"]
     return whole
 
 

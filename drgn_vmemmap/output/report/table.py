@@ -10,6 +10,7 @@ from drgn_vmemmap.analysis.listing import Listing
 from drgn_vmemmap.analysis.report import Counts, HstateReport, Report, Stability, Totals
 from drgn_vmemmap.hvo.judgement import Verdict
 from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.output.findings import explained, in_short, verdict
 from drgn_vmemmap.output.folios import folio_table
 from drgn_vmemmap.output.report import View
@@ -27,7 +28,7 @@ def render(report: Report, view: View) -> Iterator[str]:
     """
     :return: Paragraphs for a terminal, ASCII only; the list of folios line by line.
     """
-    yield _head(report.kernel) + "\n"
+    yield "".join(f"{line}\n" for line in _head(report))
     for paragraph in _summary(report, view):
         yield f"\n{paragraph}\n"
     if view.folios and len(report.folios):
@@ -63,14 +64,26 @@ def _conclusion(report: Report, view: View) -> Iterator[str]:
         yield verdict(report, view.style)
 
 
-def _head(kernel: Kernel) -> str:
-    return "\n".join(
-        (
-            f"Linux {kernel.release}, {'live' if kernel.live else 'dump'}, "
-            f"{kernel.paging.levels}-level paging, types from {kernel.types_from.upper()}",
-            hvo_state(kernel),
-        )
+def _head(report: Report) -> Iterator[str]:
+    kernel = report.kernel
+    named = named_origin(report.origin)
+    if named:
+        yield named
+    yield (
+        f"Linux {kernel.release}, {'live' if kernel.live else 'dump'}, "
+        f"{kernel.paging.levels}-level paging, types from {kernel.types_from.upper()}"
     )
+    yield hvo_state(kernel)
+
+
+def named_origin(origin: Origin) -> str:
+    """Which dump of which machine it is, as far as that is known."""
+    parts = [] if origin.file is None else [origin.file]
+    if origin.host is not None:
+        parts.append(f"host {origin.host}")
+    if origin.crash_time is not None:
+        parts.append(f"crashed {origin.crash_time:%Y-%m-%d %H:%M:%S} UTC")
+    return ", ".join(parts)
 
 
 def hvo_state(kernel: Kernel) -> str:
