@@ -26,6 +26,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     found: dict[str, Counter[str]] = {}
     clean: Counter[str] = Counter()
     answers: Counter[str] = Counter()
+    wordings: dict[str, set[str]] = {}
+    forms: list[list[str]] = []
     for report in terminalreporter.stats.get("passed", ()):
         for name, value in report.user_properties:
             if name == "provoked":
@@ -35,6 +37,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 clean[value] += 1
             elif name == "answers":
                 answers.update(value)
+            elif name == "wording":
+                wordings.setdefault(value[0], set()).add(value[1])
+            elif name == "form":
+                forms.append([value[0], ", ".join(value[1])])
     if found:
         columns = sorted({column for counts in found.values() for column in counts})
         rows = [[rule, *(counts[column] for column in columns)] for rule, counts in found.items()]
@@ -44,3 +50,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"sound kernels that are not accused, by layout: {dict(clean)}")
     if answers:
         terminalreporter.write_line(f"random damage, by exit code: {dict(answers)}")
+    if wordings:
+        columns = sorted(set().union(*wordings.values()))
+        rows = [
+            [name, *("x" * (column in seen) for column in columns)]
+            for name, seen in wordings.items()
+        ]
+        terminalreporter.write_line("messages whose pages are named, by the form of the log")
+        terminalreporter.write_line(tabulate(rows, ["message", *columns]))
+    if forms:
+        terminalreporter.write_line("what is named in a whole log, by its form")
+        terminalreporter.write_line(tabulate(forms, ["form", "named"]))

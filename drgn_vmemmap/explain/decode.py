@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from drgn_vmemmap.explain.journal import journal_text
+from drgn_vmemmap.explain.journal import journal_text, without_lengths
 from drgn_vmemmap.explain.mail import mail_text
 
 TEXT_LIMIT = 1 << 28
@@ -122,7 +122,7 @@ def decode(data: bytes, nesting: int = 0) -> Decoded:
     for magic, name in _BINARY.items():
         if data.startswith(magic):
             raise NotText(f"this is no text but {name}")
-    text = _characters(data)
+    text = _characters(without_lengths(data))
     _check(text)
     text = mail_text(text, lambda part: _part(part, nesting))
     text = _without_base64(text, nesting)

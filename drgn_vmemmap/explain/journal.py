@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""JSON: the messages in what journalctl, dmesg and collectors of logs write."""
+"""The messages in what journalctl, dmesg and collectors of logs write: JSON, and others."""
 
 from __future__ import annotations
 
@@ -21,6 +21,30 @@ _BEGINS = re.compile(r"(?:[\s\x1e]|data:)*[{\[]\s*[\"{\[\]}]")
 _FAILURES_LIMIT = 1000
 
 _NODES_LIMIT = 1 << 22
+
+
+# A field of the export format with any bytes: its name, then its length.
+_FIELD = re.compile(rb"^[A-Z0-9_]{1,64}\n", re.MULTILINE)
+_LENGTH_SIZE = 8
+
+
+def without_lengths(data: bytes) -> bytes:
+    """
+    The journal's export format with all fields as text; any other data as it is.
+
+    A field that may hold any bytes has its length before it, which may look like text.
+    """
+    if not data.startswith(b"__CURSOR="):
+        return data
+    parts, position = [], 0
+    for field in _FIELD.finditer(data):
+        start = field.end() + _LENGTH_SIZE
+        length = int.from_bytes(data[field.end() : start], "little")
+        if field.start() < position or start + length > len(data):
+            continue
+        parts += [data[position : field.end() - 1], b"=", data[start : start + length]]
+        position = start + length
+    return b"".join([*parts, data[position:]])
 
 
 def journal_text(text: str) -> str:

@@ -55,10 +55,17 @@ class _Fact(NamedTuple):
 
 
 class _Token(NamedTuple):
-    """Something in a line."""
+    """Something that a line says."""
 
     start: int
+    weight: int
+    """Characters that say it, without spaces."""
     add: Callable[[], None]
+
+
+def _token(match: re.Match[str], add: Callable[..., None], *arguments: object) -> _Token:
+    weight = len(match[0]) - match[0].count(" ")
+    return _Token(match.start(), weight, partial(add, *arguments))
 
 
 class _Reader:
@@ -78,36 +85,31 @@ class _Reader:
     def read(self, line: Line) -> None:
         """Take what a line says, in the order in which it says it."""
         self._line += 1
-        tokens = list(self._tokens(line.forms[0]))
-        found = {key for key, _ in tokens}
-        for form in line.forms[1:]:
-            tokens += [token for token in self._tokens(form) if token[0] not in found]
-        for _, token in sorted(tokens, key=lambda token: token[1].start):
+        # Of a line that was wrapped, the form that says most is as the kernel wrote it.
+        forms = [list(self._tokens(form)) for form in line.forms]
+        tokens = max(forms, key=lambda form: sum(token.weight for token in form))
+        for token in sorted(tokens, key=lambda token: token.start):
             token.add()
 
-    def _tokens(self, form: Joined) -> Iterator[tuple[tuple[str, str], _Token]]:
-        """What is in a line, each with a key that the same has in another form of the line."""
+    def _tokens(self, form: Joined) -> Iterator[_Token]:
+        """What is in a line."""
         text, lower = form.text, form.text.lower()
         named: set[int] = set()
         for message, match in find_messages(text):
             values = list(message.named(match))
             named.update(value for _, value in values)
-            add = partial(self._add, message, values, form.around(*match.span()))
-            yield (message.name, match[0][:8]), _Token(match.start(), add)
+            yield _token(match, self._add, message, values, form.around(*match.span()))
         for match in ANY_PFN.pattern.finditer(text) if ANY_PFN.keyword in lower else ():
             values = [each for each in ANY_PFN.named(match) if each.value not in named]
-            add = partial(self._add, ANY_PFN, values, form.around(*match.span()))
-            yield (ANY_PFN.name, match[0][:8]), _Token(match.start(), add)
+            yield _token(match, self._add, ANY_PFN, values, form.around(*match.span()))
         for fact in _FACTS:
             if fact.keyword in lower:
                 for match in fact.pattern.finditer(text):
-                    add = partial(fact.add, self, match)
-                    yield (fact.keyword, match[0][:8]), _Token(match.start(), add)
+                    yield _token(match, fact.add, self, match)
         for match in _WORD.finditer(_DUMPED.sub(_blank, text)):
             value = int(match[1], 16)
             if value not in named and self._wanted(value):
-                add = partial(self._add_number, value, form.around(*match.span()))
-                yield ("", match[1]), _Token(match.start(), add)
+                yield _token(match, self._add_number, value, form.around(*match.span()))
 
     def _add(self, message: Message, values: list[Named], line: str) -> None:
         current = None
@@ -255,7 +257,11 @@ _FACTS = (
         ),
         _Reader.add_walk,
     ),
-    _Fact("page dumped", re.compile(r"page dumped because: .{1,160}", re.I), _Reader.add_detail),
+    _Fact(
+        "page dumped",
+        re.compile(r"page dumped because: .{1,160}?(?= ?\[ ?\d+\.|$)", re.I),
+        _Reader.add_detail,
+    ),
     _Fact("page does not", re.compile(r"page does not match folio", re.I), _Reader.add_detail),
     _Fact("flags: ", re.compile(r"\bflags: 0x[0-9a-f]+\([^()]{0,240}\)", re.I), _Reader.add_detail),
     _Fact(
@@ -274,7 +280,7 @@ _FACTS = (
     ),
     _Fact(
         "+0x",
-        re.compile(r"(?<![\w?.] )(?<!\? )(?<![\w.:])(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x"),
+        re.compile(r"(?<![\w?.] )(?<!\? )(?<![\w.:?])(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x"),
         _Reader.add_function,
     ),
     _Fact(
@@ -292,7 +298,8 @@ _FACTS = (
     _Fact(
         "tainted",
         re.compile(
-            r"\bComm: .{1,80}?(?:Not tainted|Tainted: [A-Z ]{1,80}?) (?P<release>\d+\.\d+\S{0,80})"
+            r"\bComm: .{1,80}?(?:Not tainted|Tainted: [A-Z ]{1,80}?) "
+            r"(?P<release>\d+\.\d+[^\s#]{0,80})"
             r"(?: #\S+(?: [A-Z]\S*){0,4} (?P<build>[0-9a-f]{40})\b)?"
         ),
         _Reader.add_release,

@@ -21,7 +21,7 @@ _PREFIX = re.compile(
             # /dev/kmsg and netconsole: [release,]priority,sequence,time,flags[,more];
             r"(?:\d+\.[^,;\s]{1,64},)?\d{1,4},\d{1,20},\d{1,20},[-c+](?:,[^;\s]{1,128})*;",
             # The times of printk() and dmesg: [  12.345678], [T1], [Thu Nov 26 15:32:49 2026].
-            r"\[ {0,12}[+-]?\d{1,12}(?:\.\d{1,9})?(?:@\d+)?\]:?",
+            r"\[ {0,12}[+-]?\d{1,12}(?:\.\d{1,9})?(?:@\d+| < {0,12}[\d.]{1,24}>)?\]:?",
             r"\[ {0,12}[TC]\d{1,10}\]",
             rf"\[{_CTIME}\]",
             rf"\[{_ISO}\]",
@@ -41,7 +41,7 @@ _PREFIX = re.compile(
 _PREFIXES_LIMIT = 8
 
 # Quote marks: > of mails, with initials before it, | and : of some mailers, + of patches.
-_QUOTE = re.compile(r"\s*(?:(?:[A-Za-z]{1,3})?>|\||»|:(?= ))[ \t]?|\s*[+*] ?(?=[\[B#])")
+_QUOTE = re.compile(r"\s*(?:(?:[A-Za-z]{1,3})?>|\||»|:(?=\s+[\[B#>:]))[ \t]?|\s*[+*] ?(?=[\[B#])")
 _QUOTES_LIMIT = 256
 
 

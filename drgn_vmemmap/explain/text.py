@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import printable
@@ -83,6 +83,9 @@ _SPACE = re.compile(r"[ \t\xa0\u2000-\u200a\u202f\u3000\x0b\x0c]+")
 
 _LINE_END = re.compile(r"\r*\n|\r|\u2028|\u2029|\x85")
 
+# A line that ends before the function that it names, or within that.
+_WITHOUT_FUNCTION = re.compile(r"(?:(?:^| )\?|\bRIP: [0-9a-f]{4}:[\w.]{0,128}) ?$")
+
 # The two halves of a number that was cut in two.
 _NUMBER_END = re.compile(r"(?:(?P<begun>pfn[:= ] ?|0x))?(?P<digits>[0-9a-f]+)$", re.IGNORECASE)
 _NUMBER_START = re.compile(r"(?P<digits>[0-9a-f]{1,15})(?![0-9a-z_])", re.IGNORECASE)
@@ -100,40 +103,56 @@ class _Piece(NamedTuple):
     text: str
     is_record: bool
     """Whether a logger's prefix says that a record begins here."""
+    width: int
+    """Characters of the whole line."""
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
     for number, line in enumerate(_LINE_END.split(text), 1):
-        line = _SPACE.sub(" ", without_quotes(line))
-        bare = without_prefix(line)
-        yield _Piece(number, printable(bare), len(bare) < len(line))
+        words = _SPACE.sub(" ", without_quotes(line))
+        bare = without_prefix(words)
+        yield _Piece(number, printable(bare), len(bare) < len(words), len(line))
+
+
+def _groups(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
+    """The pieces of each line."""
+    group: list[_Piece] = []
+    length = 0
+    for piece in pieces:
+        if group and (length > _LENGTH_LIMIT or not _continues(group, piece)):
+            yield group
+            group, length = [], 0
+        if piece.text.strip():
+            group.append(piece)
+            length += len(piece.text)
+    if group:
+        yield group
+
+
+def _continues(group: Sequence[_Piece], piece: _Piece) -> bool:
+    """Whether a line continues those before it, which a mailer or a terminal has wrapped."""
+    text = piece.text.lstrip()
+    if not text or piece.is_record:
+        return False
+    if not begins_message(text):
+        return True
+    return _WITHOUT_FUNCTION.search("".join(before.text for before in group[-2:])) is not None
 
 
 def _joined(pieces: Iterable[_Piece]) -> Iterator[Line]:
-    parts: list[_Piece] = []
-    length = 0
-    for piece in pieces:
-        if parts and (length > _LENGTH_LIMIT or not _continues(piece)):
-            yield _line(parts)
-            parts, length = [], 0
-        if piece.text.strip():
-            parts.append(piece)
-            length += len(piece.text)
-    if parts:
-        yield _line(parts)
+    groups = list(_groups(pieces))
+    widths = [piece.width for group in groups for piece in group[:-1]]
+    # What ends at the same margin each time was cut there; mailers wrap where words end.
+    is_cut = len(widths) > 1 and len(set(widths)) == 1
+    for group in groups:
+        yield _line(group, is_cut)
 
 
-def _continues(piece: _Piece) -> bool:
-    """Whether a line continues the one before it, which a mailer or a terminal has wrapped."""
-    text = piece.text.lstrip()
-    return bool(text) and not piece.is_record and not begins_message(text)
-
-
-def _line(parts: list[_Piece]) -> Line:
-    number, text, _ = parts[0]
+def _line(parts: list[_Piece], is_cut: bool) -> Line:
     if len(parts) == 1:
-        return Line(number, (Joined(text.strip()),))
-    return Line(number, (_at_spaces(parts), _within_words(parts)))
+        return Line(parts[0].number, (Joined(parts[0].text.strip()),))
+    forms = _at_spaces(parts), _within_words(parts)
+    return Line(parts[0].number, forms[::-1] if is_cut else forms)
 
 
 def _at_spaces(parts: list[_Piece]) -> Joined:

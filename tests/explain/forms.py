@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The forms in which people have a log: each is made from lines as the kernel wrote them."""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import gzip
+import html
+import json
+import lzma
+import quopri
+import textwrap
+from collections.abc import Sequence
+from typing import Callable
+
+Form = Callable[[Sequence[str]], bytes]
+
+
+def _each(pattern: str) -> Form:
+    """A form that puts something around each line; ``{n}`` is its number, ``{s}`` its time."""
+
+    def form(lines: Sequence[str]) -> bytes:
+        rows = (
+            pattern.format(line=line, n=n, s=f"{100 + n}.{n:06}") for n, line in enumerate(lines)
+        )
+        return "".join(f"{row}\n" for row in rows).encode()
+
+    return form
+
+
+_dmesg = _each("[  {s}] {line}")
+
+
+def _text(lines: Sequence[str], end: str = "\n") -> str:
+    return _dmesg(lines).decode().replace("\n", end)
+
+
+def _encoded(charset: str, mark: bytes = b"", end: str = "\n") -> Form:
+    return lambda lines: mark + _text(lines, end).encode(charset)
+
+
+def _coloured(lines: Sequence[str]) -> bytes:
+    """``dmesg --color=always``: the part before a colon, and what is urgent, have colours."""
+    rows = []
+    for n, line in enumerate(lines):
+        head, colon, rest = line.partition(": ")
+        if not colon:
+            head, rest = "", line
+        subsystem = f"\x1b[33m{head}{colon}\x1b[0m" if head else ""
+        rows.append(f"\x1b[32m[  {100 + n}.5] \x1b[0m{subsystem}\x1b[7m\x1b[31m{rest}\x1b[0m\n")
+    return "".join(rows).encode()
+
+
+def _dmesg_json(lines: Sequence[str]) -> bytes:
+    rows = [{"pri": 1, "time": f"{100 + n}.5", "msg": line} for n, line in enumerate(lines)]
+    return json.dumps({"dmesg": rows}, indent=3).encode()
+
+
+def _journal(as_bytes: bool = False, indent: int | None = None) -> Form:
+    """``journalctl -o json``: what is no UTF-8, or has control characters, is an array of bytes."""
+
+    def form(lines: Sequence[str]) -> bytes:
+        records = (
+            {
+                "_BOOT_ID": "0123456789abcdef0123456789abcdef",
+                "PRIORITY": "1",
+                "_SOURCE_MONOTONIC_TIMESTAMP": str(n),
+                "MESSAGE": list(line.encode()) if as_bytes else line,
+                "SYSLOG_IDENTIFIER": "kernel",
+            }
+            for n, line in enumerate(lines)
+        )
+        return "\n".join(json.dumps(record, indent=indent) for record in records).encode()
+
+    return form
+
+
+def _export(lines: Sequence[str]) -> bytes:
+    """``journalctl -o export``; a field with a control character has its length before it."""
+    records = []
+    for n, line in enumerate(lines):
+        data = line.encode()
+        records.append(b"__CURSOR=s=%d\nPRIORITY=1\nMESSAGE\n" % n)
+        records.append(len(data).to_bytes(8, "little") + data + b"\n\n")
+    return b"".join(records)
+
+
+def _fragments(lines: Sequence[str]) -> bytes:
+    """Extended netconsole whose packets hold 40 bytes of text; they come one after the other."""
+    packets = []
+    for n, line in enumerate(lines):
+        for start in range(0, len(line), 40):
+            part = line[start : start + 40]
+            packets.append(f"6.12.117,1,{n},{n}00,-,ncfrag={start}/{len(line)};{part}\n")
+    return "".join(packets).encode()
+
+
+def _pstore(lines: Sequence[str]) -> bytes:
+    """Parts of 300 bytes, the last one first, as ``cat`` puts the files together."""
+    text = "".join(f"<1>[  {100 + n}.5] {line}\n" for n, line in enumerate(lines))
+    parts = [text[start : start + 300] for start in range(0, len(text), 300)]
+    named = (f"Panic#1 Part{n}\n{part}\n" for n, part in enumerate(reversed(parts), 1))
+    return "".join(named).encode()
+
+
+def _wrapped(columns: int, first: str = "", rest: str = "") -> Form:
+    """As mailers wrap: at spaces."""
+
+    def form(lines: Sequence[str]) -> bytes:
+        rows: list[str] = []
+        for line in lines:
+            parts = textwrap.wrap(line, columns, break_long_words=False, break_on_hyphens=False)
+            rows += [(rest if n else first) + part for n, part in enumerate(parts)]
+        return "\n".join(rows).encode()
+
+    return form
+
+
+def _cut(columns: int, prefix: str = "[  100.5] ") -> Form:
+    """As terminals wrap: wherever the margin is."""
+
+    def form(lines: Sequence[str]) -> bytes:
+        rows: list[str] = []
+        for line in lines:
+            whole = prefix + line
+            rows += [whole[start : start + columns] for start in range(0, len(whole), columns)]
+        return "\n".join(rows).encode()
+
+    return form
+
+
+def _mail(body: bytes, encoding: str, content: str = "text/plain; charset=utf-8") -> bytes:
+    headers = (
+        "From: A User <user@example.com>\nTo: linux-mm@example.com\n"
+        "Subject: [BUG] oops in\n compaction\nMIME-Version: 1.0\n"
+        f"Content-Type: {content}\nContent-Transfer-Encoding: {encoding}\n\n"
+    )
+    return headers.encode() + body
+
+
+def _quoted_printable(lines: Sequence[str]) -> bytes:
+    return _mail(quopri.encodestring(b"Hello,\n\n" + _dmesg(lines)), "quoted-printable")
+
+
+def _quoted_printable_alone(lines: Sequence[str]) -> bytes:
+    """The body of a mail, saved without its headers, and quoted in the next one."""
+    encoded = quopri.encodestring("".join(f"[  100.5] {line}\n" for line in lines).encode())
+    return b"".join(b">> " + row + b"\n" for row in encoded.splitlines())
+
+
+def _base64(lines: Sequence[str]) -> bytes:
+    return _mail(base64.encodebytes(_dmesg(lines)), "base64")
+
+
+def _attached(lines: Sequence[str]) -> bytes:
+    """A mail with a compressed attachment."""
+    body = (
+        b"--=_part\nContent-Type: text/plain\n\nSee the attached log.\n\n--=_part\n"
+        b"Content-Type: application/gzip\nContent-Transfer-Encoding: base64\n"
+        b'Content-Disposition: attachment; filename="dmesg.gz"\n\n'
+    )
+    body += base64.encodebytes(gzip.compress(_dmesg(lines))) + b"--=_part--\n"
+    return _mail(body, "7bit", 'multipart/mixed; boundary="=_part"')
+
+
+def _mbox(lines: Sequence[str]) -> bytes:
+    mark = b"From user@example.com Thu Nov 26 15:32:49 2026\n"
+    return mark + _mail(b"first\n\n", "7bit") + mark + _base64(lines)
+
+
+def _html(lines: Sequence[str]) -> bytes:
+    rows = "<br>\n".join(html.escape(line).replace(" ", "&nbsp;") for line in lines)
+    return f'<html><body><pre class="log">{rows}</pre></body></html>'.encode()
+
+
+def _tracker(lines: Sequence[str]) -> bytes:
+    """A comment in a bug tracker, with entities and a quote mark that became one."""
+    return "\n".join("&gt; " + html.escape(line) for line in lines).encode()
+
+
+def _commit(lines: Sequence[str]) -> bytes:
+    """Git takes lines that begin with # for comments."""
+    return "\n".join("    " + line.replace("#PF", "PF") for line in lines).encode()
+
+
+def _docker(lines: Sequence[str]) -> bytes:
+    return "\n".join(
+        json.dumps({"log": line + "\n", "stream": "stdout"}) for line in lines
+    ).encode()
+
+
+def _serial(lines: Sequence[str]) -> bytes:
+    """A serial line: NULs between the characters, and two carriage returns."""
+    return b"\0\0" + b"\0\r\r\n".join(b"[  100.5] %s\0" % line.encode() for line in lines)
+
+
+FORMS: dict[str, Form] = {
+    "bare": _each("{line}"),
+    "dmesg": _dmesg,
+    "dmesg with callers": _each("[  {s}][   T{n}] {line}"),
+    "dmesg with callers apart": _each("[  {s}] [    C0] {line}"),
+    "dmesg -x": _each("kern  :alert : [  {s}] {line}"),
+    "dmesg -T": _each("[Thu Nov 26 15:32:49 2026] {line}"),
+    "dmesg -e": _each("[Nov26 15:32] {line}"),
+    "dmesg -d": _each("[  {s} <    0.000012>] {line}"),
+    "dmesg, ISO times": _each("2026-11-26T15:32:04,123456+00:00 {line}"),
+    "dmesg -r": _each("<1>[  {s}] {line}"),
+    "dmesg --color": _coloured,
+    "dmesg --json": _dmesg_json,
+    "dmesg, tabs": lambda lines: _dmesg(lines).replace(b" ", b"\t"),
+    "dmesg, spaces doubled": lambda lines: _dmesg(lines).replace(b" ", b"  "),
+    "/dev/kmsg": _each("1,{n},1004123,-,caller=T71;{line}"),
+    "netconsole": _each("6.12.117,1,{n},1004123,-;{line}"),
+    "netconsole, fragments": _fragments,
+    "syslog": _each("Nov 26 15:32:04 host kernel: [  {s}] {line}"),
+    "syslog, RFC 5424": _each("<1>1 2026-11-26T15:32:04.003Z host kernel - - - {line}"),
+    "rsyslog": _each("2026-11-26T15:32:04.003123+01:00 host.example kernel: [  {s}] {line}"),
+    "rsyslog, escapes": lambda lines: _each("Nov 26 15:32:04 host kernel:#011{line}#015")(lines),
+    "journalctl": _each("Nov 26 15:32:04 host kernel: {line}"),
+    "journalctl, monotonic": _each("[  {s}] host kernel: {line}"),
+    "journalctl, full": _each("Thu 2026-11-26 15:32:49 UTC host kernel: {line}"),
+    "journalctl, unix": _each("1795793569.{n:06} host kernel: {line}"),
+    "journalctl -o json": _journal(),
+    "journalctl -o json, bytes": _journal(as_bytes=True),
+    "journalctl -o json-pretty": _journal(indent=8),
+    "journalctl -o json-seq": lambda lines: b"\x1e" + _journal()(lines).replace(b"\n", b"\n\x1e"),
+    "journalctl -o export": _export,
+    "journalctl -o verbose": _each("Thu 2026-11-26 15:32:49 UTC [s=1]\n    MESSAGE={line}"),
+    "pstore": _pstore,
+    "serial line": _serial,
+    "CRLF": _encoded("utf-8", end="\r\n"),
+    "CR": _encoded("utf-8", end="\r"),
+    "UTF-8 with BOM": _encoded("utf-8-sig"),
+    "UTF-16 with BOM": _encoded("utf-16-le", b"\xff\xfe", "\r\n"),
+    "UTF-16BE with BOM": _encoded("utf-16-be", b"\xfe\xff", "\r\n"),
+    "UTF-16LE": _encoded("utf-16-le", end="\r\n"),
+    "UTF-16BE": _encoded("utf-16-be", end="\r\n"),
+    "UTF-32": _encoded("utf-32"),
+    "gzip": lambda lines: gzip.compress(_dmesg(lines)),
+    "gzip, appended": lambda lines: gzip.compress(b"first\n") + gzip.compress(_dmesg(lines)),
+    "bzip2": lambda lines: bz2.compress(_dmesg(lines)),
+    "xz": lambda lines: lzma.compress(_dmesg(lines)),
+    "gzip, UTF-16": lambda lines: gzip.compress(_encoded("utf-16-le", b"\xff\xfe")(lines)),
+    "quoted": _each("> [  {s}] {line}"),
+    "quoted, deep": _each("> >> > >>> [  {s}] {line}"),
+    "quoted, tabs": _each(">\t>\t>\t[  {s}] {line}"),
+    "quoted, initials": _each("JD> [  {s}] {line}"),
+    "quoted, bars": _each(" | [  {s}] {line}"),
+    "commit message": _commit,
+    "patch": _each("+[  {s}] {line}"),
+    "mail, quoted-printable": _quoted_printable,
+    "quoted-printable, quoted": _quoted_printable_alone,
+    "mail, base64": _base64,
+    "base64": lambda lines: base64.encodebytes(_dmesg(lines)),
+    "mail, attachment": _attached,
+    "mailbox": _mbox,
+    "HTML": _html,
+    "bug tracker": _tracker,
+    "docker": _docker,
+    "cat -v": lambda lines: _coloured(lines).replace(b"\x1b", b"^["),
+    "escapes written out": lambda lines: _coloured(lines).replace(b"\x1b", b"\\x1b"),
+    "one string": lambda lines: "\\n".join(_text(lines).split("\n")).encode(),
+    "one line": lambda lines: " ".join(_text(lines).split("\n")).encode(),
+    **{f"wrapped at {n}": _wrapped(n) for n in (24, 32, 40, 50, 60, 65, 72, 76, 80)},
+    **{f"wrapped at {n}, quoted": _wrapped(n, "> ", "> ") for n in (40, 66, 72)},
+    "wrapped, quote marks lost": _wrapped(66, "> > ", ""),
+    "wrapped, indented": _wrapped(66, "    ", "      "),
+    "wrapped, with times": _wrapped(70, "[  100.5] ", ""),
+    **{f"cut at {n}": _cut(n) for n in (30, 40, 53, 64, 72, 79, 80)},
+    **{f"cut at {n}, without times": _cut(n, "") for n in (40, 61, 77)},
+}
+"""All forms by their names."""

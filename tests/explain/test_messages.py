@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Each of the kernel's wordings that names a page."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import pytest
+
+from drgn_vmemmap.explain.mentions import find_mentions
+from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.messages import ANY_PFN, MESSAGES
+from drgn_vmemmap.explain.text import logical_lines, read_text
+from tests.explain.forms import FORMS
+from tests.explain.wordings import WORDINGS, Wording
+
+Record = Callable[[str, Any], None]
+
+FORM_NAMES = ("dmesg -x", "journalctl -o json, bytes", "quoted, tabs", "mail, base64", "HTML")
+
+
+@pytest.mark.parametrize("wording", WORDINGS, ids=lambda wording: wording.line)
+def test_a_message_names_its_page(wording: Wording) -> None:
+    found = find_mentions(logical_lines(wording.line)).named
+    assert tuple((each.kind, each.value) for each in found) == wording.named
+    assert {each.message.name for each in found if each.message} <= {wording.name}
+
+
+def test_each_entry_of_the_table_has_a_message() -> None:
+    tested = {wording.name for wording in WORDINGS}
+    assert tested == {message.name for message in (*MESSAGES, ANY_PFN)}
+
+
+def test_each_entry_of_the_table_is_of_a_kernel_and_a_function() -> None:
+    for message in MESSAGES:
+        assert message.kernels.startswith(("v5.15", "v6.1", "v6.12", "v7.3", "before v5."))
+        assert message.source.endswith(".c")
+        assert message.keyword == message.keyword.lower()
+
+
+@pytest.mark.parametrize("form", FORM_NAMES)
+@pytest.mark.parametrize("wording", WORDINGS, ids=lambda wording: wording.line)
+def test_a_message_names_its_page_in_other_forms(
+    wording: Wording, form: str, record_property: Record
+) -> None:
+    found = find_mentions(read_text(FORMS[form]((wording.line,))).lines).named
+    assert tuple((each.kind, each.value) for each in found) == wording.named
+    record_property("wording", (wording.name, form))
+
+
+@pytest.mark.parametrize(
+    "line",
+    (
+        "last_pfn = 0x7ffe0 max_arch_pfn = 0x10000000000",
+        "BUG: Bad page state: 12 messages suppressed",
+        "BUG: Bad page map: 12 messages suppressed",
+        "Memory failure: mf_result=3 is not properly handled",
+        "BUG: unable to handle kernel NULL pointer dereference at           (null)",
+        "head: order:9 mapcount:0 entire_mapcount:0 nr_pages_mapped:0 pincount:0",
+        "{1}[Hardware Error]: physical_address_mask: 0xffffffffffffffc0",
+        "mce: [Hardware Error]: CPU 0: Machine Check Exception: 5 Bank 7: be00000000010091",
+        "Use-after-free read at 0x00000000b1946ac5 (in kfence-#42):",
+        "page:00000000b1946ac5 is uninitialized and poisoned",
+        "HugeTLB: registered 2.00 MiB page size, pre-allocated 0 pages",
+        "Soft offline: disabled by /proc/sys/vm/enable_soft_offline",
+    ),
+)
+def test_a_message_that_names_no_page_names_none(line: str) -> None:
+    assert find_mentions(logical_lines(line)).named == []
+
+
+def test_the_number_of_an_entry_is_no_pfn_if_it_maps_no_page() -> None:
+    swap = "BUG: Bad page map in process x  pte:7fffffff7fffe6a0 pmd:12345067"
+    assert all(each.kind is not Kind.PFN for each in find_mentions(logical_lines(swap)).named)
