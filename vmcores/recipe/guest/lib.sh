@@ -69,6 +69,7 @@ account() {
 	grep -E ' (__st(art|op)_BTF|hstates|hugetlb_max_hstate|max_pfn|mem_section|node_data|vmemmap_base)$' \
 		/proc/kallsyms | while read -r line; do say symbol "$line"; done
 	say vmcoreinfo "$(cat /sys/kernel/vmcoreinfo)"
+	[ ! -e /sys/firmware/qemu_fw_cfg ] || say fw_cfg yes
 	for pool in /sys/devices/system/node/node*/hugepages/*; do
 		node=${pool#/sys/devices/system/node/node}
 		kilobytes=${pool##*hugepages-}
