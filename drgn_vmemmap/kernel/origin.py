@@ -8,6 +8,7 @@ All of it is for people: what cannot be found is left out, and nothing depends o
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime, timezone
 from typing import Callable, NamedTuple
@@ -55,7 +56,11 @@ def read_origin(prog: drgn.Program, read: Callable[[int, int], bytes]) -> Origin
 
 def _file(prog: drgn.Program) -> str | None:
     # Older versions of drgn have no attribute for it; /proc/kcore is no dump.
-    path = getattr(prog, "core_dump_path", None)
+    try:
+        path = getattr(prog, "core_dump_path", None)
+    except UnicodeDecodeError as error:
+        # drgn takes a path of any bytes, and gives back UTF-8 alone.
+        path = os.fsdecode(error.object)
     if not path or prog.flags & drgn.ProgramFlags.IS_LIVE:
         return None
     return printable(str(path))

@@ -56,6 +56,8 @@ def test_each_dump_has_its_row_and_a_broken_one_stops_nothing(folder: Path, tmp_
         row, report = found[path.name], recorded(path.stem)
         assert row["verdict"] == "sound" and row["findings"] == ""
         assert row["release"] == report["kernel"]["release"]
+        assert row["host"] == (report["target"]["host"] or "")
+        assert row["time"] == (report["target"]["crash_time"] or "")
         for column, field in (("folios",) * 2, ("optimized",) * 2, ("saved", "net_saved_bytes")):
             assert row[column] == str(report["totals"][field])
     assert found["damaged.elf"]["verdict"] == "broken"
