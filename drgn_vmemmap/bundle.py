@@ -12,11 +12,11 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import io
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from drgn_vmemmap.files import whole_file
 
 _SHEBANG = b"#!/usr/bin/env python3\n"
 
@@ -43,11 +43,9 @@ def write_bundle(path: str) -> None:
     :param path: The file to write; it is made executable, and replaced if it exists.
     :raises OSError: if it cannot be written.
     """
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path))) as directory:
-        target = Path(directory, "bundle")
-        target.write_bytes(bundle())
-        target.chmod(0o755)
-        os.replace(target, path)
+    content = bundle()
+    with whole_file(path, mode=0o777) as file:
+        file.write(content)
 
 
 def bundle() -> bytes:

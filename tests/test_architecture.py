@@ -18,7 +18,7 @@ PACKAGE = "drgn_vmemmap"
 LAYERS = (
     ("requirements",),
     (PACKAGE,),
-    ("errors", "progress"),
+    ("errors", "files", "progress"),
     ("target",),
     ("paging",),
     ("kernel",),

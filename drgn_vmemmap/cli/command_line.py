@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import options
 from drgn_vmemmap.cli.command import Command, Parser, subparsers
-from drgn_vmemmap.cli.exit_codes import DONE, exit_code_of
+from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE, exit_code_of, warn
 from drgn_vmemmap.cli.parser import COMMANDS, DEFAULT, parser
 
 if TYPE_CHECKING:
@@ -44,7 +44,33 @@ def execute(options: argparse.Namespace, prog: drgn.Program | None) -> int:
     :return: The exit code.
     """
     command: Command = options.command
-    return exit_code_of(lambda: command.run(options, prog))
+    return exit_code_of(lambda: _run(command, options, prog))
+
+
+def _run(command: Command, options: argparse.Namespace, prog: drgn.Program | None) -> int:
+    """Run a command, and say so where what it misses is the end of its dump."""
+    from drgn_vmemmap.errors import CannotAnalyse
+
+    try:
+        code = command.run(options, prog)
+    except CannotAnalyse as error:
+        cut_off = _cut_off(prog)
+        raise (type(error)(f"{cut_off}; {error}") if cut_off else error) from error
+    cut_off = _cut_off(prog) if code == INCOMPLETE else None
+    if cut_off:
+        warn(cut_off)
+    return code
+
+
+def _cut_off(prog: drgn.Program | None) -> str | None:
+    """What is missing at the end of a program's dump, in words."""
+    from drgn_vmemmap.target.program import what_is_cut_off
+
+    path = None if prog is None else prog.core_dump_path
+    if path is None or not os.path.isfile(path):
+        return None
+    reason = what_is_cut_off(path)
+    return None if reason is None else f"{path} {reason}"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -56,12 +82,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     known = parser()
     target, rest = options.split(arguments)
-    if target:
-        known.error(f"drgn has opened its target already: {target[0]} belongs before the script")
+    if target.given:
+        option, _ = target.given[0]
+        known.error(f"drgn has opened its target already: {option} belongs before the script")
     parsed, unknown = known.parse_known_args(_command_first(known, rest))
     if unknown:
-        command = subparsers(known)[parsed.command.name]
-        command.error(f"unrecognized arguments: {' '.join(unknown)}")
+        subparsers(known)[parsed.command.name].error(_unknown_words(unknown))
     return parsed
 
 
@@ -73,7 +99,7 @@ def _command_first(known: Parser, arguments: list[str]) -> list[str]:
         return arguments if alone else [DEFAULT.name, *arguments]
     name = arguments[position]
     if name not in COMMANDS:
-        known.error(_unknown(name))
+        known.error(_unknown_command(name))
     return [name, *arguments[:position], *arguments[position + 1 :]]
 
 
@@ -110,8 +136,14 @@ def _takes_next_word(word: str, with_value: set[str]) -> bool:
     return word in with_value
 
 
-def _unknown(name: str) -> str:
-    if os.path.exists(name):
+def _unknown_words(words: list[str]) -> str:
+    if os.path.isfile(words[0]):
+        return f"{words[0]!r} is a file: to analyse it, give it with -c"
+    return f"unrecognized arguments: {' '.join(words)}"
+
+
+def _unknown_command(name: str) -> str:
+    if os.path.isfile(name):
         return f"{name!r} is not a command but a file: to analyse it, give it with -c"
     near = difflib.get_close_matches(name, COMMANDS, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COMMANDS)}"

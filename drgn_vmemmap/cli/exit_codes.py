@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Callable
@@ -43,22 +45,54 @@ def exit_code_of(run: Callable[[], int | None]) -> int:
     except CannotAnalyse as error:
         return fail(CANNOT, str(error))
     except BrokenPipeError:
-        # The reader has seen enough. What is still buffered is discarded.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has seen enough.
+        _discard_output()
         return DONE
     except UnicodeEncodeError as error:
         return fail(CANNOT, f"{error.encoding} cannot encode this result: write it with -o FILE")
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return fail(CANNOT, f"{where}{error.strerror or error}")
+        if error.filename is None:
+            _discard_output()
+        return fail(CANNOT, _in_words(error))
     except KeyboardInterrupt:
         return fail(INCOMPLETE, "interrupted")
+    except Exception as error:
+        return fail(CANNOT, f"internal error, please report it: {_with_place(error)}")
+
+
+def _discard_output() -> None:
+    """Discard what is still buffered for standard output, so that Python does not try again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _in_words(error: OSError) -> str:
+    if error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if error.errno == errno.EBADF:
+        return "standard output is closed: write the result to a file with -o FILE"
+    return error.strerror or str(error)
+
+
+def _with_place(error: Exception) -> str:
+    """An error that nobody foresaw, and the line that raised it."""
+    import traceback
+
+    from drgn_vmemmap.errors import printable
+
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return printable(f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})")
 
 
 def fail(code: int, message: str) -> int:
     """Print one line on standard error that says what is wrong, and return the exit code."""
-    print(f"{NAME}: {message}", file=sys.stderr)
+    warn(message)
     return code
+
+
+def warn(message: str) -> None:
+    """Print one line on standard error."""
+    print(f"{NAME}: {message}", file=sys.stderr)
 
 
 def verification_code(report: Report) -> int:

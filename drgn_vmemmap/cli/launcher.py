@@ -9,18 +9,16 @@ The second becomes the first, so that drgn's own options mean what they mean the
 from __future__ import annotations
 
 import os
-import re
 import runpy
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from drgn_vmemmap.cli import command_line, options
-from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, NAME, fail
+from drgn_vmemmap.cli import command_line, opening, options
+from drgn_vmemmap.cli.exit_codes import DONE, exit_code_of, warn
+from drgn_vmemmap.cli.options import Target
+from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.requirements import check_drgn
-
-# How long QEMU may take to greet, in seconds; a monitor that is free answers at once.
-_PATIENCE = 5.0
 
 
 def main() -> None:
@@ -29,14 +27,32 @@ def main() -> None:
 
     :raises SystemExit: always, with the exit code.
     """
+    _occupy_standard_streams()
     prog = _program_of_drgn()
     if prog is not None:
         sys.exit(command_line.run(sys.argv[1:], prog))
     target, arguments = options.split(sys.argv[1:])
     parsed = command_line.parse(arguments)
     if parsed.command.needs_program:
-        sys.exit(_run_drgn([*_with_defaults(target), _this_script(), *arguments]))
+        sys.exit(exit_code_of(lambda: _run_drgn(target, arguments)))
     sys.exit(command_line.execute(parsed, None))
+
+
+def _occupy_standard_streams() -> None:
+    """
+    Open the standard streams that are closed.
+
+    No file that is opened later, such as the dump, takes their place. Input is empty, messages
+    go nowhere, and writing a result fails, which is reported.
+    """
+    for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _program_of_drgn() -> Any:
@@ -58,67 +74,36 @@ def _this_script() -> str:
     return bundle if os.path.isfile(bundle) else os.path.join(package, "__main__.py")
 
 
-def _run_drgn(arguments: Sequence[str]) -> int:
+def _run_drgn(target: Target, arguments: Sequence[str]) -> int:
     """
-    Run drgn's command line in this process.
+    Run drgn's command line in this process, which runs this one again as its script.
 
-    Its message for a target that it cannot open becomes one line and our exit code.
+    :raises CannotAnalyse: if drgn cannot open the target. Its message becomes one line.
     """
-    from drgn_vmemmap.target.program import is_cut_off
-
-    for option, address in zip(arguments, arguments[1:]):
-        if option in ("-c", "--core") and is_cut_off(address):
-            return _cannot_open("it is cut off before its first page")
-        if option == "--qemu" and _is_silent(address):
-            return _cannot_open(f"{address} says nothing: QEMU speaks to one client at a time")
-    sys.argv = ["drgn", *arguments]
+    opening.check(target)
+    sys.argv = ["drgn", *_defaults(target), *target.words(), _this_script(), *arguments]
     try:
         runpy.run_module("drgn", run_name="__main__")
     except SystemExit as exit_:
         if isinstance(exit_.code, str):
-            return _cannot_open(exit_.code)
-        return exit_.code or DONE
+            raise opening.failure(target, exit_.code) from None
+        code = exit_.code or DONE
     except ImportError as error:
-        return fail(CANNOT, f"drgn cannot be used: {error}; install it")
+        raise CannotAnalyse(f"drgn cannot be used: {error}; install it") from error
     except Exception as error:
-        return _cannot_open(str(error))
-    return DONE
+        raise opening.failure(target, str(error)) from error
+    unused = opening.unused_symbols(target)
+    if unused is not None:
+        warn(unused)
+    return code
 
 
-def _is_silent(path: str) -> bool:
-    """Whether nobody answers at a socket: drgn would wait for ever, deaf to Ctrl-C."""
-    import socket
-
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_PATIENCE)
-        try:
-            connection.connect(path)
-            connection.recv(1)
-        except socket.timeout:
-            return True
-        except OSError:
-            return False  # drgn says why, or knows what it is
-    return False
-
-
-def _cannot_open(message: str) -> int:
-    from drgn_vmemmap.errors import printable
-
-    if "Operation not permitted: '/proc/kcore'" in message:
-        # open_kcore() of fs/proc/kcore.c; who merely is not root is refused by the file's mode.
-        message = "this kernel lets nobody read its memory: it is locked down, or this a container"
-    reason = re.sub(r"^(error: |\[Errno \d+\] )", "", printable(message.strip().splitlines()[-1]))
-    return fail(
-        CANNOT, f"cannot open this target: {reason}; give a vmcore with -c, or see '{NAME} --help'"
-    )
-
-
-def _with_defaults(arguments: Sequence[str]) -> list[str]:
-    """Leave to drgn only what we need of it, unless the user said otherwise."""
+def _defaults(target: Target) -> list[str]:
+    """Options that leave to drgn only what we need of it, unless the user said otherwise."""
     added = []
-    if not {"--main-symbols", "--no-default-symbols"}.intersection(arguments):
+    if not target.has("--main-symbols", "--no-default-symbols"):
         added.append("--main-symbols")
-    if not {"--log-level", "-q", "--quiet"}.intersection(arguments):
+    if not target.has("--log-level", "-q", "--quiet"):
         # What keeps us from working is reported in our own line.
         added += ["--log-level", "none"]
-    return [*added, *arguments]
+    return added

@@ -6,13 +6,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from drgn_vmemmap.cli.command import Parser
 from drgn_vmemmap.cli.exit_codes import NAME
-
-TARGETS = ("-c", "--core", "-k", "--kernel", "--qemu")
-"""Each names a target: only one can be given."""
 
 # The options that --help shows.
 _SHOWN = {
@@ -34,22 +31,41 @@ _OTHERS = {
 }
 
 
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+class Target(NamedTuple):
+    """drgn's options, as they were given."""
+
+    given: list[tuple[str, str | None]]
+    """Each option, and its value if it takes one."""
+
+    def values(self, *names: str) -> list[str]:
+        """The values of some options."""
+        return [value for name, value in self.given if name in names and value is not None]
+
+    def has(self, *names: str) -> bool:
+        """Whether one of some options was given."""
+        return any(name in names for name, _ in self.given)
+
+    def words(self) -> list[str]:
+        """The options as words of a command line."""
+        return [word for option in self.given for word in option if word is not None]
+
+
+def split(arguments: Sequence[str]) -> tuple[Target, list[str]]:
     """
     Separate drgn's options from ours, wherever they stand before ``--``.
 
-    :return: drgn's arguments, and ours.
+    :return: drgn's options, and our arguments.
     :raises SystemExit: if one of drgn's options lacks its value.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     known, rest = target_parser().parse_known_args(arguments[:end])
-    return known.target, [*rest, *arguments[end:]]
+    return Target(known.given), [*rest, *arguments[end:]]
 
 
 def target_parser() -> Parser:
     """The parser of the options that are handed to drgn."""
     parser = Parser(prog=NAME, add_help=False, allow_abbrev=False)
-    parser.set_defaults(target=[])
+    parser.set_defaults(given=[])
     add_shown(parser)
     for metavar, options in _OTHERS.items():
         for names in options.split():
@@ -85,4 +101,4 @@ class _Keep(argparse.Action):
         values: Any,
         option_string: Any = None,
     ) -> None:
-        namespace.target += [option_string] if self.nargs == 0 else [option_string, values]
+        namespace.given.append((option_string, None if self.nargs == 0 else values))

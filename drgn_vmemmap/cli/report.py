@@ -8,9 +8,9 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from drgn_vmemmap.cli import arguments
+from drgn_vmemmap.cli import arguments, selection
 from drgn_vmemmap.cli.command import Command
-from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE, NAME
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, INCOMPLETE, NAME, fail
 from drgn_vmemmap.cli.result import style_for, write
 
 if TYPE_CHECKING:
@@ -25,31 +25,32 @@ FORMATS = ("table", "json", "jsonl", "csv", "prometheus", "html")
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folios", action="store_true", help="list each folio")
-    parser.add_argument("--hstate", metavar="NAME", help="only this size: hugepages-2048kB")
-    parser.add_argument("--node", type=arguments.number, metavar="N", help="only this NUMA node")
-    parser.add_argument(
-        "--pfn", type=arguments.number, metavar="PFN", help="only the folio that contains this PFN"
-    )
+    selection.add_arguments(parser)
     arguments.add_format(parser, FORMATS)
     arguments.add_output(parser)
     arguments.add_system_map(parser)
 
 
 def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
-    from drgn_vmemmap.analysis.report import Selection
     from drgn_vmemmap.api import examine
     from drgn_vmemmap.output.report import View, render
     from drgn_vmemmap.progress import TerminalProgress
 
-    selection = Selection(options.hstate, options.node, options.pfn)
+    selected = selection.selection(options)
     with TerminalProgress() as progress:
-        report = examine(prog, selection, options.system_map, progress)
+        report = examine(prog, selected, options.system_map, progress)
+        if not (report.folios or report.incomplete):
+            everything = examine(prog, system_map=options.system_map, progress=progress)
+            reason = selection.unmatched(selected, everything)
+            if reason is not None:
+                return fail(CANNOT, reason)
     view = View(
         options.folios,
         samples=samples_for(options.format, prog, report),
         style=style_for(options.output),
     )
-    write(render(report, options.format, view), options.output)
+    text = render(report, options.format, view)
+    write(text, options.output, page=options.folios and options.format == "table")
     return INCOMPLETE if report.incomplete else DONE
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import struct
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -28,6 +27,7 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.verification import check
 from drgn_vmemmap.api import is_there, verify
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
+from drgn_vmemmap.files import whole_file
 from drgn_vmemmap.kernel.discovery import discover, vmcoreinfo_text
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import read_origin
@@ -153,10 +153,7 @@ class Recording:
         :raises CannotAnalyse: if it would not give the same report.
         :raises OSError: if the file cannot be written.
         """
-        try:
-            _write(path, compress, self._vmcoreinfo, self._recorder, self._report, self._system_map)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from error
+        _write(path, compress, self._vmcoreinfo, self._recorder, self._report, self._system_map)
         taken = _by_kind(self._recorder, set(self._facts.reads()), self._walker, self.kernel)
         taken["VMCOREINFO"] = len(self._vmcoreinfo)
         return taken
@@ -193,16 +190,13 @@ def _write(
     segments = list(_segments(recorder.reads(), PAGE_SIZE if compress else 1))
     if not compress and len(segments) > _SEGMENTS_LIMIT:
         raise CannotAnalyse(f"{len(segments)} pieces are too many for an ELF file: use --compress")
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path))) as directory:
-        written = Path(directory, "vmcore")
-        _write_kdump(written, vmcoreinfo, segments, compress)
+    with whole_file(path, must_be_new=True) as file:
+        _write_kdump(Path(file.name), vmcoreinfo, segments, compress)
         try:
-            copy = open_dump(str(written))
+            copy = open_dump(file.name, path)
         except CannotAnalyse as error:
             raise CannotAnalyse(f"nothing written: {error}") from error
         _compare(report, verify(copy, system_map=system_map), "the file written")
-        # Unlike a rename, a link does not replace what came to be there in the meantime.
-        os.link(written, path)
 
 
 def _segments(

@@ -1,48 +1,63 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Opening a target that is a file."""
+"""The one way to open a dump."""
 
 from __future__ import annotations
 
-import os
-import struct
+import re
 
 import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, printable
+from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
 
 
-def open_dump(path: str) -> drgn.Program:
+def open_dump(path: str, name: str | None = None) -> drgn.Program:
     """
     A dump, without debugging symbols.
 
+    :param name: What to call it in an error; *path* by default.
     :raises CannotAnalyse: if it cannot be opened; the message says why.
     """
-    if is_cut_off(path):
-        raise CannotAnalyse(f"{path} is cut off")
+    check_dump(path, name)
     prog = drgn.Program()
     try:
         prog.set_core_dump(path)
     except Exception as error:
         # libkdumpfile fails in many ways with a damaged file.
-        raise CannotAnalyse(f"{path} cannot be opened: {printable(str(error))}") from error
+        raise cannot_open(path, str(error), name) from error
     return prog
 
 
-def is_cut_off(path: str) -> bool:
+def check_dump(path: str, name: str | None = None) -> None:
     """
-    Whether a kdump-compressed file ends within its bitmaps.
+    Refuse a file that drgn would refuse in words that help nobody, or that it would not survive.
 
-    libkdumpfile maps them, and the process would end by a bus error, not by an
-    error that can be reported. See ``struct disk_dump_header`` of makedumpfile.
+    :raises CannotAnalyse: if it is not a dump.
     """
-    try:
-        with open(path, "rb") as file:
-            header = file.read(440)
-            size = os.fstat(file.fileno()).st_size
-    except OSError:
-        return False  # drgn says why
-    if len(header) < 440 or not header.startswith(b"KDUMP   "):
-        return False
-    block_size, sub_header, bitmaps = struct.unpack_from("<3I", header, 428)
-    return bool(size < (1 + sub_header + bitmaps) * block_size)
+    reason = why_not_a_dump(path)
+    if reason is not None:
+        raise CannotAnalyse(f"{name or path} {reason}")
+
+
+def cannot_open(path: str, reason: str, name: str | None = None) -> CannotAnalyse:
+    """
+    The error for a dump that cannot be opened.
+
+    :param reason: The message of drgn or libkdumpfile.
+    """
+    cut_off = what_is_cut_off(path)
+    if cut_off is not None:
+        return CannotAnalyse(f"{name or path} cannot be opened: it {cut_off}")
+    reason = re.sub(r"^\[Errno \d+\] |: '.*'$", "", printable(reason))
+    return CannotAnalyse(f"{name or path} cannot be opened: {reason}")
+
+
+def what_is_cut_off(path: str) -> str | None:
+    """
+    What to say of a dump that ends too early.
+
+    :return: A predicate, such as "is cut off"; ``None`` if it does not.
+    """
+    missing = missing_bytes(path)
+    return f"is cut off, {missing:,} bytes or more are missing: copy it again" if missing else None

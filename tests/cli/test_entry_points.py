@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The doors: all of them answer alike, and say in one line what is wrong."""
+"""All entry points answer alike, and say in one line what is wrong."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import socket
+import stat
 import struct
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from drgn_vmemmap.extract.vmcore import extract
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
-from tests.support import BIN, PACKAGE, ROOT, open_vmcore, refused, run, vmcore, vmemmap
+from tests.support import BIN, COMMAND, PACKAGE, ROOT, open_vmcore, refused, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 SYMBOLS = (
@@ -61,12 +62,14 @@ def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--folios", "--format", "json"),
         ("--pfn", "0x3fff"),
         ("--help",),
+        ("-V",),
+        ("--folios", "--format", "csv", "report"),
         ("nonsense",),
         ("report", "--nonsense"),
         ("extract", "/"),
     ),
 )
-def test_all_doors_of_the_shell_answer_alike(bundle: Path, arguments: tuple[str, ...]) -> None:
+def test_all_entry_points_answer_alike(bundle: Path, arguments: tuple[str, ...]) -> None:
     installed = vmemmap("-c", VMCORE, *arguments)
     main = PACKAGE / "__main__.py"
     for done in (
@@ -124,7 +127,7 @@ def test_python_gets_the_same_report() -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
-    command = f"{BIN}/drgn-vmemmap -c {VMCORE} --folios | head -n 1"
+    command = f"{COMMAND} -c {VMCORE} --folios | head -n 1"
     done = run("bash", "-o", "pipefail", "-c", command)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -135,6 +138,128 @@ def test_a_result_goes_to_a_file_whole(tmp_path: Path) -> None:
     assert path.read_text() == vmemmap("-c", VMCORE).stdout
     assert list(tmp_path.iterdir()) == [path]
     refused(vmemmap("-c", VMCORE, "-o", tmp_path / "no" / "report"), 2, "No such file")
+
+
+@pytest.mark.parametrize("option", ("-o", "--output"))
+def test_a_result_goes_through_links_and_to_devices(option: str, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("report")
+    done = vmemmap("-c", VMCORE, option, link)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert link.is_symlink()
+    assert (tmp_path / "report").read_text() == vmemmap("-c", VMCORE).stdout
+    assert vmemmap("-c", VMCORE, option, "/dev/stdout").stdout == vmemmap("-c", VMCORE).stdout
+    refused(vmemmap("-c", VMCORE, option, "/dev/full"), 2, "/dev/full: No space left")
+
+
+def test_a_file_that_standard_output_goes_to_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "both"
+    command = f"(echo first; {COMMAND} -c {VMCORE} -o {path}; echo last) > {path}"
+    run("bash", "-c", command, check=True)
+    assert path.read_text() == f"first\n{vmemmap('-c', VMCORE).stdout}last\n"
+
+
+def test_the_permissions_of_what_is_written_are_the_umasks(tmp_path: Path) -> None:
+    names = ("report", "bundle", "vmcore")
+    run(
+        *("bash", "-e", "-c"),
+        f"umask 027; {COMMAND} -c {VMCORE} -o report; {COMMAND} bundle bundle; "
+        f"{COMMAND} -c {VMCORE} extract vmcore",
+        cwd=tmp_path,
+        check=True,
+    )
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names]
+    assert modes == [0o640, 0o750, 0o640]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_closed_standard_output_is_refused_unless_there_is_a_file(tmp_path: Path) -> None:
+    command = f"{COMMAND} -c {VMCORE}"
+    refused(run("bash", "-c", f"{command} >&-"), 2, "standard output is closed", "-o FILE")
+    assert run("bash", "-c", f"{command} >&- 2>&-").returncode == 2
+    done = run("bash", "-c", f"{command} -o {tmp_path}/report <&- >&- 2>&-")
+    assert done.returncode == 0
+    assert (tmp_path / "report").read_text() == vmemmap("-c", VMCORE).stdout
+
+
+def test_a_full_disk_is_refused() -> None:
+    for arguments in ("", "--folios --format json"):
+        done = run("bash", "-c", f"{COMMAND} -c {VMCORE} {arguments} > /dev/full")
+        refused(done, 2, "No space left on device")
+
+
+def test_options_of_a_command_stand_before_or_after_it() -> None:
+    after = vmemmap("-c", VMCORE, "verify", "--format", "json").stdout
+    assert vmemmap("--format", "json", "-c", VMCORE, "verify").stdout == after
+    assert vmemmap("--format=json", "verify", "-c", VMCORE).stdout == after
+    assert vmemmap("--form", "json", "verify", f"--core={VMCORE}").stdout == after
+    refused(vmemmap("--all", "report", "-c", VMCORE), 2, "--all", "report --help")
+
+
+def test_an_unknown_command_is_answered_with_the_nearest_one(tmp_path: Path) -> None:
+    refused(vmemmap("-c", VMCORE, "verfy"), 2, "no command 'verfy'", "'verify'")
+    refused(vmemmap("--folios", "zzz"), 2, "no command 'zzz'", "report, verify, explain")
+
+
+def test_a_vmcore_without_its_option_is_answered_with_it() -> None:
+    for arguments in ((VMCORE,), (VMCORE, "verify"), ("verify", VMCORE), ("report", VMCORE)):
+        refused(vmemmap(*arguments), 2, str(VMCORE), "-c")
+
+
+def test_only_one_target_can_be_given() -> None:
+    refused(vmemmap("-k", "-c", VMCORE), 2, "one target", "-k", f"-c {VMCORE}")
+    refused(vmemmap("--qemu", "socket", "--kernel"), 2, "one target", "--qemu socket", "--kernel")
+    refused(vmemmap("-c", VMCORE, "-c", "other"), 2, "one target", "-c other")
+    done = run(BIN / "drgn", "-q", "-c", VMCORE, PACKAGE / "__main__.py", "-k", "verify")
+    refused(done, 2, "already", "-k")
+
+
+@pytest.mark.parametrize(
+    "option", ("-s", "--symbols", "--extra-symbols", "--vmcoreinfo", "--kernel-directory")
+)
+def test_a_file_of_symbols_that_is_not_there_is_refused(option: str) -> None:
+    refused(vmemmap("-c", VMCORE, option, "/no/vmlinux"), 2, f"{option} /no/vmlinux", "no such")
+
+
+def test_symbols_of_something_else_are_not_used_in_silence() -> None:
+    done = vmemmap("-c", VMCORE, "-s", sys.executable)
+    assert (done.returncode, done.stdout) == (0, vmemmap("-c", VMCORE).stdout)
+    (line,) = done.stderr.splitlines()
+    assert f"-s {sys.executable}" in line and "not used" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    (
+        (b"\x1f\x8b\x08\x00", "gunzip"),
+        (b"\xfd7zXZ\0", "unxz"),
+        (b"\x28\xb5\x2f\xfd", "unzstd"),
+        (b"LibvirtQemudSave", "--memory-only"),
+        (b"", "empty"),
+    ),
+)
+def test_a_file_that_is_no_dump_yet_gets_an_advice(
+    content: bytes, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(content)
+    refused(vmemmap("-c", path), 2, str(path), words)
+    refused(vmemmap("diff", path, VMCORE), 2, str(path), words)
+
+
+def test_a_fifo_is_refused() -> None:
+    refused(run("bash", "-c", f"{COMMAND} -c <(cat {VMCORE})"), 2, "/dev/fd/", "FIFO")
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_with_its_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("\x1b[2J")
+
+    assert drgn_vmemmap.exit_code_of(fail) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "RuntimeError: \\x1b[2J" in line and f"{Path(__file__).name}:" in line
 
 
 def test_wrong_usage_is_refused() -> None:
@@ -231,11 +356,11 @@ def test_a_truncated_dump(elf: Path, tmp_path: Path, eighth: int) -> None:
         refused(done, done.returncode)
 
 
-@pytest.mark.parametrize("size", (0, 100, 5000, 20_000, 100_000, 134_424, 200_000, 3_000_000))
+@pytest.mark.parametrize("size", (100, 5000, 20_000, 100_000, 134_424, 200_000, 3_000_000))
 def test_a_truncated_kdump(tmp_path: Path, size: int) -> None:
     cut = tmp_path / "vmcore"
     cut.write_bytes(VMCORE.read_bytes()[:size])
-    refused(vmemmap("-c", cut), 2, "cannot open")
+    refused(vmemmap("-c", cut), 2, f"{cut} ", "cut off", "copy it again")
 
 
 @pytest.mark.parametrize("order", (0, 8, 23, 64, 1 << 31, (1 << 32) - 1))

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What is checked of drgn's options before drgn has them, and why a target cannot be opened."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from drgn_vmemmap.cli.exit_codes import NAME
+from drgn_vmemmap.cli.options import Target
+from drgn_vmemmap.errors import CannotAnalyse, printable
+
+_CORE = ("-c", "--core")
+_KERNEL = ("-k", "--kernel")
+_SYMBOLS = ("-s", "--symbols")
+_FILES = (*_SYMBOLS, "--extra-symbols", "--vmcoreinfo")
+_DIRECTORIES = ("--debug-directory", "--debug-link-directory", "--kernel-directory")
+
+# How long QEMU may take to greet, in seconds; a monitor that is free answers at once.
+_PATIENCE = 5.0
+
+
+def check(target: Target) -> None:
+    """
+    Refuse what drgn would ignore, or would wait for without end.
+
+    :raises CannotAnalyse: if these options make no sense together, or name what is not there.
+    """
+    from drgn_vmemmap.target.program import check_dump
+
+    _check_one_target(target)
+    _check_paths(target)
+    for path in target.values(*_CORE):
+        check_dump(path)
+    for address in target.values("--qemu"):
+        if _is_silent(address):
+            raise CannotAnalyse(
+                f"cannot open this target: {address} says nothing: QEMU speaks to one client at a "
+                "time"
+            )
+
+
+def _check_one_target(target: Target) -> None:
+    names = {*_CORE, *_KERNEL, "--qemu"}
+    given = [
+        name if value is None else f"{name} {value}"
+        for name, value in target.given
+        if name in names
+    ]
+    if len(given) > 1:
+        raise CannotAnalyse(f"give one target, not {' and '.join(given)}")
+
+
+def _check_paths(target: Target) -> None:
+    for names, wanted, what in (
+        (_FILES, os.path.exists, "file"),
+        (_DIRECTORIES, os.path.isdir, "directory"),
+    ):
+        for name, path in target.given:
+            if name in names and path is not None and not wanted(path):
+                raise CannotAnalyse(f"{name} {path}: there is no such {what}")
+
+
+def _is_silent(path: str) -> bool:
+    """Whether nobody answers at a socket: drgn would wait for ever, deaf to Ctrl-C."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_PATIENCE)
+        try:
+            connection.connect(path)
+            connection.recv(1)
+        except socket.timeout:
+            return True
+        except OSError:
+            return False  # drgn says why, or knows what it is
+    return False
+
+
+def failure(target: Target, message: str) -> CannotAnalyse:
+    """
+    The error for a target that drgn could not open.
+
+    :param message: drgn's, of one line or more.
+    """
+    from drgn_vmemmap.target.program import cannot_open
+
+    reason = re.sub(r"^(error: |\[Errno \d+\] )", "", printable(message.strip().splitlines()[-1]))
+    for path in target.values(*_CORE):
+        return cannot_open(path, reason)
+    if "Operation not permitted: '/proc/kcore'" in message:
+        # open_kcore() of fs/proc/kcore.c; users other than root are refused by the file's mode.
+        reason = "this kernel is locked down, or this is a container: nobody may read its memory"
+    return CannotAnalyse(
+        f"cannot open this target: {reason}; give a vmcore with -c, or see '{NAME} --help'"
+    )
+
+
+def unused_symbols(target: Target) -> str | None:
+    """What to say if none of the files given for debugging symbols was of this kernel."""
+    import drgn
+
+    paths = target.values(*_SYMBOLS)
+    try:
+        used = drgn.get_default_prog().main_module().debug_file_path
+    except (LookupError, drgn.NoDefaultProgramError):
+        return None
+    if not paths or used is not None:
+        return None
+    return f"-s {paths[0]} has no debugging symbols of this kernel, and was not used"

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The folios that a report is narrowed to, and what to say where there are none."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from drgn_vmemmap.cli import arguments
+
+if TYPE_CHECKING:
+    from drgn_vmemmap.analysis.report import Report, Selection
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hstate", metavar="NAME", help="only this size: hugepages-2048kB")
+    parser.add_argument("--node", type=arguments.number, metavar="N", help="only this NUMA node")
+    parser.add_argument(
+        "--pfn", type=arguments.number, metavar="PFN", help="only the folio that contains this PFN"
+    )
+
+
+def selection(options: argparse.Namespace) -> Selection:
+    from drgn_vmemmap.analysis.report import Selection
+
+    return Selection(options.hstate, options.node, options.pfn)
+
+
+def unmatched(selection: Selection, report: Report) -> str | None:
+    """
+    What a selection names that does not exist, and what exists instead.
+
+    :param report: Of everything.
+    :return: ``None`` if all of it exists.
+    """
+    names = [each.hstate.name for each in report.hstates]
+    if selection.hstate is not None and selection.hstate not in names:
+        return f"there is no hstate {selection.hstate!r}: there are {_listed(names)}"
+    nodes = {
+        node for each in report.hstates for node, _, _ in each.by_node() if node is not None
+    }
+    if selection.node is not None and selection.node not in nodes:
+        return f"there are no folios on node {selection.node}: there are on {_listed(sorted(nodes))}"
+    if selection.pfn is not None:
+        return f"no such folio contains PFN {selection.pfn:#x}: {_extent(report)}"
+    return None
+
+
+def _listed(things: list[str] | list[int]) -> str:
+    return ", ".join(map(str, things)) or "none"
+
+
+def _extent(report: Report) -> str:
+    folios = report.folios.folios
+    if not len(folios):
+        return "there are no HugeTLB folios"
+    first, last = folios.pfns[0], folios.pfns[-1]
+    return f"there are {len(folios):,} HugeTLB folios, from PFN {first:#x} to {last:#x}"

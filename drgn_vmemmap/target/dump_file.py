@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Why a file cannot be analysed, or only in part, as its first bytes show."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterable
+from typing import BinaryIO, NamedTuple
+
+_FOREIGN = (
+    (b"\x1f\x8b", "is compressed: decompress it with gunzip first"),
+    (b"\xfd7zXZ\0", "is compressed: decompress it with unxz first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed: decompress it with unzstd first"),
+    (b"BZh", "is compressed: decompress it with bunzip2 first"),
+    (b"\x04\x22\x4d\x18", "is compressed: decompress it with unlz4 first"),
+    (b"\x89LZO\0\r\n\x1a\n", "is compressed: decompress it with lzop -d first"),
+    (b"PK\3\4", "is a zip archive: unpack it first"),
+    # QEMU_SAVE_MAGIC and QEMU_SAVE_PARTIAL of libvirt; QEMU_VM_FILE_MAGIC of QEMU.
+    (b"LibvirtQemud", "is a saved guest: dump it with virsh dump --memory-only"),
+    (b"QEVM", "is a saved guest: dump it with virsh dump --memory-only"),
+)
+"""First bytes of files that are taken for dumps, and what to do with them."""
+
+_KDUMP = b"KDUMP   "
+_ELF = b"\x7fELF\x02\x01"
+
+# Extended numbering of program headers: sh_info of section 0 has their number.
+_PN_XNUM = 0xFFFF
+_PROGRAM_HEADERS_LIMIT = 1 << 20
+
+# Descriptors of pages of zeros may lead to one earlier page: so many are looked at.
+_LAST_DESCRIPTORS = 4096
+_DESCRIPTOR_SIZE = 24
+
+
+def why_not_a_dump(path: str) -> str | None:
+    """
+    What keeps a file from being analysed, and what to do.
+
+    :return: A predicate, such as "is empty"; ``None`` if drgn should try, or report the error.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            return "is a FIFO or a socket: write the dump to a file first"
+        if not stat.S_ISREG(mode):
+            return None
+        with open(path, "rb") as file:
+            start = file.read(16)
+            if not start:
+                return "is empty: the dump was not written"
+            if start.startswith(_KDUMP) and _lacks_bitmaps(file):
+                return "is cut off before its first page: copy it again"
+    except OSError:
+        return None
+    return next((reason for magic, reason in _FOREIGN if start.startswith(magic)), None)
+
+
+def missing_bytes(path: str) -> int:
+    """
+    How many bytes a dump lacks at its end, at least.
+
+    :param path: A kdump-compressed file or an ELF file; others lack nothing.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+            if start.startswith(_KDUMP):
+                end = _end_of_kdump(file)
+            elif start.startswith(_ELF):
+                end = _end_of_elf(file)
+            else:
+                end = 0
+            return max(0, end - os.fstat(file.fileno()).st_size)
+    except (OSError, OverflowError, ValueError, struct.error):
+        return 0
+
+
+class _Kdump(NamedTuple):
+    """
+    The layout of a kdump-compressed file, in bytes.
+
+    See makedumpfile's ``struct disk_dump_header``, ``struct kdump_sub_header``, ``page_desc_t``.
+    """
+
+    bitmaps: int
+    """Where two bitmaps of pages begin; the second one has the pages that are in the file."""
+    bitmap_size: int
+    """Of each."""
+    parts: tuple[tuple[int, int], ...]
+    """Where VMCOREINFO and the notes are, and their sizes."""
+    is_split: bool
+    """Whether other files have some of the pages."""
+
+    @property
+    def descriptors(self) -> int:
+        """Where the descriptors of the pages begin."""
+        return self.bitmaps + 2 * self.bitmap_size
+
+
+def _kdump(file: BinaryIO) -> _Kdump:
+    """
+    :raises struct.error: if the file ends within its headers.
+    """
+    file.seek(0)
+    block_size, sub_header, bitmap_blocks = struct.unpack_from("<3I", file.read(440), 428)
+    file.seek(block_size)
+    split, *parts = struct.unpack_from("<12xi16x4Q", file.read(64))
+    return _Kdump(
+        (1 + sub_header) * block_size,
+        bitmap_blocks // 2 * block_size,
+        ((parts[0], parts[1]), (parts[2], parts[3])),
+        bool(split),
+    )
+
+
+def _lacks_bitmaps(file: BinaryIO) -> bool:
+    """libkdumpfile maps them: the process would end by a bus error, not by an exception."""
+    try:
+        kdump = _kdump(file)
+    except struct.error:
+        return True
+    return os.fstat(file.fileno()).st_size < kdump.descriptors
+
+
+def _end_of_kdump(file: BinaryIO) -> int:
+    kdump = _kdump(file)
+    end = max(kdump.descriptors, *(start + size for start, size in kdump.parts))
+    if kdump.is_split or os.fstat(file.fileno()).st_size < kdump.descriptors:
+        return end
+    file.seek(kdump.bitmaps + kdump.bitmap_size)
+    pages = _count_bits(file, kdump.bitmap_size)
+    end = max(end, kdump.descriptors + pages * _DESCRIPTOR_SIZE)
+    first = max(0, pages - _LAST_DESCRIPTORS)
+    file.seek(kdump.descriptors + first * _DESCRIPTOR_SIZE)
+    descriptors = file.read((pages - first) * _DESCRIPTOR_SIZE)
+    whole = len(descriptors) // _DESCRIPTOR_SIZE * _DESCRIPTOR_SIZE
+    return max(end, _last_end(struct.iter_unpack("<QI12x", descriptors[:whole])))
+
+
+def _count_bits(file: BinaryIO, size: int) -> int:
+    count = 0
+    while size > 0:
+        data = file.read(min(size, 1 << 16))
+        if not data:
+            break
+        size -= len(data)
+        count += bin(int.from_bytes(data, "little")).count("1")
+    return count
+
+
+def _end_of_elf(file: BinaryIO) -> int:
+    file.seek(0)
+    header = file.read(64)
+    table, sections, number = map(int, struct.unpack_from("<2Q8xH", header, 32))
+    if number == _PN_XNUM:
+        file.seek(sections)
+        (number,) = struct.unpack_from("<I", file.read(64), 44)
+    file.seek(table)
+    headers = file.read(56 * min(number, _PROGRAM_HEADERS_LIMIT))
+    pieces = struct.iter_unpack("<8xQ16xQ16x", headers[: len(headers) // 56 * 56])
+    return max(table + 56 * number, _last_end(pieces))
+
+
+def _last_end(pieces: Iterable[tuple[int, ...]]) -> int:
+    """Where the last of some pieces ends, given the offset and size of each."""
+    return max((offset + size for offset, size in pieces), default=0)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""A file that is not a dump, or only a part of one, is recognised by its bytes."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import socket
+import struct
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from drgn_vmemmap.errors import CannotAnalyse
+from drgn_vmemmap.extract.vmcore import extract
+from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
+from drgn_vmemmap.target.program import open_dump
+from tests.support import ROOT, VMCORES, open_vmcore, vmcore
+
+KDUMP = vmcore("head-reuse")
+
+
+@pytest.fixture(scope="module")
+def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("elf") / "vmcore"
+    extract(open_vmcore("head-reuse"), str(path), compress=False)
+    return path
+
+
+@pytest.mark.parametrize("path", VMCORES, ids=lambda path: path.stem)
+def test_a_dump_is_a_dump_and_lacks_nothing(path: Path) -> None:
+    assert why_not_a_dump(str(path)) is None
+    assert missing_bytes(str(path)) == 0
+
+
+def test_an_elf_dump_lacks_nothing(elf: Path) -> None:
+    assert why_not_a_dump(str(elf)) is None
+    assert missing_bytes(str(elf)) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    (
+        (gzip.compress(b"dump", mtime=0), "gunzip"),
+        (lzma.compress(b"dump"), "unxz"),
+        (bz2.compress(b"dump"), "bunzip2"),
+        (b"\x28\xb5\x2f\xfd\x04\x58", "unzstd"),
+        (b"\x04\x22\x4d\x18\x64\x40", "unlz4"),
+        (b"LibvirtQemudSave\2\0\0\0", "virsh dump --memory-only"),
+        (b"QEVM\0\0\0\3", "virsh dump --memory-only"),
+        (b"", "empty"),
+        (b"KDUMP   \6\0\0\0Linux", "cut off"),
+    ),
+)
+def test_what_is_taken_for_a_dump_gets_an_advice(
+    content: bytes, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(content)
+    with pytest.raises(CannotAnalyse) as raised:
+        open_dump(str(path))
+    assert str(raised.value).startswith(f"{path} is ") and words in str(raised.value)
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert "FIFO" in str(why_not_a_dump(str(tmp_path / "fifo")))
+
+
+def test_a_socket_is_not_a_dump() -> None:
+    # A UNIX socket's path must be short.
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{directory}/socket")
+        assert "socket" in str(why_not_a_dump(f"{directory}/socket"))
+
+
+def test_other_files_and_missing_ones_are_left_to_drgn(tmp_path: Path) -> None:
+    for path in (ROOT / "Makefile", tmp_path, tmp_path / "nothing", Path("/dev/null")):
+        assert why_not_a_dump(str(path)) is None
+        assert missing_bytes(str(path)) == 0
+
+
+@pytest.mark.parametrize("missing", (1, 5000, 1_000_000, 3_000_000))
+def test_a_kdump_lacks_what_was_cut_off(missing: int, tmp_path: Path) -> None:
+    data = KDUMP.read_bytes()
+    path = tmp_path / "vmcore"
+    path.write_bytes(data[:-missing])
+    assert missing_bytes(str(path)) == missing
+    assert why_not_a_dump(str(path)) is None
+
+
+@pytest.mark.parametrize("missing", (1, 5000, 1_000_000))
+def test_an_elf_dump_lacks_what_was_cut_off(missing: int, elf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(elf.read_bytes()[:-missing])
+    assert missing_bytes(str(path)) == missing
+
+
+@pytest.mark.parametrize("size", (8, 16, 440, 4096, 5000, 20_000, 100_000))
+def test_a_kdump_that_ends_within_its_bitmaps_is_not_opened(size: int, tmp_path: Path) -> None:
+    # libkdumpfile maps them: reading one would end the process by SIGBUS.
+    path = tmp_path / "vmcore"
+    path.write_bytes(KDUMP.read_bytes()[:size])
+    with pytest.raises(CannotAnalyse, match="cut off before its first page"):
+        open_dump(str(path))
+
+
+def test_a_kdump_without_its_end_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(KDUMP.read_bytes()[:2_000_000])
+    with pytest.raises(CannotAnalyse, match=r"cut off, 1,230,936 bytes or more are missing"):
+        open_dump(str(path))
+
+
+@pytest.mark.parametrize("offset", (428, 432, 436))
+@pytest.mark.parametrize("value", (0, 1, 1 << 31, (1 << 32) - 1))
+def test_a_kdump_with_a_damaged_header_is_no_trouble(
+    offset: int, value: int, tmp_path: Path
+) -> None:
+    data = bytearray(KDUMP.read_bytes()[:300_000])
+    struct.pack_into("<I", data, offset, value)
+    path = tmp_path / "vmcore"
+    path.write_bytes(data)
+    assert missing_bytes(str(path)) >= 0
+    why_not_a_dump(str(path))
+
+
+@pytest.mark.parametrize("offset", (32, 40, 56))
+def test_an_elf_file_with_a_damaged_header_is_no_trouble(
+    offset: int, elf: Path, tmp_path: Path
+) -> None:
+    data = bytearray(elf.read_bytes()[:300_000])
+    data[offset : offset + 2] = b"\xff\xff"
+    data[offset + 6 : offset + 8] = b"\xff\xff"
+    path = tmp_path / "vmcore"
+    path.write_bytes(data)
+    assert missing_bytes(str(path)) >= 0
