@@ -37,13 +37,13 @@ def unmatched(selection: Selection, report: Report) -> str | None:
     names = [each.hstate.name for each in report.hstates]
     if selection.hstate is not None and selection.hstate not in names:
         return f"there is no hstate {selection.hstate!r}: there are {_listed(names)}"
-    nodes = {
-        node for each in report.hstates for node, _, _ in each.by_node() if node is not None
-    }
+    nodes = {node for each in report.hstates for node, _, _ in each.by_node() if node is not None}
     if selection.node is not None and selection.node not in nodes:
-        return f"there are no folios on node {selection.node}: there are on {_listed(sorted(nodes))}"
+        return f"no folio is on node {selection.node}: there are some on {_listed(sorted(nodes))}"
     if selection.pfn is not None:
-        return f"no such folio contains PFN {selection.pfn:#x}: {_extent(report)}"
+        narrowed = selection.hstate is not None or selection.node is not None
+        which = " of this hstate and node" if narrowed else ""
+        return f"no HugeTLB folio{which} contains PFN {selection.pfn:#x}: {_extent(report)}"
     return None
 
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""A report that was narrowed to what does not exist is an error that names what does."""
+
+from __future__ import annotations
+
+import pytest
+
+from drgn_vmemmap.cli import command_line
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE
+from tests.synthetic.image import Image
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+
+FOLIOS = (Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "there_is"),
+    (
+        (("--hstate", "2M"), "there are hugepages-2048kB, hugepages-1048576kB"),
+        (("--node", "7"), "some on 0"),
+        (("--pfn", "1"), f"2 HugeTLB folios, from PFN {FIRST_FOLIO:#x} to {FIRST_FOLIO + 512:#x}"),
+        (("--pfn", "99999999"), "2 HugeTLB folios"),
+        (("--hstate", "hugepages-1048576kB", "--pfn", str(FIRST_FOLIO)), "2 HugeTLB folios"),
+    ),
+)
+@pytest.mark.parametrize("format_name", ("table", "json", "csv"))
+def test_what_matches_nothing_is_an_error(
+    arguments: tuple[str, ...],
+    there_is: str,
+    format_name: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prog = Image(Machine(folios=FOLIOS)).prog
+    assert command_line.run([*arguments, "--format", format_name], prog) == CANNOT
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert arguments[1] in err or hex(int(arguments[-1])) in err
+    assert there_is in err
+
+
+def test_without_any_folio_no_pfn_is_in_one(capsys: pytest.CaptureFixture[str]) -> None:
+    prog = Image(Machine(folios=())).prog
+    assert command_line.run(["--pfn", "0x2000"], prog) == CANNOT
+    assert "there are no HugeTLB folios" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    (
+        ("--hstate", "hugepages-1048576kB"),
+        ("--node", "0"),
+        ("--pfn", str(FIRST_FOLIO + 511)),
+        ("--hstate", "hugepages-2048kB", "--node", "0", "--pfn", str(FIRST_FOLIO)),
+    ),
+)
+def test_what_exists_is_reported_even_if_it_is_empty(arguments: tuple[str, ...]) -> None:
+    assert command_line.run(arguments, Image(Machine(folios=FOLIOS)).prog) == DONE
