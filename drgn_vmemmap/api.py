@@ -46,9 +46,10 @@ def examine(
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     kernel = _discover(prog, system_map)
-    return _confirmed(
+    report = _confirmed(
         prog, kernel, lambda: analyse(kernel, _walker(prog, kernel), selection, progress)
     )
+    return replace(report, selection=selection)
 
 
 def verify(

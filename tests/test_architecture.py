@@ -36,7 +36,6 @@ LAYERS = (
 """Modules and packages in the order of the flow; each may import those above it."""
 
 UPWARD = {
-    ("analysis.difference", "api"),
     ("extract.vmcore", "api"),
     ("target.symbols", "paging.x86_64"),
     ("vmemmap.reverse_map", "analysis.report"),

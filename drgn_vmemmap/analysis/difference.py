@@ -1,22 +1,39 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What became of the folios between two reports, or two dumps."""
+"""
+How two reports differ.
+
+Reports of one kernel are compared folio by folio. Of two kernels, the PFNs mean nothing to
+each other: savings and rules are compared. What memory that is missing from a dump may hide is
+no difference: it is counted as unknown.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from drgn_vmemmap.analysis.document import FOLIO_FIELDS, SCHEMA_VERSION, document
-from drgn_vmemmap.api import examine
-from drgn_vmemmap.errors import CannotAnalyse, printable
-from drgn_vmemmap.target.program import open_dump
-
-Document = Mapping[str, Any]
+from drgn_vmemmap.analysis.comparable import Comparable, Document
+from drgn_vmemmap.analysis.document import FOLIO_FIELDS
+from drgn_vmemmap.analysis.report import Selection
+from drgn_vmemmap.rules.folio import VERIFY_ONLY
 
 # Where the head page is depends on KASLR, and says nothing of the folio.
 _COMPARED = [name for name in FOLIO_FIELDS if name not in ("pfn", "head")]
+
+# Fields that the page tables alone decide.
+_OF_ENTRIES = (
+    "verdict",
+    "layout",
+    "mapped_by",
+    "reuse_frame",
+    "shared",
+    "read_only",
+    "freed",
+)
+
+Pair = tuple[int, int]
+"""A number in the first report, and in the second."""
 
 
 class Change(NamedTuple):
@@ -29,99 +46,152 @@ class Change(NamedTuple):
     """The folio's fields in the first report; ``None`` if it was not there."""
     after: Document | None
     """The folio's fields in the second report; ``None`` if it is not there."""
-
-    @property
-    def fields(self) -> list[str]:
-        """Names of the fields that differ."""
-        if self.before is None or self.after is None:
-            return []
-        before, after = self.before, self.after
-        return [name for name in _COMPARED if before.get(name) != after.get(name)]
+    fields: list[str]
+    """Names of the fields that differ."""
 
 
 class Difference(NamedTuple):
     """How two reports differ."""
 
+    kernels: tuple[str, str]
+    """The releases."""
+    same_kernel: bool
+    """Whether folios are compared by PFN; of two kernels, they are not."""
     changes: list[Change]
     """In ascending order of PFN."""
-    totals: dict[str, tuple[int, int]]
-    """Each total, before and after."""
+    unknown: list[int]
+    """PFNs of the folios of which missing memory leaves open whether they changed."""
+    outside: Pair
+    """How many folios of each report the other one was narrowed not to cover."""
+    incomplete: tuple[bool, bool]
+    """Whether each report lacks memory that it needed."""
+    totals: dict[str, Pair]
+    """Each total; none where the reports do not cover the same folios completely."""
+    hstates: dict[str, dict[str, Pair]]
+    """What was found of each hstate, by its name, of two kernels."""
+    rules: dict[str, Pair]
+    """Findings of each rule that both reports checked."""
 
     @property
     def differs(self) -> bool:
-        return bool(self.changes) or any(one != other for one, other in self.totals.values())
+        """Whether anything is certain to differ."""
+        return bool(self.changes) or any(
+            before != after
+            for numbers in (self.totals, self.rules, *self.hstates.values())
+            for before, after in numbers.values()
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that the reports list was compared."""
+        return not (any(self.incomplete) or any(self.outside) or self.unknown)
 
 
-def load(path: str, system_map: str | None = None) -> Document:
+def difference(before: Comparable, after: Comparable) -> Difference:
     """
-    A report with its folios, as what JSON is made of.
+    Compare two reports.
 
-    :param path: A JSON report, or a dump, which is looked at without debugging symbols.
-    :raises CannotAnalyse: if it is neither.
-    :raises OSError: if it cannot be read.
+    :param before: The first report.
+    :param after: The second report.
     """
-    with open(path, "rb") as file:
-        is_json = file.read(64).lstrip().startswith(b"{")
-    if is_json:
-        return _load_json(path)
-    try:
-        prog = open_dump(path)
-    except CannotAnalyse as error:
-        raise CannotAnalyse(f"this is neither a JSON report nor a dump: {error}") from error
-    return document(examine(prog, system_map=system_map), folios=True)
-
-
-def _load_json(path: str) -> Document:
-    try:
-        with open(path, encoding="utf-8") as file:
-            report = json.load(file)
-    except (ValueError, RecursionError) as error:
-        raise CannotAnalyse(f"{path} is no JSON report: {printable(str(error))}") from error
-    version = report.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise CannotAnalyse(f"{path} is no JSON report of version {SCHEMA_VERSION}")
-    if not _is_complete(report):
-        raise CannotAnalyse(f"{path} does not list folios: write it with --folios --format json")
-    return {**report, "folios": list(report["folios"])}
-
-
-def _is_complete(report: Document) -> bool:
-    folios, totals = report.get("folios"), report.get("totals")
-    return (
-        isinstance(folios, list)
-        and all(isinstance(f, dict) and isinstance(f.get("pfn"), int) for f in folios)
-        and isinstance(totals, dict)
-        and all(isinstance(value, int) for value in totals.values())
+    same_kernel = _identity(before) == _identity(after)
+    changes: list[Change] = []
+    unknown: list[int] = []
+    outside = 0, 0
+    if same_kernel:
+        for pfn, change in _compared(before, after):
+            if change is None:
+                unknown.append(pfn)
+            else:
+                changes.append(change)
+        outside = _outside(before, after.selection), _outside(after, before.selection)
+    countable = not (before.incomplete or after.incomplete)
+    countable = countable and before.selection == after.selection
+    return Difference(
+        kernels=(before.release, after.release),
+        same_kernel=same_kernel,
+        changes=changes,
+        unknown=unknown,
+        outside=outside,
+        incomplete=(before.incomplete, after.incomplete),
+        totals=_pairs(before.totals, after.totals) if countable else {},
+        hstates=_hstates(before, after) if countable and not same_kernel else {},
+        rules=_rules(before, after) if countable else {},
     )
 
 
-def difference(before: Document, after: Document) -> Difference:
-    """
-    :param before: A report with its folios.
-    :param after: Another one.
-    """
-    totals = {
-        name: (before["totals"].get(name, 0), after["totals"].get(name, 0))
-        for name in {**before["totals"], **after["totals"]}
-    }
-    return Difference(list(_changes(before, after)), totals)
+def _identity(report: Comparable) -> tuple[object, ...]:
+    """What differs between two kernels, but not between two boots of one."""
+    return report.release, report.layout, report.struct_page_size
 
 
-def _changes(before: Document, after: Document) -> Iterator[Change]:
-    one = {folio["pfn"]: folio for folio in before["folios"]}
-    other = {folio["pfn"]: folio for folio in after["folios"]}
-    for pfn in sorted({*one, *other}):
-        change = Change(pfn, "changed", one.get(pfn), other.get(pfn))
-        if change.before is None:
-            yield change._replace(kind="appeared")
-        elif change.after is None:
-            yield change._replace(kind="went")
-        elif change.fields:
-            yield change._replace(kind=_kind(change.before, change.after))
+def _compared(before: Comparable, after: Comparable) -> Iterator[tuple[int, Change | None]]:
+    """PFN of each folio that changed, and how; ``None`` where that cannot be known."""
+    for pfn in sorted({*before.folios, *after.folios}):
+        one, other = before.folios.get(pfn), after.folios.get(pfn)
+        if one is None or other is None:
+            present = one or other or {}
+            absent_from = before if one is None else after
+            if not _covers(absent_from.selection, present):
+                continue
+            if absent_from.incomplete:
+                yield pfn, None
+            else:
+                yield pfn, Change(pfn, "appeared" if one is None else "went", one, other, [])
+            continue
+        differing = [name for name in _COMPARED if one.get(name) != other.get(name)]
+        certain = [name for name in differing if _is_known(name, one, before)]
+        certain = [name for name in certain if _is_known(name, other, after)]
+        if certain:
+            yield pfn, Change(pfn, _kind(one, other), one, other, certain)
+        elif differing or "unreadable" in (one.get("verdict"), other.get("verdict")):
+            yield pfn, None
+
+
+def _is_known(name: str, folio: Document, report: Comparable) -> bool:
+    """Whether a field's value is certain, whatever memory is missing from the dump."""
+    if name in _OF_ENTRIES and folio.get("verdict") == "unreadable":
+        return False
+    if not report.incomplete:
+        return True
+    # A list that could not be followed leaves its folios on none.
+    return folio.get(name) is not None and folio.get(name) != "off-list"
 
 
 def _kind(before: Document, after: Document) -> str:
     verdicts = before.get("verdict"), after.get("verdict")
-    if verdicts[0] != verdicts[1] and verdicts[1] == "optimized":
+    if verdicts[0] not in (verdicts[1], "unreadable") and verdicts[1] == "optimized":
         return "optimized"
     return "restored" if verdicts == ("optimized", "unoptimized") else "changed"
+
+
+def _covers(selection: Selection, folio: Document) -> bool:
+    """Whether a report that is narrowed so would list a folio."""
+    pfn, order = folio["pfn"], folio["order"]
+    return (
+        selection.hstate in (None, folio.get("hstate"))
+        and selection.node in (None, folio.get("node"))
+        and (selection.pfn is None or pfn <= selection.pfn < pfn + (1 << order))
+    )
+
+
+def _outside(report: Comparable, selection: Selection) -> int:
+    return sum(not _covers(selection, folio) for folio in report.folios.values())
+
+
+def _hstates(before: Comparable, after: Comparable) -> dict[str, dict[str, Pair]]:
+    return {
+        name: _pairs(before.hstates.get(name, {}), after.hstates.get(name, {}))
+        for name in {**before.hstates, **after.hstates}
+    }
+
+
+def _rules(before: Comparable, after: Comparable) -> dict[str, Pair]:
+    """Rules with findings; those that ``verify`` alone runs, if it made both reports."""
+    skipped = frozenset() if before.verified and after.verified else VERIFY_ONLY
+    found = _pairs(before.rules, after.rules)
+    return {rule: pair for rule, pair in found.items() if rule not in skipped}
+
+
+def _pairs(before: dict[str, int], after: dict[str, int]) -> dict[str, Pair]:
+    return {name: (before.get(name, 0), after.get(name, 0)) for name in {**before, **after}}

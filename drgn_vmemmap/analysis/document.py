@@ -9,6 +9,7 @@ describes it.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from drgn_vmemmap import __version__
@@ -42,6 +43,9 @@ def document(report: Report, folios: bool) -> dict[str, Any]:
     if folios:
         result["folios"] = list(Listing(report.kernel, report.folios).documents())
     result["others"] = [_special(special) for special in report.others]
+    result["selection"] = asdict(report.selection)
+    result["verified"] = report.verified
+    result["incomplete"] = report.incomplete
     result["interrupted"] = report.interrupted
     result["movement"] = None if report.stability is None else stability_document(report.stability)
     result["findings"] = [finding_document(finding) for finding in report.findings]

@@ -227,6 +227,8 @@ class Report:
     """Of a live kernel."""
     verified: bool = False
     """All rules were run, not only those on single folios' entries."""
+    selection: Selection = EVERYTHING
+    """What it was narrowed to."""
     origin: Origin = UNKNOWN_ORIGIN
     """Which dump of which machine it is of."""
 

@@ -5,11 +5,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
-from drgn_vmemmap.cli.exit_codes import DIFFER, DONE, NAME
+from drgn_vmemmap.cli.exit_codes import DIFFER, DONE, INCOMPLETE, NAME
 from drgn_vmemmap.cli.result import write
+
+if TYPE_CHECKING:
+    from drgn_vmemmap.analysis.comparable import Comparable
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +25,39 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, prog: None) -> int:
-    from drgn_vmemmap.analysis.difference import difference, load
+    from drgn_vmemmap.analysis.difference import difference
     from drgn_vmemmap.output.difference import render
 
-    before, after = (load(path, options.system_map) for path in (options.before, options.after))
+    before, after = (_load(path, options.system_map) for path in (options.before, options.after))
     found = difference(before, after)
     write(render(found, options.format), options.output)
-    return DIFFER if found.differs else DONE
+    if found.differs:
+        return DIFFER
+    return DONE if found.complete else INCOMPLETE
+
+
+def _load(path: str, system_map: str | None) -> Comparable:
+    """
+    A report to compare.
+
+    :param path: A JSON report, or a dump, which is analysed without debugging symbols.
+    :raises CannotAnalyse: if it is neither.
+    :raises OSError: if it cannot be read.
+    """
+    from drgn_vmemmap.analysis.comparable import comparable, load_document
+    from drgn_vmemmap.analysis.document import document
+    from drgn_vmemmap.api import examine
+    from drgn_vmemmap.errors import CannotAnalyse
+    from drgn_vmemmap.target.program import open_dump
+
+    with open(path, "rb") as file:
+        if file.peek(64).lstrip().startswith(b"{"):
+            return comparable(load_document(file, path), path)
+    try:
+        prog = open_dump(path)
+    except CannotAnalyse as error:
+        raise CannotAnalyse(f"this is neither a JSON report nor a dump: {error}") from error
+    return comparable(document(examine(prog, system_map=system_map), folios=True), path)
 
 
 COMMAND = Command(
@@ -35,7 +65,8 @@ COMMAND = Command(
     help="which folios changed between two reports or two dumps, and how",
     description="A and B are JSON reports with their folios, or dumps. Shows which folios "
     "appeared, went, were optimized or restored, or changed otherwise, and the totals. The "
-    "exit code is 1 if there is a difference.",
+    "exit code is 1 if there is a difference, and 3 if none is known but memory that is not in a "
+    "dump may hide one. Of two kernels, savings and rules are compared, not PFNs.",
     examples=(f"{NAME} diff vmcore.1 vmcore.2", f"{NAME} diff before.json after.json"),
     add_arguments=_add_arguments,
     run=_run,

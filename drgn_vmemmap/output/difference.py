@@ -6,60 +6,103 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from tabulate import tabulate
-
-from drgn_vmemmap.analysis.difference import Change, Difference
+from drgn_vmemmap.analysis.difference import Change, Difference, Pair
 from drgn_vmemmap.errors import printable
+from drgn_vmemmap.output.text import plural, text_table
+
+# Characters of a value that are shown; a document may be made up.
+_VALUE_LIMIT = 60
 
 
-def render(difference: Difference, format_name: str) -> str:
+def render(difference: Difference, format_name: str) -> Iterator[str]:
     """
     :param format_name: ``table`` or ``json``.
     """
-    return _json(difference) if format_name == "json" else _table(difference)
+    if format_name == "json":
+        yield _json(difference)
+        return
+    for number, paragraph in enumerate(_paragraphs(difference)):
+        yield "\n" if number else ""
+        yield f"{paragraph}\n"
 
 
 def _json(difference: Difference) -> str:
     document = {
         "differs": difference.differs,
-        "totals": {
-            name: {"before": before, "after": after}
-            for name, (before, after) in difference.totals.items()
-        },
-        "changes": [
-            {
-                "pfn": change.pfn,
-                "kind": change.kind,
-                "fields": change.fields,
-                "before": change.before,
-                "after": change.after,
-            }
-            for change in difference.changes
-        ],
+        "complete": difference.complete,
+        "kernels": difference.kernels,
+        "same_kernel": difference.same_kernel,
+        "incomplete": difference.incomplete,
+        "outside": difference.outside,
+        "unknown": difference.unknown,
+        "totals": _pairs(difference.totals),
+        "hstates": {name: _pairs(counts) for name, counts in difference.hstates.items()},
+        "rules": _pairs(difference.rules),
+        "changes": [change._asdict() for change in difference.changes],
     }
     return json.dumps(document, indent=1) + "\n"
 
 
-def _table(difference: Difference) -> str:
-    if not difference.differs:
-        return "no difference\n"
-    parts = ["\n".join(map(_line, difference.changes))] if difference.changes else []
-    rows = [
-        (name, before, after, f"{after - before:+}")
-        for name, (before, after) in difference.totals.items()
-        if before != after
-    ]
-    if rows:
-        parts.append(tabulate(rows, ("total", "before", "after", ""), disable_numparse=True))
-    parts.append(", ".join(_counts(difference)) or "no folio differs")
-    return "\n\n".join(parts) + "\n"
+def _pairs(numbers: Mapping[str, Pair]) -> dict[str, dict[str, int]]:
+    return {name: {"before": pair[0], "after": pair[1]} for name, pair in numbers.items()}
 
 
-def _counts(difference: Difference) -> Iterator[str]:
-    for kind, count in Counter(change.kind for change in difference.changes).items():
-        yield f"{count} {kind}"
+def _paragraphs(difference: Difference) -> Iterator[str]:
+    if not difference.same_kernel:
+        one, other = map(printable, difference.kernels)
+        yield f"two kernels, {one} and {other}: savings and rules are compared, not PFNs"
+    if difference.changes:
+        yield "\n".join(map(_line, difference.changes))
+    for heading, numbers in _numbers(difference):
+        rows = [
+            (printable(name), before, after, f"{after - before:+}")
+            for name, (before, after) in numbers.items()
+            if before != after
+        ]
+        if rows:
+            yield text_table((heading, "before", "after", ""), rows)
+    yield "\n".join(_summary(difference))
+
+
+def _numbers(difference: Difference) -> Iterator[tuple[str, Mapping[str, Pair]]]:
+    for name, counts in difference.hstates.items():
+        yield printable(name), counts
+    yield "total", difference.totals
+    yield "findings of", difference.rules
+
+
+def _summary(difference: Difference) -> Iterator[str]:
+    """How many folios changed, and what is not known."""
+    counts = Counter(change.kind for change in difference.changes)
+    if counts:
+        yield ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    elif difference.differs:
+        yield "no folio differs" if difference.same_kernel else "they differ"
+    elif difference.complete:
+        yield "no difference"
+    else:
+        yield "no difference is known"
+    yield from _gaps(difference)
+
+
+def _gaps(difference: Difference) -> Iterator[str]:
+    """What could not be compared, and why."""
+    which = [name for name, lacks in zip(("A", "B"), difference.incomplete) if lacks]
+    if which:
+        lack = f"{' and '.join(which)} lack{'s' if len(which) == 1 else ''} memory"
+        unknown = (
+            plural(len(difference.unknown), "folio") if difference.unknown else "what is missing"
+        )
+        yield f"{lack}: {unknown} cannot be compared, nor can totals and rules"
+    elif difference.unknown:
+        yield f"{plural(len(difference.unknown), 'folio')} cannot be compared"
+    for count, name, other in zip(difference.outside, ("A", "B"), ("B", "A")):
+        if count:
+            yield f"{other} is narrowed: {plural(count, 'folio')} of {name} cannot be compared"
+    if not which and any(difference.outside):
+        yield "totals and rules are not compared"
 
 
 def _line(change: Change) -> str:
@@ -74,7 +117,10 @@ def _line(change: Change) -> str:
     return printable(f"{change.kind}: folio {change.pfn:#x}: {about}")
 
 
-def _value(name: str, value: object) -> object:
+def _value(name: str, value: object) -> str:
     if value in (None, ""):
         return "none"
-    return hex(value) if name == "reuse_frame" and isinstance(value, int) else value
+    if name == "reuse_frame" and isinstance(value, int):
+        return hex(value)
+    text = str(value)
+    return text if len(text) <= _VALUE_LIMIT else f"{text[:_VALUE_LIMIT]}..."

@@ -30,7 +30,8 @@ FOLIOS = 64
 def document_of(report: Report) -> dict[str, Any]:
     """The report's document, without what the model cannot know."""
     whole = document(report, folios=True)
-    del whole["tool"], whole["target"], whole["findings"]
+    for name in ("tool", "target", "findings", "selection", "verified", "incomplete"):
+        del whole[name]
     return whole
 
 

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+What is compared of a report, taken from its document.
+
+A stored document may be damaged, or made up by somebody: all that is used is checked first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+from drgn_vmemmap.analysis.document import SCHEMA_VERSION
+from drgn_vmemmap.analysis.report import Selection
+from drgn_vmemmap.errors import CannotAnalyse, printable
+
+Document = Mapping[str, Any]
+
+# What counts of an hstate say about savings.
+_COUNTS = ("folios", "optimized", "unoptimized", "freed")
+
+
+class Comparable(NamedTuple):
+    """What is compared of a report."""
+
+    release: str
+    layout: str
+    struct_page_size: int
+    folios: dict[int, Document]
+    """Fields of each folio, by PFN."""
+    totals: dict[str, int]
+    hstates: dict[str, dict[str, int]]
+    """What was found of each hstate, by its name."""
+    rules: Counter[str]
+    """How many findings each rule has."""
+    verified: bool
+    """Whether all rules were run."""
+    incomplete: bool
+    """Whether memory that was needed was not there, or the user ended the analysis."""
+    selection: Selection
+    """What the report was narrowed to."""
+
+    @property
+    def is_narrowed(self) -> bool:
+        return self.selection != Selection()
+
+
+class _Damaged(ValueError):
+    """A document is not what its schema says."""
+
+
+def load_document(file: BinaryIO, path: str) -> Document:
+    """
+    A stored JSON report.
+
+    :param path: For messages.
+    :raises CannotAnalyse: if it is none.
+    """
+    try:
+        document = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise CannotAnalyse(f"{path} is no JSON report: {printable(str(error))}") from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise CannotAnalyse(f"{path} is no JSON report of version {SCHEMA_VERSION}")
+    if "folios" not in document:
+        raise CannotAnalyse(f"{path} does not list folios: write it with --folios --format json")
+    checked: Document = document
+    return checked
+
+
+def comparable(document: Document, path: str) -> Comparable:
+    """
+    :param path: Where the document is from, for messages.
+    :raises CannotAnalyse: if the document is damaged.
+    """
+    try:
+        return _comparable(document)
+    except _Damaged as error:
+        raise CannotAnalyse(f"{path} is a damaged JSON report: {error}") from error
+
+
+def _comparable(document: Document) -> Comparable:
+    kernel = _field(document, "kernel", dict)
+    findings = [_checked(f, dict, "a finding") for f in _field(document, "findings", list)]
+    rules = Counter(_field(finding, "rule", str) for finding in findings)
+    return Comparable(
+        release=_field(kernel, "release", str),
+        layout=_field(_field(kernel, "hvo", dict), "layout", str),
+        struct_page_size=_field(kernel, "struct_page_size", int),
+        folios=_folios(_field(document, "folios", list)),
+        totals=_counts(_field(document, "totals", dict)),
+        hstates=_hstates(_field(document, "hstates", list)),
+        rules=rules,
+        # Reports of earlier versions do not say it, and then nothing is concluded from it.
+        verified=document.get("verified") is True,
+        incomplete=document.get("interrupted") is True or "unreadable" in rules,
+        selection=_selection(document.get("selection") or {}),
+    )
+
+
+def _folios(folios: Iterable[object]) -> dict[int, Document]:
+    by_pfn: dict[int, Document] = {}
+    for folio in folios:
+        fields = _checked(folio, dict, "a folio")
+        pfn, order = _field(fields, "pfn", int), _field(fields, "order", int)
+        if pfn < 0 or not 0 <= order < 64:
+            raise _Damaged("the PFN or order of a folio is none")
+        if pfn in by_pfn:
+            raise _Damaged(f"the folio {pfn:#x} is listed twice")
+        by_pfn[pfn] = fields
+    return by_pfn
+
+
+def _hstates(hstates: Iterable[object]) -> dict[str, dict[str, int]]:
+    by_name: dict[str, dict[str, int]] = {}
+    for hstate in hstates:
+        fields = _checked(hstate, dict, "an hstate")
+        by_name[_field(fields, "name", str)] = {name: _field(fields, name, int) for name in _COUNTS}
+    return by_name
+
+
+def _counts(counts: Document) -> dict[str, int]:
+    return {name: _field(counts, name, int) for name in counts}
+
+
+def _selection(selection: object) -> Selection:
+    fields = _checked(selection, dict, "selection")
+    hstate, node, pfn = (fields.get(name) for name in ("hstate", "node", "pfn"))
+    return Selection(
+        None if hstate is None else _checked(hstate, str, "selection"),
+        None if node is None else _checked(node, int, "selection"),
+        None if pfn is None else _checked(pfn, int, "selection"),
+    )
+
+
+def _field(document: Document, name: str, kind: type[Any]) -> Any:
+    if name not in document:
+        raise _Damaged(f"'{printable(name)}' is missing")
+    return _checked(document[name], kind, f"'{printable(name)}'")
+
+
+def _checked(value: object, kind: type[Any], what: str) -> Any:
+    # A bool is an int to Python, but not to JSON.
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _Damaged(f"{what} is of another type")
+    return value
