@@ -38,6 +38,8 @@ class Command:
     """Runs the command with its options and a :class:`drgn.Program`; returns the exit code."""
     needs_program: bool = True
     """Whether it analyses a target. Otherwise the program is ``None``."""
+    can_do_without: Callable[[argparse.Namespace], bool] = lambda options: False
+    """Whether these options allow it to run with no target, if the user names none."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
@@ -15,6 +16,9 @@ from drgn_vmemmap.cli.result import write
 
 if TYPE_CHECKING:
     import drgn
+
+    from drgn_vmemmap.explain.query import Query
+    from drgn_vmemmap.explain.text import Text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,15 +34,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_system_map(parser)
 
 
-def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
-    from drgn_vmemmap.api import boot_of, explainer
+def _run(options: argparse.Namespace, prog: drgn.Program | None) -> int:
     from drgn_vmemmap.explain.decode import NotText
-    from drgn_vmemmap.explain.log import explain_log
     from drgn_vmemmap.explain.query import parse
-    from drgn_vmemmap.explain.text import Text, read_text, record_lines
-    from drgn_vmemmap.output.explanation import render
-    from drgn_vmemmap.progress import TerminalProgress
-    from drgn_vmemmap.target.kernel_log import read_kernel_log
+    from drgn_vmemmap.explain.text import Text, read_text
 
     try:
         queries = [parse(text) for text in options.what]
@@ -47,6 +46,21 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
         return fail(CANNOT, str(error))
     if not (queries or options.dmesg or options.stdin):
         return fail(CANNOT, "nothing to explain: give an address, --dmesg or --stdin")
+    if prog is None:
+        return _explain_text(options, text)
+    return _explain(options, prog, queries, text)
+
+
+def _explain(
+    options: argparse.Namespace, prog: drgn.Program, queries: list[Query], text: Text
+) -> int:
+    from drgn_vmemmap.api import boot_of, explainer
+    from drgn_vmemmap.explain.log import explain_log
+    from drgn_vmemmap.explain.text import record_lines
+    from drgn_vmemmap.output.explanation import render
+    from drgn_vmemmap.progress import TerminalProgress
+    from drgn_vmemmap.target.kernel_log import read_kernel_log
+
     with TerminalProgress() as progress:
         explains = explainer(prog, options.system_map, progress)
     lines, problems = text.lines, [text.problem]
@@ -58,12 +72,33 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     log = None
     if options.dmesg or options.stdin:
         log = explain_log(explains, lines, boot_of(prog))
-    code = DONE
-    for problem in filter(None, problems):
-        code = fail(INCOMPLETE, problem)
+    code = _report(problems)
     write(render(explanations, log, options.format), options.output)
     incomplete = any(each.incomplete for each in explanations)
     return INCOMPLETE if incomplete or (log is not None and log.incomplete) else code
+
+
+def _explain_text(options: argparse.Namespace, text: Text) -> int:
+    """Explain a text without a dump."""
+    from drgn_vmemmap.explain.text_only import text_only
+    from drgn_vmemmap.output.text_only import render
+
+    report = text_only(text.lines)
+    code = _report([text.problem])
+    write(render(report, options.format), options.output)
+    return INCOMPLETE if report.dropped else code
+
+
+def _report(problems: Iterable[str | None]) -> int:
+    """Say why a log may not be all; give back the exit code for it."""
+    code = DONE
+    for problem in filter(None, problems):
+        code = fail(INCOMPLETE, problem)
+    return code
+
+
+def _is_text_alone(options: argparse.Namespace) -> bool:
+    return bool(options.stdin) and not options.what and not options.dmesg
 
 
 COMMAND = Command(
@@ -71,12 +106,16 @@ COMMAND = Command(
     help="what an address, a struct page or a PFN is to the vmemmap",
     description="WHAT is a virtual address (with or without 0x, as an oops has it), pfn:0x... "
     "or phys:0x.... Shows the walk, the struct page, its folio, the frame that backs it, what else "
-    "maps that frame, and what a read and a write there would do.",
+    "maps that frame, and what a read and a write there would do.\n\n--stdin takes a log in any "
+    "form: of dmesg, journalctl, a serial line, pstore or netconsole, compressed, or as a mail. "
+    "Without a target, it says what the log proves by itself, and what to collect next.",
     examples=(
         f"{NAME} -c vmcore explain ffb7415cc008b174",
         f"{NAME} -c vmcore explain pfn:0x2c00",
         f"{NAME} -c vmcore explain --dmesg",
+        f"{NAME} explain --stdin < oops.txt",
     ),
     add_arguments=_add_arguments,
     run=_run,
+    can_do_without=_is_text_alone,
 )

@@ -8,9 +8,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# CONFIG_RANDOMIZE_MEMORY moves the vmemmap by multiples of this; struct pages of HVO have 64 bytes.
-_BASE_ALIGNMENT = 1 << 30
-_STRUCT_PAGE_SIZE = 64
+from drgn_vmemmap.explain.struct_page import STRUCT_PAGE_SIZE, base_from_tail, is_tail
+
+# CONFIG_RANDOMIZE_MEMORY moves the vmemmap by multiples of this.
+BASE_ALIGNMENT = 1 << 30
+
+# Memory that x86-64 can have with 4-level page tables, 64 TiB; a vmemmap beyond is of no machine.
+_MAX_PFN = 1 << 34
+
+_COMMAND_LINE_OPTION = re.compile(r"(?:^|\s)hugetlb_free_vmemmap=(\w+)")
 
 
 @dataclass
@@ -37,15 +43,32 @@ class Boot:
 
     def add_struct_page(self, address: int, pfn: int) -> None:
         """Learn the vmemmap's base from a struct page's address and its PFN."""
-        base = address - pfn * _STRUCT_PAGE_SIZE
-        if base >= 0 and base % _BASE_ALIGNMENT == 0:
+        base = address - pfn * STRUCT_PAGE_SIZE
+        if base >= 0 and base % BASE_ALIGNMENT == 0:
             self.vmemmap = base
+
+    def add_tail(self, pfn: int, link: int) -> None:
+        """Learn the vmemmap's base from a tail's PFN and its pointer to its head."""
+        if self.vmemmap is None and is_tail(link):
+            self.vmemmap = base_from_tail(pfn, link, BASE_ALIGNMENT)
+
+    @property
+    def memory_is_fixed(self) -> bool:
+        """Whether KASLR is known to be off, so that it moved no region of memory."""
+        return self.kernel_offset == 0 or "nokaslr" in (self.command_line or "").split()
+
+    @property
+    def hvo_at_boot(self) -> bool | None:
+        """Whether the command line switched HVO on; ``None`` if it does not say."""
+        option = _COMMAND_LINE_OPTION.search(self.command_line or "")
+        return None if option is None else option[1].lower() in ("1", "y", "yes", "on", "true")
 
     def pfn_at(self, address: int) -> int | None:
         """The PFN whose struct page is at an address; ``None`` if the base is not known."""
-        if self.vmemmap is None or not 0 <= address - self.vmemmap < 1 << 46:
+        if self.vmemmap is None:
             return None
-        return (address - self.vmemmap) // _STRUCT_PAGE_SIZE
+        pfn = (address - self.vmemmap) // STRUCT_PAGE_SIZE
+        return pfn if 0 <= pfn < _MAX_PFN else None
 
     def difference(self, other: Boot) -> str | None:
         """

@@ -188,6 +188,8 @@ class _Reader:
         words = [int(word, 16) for word in match["words"].split()]
         if about and len(about.words) + len(words) <= 8:
             about.words += words
+            if about.kind is Kind.PFN and len(words) > 1 and len(about.words) == len(words):
+                self._boot.add_tail(about.value, words[1])
 
     def add_function(self, match: re.Match[str]) -> None:
         """A function on the stack of an oops; those that only may be on it are left out."""
