@@ -33,8 +33,8 @@ def main() -> None:
         sys.exit(command_line.run(sys.argv[1:], prog))
     target, arguments = options.split(sys.argv[1:])
     parsed = command_line.parse(arguments)
-    names_target = any(option in target for option in options.TARGETS)
-    if parsed.command.needs_program and (names_target or not parsed.command.can_do_without(parsed)):
+    command = parsed.command
+    if command.needs_program and (opening.is_named(target) or not command.can_do_without(parsed)):
         sys.exit(exit_code_of(lambda: _run_drgn(target, arguments)))
     sys.exit(command_line.execute(parsed, None))
 

@@ -13,6 +13,7 @@ from drgn_vmemmap.errors import CannotAnalyse, printable
 
 _CORE = ("-c", "--core")
 _KERNEL = ("-k", "--kernel")
+_TARGETS = frozenset((*_CORE, *_KERNEL, "--qemu"))
 _SYMBOLS = ("-s", "--symbols")
 _FILES = (*_SYMBOLS, "--extra-symbols", "--vmcoreinfo")
 _DIRECTORIES = ("--debug-directory", "--debug-link-directory", "--kernel-directory")
@@ -41,12 +42,16 @@ def check(target: Target) -> None:
             )
 
 
+def is_named(target: Target) -> bool:
+    """Whether the options name a target."""
+    return target.has(*_TARGETS)
+
+
 def _check_one_target(target: Target) -> None:
-    names = {*_CORE, *_KERNEL, "--qemu"}
     given = [
         name if value is None else f"{name} {value}"
         for name, value in target.given
-        if name in names
+        if name in _TARGETS
     ]
     if len(given) > 1:
         raise CannotAnalyse(f"give one target, not {' and '.join(given)}")
