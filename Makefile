@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 BUNDLE = build/drgn_vmemmap
 VMCORE = vmcores/head-reuse.vmcore
 
-.PHONY: demo test browsertest vmtest bench lint bundle manual clean
+.PHONY: demo test browsertest vmtest packagetest matrix corners bench lint bundle manual clean
 
 # The main job, on a recorded vmcore.
 demo: $(BUNDLE)
@@ -14,7 +14,7 @@ demo: $(BUNDLE)
 
 # The tests that need neither root nor a network beyond Python's packages.
 test: $(VENV)/tests
-	$(BIN)/python -m pytest -n auto --ignore tests/vm --ignore tests/browser tests
+	$(BIN)/python -m pytest -n auto --ignore tests/vm --ignore tests/browser --ignore tests/packaging tests
 
 # The HTML report in a real browser; it needs Debian's chromium and chromium-driver.
 # What it looked like is left in build/screenshots.
@@ -24,6 +24,15 @@ browsertest: $(VENV)/tests
 # The tests on real kernels, booted under QEMU; vmcores/README.md lists what they need.
 vmtest: $(VENV)/tests
 	$(BIN)/python -m pytest -n auto tests/vm
+
+# Wheel, source distribution and bundle, built and tried as a stranger would, in fresh environments.
+packagetest: $(VENV)/tests
+	$(BIN)/python -m pytest tests/packaging
+
+# Each Python and each drgn that the tool runs with, on all recorded vmcores; corners: the oldest
+# and the newest of both.
+matrix corners: $(VENV)/tests
+	$(BIN)/python -m tests.packaging.matrix $@
 
 # The benchmark; its dumps are built once, in build/bench (7 GB on disk, much more with holes).
 bench: $(VENV)/tests

@@ -53,13 +53,19 @@ def unpack(package: str, only: str | None = None) -> Path:
     return cache.once(cache.root() / "packages" / package, build)
 
 
-def unpack_closure(*names: str) -> Path:
-    """Unpack packages and all they depend on, together, into one directory; see unpack()."""
+def unpack_closure(*names: str, suite: str | None = None) -> Path:
+    """
+    Unpack packages and all they depend on, together, into one directory; see unpack().
+
+    :param suite: take what this suite has, such as ``trixie``, and not the newest
+    """
 
     def build(directory: Path) -> None:
         status = directory / "status"
         status.touch()  # nothing is installed, as far as apt is concerned: it fetches all
-        private = (f"Dir::State::status={status}", f"Dir::Cache::archives={directory}/debs")
+        private = [f"Dir::State::status={status}", f"Dir::Cache::archives={directory}/debs"]
+        if suite is not None:
+            private.append(f"APT::Default-Release={suite}")
         (directory / "debs" / "partial").mkdir(parents=True)
         options = [word for option in private for word in ("-o", option)]
         wanted = ("install", "--download-only", "--yes", "--no-install-recommends", *names)
@@ -71,7 +77,8 @@ def unpack_closure(*names: str) -> Path:
             run(["dpkg-deb", "-x", str(deb), str(directory)])
         shutil.rmtree(directory / "debs")
 
-    return cache.once(cache.root() / "closures" / "+".join(names), build)
+    kept = "+".join(names) + (f"@{suite}" if suite else "")
+    return cache.once(cache.root() / "closures" / kept, build)
 
 
 def version(unpacked: Path) -> str:
