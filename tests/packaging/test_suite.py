@@ -7,8 +7,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.packaging import build
 from tests.packaging.environment import Environment, check
+from tests.support import run
 
 LEFT_OUT = ("tests/packaging", "tests/browser", "tests/vm")
 """What needs more than Python's packages."""
@@ -16,15 +19,23 @@ LEFT_OUT = ("tests/packaging", "tests/browser", "tests/vm")
 WHERE = "import drgn_vmemmap; print(drgn_vmemmap.__file__)"
 
 
+LIMIT = 3600
+"""Seconds that it may take."""
+
+
 def test_the_suite_passes_on_the_installed_package(
-    complete: Environment, sdist: Path, tmp_path: Path
+    complete: Environment, sdist: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     source = build.unpack(sdist, tmp_path / "sdist")
     shutil.rmtree(source / "drgn_vmemmap")  # so that only the installed package can be imported
-    options = {**complete.options(), "cwd": source}
+    options = {**complete.options(), "cwd": source, "timeout": LIMIT}
     python = complete.bin / "python"
     package = Path(check(python, "-c", WHERE, **options).stdout.strip())
     assert package.parent.parent.name == "site-packages"
     ignored = [f"--ignore={directory}" for directory in LEFT_OUT]
-    done = check(python, "-m", "pytest", "-n", "auto", "-q", *ignored, "tests", **options)
-    print(done.stdout)
+    with capfd.disabled():  # it takes minutes, and shows what it does
+        done = run(
+            *(python, "-m", "pytest", "-n", "auto", *ignored, "tests"),
+            **{**options, "capture_output": False},
+        )
+    assert done.returncode == 0
