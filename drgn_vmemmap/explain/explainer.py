@@ -17,7 +17,7 @@ from drgn_vmemmap.explain.explanation import Explanation, StructPage
 from drgn_vmemmap.explain.mappers import Mappers, ReverseMap
 from drgn_vmemmap.explain.places import Places
 from drgn_vmemmap.explain.query import AddressKind, Query
-from drgn_vmemmap.hugetlb.folios import read_head
+from drgn_vmemmap.hugetlb.folios import Folio, read_head
 from drgn_vmemmap.kernel.facts import Kernel, PageNames
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging import x86_64
@@ -62,6 +62,10 @@ class Explainer:
     def mapping_of(self, frame: int) -> ReverseMap:
         """The vmemmap that a frame backs."""
         return self._mappers.of(frame)
+
+    def is_reuse_frame(self, frame: int, folio: Folio) -> bool:
+        """Whether a frame is the one that a folio's remapped vmemmap pages share, or should."""
+        return self._mappers.is_reuse_frame(frame, folio)
 
     def contents(self, words: Sequence[int], pfn: int) -> PageContents | None:
         """

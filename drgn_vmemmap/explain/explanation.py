@@ -74,6 +74,8 @@ class Logged(NamedTuple):
     """What the walk led to then."""
     mapping: ReverseMap | None = None
     """The vmemmap that the frame of then backs now."""
+    reuse_frame_of: int | None = None
+    """Head PFN of the folio, if the frame of then is its reuse frame."""
     allowed_now: bool | None = None
     """
     Whether the dump's page tables allow the access that faulted; ``None`` if the log does not

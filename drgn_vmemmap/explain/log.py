@@ -107,11 +107,23 @@ def _logged(explainer: Explainer, mention: Mention, explanation: Explanation) ->
         then = leaf(mention.walk, mention.value, explainer.encryption_mask)
         logged = logged._replace(entries=entries, leaf=then)
         if then is not None and then.frame is not None:
-            logged = logged._replace(mapping=explainer.mapping_of(then.frame))
+            logged = logged._replace(
+                mapping=explainer.mapping_of(then.frame),
+                reuse_frame_of=_reuse_frame_of(explainer, then.frame, explanation),
+            )
     if logged.allowed_now and mention.access is not None:
         why = causes(logged.leaf, list(logged.entries), mention.access, mention.error_code)
         logged = logged._replace(causes=tuple(why))
     return logged
+
+
+def _reuse_frame_of(explainer: Explainer, frame: int, explanation: Explanation) -> int | None:
+    """The folio at an address, if a frame is its reuse frame."""
+    page = explanation.page
+    if page is None or page.folio is None:
+        return None
+    folio = page.folio.folio
+    return folio.pfn if explainer.is_reuse_frame(frame, folio) else None
 
 
 def _allowed_now(mention: Mention, explanation: Explanation) -> bool | None:

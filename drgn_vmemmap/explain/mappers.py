@@ -13,6 +13,7 @@ from typing import NamedTuple
 from drgn_vmemmap.hugetlb.folios import Folio, Folios, TailFrames
 from drgn_vmemmap.hvo.judgement import Ranges, ranges
 from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.walker import Run, Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PTE
 
@@ -96,6 +97,14 @@ class Mappers:
             self.complete &= bool(run.raw)
             self._add_run(run, wanted)
         self.complete &= next(runs, None) is None
+
+    def is_reuse_frame(self, frame: int, folio: Folio) -> bool:
+        """Whether a frame is the one that a folio's remapped vmemmap pages share, or should."""
+        layout = self._kernel.hvo.layout
+        if layout is Layout.SHARED_TAIL:
+            return self._is_kept_for(frame, folio)
+        address = self._kernel.page_address(folio.pfn) + (layout.kept - 1) * PAGE_SIZE
+        return self._walker.entry(address).frame == frame
 
     def _add_run(self, run: Run, wanted: set[int]) -> None:
         mapped = self._frames(run)

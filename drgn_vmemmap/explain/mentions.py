@@ -46,6 +46,10 @@ def find_mentions(
     return reader.mentions
 
 
+_Key = tuple[int, Kind, int]
+"""A boot, by its number, and what is named."""
+
+
 class _Fact(NamedTuple):
     """What a line says of the fault or the page before it, or of the boot."""
 
@@ -74,10 +78,11 @@ class _Reader:
     def __init__(self, wanted: Callable[[int], bool]) -> None:
         self.mentions = Mentions()
         self._wanted = wanted
-        self._known: dict[tuple[Kind, int], Mention] = {}
-        self._numbers: dict[int, Mention] = {}
-        self._dropped: set[tuple[Kind, int]] = set()
+        self._known: dict[_Key, Mention] = {}
+        self._numbers: dict[_Key, Mention] = {}
+        self._dropped: set[_Key] = set()
         self._boot = Boot()
+        self._boots = 0
         self._current: Mention | None = None
         self._line = 0
         self._current_line = 0
@@ -120,35 +125,38 @@ class _Reader:
             self._current, self._current_line = current, self._line
 
     def _mention(self, kind: Kind, value: int, message: Message, line: str) -> Mention | None:
-        key = kind, value
-        known = self._known.get(key) or self._known.get((Kind.FAULT, value))
+        key = self._key(kind, value)
+        known = self._known.get(key) or self._known.get(self._key(Kind.FAULT, value))
         if known is not None:
             known.times += 1
             return known
         if len(self._known) >= MENTIONS_LIMIT:
-            self._drop(kind, value)
+            self._drop(key)
             return None
         mention = self._known[key] = Mention(kind, value, line, message, self._boot)
         self.mentions.named.append(mention)
         return mention
 
     def _add_number(self, value: int, line: str) -> None:
+        key = self._key(Kind.ADDRESS, value)
         known = (
-            self._known.get((Kind.FAULT, value))
-            or self._known.get((Kind.ADDRESS, value))
-            or self._numbers.get(value)
+            self._known.get(self._key(Kind.FAULT, value))
+            or self._known.get(key)
+            or self._numbers.get(key)
         )
         if known is not None:
             known.times += 1
         elif len(self._numbers) >= MENTIONS_LIMIT:
-            self._drop(Kind.ADDRESS, value)
+            self._drop(key)
         else:
-            mention = Mention(Kind.ADDRESS, value, line, None, self._boot)
-            self._numbers[value] = mention
+            mention = self._numbers[key] = Mention(Kind.ADDRESS, value, line, None, self._boot)
             self.mentions.others.append(mention)
 
-    def _drop(self, kind: Kind, value: int) -> None:
-        self._dropped.add((kind, value))
+    def _key(self, kind: Kind, value: int) -> _Key:
+        return self._boots, kind, value
+
+    def _drop(self, key: _Key) -> None:
+        self._dropped.add(key)
         self.mentions.dropped = len(self._dropped)
 
     # What lines say of the fault or the page before them.
@@ -209,6 +217,7 @@ class _Reader:
     def begin_boot(self, match: re.Match[str]) -> None:
         """The first line of a boot."""
         self._boot = Boot(release=match["release"])
+        self._boots += 1
         self._current = None
 
     def add_release(self, match: re.Match[str]) -> None:

@@ -58,6 +58,8 @@ def _facts(explanation: Explanation) -> Iterator[str]:
         yield from _walk(explanation).splitlines()
     if explanation.page is not None and explanation.of_page is None:
         yield from _page(explanation.page)
+        if _lacks_struct_page(explanation):
+            yield "the access needed a struct page that does not exist"
     if explanation.frame is not None and explanation.place is not AddressKind.BEYOND_MEMORY:
         yield from _frame(explanation, explanation.frame)
     if explanation.read:
@@ -67,6 +69,13 @@ def _facts(explanation: Explanation) -> Iterator[str]:
     if explanation.of_page is not None:
         yield "its struct page:"
         yield from (f"  {line}" for line in _lines(explanation.of_page))
+
+
+def _lacks_struct_page(explanation: Explanation) -> bool:
+    """Whether the kernel faulted on the struct page of what has none."""
+    page, logged = explanation.page, explanation.logged
+    is_fault = logged is not None and logged.mention.is_fault
+    return is_fault and page is not None and page.place is Place.NO_MEMMAP
 
 
 def _walk(explanation: Explanation) -> str:

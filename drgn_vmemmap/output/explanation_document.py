@@ -50,6 +50,8 @@ def document(explanation: Explanation) -> dict[str, Any]:
         "allowed_now": None if logged is None else logged.allowed_now,
         "causes": [] if logged is None else list(logged.causes),
         "logged_walk": [] if logged is None else _logged_walk(logged),
+        "logged_frame": None if logged is None or logged.leaf is None else logged.leaf.frame,
+        "logged_frame_reuse_of": None if logged is None else logged.reuse_frame_of,
         "logged_page": None if logged is None else _contents_document(logged.contents),
         "walk": [
             {

@@ -31,8 +31,10 @@ def logged_lines(logged: Logged) -> Iterator[str]:
     yield from _entries(logged.entries)
     if logged.leaf is not None:
         yield _leaf(logged.leaf)
+        if logged.reuse_frame_of is not None:
+            yield f"  it is the reuse frame of folio {logged.reuse_frame_of:#x}"
         if logged.mapping is not None:
-            yield from (f"  which now {line}" for line in mapping_lines(logged.mapping))
+            yield from (f"  it now {line}" for line in mapping_lines(logged.mapping))
     if logged.allowed_now is False:
         yield f"the page tables in the dump forbid this {mention.access}, too"
     elif logged.allowed_now:
@@ -58,7 +60,7 @@ def _leaf(leaf: LeafThen) -> str:
     if not leaf.present:
         return f"in the log's walk, the {leaf.level} was not present"
     access = "writable" if leaf.writable else "read-only"
-    return f"in the log's walk, the page was {access}, mapped by a {leaf.level} to {leaf.frame:#x},"
+    return f"in the log's walk, the page was {access}, mapped by a {leaf.level} to {leaf.frame:#x}"
 
 
 def contents_lines(what: str, contents: PageContents, pfn: int) -> Iterator[str]:

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Logs of a recorded kernel: what its dump says of what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import pytest
+
+from drgn_vmemmap.api import boot_of, explainer
+from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.explainer import Explainer
+from drgn_vmemmap.explain.explanation import Explanation
+from drgn_vmemmap.explain.log import LogExplanation, explain_log
+from drgn_vmemmap.explain.places import Place
+from drgn_vmemmap.explain.text import read_text
+from drgn_vmemmap.kernel.discovery import page_names
+from drgn_vmemmap.output.explanation import text
+from drgn_vmemmap.output.logged import rest_of_log
+from tests.damage.edited import EditedKernel
+from tests.explain.forms import FORMS
+from tests.explain.logs import BAD_PAGE, FAULT, LOG, OOPS
+from tests.support import open_vmcore
+
+FOLIO, REUSE_FRAME = 0x2E00, 0x35F9B
+
+
+@cache
+def recorded() -> tuple[Explainer, Boot]:
+    prog = open_vmcore("head-reuse")
+    return explainer(prog), boot_of(prog)
+
+
+def explained(lines: Sequence[str], form: str = "bare") -> LogExplanation:
+    explains, boot = recorded()
+    return explain_log(explains, read_text(FORMS[form](lines)).lines, boot)
+
+
+def the_only(found: LogExplanation) -> Explanation:
+    (explanation,) = found.explanations
+    return explanation
+
+
+@pytest.mark.parametrize("form", ("commit message", "dmesg --color", "quoted-printable, quoted"))
+def test_a_fault_in_a_tail_is_explained_with_its_access_and_its_walk(form: str) -> None:
+    explanation = the_only(explained(OOPS, form))
+    assert explanation.what.address == FAULT
+    logged = explanation.logged
+    assert logged is not None and logged.mention.access == "write"
+    assert all(entry.is_same for entry in logged.entries)
+    assert logged.leaf is not None and not logged.leaf.writable
+    assert logged.leaf.frame == REUSE_FRAME
+    said = text(explanation)
+    assert "the walk in the log is the walk in the dump" in said
+    assert f"to {REUSE_FRAME:#x}" in said
+    assert "the page tables in the dump forbid this write, too" in said
+
+
+def edited_explanation(raw: int | None, log: Sequence[str] = OOPS) -> Explanation:
+    """
+    What is said of the oops when the entry has changed since.
+
+    :param raw: What the entry is in the dump; ``None`` if it is as it was.
+    """
+    prog = open_vmcore("head-reuse")
+    kernel = EditedKernel(prog)
+    if raw is not None:
+        kernel.write_entry(FOLIO, 3, raw)
+    explains = Explainer(kernel.kernel, kernel.walker(), page_names(prog))
+    return the_only(explain_log(explains, read_text("\n".join(log).encode()).lines, Boot()))
+
+
+def test_an_entry_that_was_remapped_since_the_fault_is_shown_as_it_was() -> None:
+    explanation = edited_explanation(0x8000000035FB0163)
+    said = text(explanation)
+    assert "the PTE was 8000000035f9b121 in the log, and is 8000000035fb0163 now" in said
+    assert f"in the log's walk, the page was read-only, mapped by a PTE to {REUSE_FRAME:#x}" in said
+    assert f"now backs vmemmap pages 0-2,4-7 of folio {FOLIO:#x}" in said
+    assert f"it is the reuse frame of folio {FOLIO:#x}" in said
+    assert "allow this write: they have changed since" in said
+    assert "the page was remapped since" in said
+
+
+def test_a_fault_that_the_logged_walk_allows_is_a_stale_tlb_entry_or_a_race() -> None:
+    log = [line.replace("8000000035f9b121", "8000000035fb0163") for line in OOPS]
+    explanation = edited_explanation(0x8000000035FB0163, log)
+    assert explanation.logged is not None and explanation.logged.allowed_now
+    assert "stale TLB entry" in text(explanation)
+    assert "changed since" not in text(explanation)
+
+
+def test_a_walk_that_ends_at_the_top_is_a_table_that_was_not_synchronised() -> None:
+    log = [*OOPS[:2], "#PF: error_code(0x0002) - not-present page", "PGD 0 ", *OOPS[4:]]
+    explanation = edited_explanation(0x8000000035FB0163, log)
+    assert "had not been synchronised with init_mm" in text(explanation)
+
+
+@pytest.mark.parametrize(
+    ("code", "stale", "unsynchronised"),
+    (("0x0003", True, False), ("0x0002", False, True)),
+)
+def test_without_a_walk_the_error_code_leaves_two_causes(
+    code: str, stale: bool, unsynchronised: bool
+) -> None:
+    log = [OOPS[0], OOPS[1], f"#PF: error_code({code}) - x"]
+    said = text(edited_explanation(0x8000000035FB0163, log))
+    assert "remapped since" in said
+    assert ("stale TLB entry" in said) == stale
+    assert ("not synchronised" in said) == unsynchronised
+
+
+def test_a_fault_beyond_all_memory_is_of_a_struct_page_that_does_not_exist() -> None:
+    explanation = the_only(
+        explained(
+            (
+                "BUG: unable to handle page fault for address: ffa09b708404ca08",
+                "#PF: supervisor read access in kernel mode",
+                "#PF: error_code(0x0000) - not-present page",
+                "PGD 7fcb0067 P4D 7fcaf067 PUD 7fcae067 PMD 0",
+                "RIP: 0010:mshv_vtl_low_huge_fault+0x4b/0x240",
+            )
+        )
+    )
+    assert explanation.page is not None
+    assert (explanation.page.pfn, explanation.page.place) == (0x101328, Place.NO_MEMMAP)
+    assert "0x101328 has no memmap: no section holds it" in text(explanation)
+    assert "needed a struct page that does not exist" in text(explanation)
+
+
+def test_a_dumped_tail_is_shown_as_it_was_and_as_it_is() -> None:
+    explanation = the_only(explained(BAD_PAGE))
+    logged = explanation.logged
+    assert logged is not None and logged.contents is not None
+    assert (logged.contents.head, logged.contents.refcount) == (FOLIO, 0)
+    assert logged.contents.flag_names == []
+    said = text(explanation)
+    assert f"a tail, which leads to the head {FOLIO:#x}" in said
+    assert "its vmemmap was remapped and restored" in said
+    assert explanation.of_page is not None and explanation.of_page.page is not None
+    now = explanation.of_page.page.contents
+    assert now is not None
+    # The dump still has the folio's fake head there.
+    assert (now.flag_names, now.page_type) == (["head"], "hugetlb")
+
+
+def test_registers_do_not_crowd_out_what_the_kernel_says() -> None:
+    flood = [
+        f"{name}: {0xFF11000000000000 + cpu * 64 + n:016x}"
+        for cpu in range(3000)
+        for n, name in enumerate(("RAX", "RBX", "RCX"))
+    ]
+    found = explained([*flood, *LOG])
+    named = [explanation.what.text for explanation in found.explanations]
+    assert hex(FAULT) in named and "pfn:0x2ec6" in named
+    assert (found.dropped, found.incomplete) == (0, False)
+
+
+def test_what_is_not_explained_is_counted() -> None:
+    found = explained([f"Memory failure: {pfn:#x}: x" for pfn in range(0x100000, 0x100000 + 4200)])
+    assert (len(found.others), found.dropped, found.incomplete) == (4096, 104, True)
+    assert "104 more addresses and PFNs in the log were not explained" in [*rest_of_log(found)]
+
+
+# Logs of other boots.
+
+OTHER = (
+    "BUG: unable to handle page fault for address: ffffea0004a8c034",
+    "#PF: supervisor write access in kernel mode",
+    "CPU: 0 UID: 0 PID: 71 Comm: kcompactd0 Not tainted 6.12.117 #1",
+)
+OFFSET = "Kernel Offset: 0x1c00000 from 0xffffffff81000000 (relocation range: 0xffffffff80000000-x)"
+OWN_OFFSET = "Kernel Offset: 0x2b600000 from 0xffffffff81000000"
+
+
+def test_a_log_with_another_kernel_offset_is_of_another_boot() -> None:
+    found = explained([*OTHER, OFFSET])
+    (foreign,) = found.foreign
+    assert (found.explanations, found.incomplete) == ([], True)
+    assert "Kernel Offset is 0x1c00000, the dump's 0x2b600000" in foreign.why
+    said = "\n".join(rest_of_log(found))
+    assert "fault 0xffffea0004a8c034: of another boot" in said
+    assert OTHER[0] in said
+
+
+def test_a_log_of_another_release_is_of_another_kernel() -> None:
+    (foreign,) = explained([*OTHER[:2], OTHER[2].replace("6.12.117", "6.11.2-x")]).foreign
+    assert "the log's kernel is 6.11.2-x" in foreign.why
+
+
+@pytest.mark.parametrize("release", ("6.12.117", "6.12.117+deb13-cloud-amd64"))
+def test_a_log_of_this_release_and_offset_is_of_this_boot(release: str) -> None:
+    log = [line.replace("6.12.117", release) for line in OOPS]
+    assert the_only(explained([*log, OWN_OFFSET])).what.address == FAULT
+
+
+@pytest.mark.parametrize("release", ("6.12.1", "6.12.1170", "6.1"))
+def test_a_release_that_only_begins_like_this_one_is_another(release: str) -> None:
+    assert explained([line.replace("6.12.117", release) for line in OOPS]).foreign
+
+
+def test_an_address_of_another_boot_is_translated_where_the_log_proves_its_base() -> None:
+    page = "page:ffffea0004a8c040 refcount:1 mapcount:0 mapping:0 index:0x0 pfn:0x12a301"
+    found = explained([*OTHER, page, OFFSET])
+    fault, dumped, _ = found.foreign
+    assert (fault.pfn, dumped.pfn) == (0x12A300, 0x12A301)
+    assert "the struct page of PFN 0x12a300 of that boot" in "\n".join(rest_of_log(found))
+
+
+def test_of_a_log_of_several_boots_each_is_held_against_the_dump() -> None:
+    first = ["Linux version 6.11.0 (x) #1", *OTHER[:2], OFFSET]
+    second = ["Linux version 6.12.117+deb13-cloud-amd64 (x) #1", *OOPS, OWN_OFFSET]
+    found = explained([*first, *second])
+    assert [each.mention.value for each in found.foreign] == [0xFFFFEA0004A8C034]
+    assert the_only(found).what.address == FAULT
+
+
+def test_an_address_that_two_boots_name_is_explained_for_the_one_of_the_dump() -> None:
+    first = ["Linux version 6.11.0 (x) #1", *OOPS]
+    second = ["Linux version 6.12.117+deb13-cloud-amd64 (x) #1", *OOPS, OWN_OFFSET]
+    found = explained([*first, *second])
+    assert [each.mention.value for each in found.foreign] == [FAULT]
+    assert the_only(found).what.address == FAULT
