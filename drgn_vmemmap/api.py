@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Callable
 
 import drgn
 
+from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.analysis.live import Target, confirm
-from drgn_vmemmap.analysis.report import EVERYTHING, Report, Selection, analyse
+from drgn_vmemmap.analysis.report import EVERYTHING, Report, Selection
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts, MissingMemory, printable
 from drgn_vmemmap.kernel.discovery import discover, page_names, vmcoreinfo
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import read_origin
-from drgn_vmemmap.paging.walker import Walker
-from drgn_vmemmap.paging.x86_64 import ENTRY_SIZE
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from drgn_vmemmap.analysis.samples import Sample
@@ -47,7 +47,7 @@ def examine(
     """
     kernel = _discover(prog, system_map)
     report = _confirmed(
-        prog, kernel, lambda: analyse(kernel, _walker(prog, kernel), selection, progress)
+        prog, kernel, lambda: analyse(_snapshot(prog, kernel), selection, progress)
     )
     return replace(report, selection=selection)
 
@@ -64,10 +64,10 @@ def verify(
     :return: The report, with the findings of every rule.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
-    from drgn_vmemmap.analysis.verification import check
+    from drgn_vmemmap.analysis.verify import check
 
     kernel = _discover(prog, system_map)
-    return _confirmed(prog, kernel, lambda: check(kernel, _walker(prog, kernel), progress))
+    return _confirmed(prog, kernel, lambda: check(_snapshot(prog, kernel), progress))
 
 
 def samples(prog: drgn.Program, report: Report) -> list[Sample]:
@@ -78,7 +78,7 @@ def samples(prog: drgn.Program, report: Report) -> list[Sample]:
     """
     from drgn_vmemmap.analysis.samples import take_samples
 
-    return take_samples(report.kernel, _walker(prog, report.kernel), report.folios)
+    return take_samples(_snapshot(prog, report.kernel), report.folios)
 
 
 def is_live(prog: drgn.Program) -> bool:
@@ -92,14 +92,14 @@ def target(prog: drgn.Program, system_map: str | None = None) -> Target:
 
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
-    from drgn_vmemmap.analysis.verification import check
+    from drgn_vmemmap.analysis.verify import check
 
     kernel = _discover(prog, system_map)
 
     def take_pass() -> Report:
         # What can be switched, and how much memory there is, may be different each time.
         fresh = _discover(prog, system_map)
-        return check(fresh, _walker(prog, fresh))
+        return check(_snapshot(prog, fresh))
 
     return Target(take_pass, lambda: is_there(prog, kernel))
 
@@ -107,7 +107,7 @@ def target(prog: drgn.Program, system_map: str | None = None) -> Target:
 def is_there(prog: drgn.Program, kernel: Kernel) -> bool:
     """Whether a kernel can still be read."""
     try:
-        ProgramMemory(prog).read(kernel.paging.root, ENTRY_SIZE)
+        ProgramMemory(prog).read(kernel.paging.root, kernel.architecture.entry_size)
     except MissingMemory:
         return False
     return True
@@ -127,7 +127,7 @@ def explainer(
     from drgn_vmemmap.explain.explainer import Explainer
 
     kernel = _discover(prog, system_map)
-    return Explainer(kernel, _walker(prog, kernel), page_names(prog), progress)
+    return Explainer(_snapshot(prog, kernel), page_names(prog), progress)
 
 
 def boot_of(prog: drgn.Program) -> Boot:
@@ -150,9 +150,9 @@ def _discover(prog: drgn.Program, system_map: str | None) -> Kernel:
         raise MissingFacts(f"the live kernel cannot be read any more: {reason}") from error
 
 
-def _walker(prog: drgn.Program, kernel: Kernel) -> Walker:
-    """A walker for one look."""
-    return Walker(ProgramMemory(prog), kernel.paging)
+def _snapshot(prog: drgn.Program, kernel: Kernel) -> Snapshot:
+    """A kernel at this moment."""
+    return Snapshot(kernel, ProgramMemory(prog))
 
 
 def _confirmed(prog: drgn.Program, kernel: Kernel, take_pass: Callable[[], Report]) -> Report:

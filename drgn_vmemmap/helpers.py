@@ -19,20 +19,18 @@ from collections.abc import Iterator
 
 from drgn import IntegerLike, Object, Program
 
-from drgn_vmemmap.hugetlb.folios import (
-    FolioClass,
-    Hstate,
-    TailFrames,
-    find_folios,
-    read_head,
-    read_hstates,
-)
-from drgn_vmemmap.hvo.judgement import Judgement, judge
+from drgn_vmemmap.hugetlb.folio import Folio, FolioClass, State
+from drgn_vmemmap.hugetlb.head import read_head
+from drgn_vmemmap.hugetlb.hstate import Hstate, read_hstates
+from drgn_vmemmap.hugetlb.search import find_folios
+from drgn_vmemmap.hugetlb.tail_frames import TailFrames
+from drgn_vmemmap.hvo.diagnosis import judge
+from drgn_vmemmap.hvo.verdict import Judgement
 from drgn_vmemmap.kernel.discovery import discover
-from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.paging.walker import Step, Walker
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
+from drgn_vmemmap.paging.mapping import Step
+from drgn_vmemmap.rules.context import read_entries
 from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 __all__ = (
     "for_each_hugetlb_folio",
@@ -59,9 +57,9 @@ def for_each_hugetlb_folio(prog: Program) -> Iterator[Object]:
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     :raises MissingMemory: if the hstates are not in the dump.
     """
-    kernel, walker = _pass(prog)
-    for pfn in find_folios(kernel, walker, _hstates(kernel, walker)).folios.pfns:
-        yield Object(prog, "struct page *", kernel.page_address(pfn))
+    snapshot = _snapshot(prog)
+    for pfn in find_folios(snapshot, _hstates(snapshot)).folios.pfns:
+        yield Object(prog, "struct page *", snapshot.geometry.address(pfn))
 
 
 def hugetlb_folio_hvo_state(folio: Object) -> Judgement:
@@ -81,17 +79,17 @@ def hugetlb_folio_hvo_state(folio: Object) -> Judgement:
     :raises MissingMemory: if the head page or the hstates are not in the dump.
     :raises ValueError: if it is no HugeTLB folio's head page.
     """
-    kernel, walker = _pass(folio.prog_)
-    address = operator.index(folio)
-    pfn, misaligned = divmod(_vmemmap_offset(kernel, address), kernel.page.size)
-    head = None if misaligned else read_head(kernel, walker, pfn)
-    if head is None or head.order not in (each.order for each in _hstates(kernel, walker)):
+    snapshot = _snapshot(folio.prog_)
+    kernel, address = snapshot.kernel, operator.index(folio)
+    pfn = snapshot.geometry.pfn_of(_checked(snapshot, address))
+    head = None if pfn is None else read_head(snapshot, pfn)
+    orders = (hstate.order for hstate in _hstates(snapshot))
+    if pfn is None or head is None or head.order not in orders:
         raise ValueError(f"{address:#x} is no HugeTLB folio's head page")
     node, zone = kernel.page_flags.node(head.flags), kernel.page_flags.zone(head.flags)
-    kind = FolioClass(head.order, hstate="", node=node, zone=zone, flag_optimized=None)
-    runs = walker.walk(address, address + kernel.vmemmap_pages(head.order) * PAGE_SIZE)
-    entries = [entry for run in runs for entry in walker.pages(run)]
-    return judge(entries, kernel.hvo.layout, TailFrames(kernel, walker).acceptable(kind))
+    folio_class = FolioClass(head.order, hstate="", node=node, zone=zone, flag_optimized=None)
+    entries = read_entries(snapshot, Folio(pfn, head.order, "", node, zone, State.OFF_LIST, None))
+    return judge(entries, kernel.hvo.layout, TailFrames(snapshot).acceptable(folio_class))
 
 
 def vmemmap_walk(prog: Program, address: IntegerLike) -> Iterator[Step]:
@@ -116,24 +114,27 @@ def vmemmap_walk(prog: Program, address: IntegerLike) -> Iterator[Step]:
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     :raises ValueError: if the address is not in the vmemmap.
     """
-    kernel, walker = _pass(prog)
-    return walker.steps(kernel.vmemmap + _vmemmap_offset(kernel, operator.index(address)))
+    snapshot = _snapshot(prog)
+    return snapshot.walker.steps(_checked(snapshot, operator.index(address)))
 
 
-def _pass(prog: Program) -> tuple[Kernel, Walker]:
-    """What the kernel is, found out once; and a walker for a fresh look at it."""
-    kernel = prog.cache.get("drgn_vmemmap.kernel.facts")
+def _snapshot(prog: Program) -> Snapshot:
+    """A kernel at this moment; what it is, is found out once."""
+    kernel = prog.cache.get("drgn_vmemmap.kernel")
     if kernel is None:
-        kernel = prog.cache["drgn_vmemmap.kernel.facts"] = discover(prog)
-    return kernel, Walker(ProgramMemory(prog), kernel.paging)
+        kernel = prog.cache["drgn_vmemmap.kernel"] = discover(prog)
+    return Snapshot(kernel, ProgramMemory(prog))
 
 
-def _hstates(kernel: Kernel, walker: Walker) -> list[Hstate]:
-    return [each for each in read_hstates(kernel, walker) if isinstance(each, Hstate)]
+def _hstates(snapshot: Snapshot) -> list[Hstate]:
+    return [hstate for hstate in read_hstates(snapshot) if isinstance(hstate, Hstate)]
 
 
-def _vmemmap_offset(kernel: Kernel, address: int) -> int:
-    """Bytes from the vmemmap's beginning to an address in it."""
-    if not kernel.vmemmap <= address < kernel.page_address(kernel.paging.max_pfn):
+def _checked(snapshot: Snapshot, address: int) -> int:
+    """
+    :return: An address.
+    :raises ValueError: if it is not in the vmemmap.
+    """
+    if not snapshot.geometry.contains(address):
         raise ValueError(f"{address:#x} is not in the vmemmap")
-    return address - kernel.vmemmap
+    return address

@@ -38,8 +38,6 @@ LAYERS = (
 UPWARD = {
     ("extract.vmcore", "api"),
     ("target.symbols", "paging.x86_64"),
-    ("vmemmap.reverse_map", "analysis.report"),
-    ("vmemmap.reverse_map", "hvo.judgement"),
 }
 """Imports that still point the wrong way: the module, and what it imports."""
 

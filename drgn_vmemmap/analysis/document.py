@@ -15,11 +15,12 @@ from typing import Any
 from drgn_vmemmap import __version__
 from drgn_vmemmap.analysis.listing import COLUMNS, Listing
 from drgn_vmemmap.analysis.report import Counts, HstateReport, Report, Stability, Totals
-from drgn_vmemmap.hvo.judgement import Verdict
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.rules.folio import MEANINGS, Finding
+from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.rules.rule import RULES
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 
 SCHEMA_VERSION = 1
@@ -74,7 +75,7 @@ def finding_document(finding: Finding) -> dict[str, Any]:
         "entry_address": _hex(finding.entry_address),
         "message": finding.message,
         "expected": finding.expected,
-        "meaning": MEANINGS[finding.rule],
+        "meaning": RULES[finding.rule].meaning,
     }
 
 
@@ -135,7 +136,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
 
 
 def _counts(counts: Counts) -> dict[str, int]:
-    by_verdict = {verdict.value: getattr(counts, verdict.value) for verdict in Verdict}
+    by_verdict = {verdict.value: counts[verdict] for verdict in Verdict}
     return {"folios": counts.folios, **by_verdict, "freed": counts.freed}
 
 

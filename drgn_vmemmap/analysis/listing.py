@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, Callable, NamedTuple, Union
 
-from drgn_vmemmap.analysis.report import FolioReports
-from drgn_vmemmap.hugetlb.folios import STATES, FolioClass, State
-from drgn_vmemmap.hvo.judgement import Judgement, Ranges, format_ranges
+from drgn_vmemmap.hugetlb.folio import STATES, FolioClass, State
+from drgn_vmemmap.hvo.folios import FolioReports
+from drgn_vmemmap.hvo.verdict import Judgement, Ranges, format_ranges
 from drgn_vmemmap.kernel.facts import Kernel
 
 # Ranges of vmemmap pages that a person reads: a damaged 1 GiB folio can have 2048 of them.
@@ -146,7 +146,7 @@ class Listing:
         self._kernel = kernel
         found = folios.folios
         keys = zip(
-            found.kinds, found.states, folios.judgements, map((-1).__lt__, folios.reuse_frames)
+            found.classes, found.states, folios.judgements, map((-1).__lt__, folios.reuse_frames)
         )
         known: defaultdict[tuple[int, int, int, bool], int] = defaultdict(count().__next__)
         self.numbers = array("I", map(known.__getitem__, keys))

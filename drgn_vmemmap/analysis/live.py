@@ -16,8 +16,8 @@ from typing import Callable, NamedTuple
 
 from drgn_vmemmap.analysis.report import Report, Stability
 from drgn_vmemmap.errors import MissingFacts
-from drgn_vmemmap.paging.x86_64 import ACCESSED, DIRTY
-from drgn_vmemmap.rules.folio import Finding, Severity
+from drgn_vmemmap.paging.x86_64 import without_use
+from drgn_vmemmap.rules.finding import Finding, Severity
 
 # Seconds between two looks: a remap takes far less. Two looks tell what moves; what both find
 # wrong, the others have to see, too. A folio that goes to and fro between two states can be seen
@@ -109,7 +109,7 @@ def _identity(finding: Finding) -> Finding:
     """A finding without what changes while the fault stays."""
     if finding.entry is not None:
         # The processor sets these bits when it uses the entry.
-        finding = replace(finding, entry=finding.entry & ~(ACCESSED | DIRTY))
+        finding = replace(finding, entry=without_use(finding.entry))
     return replace(finding, message="") if finding.rule in _TOLD_BY_ENTRY else finding
 
 
@@ -119,7 +119,7 @@ def _moved(before: Report, after: Report) -> set[int]:
         set(
             zip(
                 report.folios.folios.pfns,
-                map(report.folios.folios.class_table.__getitem__, report.folios.folios.kinds),
+                map(report.folios.folios.class_table.__getitem__, report.folios.folios.classes),
                 report.folios.folios.states,
                 map(report.folios.judgement_table.__getitem__, report.folios.judgements),
                 report.folios.reuse_frames,

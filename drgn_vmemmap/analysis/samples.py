@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from drgn_vmemmap.analysis.report import FolioReport
-from drgn_vmemmap.hvo.judgement import Verdict
-from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.hvo.folios import FolioReport
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.paging.walker import Entry, Walker
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
+from drgn_vmemmap.paging.mapping import Entry
+from drgn_vmemmap.rules.context import read_entries
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
 class Shape(NamedTuple):
@@ -37,11 +37,10 @@ class Sample(NamedTuple):
     """How many folios have this look, this one among them."""
 
 
-def take_samples(kernel: Kernel, walker: Walker, folios: Iterable[FolioReport]) -> list[Sample]:
+def take_samples(snapshot: Snapshot, folios: Iterable[FolioReport]) -> list[Sample]:
     """
     Take the first folio of each look, and read its entries again.
 
-    :param walker: Fresh; its memory is the kernel's.
     :return: By order, then the sound ones before the others.
     """
     first: dict[Shape, FolioReport] = {}
@@ -54,16 +53,10 @@ def take_samples(kernel: Kernel, walker: Walker, folios: Iterable[FolioReport]) 
     return [
         Sample(
             first[shape],
-            list(_entries(kernel, walker, first[shape].folio.pfn, shape.order)),
+            read_entries(snapshot, first[shape].folio),
             n,
         )
         for shape, n in sorted(
             alike.items(), key=lambda item: (item[0].order, verdicts.index(item[0].verdict))
         )
     ]
-
-
-def _entries(kernel: Kernel, walker: Walker, pfn: int, order: int) -> Iterator[Entry]:
-    start = kernel.page_address(pfn)
-    for run in walker.walk(start, start + kernel.vmemmap_pages(order) * PAGE_SIZE):
-        yield from walker.pages(run)

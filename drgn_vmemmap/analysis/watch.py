@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from drgn_vmemmap.analysis.live import Target, confirm
 from drgn_vmemmap.analysis.report import HstateReport, Report
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.progress import Progress
-from drgn_vmemmap.rules.folio import Finding
+from drgn_vmemmap.rules.finding import Finding
 
 # How soon the user's Ctrl-C is seen, in seconds.
 _PATIENCE = 0.1
@@ -80,7 +81,7 @@ def watch(target: Target, interval: float, count: int | None, progress: Progress
 
 def _counted(hstate: HstateReport) -> Counted:
     counts = hstate.counts
-    return Counted(counts.folios, counts.optimized, counts.freed)
+    return Counted(counts.folios, counts[Verdict.OPTIMIZED], counts.freed)
 
 
 def found(pass_: Pass, rule: str) -> list[Finding]:

@@ -19,7 +19,7 @@ from drgn_vmemmap.cli.command import subparsers
 from drgn_vmemmap.cli.exit_codes import NAME
 from drgn_vmemmap.cli.options import target_parser
 from drgn_vmemmap.cli.parser import COMMANDS, parser
-from drgn_vmemmap.rules.folio import MEANINGS, SEVERITIES
+from drgn_vmemmap.rules.rule import RULES
 
 _SYNOPSIS = (
     "drgn-vmemmap {-c VMCORE | -k | --qemu ADDRESS} [COMMAND] [OPTIONS]",
@@ -161,10 +161,10 @@ def _value(action: argparse.Action) -> str:
 
 def _rules() -> Iterator[str]:
     yield _escape("Each finding names the rule that it breaks, and how severe that is.")
-    for name, meaning in MEANINGS.items():
+    for rule in RULES.values():
         yield ".TP"
-        yield f"{_bold(name)} ({SEVERITIES[name].value})"
-        yield _escape(meaning)
+        yield f"{_bold(rule.name)} ({rule.severity.value})"
+        yield _escape(rule.meaning)
 
 
 def _examples() -> Iterator[str]:

@@ -46,12 +46,12 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.output.findings import explained
     from drgn_vmemmap.output.terminal import Style
     from drgn_vmemmap.progress import TerminalProgress
-    from drgn_vmemmap.rules.folio import MEANINGS
+    from drgn_vmemmap.rules.rule import RULES
 
     if not is_live(prog):
         return fail(CANNOT, "watch needs a live kernel: give -k or --qemu ADDRESS, not a dump")
-    if options.until is not None and options.until not in MEANINGS:
-        return fail(CANNOT, f"no rule {options.until!r}; there are: {', '.join(MEANINGS)}")
+    if options.until is not None and options.until not in RULES:
+        return fail(CANNOT, f"no rule {options.until!r}; there are: {', '.join(RULES)}")
     if options.extract is not None and not os.path.isdir(options.extract):
         return fail(CANNOT, f"{options.extract} is no directory")
     recording = None if options.extract is None else Recording(prog, options.system_map)

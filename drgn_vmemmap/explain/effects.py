@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from drgn_vmemmap.explain.explanation import StructPage
 from drgn_vmemmap.explain.mappers import ReverseMap
-from drgn_vmemmap.paging.walker import Entry, Problem
+from drgn_vmemmap.paging.mapping import Entry, Problem
 
 _UNKNOWN = "is not known: the page table is not in the dump"
 

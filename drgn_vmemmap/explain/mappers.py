@@ -15,7 +15,12 @@ from drgn_vmemmap.hvo.judgement import Ranges, ranges
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.walker import Run, Walker
+from drgn_vmemmap.hugetlb.folio import Folio, Folios
+from drgn_vmemmap.hugetlb.tail_frames import TailFrames
+from drgn_vmemmap.hvo.verdict import Ranges, ranges
+from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PTE
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # The vmemmap of 32 TiB of memory; more is page tables that lead in a circle.
 _RUNS_LIMIT = 1 << 18
@@ -58,14 +63,14 @@ class ReverseMap:
 class Mappers:
     """Finds the vmemmap pages that frames back; what was found is kept."""
 
-    def __init__(self, kernel: Kernel, walker: Walker, folios: Folios) -> None:
+    def __init__(self, snapshot: Snapshot, folios: Folios) -> None:
         """
         :param folios: All folios of the kernel.
         """
-        self._kernel = kernel
-        self._walker = walker
+        self._kernel = snapshot.kernel
+        self._walker = snapshot.walker
         self._folios = folios
-        self._tail_frames = TailFrames(kernel, walker)
+        self._tail_frames = TailFrames(snapshot)
         self._known: dict[int, ReverseMap] = {}
         self.complete = True
         """Whether all page tables of the vmemmap could be read so far."""

@@ -25,7 +25,7 @@ from drgn_vmemmap.kernel.facts import (
 )
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.structs import Member, PageTest, Struct
-from drgn_vmemmap.paging.walker import Paging
+from drgn_vmemmap.paging.mapping import Paging
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.target.btf import BtfError
 from drgn_vmemmap.target.symbols import NoTypes, add_types_from_btf

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.structs import Member, PageTest, Struct
-from drgn_vmemmap.paging.walker import Paging
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
+from drgn_vmemmap.paging.architecture import Architecture
+from drgn_vmemmap.paging.mapping import Paging
 
 # An address has 64 bits, also where a sum has more.
 _ALL_BITS = (1 << 64) - 1
@@ -29,7 +29,7 @@ class Hvo(NamedTuple):
     layout: Layout
     """What this kernel makes of an optimized folio; ``NONE`` if it was built without HVO."""
     enabled: bool | None
-    """Whether it is on for new folios, now; ``None`` if the dump does not tell."""
+    """Whether it is on for new folios, now; ``None`` if that is not known."""
     optimized_bit: int | None
     """Bit number of ``HPG_vmemmap_optimized`` in the head page's ``private``."""
 
@@ -82,7 +82,7 @@ class Sections(NamedTuple):
     root_count: int
     """Its length."""
     memory_end: int
-    """``max_pfn``: the first PFN behind what is memory for certain."""
+    """``max_pfn``: the first PFN after what is certainly memory."""
     section: Struct
     """``struct mem_section``."""
     pages: int
@@ -98,7 +98,7 @@ class Sections(NamedTuple):
 
 
 class MemmapCounters(NamedTuple):
-    """Where the kernel counts the frames behind its vmemmap: addresses of two longs."""
+    """Where the kernel counts the frames that back its vmemmap: addresses of two longs."""
 
     boot: int
     """``nr_memmap_boot_pages``"""
@@ -125,7 +125,7 @@ class Kernel:
     vmemmap: int
     """Address of the ``struct page`` of PFN 0."""
     direct_map: int | None
-    """Where all memory is mapped, from physical address 0 on; ``None`` if it is not told."""
+    """Where all memory is mapped, from physical address 0 on; ``None`` if it is not known."""
     hvo: Hvo
     page: Struct
     page_flags: PageFlags
@@ -155,6 +155,21 @@ class Kernel:
     memmap_counters: MemmapCounters | None
     """``None`` where the kernel keeps none that can be compared."""
 
+    @property
+    def architecture(self) -> Architecture:
+        """The processor architecture."""
+        return self.paging.architecture
+
+    @property
+    def page_shift(self) -> int:
+        """log2 of the size in bytes of a page."""
+        return self.paging.architecture.page_shift
+
+    @property
+    def page_size(self) -> int:
+        """Size in bytes of a page."""
+        return self.paging.architecture.page_size
+
     def tail_info(self, pfn: int, order: int) -> int:
         """
         What a tail page's ``compound_info`` (``compound_head`` before v7.1) holds.
@@ -180,7 +195,7 @@ class Kernel:
 
     def vmemmap_pages(self, order: int) -> int:
         """How many vmemmap pages describe a folio of an order."""
-        return max(1, (self.page.size << order) >> PAGE_SHIFT)
+        return max(1, (self.page.size << order) >> self.page_shift)
 
     def freed_when_optimized(self, order: int) -> int:
         """How many frames optimizing a folio of an order frees; 0 where it cannot be."""

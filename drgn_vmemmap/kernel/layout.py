@@ -6,20 +6,38 @@ from __future__ import annotations
 
 import enum
 
+ZONE = None
+"""In place of the index of a vmemmap page: the reuse frame is one that the zone keeps."""
+
 
 class Layout(enum.Enum):
-    """How the vmemmap pages of a HugeTLB folio are mapped."""
+    """
+    How the vmemmap pages of a HugeTLB folio are mapped.
 
-    NONE = "none"
-    """Each to a frame of its own, writable."""
-    TAIL_REUSE = "tail-reuse"
-    """Pages 0 and 1 to frames of their own, writable; the others read-only to that of page 1."""
-    HEAD_REUSE = "head-reuse"
-    """Page 0 to a frame of its own, writable; the others read-only to the same one."""
-    SHARED_TAIL = "shared-tail"
-    """Page 0 to a frame of its own, writable; the others read-only to one that the zone keeps."""
+    The pictures are of a folio of 2 MiB, with a letter for each of its 8 vmemmap pages. In
+    :attr:`frames` the same letter is the same frame, and ``t`` is a frame of the zone; in
+    :attr:`access` pages are writable (``W``) or read-only (``R``). In a larger folio the last
+    letter stands for all pages from there on.
 
-    @property
-    def kept(self) -> int:
-        """How many of a folio's vmemmap pages keep a frame of their own."""
-        return 2 if self is Layout.TAIL_REUSE else 1
+    Follows ``vmemmap_remap_pte()`` of ``mm/hugetlb_vmemmap.c``.
+    """
+
+    frames: str
+    access: str
+    kept: int
+    """How many of a folio's vmemmap pages keep a frame of their own."""
+    reuse_from: int | None
+    """Index of the page whose frame the others map; :data:`ZONE` for a frame of the zone."""
+
+    NONE = ("none", "abcdefgh", "WWWWWWWW")
+    TAIL_REUSE = ("tail-reuse", "abbbbbbb", "WWRRRRRR")
+    HEAD_REUSE = ("head-reuse", "aaaaaaaa", "WRRRRRRR")
+    SHARED_TAIL = ("shared-tail", "attttttt", "WRRRRRRR")
+
+    def __new__(cls, name: str, frames: str, access: str) -> Layout:
+        layout = object.__new__(cls)
+        layout._value_ = name
+        layout.frames, layout.access = frames, access
+        layout.kept = access.count("W")
+        layout.reuse_from = ZONE if frames[-1] == "t" else frames.index(frames[-1])
+        return layout

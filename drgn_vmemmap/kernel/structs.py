@@ -54,8 +54,8 @@ class Struct(NamedTuple):
 
     def column(self, data: bytes, name: str) -> list[int]:
         """
-        :param data: Bytes of structures, one behind the other.
-        :return: Unsigned values of a member, one of each structure that is there as a whole.
+        :param data: Bytes of consecutive structures.
+        :return: Unsigned values of a member, one of each complete structure.
         """
         member = self.members[name]
         starts = range(member.offset, len(data) // self.size * self.size, self.size)
@@ -67,7 +67,7 @@ def _unsigned(data: bytes, starts: range, size: int) -> list[int]:
 
 
 class PageTest(NamedTuple):
-    """A masked comparison that tells what a struct page is."""
+    """A masked comparison that recognises a kind of struct page."""
 
     offset: int
     """In bytes from the head page on; it may lie in the second struct page."""
@@ -78,7 +78,7 @@ class PageTest(NamedTuple):
 
     def matches(self, pages: bytes) -> bool:
         """
-        :param pages: The head page and the one behind it.
+        :param pages: The head page and the one after it.
         """
         word = int.from_bytes(pages[self.offset : self.offset + self.size], "little")
         return word & self.mask == self.value

@@ -11,7 +11,8 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.output.text import place, plural
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.rules.folio import MEANINGS, Finding, Severity
+from drgn_vmemmap.rules.finding import Finding, Severity
+from drgn_vmemmap.rules.rule import RULES
 
 # Parameters of the control sequence "select graphic rendition".
 _BROKEN, _INCOMPLETE, _SOUND = "1;31", "33", "32"
@@ -51,7 +52,7 @@ def explained(findings: Sequence[Finding], limit: int | None, style: Style) -> I
         if number:
             yield ""
         times = plural(len(found), "time")
-        yield f"{style.severity(severity)}: {rule}, {times}. {MEANINGS[rule]}"
+        yield f"{style.severity(severity)}: {rule}, {times}. {RULES[rule].meaning}"
         for finding in found[:limit]:
             yield f"  {place(finding)}{finding.message}"
             where = list(_where(finding))
@@ -80,7 +81,7 @@ def verdict(report: Report, style: Style) -> str:
         (
             plural(len(report.folios), "folio"),
             plural(vmemmap_pages, "vmemmap page"),
-            plural(len(MEANINGS), "rule"),
+            plural(len(RULES), "rule"),
         )
     )
     return f"{checked}: {conclusion(report, style)}"

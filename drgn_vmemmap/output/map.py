@@ -18,12 +18,12 @@ from itertools import groupby
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.hugetlb.folios import FolioClass
-from drgn_vmemmap.hvo.judgement import Judgement, Verdict
+from drgn_vmemmap.hugetlb.folio import FolioClass
+from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.output.text import size
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
-from drgn_vmemmap.rules.folio import Finding, Severity
+from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.vmemmap.special import DEVICE, joined
 
 # A folio of 2 MiB: x86-64 has no smaller ones.
@@ -203,7 +203,7 @@ def _shown(report: Report, part: Part) -> range:
     if part.node is not None:
         folios = report.folios.folios
         kinds = {n for n, kind in enumerate(folios.class_table) if kind.node == part.node}
-        rows = [row for row, kind in enumerate(folios.kinds) if kind in kinds]
+        rows = [row for row, kind in enumerate(folios.classes) if kind in kinds]
         if not rows:
             raise NoMap(f"node {part.node} has no HugeTLB folios")
         last = folios[rows[-1]]
@@ -221,7 +221,7 @@ def _memory(report: Report) -> Iterator[range]:
     sizes = [1 << kind.order for kind in folios.class_table]
     missed = [
         range(pfn, pfn + sizes[kind])
-        for pfn, kind in zip(folios.pfns, folios.kinds)
+        for pfn, kind in zip(folios.pfns, folios.classes)
         if pfn // pages not in told
     ]
     there = [*(section.pfns for section in report.sections), *missed]
@@ -322,7 +322,7 @@ class _Canvas:
         start = bisect_left(folios.pfns, shown.start * span - largest + 1)
         stop = bisect_left(folios.pfns, shown.stop * span)
         places = (pfn // span for pfn in folios.pfns[start:stop])
-        kinds, judgements = folios.kinds[start:stop], report.folios.judgements[start:stop]
+        kinds, judgements = folios.classes[start:stop], report.folios.judgements[start:stop]
         # Folios that are larger than a cell; those that overlap count once.
         reached: dict[tuple[int, int], int] = {}
         for (cell, kind, judgement), count in Counter(zip(places, kinds, judgements)).items():
@@ -372,7 +372,7 @@ def _place(report: Report, finding: Finding, chosen: Mapping[int, FolioClass]) -
     folios, kernel = report.folios.folios, report.kernel
     if finding.folio is not None:
         row = folios.row_at(finding.folio)
-        kind = None if row is None else chosen.get(folios.kinds[row])
+        kind = None if row is None else chosen.get(folios.classes[row])
         pages = 0 if kind is None else 1 << kind.order
         return range(finding.folio, finding.folio + pages)
     if finding.address is not None and finding.address >= kernel.vmemmap:

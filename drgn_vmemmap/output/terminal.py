@@ -8,7 +8,7 @@ import os
 import shutil
 from typing import NamedTuple, TextIO
 
-from drgn_vmemmap.rules.folio import Severity
+from drgn_vmemmap.rules.finding import Severity
 
 MINIMUM_WIDTH = 80
 """Characters that tables take at least."""

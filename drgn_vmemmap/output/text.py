@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from drgn_vmemmap.rules.folio import Finding
+from drgn_vmemmap.rules.finding import Finding
 
 
 def plural(count: int, noun: str, nouns: str = "") -> str:

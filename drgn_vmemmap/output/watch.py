@@ -11,7 +11,7 @@ from drgn_vmemmap.analysis.document import stability_document
 from drgn_vmemmap.analysis.report import Stability
 from drgn_vmemmap.analysis.watch import Pass
 from drgn_vmemmap.output.text import plural, size
-from drgn_vmemmap.rules.folio import Severity
+from drgn_vmemmap.rules.finding import Severity
 
 HEADING = (
     f"{'time':8}  {'hstate':20}  {'folios':>14}  {'optimized':>14}  {'freed frames':>16}  "

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The walker: what a range of virtual addresses is mapped to, a table at a time.
+The walker: how virtual addresses are mapped, one table at a time.
 
-Everything that a page table can say is a result here, never an exception: an
+Everything that can be in a page table is a result here, never an exception: an
 entry that is not present, a frame beyond physical memory, a table that is not
 in the dump.
 """
 
 from __future__ import annotations
 
-import enum
 import struct
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -19,6 +18,7 @@ from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.paging import x86_64
+from drgn_vmemmap.paging.mapping import Entry, Paging, Problem, Run, Step
 from drgn_vmemmap.paging.x86_64 import (
     ENTRY_SIZE,
     LARGE,
@@ -28,94 +28,11 @@ from drgn_vmemmap.paging.x86_64 import (
     PRESENT,
     PTE,
     PUD,
+    WRITABLE,
     Access,
     Level,
 )
 from drgn_vmemmap.target.memory import Memory
-
-
-class Problem(enum.Enum):
-    """Why an address is mapped to no frame."""
-
-    NOT_PRESENT = "not present"
-    RESERVED = "reserved bit set"
-    BEYOND_MEMORY = "beyond physical memory"
-    UNREADABLE = "not in the dump"
-
-
-class Paging(NamedTuple):
-    """What the walker has to know about a kernel, as plain numbers."""
-
-    levels: int
-    """4 or 5."""
-    root: int
-    """Physical address in bytes of the top-level table."""
-    encryption_mask: int
-    """``sme_me_mask``: the address bit that says "encrypted"; 0 without memory encryption."""
-    max_pfn: int
-    """First PFN beyond physical memory."""
-
-
-class Entry(NamedTuple):
-    """How one 4 KiB page is mapped."""
-
-    address: int
-    """Virtual address of the page in bytes."""
-    level: Level
-    """Level of the last entry on the way."""
-    raw: int | None
-    """That entry; ``None`` if its table is not in the dump."""
-    raw_address: int
-    """Physical address in bytes at which the entry lies."""
-    frame: int | None
-    """PFN of the page's own frame, in a large leaf too; ``None`` if there is none."""
-    access: Access
-    """What the processor allows, all levels counted; nothing where there is no frame."""
-    problem: Problem | None
-    """Why the frame is ``None``, or not memory."""
-
-
-class Step(NamedTuple):
-    """One level of the walk to an address."""
-
-    level: Level
-    raw: int | None
-    """The entry; ``None`` if its table is not in the dump."""
-    raw_address: int
-    """Physical address in bytes at which the entry lies."""
-    access: Access
-    """What this level and those above it leave, if the entry is present."""
-
-
-class Run(NamedTuple):
-    """
-    Consecutive virtual addresses that one table answers for.
-
-    Either entries of a last-level table, one for each 4 KiB page, or a single
-    entry of a higher level: a large leaf, or the place where the walk ended.
-    """
-
-    start: int
-    """First virtual address in bytes, a multiple of 4 KiB."""
-    end: int
-    """Virtual address in bytes behind the last one."""
-    level: Level
-    """Level of the entries."""
-    raw_address: int
-    """Physical address in bytes of the first entry."""
-    raw: bytes
-    """The entries, 8 bytes each; empty if their table is not in the dump."""
-    above: int
-    """What the levels above leave of the access: see :func:`x86_64.effective_access()`."""
-
-    @property
-    def pages(self) -> int:
-        """How many 4 KiB pages the run covers."""
-        return (self.end - self.start) >> PAGE_SHIFT
-
-    def entries(self) -> memoryview[int]:
-        """The entries, as numbers."""
-        return memoryview(self.raw).cast("Q")
 
 
 class _Directory(NamedTuple):
@@ -141,7 +58,7 @@ class Walker:
     Walks a kernel's page tables.
 
     A table is read once, whole, and kept; on a live kernel, take a new walker
-    for a new look.
+    for each pass.
     """
 
     def __init__(self, memory: Memory, paging: Paging) -> None:
@@ -178,7 +95,7 @@ class Walker:
         circle end it too.
 
         :param start: First virtual address in bytes, a multiple of 4 KiB.
-        :param end: Virtual address in bytes behind the last one, a multiple of 4 KiB.
+        :param end: Virtual address in bytes after the last one, a multiple of 4 KiB.
         :return: Runs that together cover the range without a gap.
         """
         if start >= end:
@@ -298,10 +215,10 @@ class Walker:
 
     def frames(self, run: Run, first: int = 0, stride: int = 1) -> Sequence[int | None]:
         """
-        Frames behind the pages of a run, without an object for each.
+        Frames backing the pages of a run, without an object for each.
 
-        :param first: Index in the run of the first page to tell of.
-        :param stride: Tell of every *stride*-th page from there on.
+        :param first: Index in the run of the first page.
+        :param stride: Every *stride*-th page from there on.
         :return: PFNs; ``None`` for a page that is mapped to no memory.
         """
         mask = x86_64.address_mask(run.level, self.paging.encryption_mask)
@@ -320,11 +237,39 @@ class Walker:
             return [None] * len(range(first, run.pages, stride))
         return range(frame + first, frame + run.pages, stride)
 
-    def first_frame(self, run: Run) -> int | None:
-        """PFN of the frame behind a run's first page; ``None`` if it is mapped to no memory."""
-        return self._frame_behind(run, run.start)
+    def read_only(self, run: Run) -> list[int]:
+        """Indices of the pages of a run that are present and not writable; of a leaf, only 0."""
+        if not run.above & WRITABLE:
+            return [index for index, entry in enumerate(run.entries()) if entry & PRESENT]
+        return [
+            index
+            for index, entry in enumerate(run.entries())
+            if entry & (PRESENT | WRITABLE) == PRESENT
+        ]
 
-    def _frame_behind(self, run: Run, address: int) -> int | None:
+    def writable_leaf(self, run: Run) -> range | None:
+        """
+        PFNs of all frames of the large leaf that a run is.
+
+        :return: ``None`` unless it is a leaf with the attributes of the kernel's own data that
+            lies in memory and can be written.
+        """
+        if not run.raw or run.level is PTE or not run.above & WRITABLE:
+            return None
+        (raw,) = _ENTRY.unpack_from(run.raw)
+        if raw & (PRESENT | WRITABLE) != PRESENT | WRITABLE or not x86_64.is_leaf(raw, run.level):
+            return None
+        if x86_64.unusual_attributes(raw, run.level, x86_64.access(run.above, raw)):
+            return None
+        address = raw & x86_64.address_mask(run.level, self.paging.encryption_mask)
+        frames = range(address >> PAGE_SHIFT, (address + run.level.entry_span) >> PAGE_SHIFT)
+        return frames if frames.stop <= self.paging.max_pfn else None
+
+    def first_frame(self, run: Run) -> int | None:
+        """PFN of the frame that backs a run's first page; ``None`` if it is mapped to no memory."""
+        return self._frame_at(run, run.start)
+
+    def _frame_at(self, run: Run, address: int) -> int | None:
         """The same for an address in a run."""
         if not run.raw:
             return None
@@ -390,13 +335,13 @@ class Walker:
         parts = []
         while size > 0:
             run = self.region(address)
-            frame = self._frame_behind(run, address)
+            frame = self._frame_at(run, address)
             if frame is None:
                 raise MissingMemory(f"virtual address {address:#x}")
             offset = address % PAGE_SIZE
             part = min(size, PAGE_SIZE - offset if run.level is PTE else run.end - address)
             # A large leaf may reach beyond memory.
-            if self._frame_behind(run, address + part - 1) is None:
+            if self._frame_at(run, address + part - 1) is None:
                 raise MissingMemory(f"virtual address {address + part - 1:#x}")
             parts.append(self.memory.read((frame << PAGE_SHIFT) + offset, part))
             address += part

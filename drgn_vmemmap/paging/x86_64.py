@@ -11,6 +11,7 @@ Checks"), with CR0.WP set as Linux always runs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 PAGE_SHIFT = 12
@@ -23,11 +24,22 @@ ENTRIES_PER_TABLE = PAGE_SIZE // ENTRY_SIZE
 PRESENT = 1 << 0
 WRITABLE = 1 << 1
 USER = 1 << 2
+WRITE_THROUGH = 1 << 3
+UNCACHED = 1 << 4
 ACCESSED = 1 << 5
 DIRTY = 1 << 6
 LARGE = 1 << 7
 GLOBAL = 1 << 8
 NO_EXECUTE = 1 << 63
+
+_PAT = 1 << 7
+_LARGE_PAT = 1 << 12
+_ATTRIBUTES = PRESENT | WRITABLE | USER | WRITE_THROUGH | UNCACHED | _PAT | NO_EXECUTE
+
+PAGE_KERNEL = PRESENT | WRITABLE | NO_EXECUTE
+"""Attributes of a last-level entry with ``PAGE_KERNEL``."""
+PAGE_KERNEL_RO = PRESENT | NO_EXECUTE
+"""Attributes of a last-level entry with ``PAGE_KERNEL_RO``."""
 
 _ADDRESS_MASK = ((1 << PHYSICAL_BITS) - 1) & ~(PAGE_SIZE - 1)
 
@@ -135,6 +147,36 @@ def access(above: int, leaf: int) -> Access:
     )
 
 
+def attributes(entries: Iterable[int], above: int) -> set[int]:
+    """
+    The attributes that some last-level entries have, all levels counted.
+
+    :param entries: Raw entries.
+    :param above: Result of :func:`effective_access` for the levels above.
+    :return: Sets of bits, :data:`PAGE_KERNEL` and :data:`PAGE_KERNEL_RO` among them.
+    """
+    mask = _ATTRIBUTES if above & WRITABLE else _ATTRIBUTES & ~WRITABLE
+    forced = above & NO_EXECUTE
+    return {entry & mask | forced for entry in entries}
+
+
+def unusual_attributes(entry: int, level: Level, access: Access) -> list[str]:
+    """
+    The attributes of a leaf that the kernel never gives its own data, by the kernel's names.
+
+    :param access: Access through the leaf.
+    """
+    pat = _PAT if level is PTE else _LARGE_PAT
+    bits = ((USER, "USER"), (WRITE_THROUGH, "PWT"), (UNCACHED, "PCD"), (pat, "PAT"))
+    names = [name for bit, name in bits if entry & bit]
+    return [*names, "no NX"] if access.executable else names
+
+
+def without_use(entry: int) -> int:
+    """A raw entry without the bits that the processor sets when it uses it."""
+    return entry & ~(ACCESSED | DIRTY)
+
+
 def is_leaf(entry: int, level: Level) -> bool:
     """Whether a present entry of *level* maps memory rather than a table."""
     return level is PTE or (level.may_be_leaf and bool(entry & LARGE))
@@ -168,8 +210,8 @@ def flag_names(entry: int, level: Level) -> str:
         (PRESENT, "PRESENT"),
         (WRITABLE, "RW"),
         (USER, "USER"),
-        (1 << 3, "PWT"),
-        (1 << 4, "PCD"),
+        (WRITE_THROUGH, "PWT"),
+        (UNCACHED, "PCD"),
         (ACCESSED, "ACCESSED"),
         (DIRTY, "DIRTY"),
         (LARGE, "PAT" if level is PTE else "PSE"),

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The frames themselves: what their own struct pages say of them, and what is in them.
+The frames themselves: whether they are in use, by their own struct pages.
 
-Follows ``struct page`` of ``include/linux/mm_types.h``, the buddy allocator of
-``mm/page_alloc.c``, and ``prep_compound_tail()`` of ``mm/internal.h``.
+Follows ``struct page`` of ``include/linux/mm_types.h`` and the buddy allocator of
+``mm/page_alloc.c``.
 """
 
 from __future__ import annotations
@@ -12,16 +12,11 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import repeat
-from operator import eq
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.structs import Member
-from drgn_vmemmap.paging.walker import Walker
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.target.memory import StridedRead
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # MAX_PAGE_ORDER: the buddy allocator's largest blocks have so many pages, as a power of two.
 _MAX_ORDER = 10
@@ -38,11 +33,11 @@ class Block(NamedTuple):
 
 
 class Free(NamedTuple):
-    """A frame that nobody should use."""
+    """A frame that is not in use."""
 
     frame: int
     block: Block | None
-    """The free block that it is in; ``None`` if only its reference count says so."""
+    """The free block that it is in; ``None`` if its reference count alone is 0."""
 
 
 class Unknown(NamedTuple):
@@ -54,12 +49,13 @@ class Unknown(NamedTuple):
 class PageReader:
     """Reads the struct pages of many frames."""
 
-    def __init__(self, kernel: Kernel, walker: Walker) -> None:
-        self._kernel = kernel
-        self._walker = walker
-        size = kernel.page.size
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._kernel = snapshot.kernel
+        geometry = snapshot.geometry
+        size = geometry.struct_size
         # Struct pages that cross the pages' edges are read one by one.
-        self._together = 1 if size & (size - 1) else PAGE_SIZE // size
+        self._together = 1 if size & (size - 1) else geometry.page_size // size
 
     def unused(self, frames: Sequence[int]) -> Iterator[Free | Unknown]:
         """
@@ -77,7 +73,7 @@ class PageReader:
             except MissingMemory:
                 yield from map(Unknown, frames[start:end])
             else:
-                # A count that is not there ends most of it.
+                # Fast path: if no page here has refcount 0, none is unused.
                 if 0 in counts:
                     for frame in frames[start:end]:
                         if counts[frame - first] == 0 and not self._is_of_unsplit_block(frame):
@@ -88,7 +84,7 @@ class PageReader:
         """
         The first of a large leaf's frames that the buddy allocator has.
 
-        Their reference counts say nothing: an unsplit block has only one.
+        Their reference counts are not checked: an unsplit block has only one.
 
         :param frame: PFN of the leaf's first frame.
         :param count: How many frames it maps.
@@ -113,7 +109,7 @@ class PageReader:
             yield Free(frame, block)
 
     def free_block(self, frame: int) -> Block | None:
-        """The free block that a frame is in; only the first page of one says so."""
+        """The free block that a frame is in; only its first page is marked."""
         mark = self._kernel.buddy_test
         if mark is None:
             return None
@@ -131,7 +127,7 @@ class PageReader:
 
     def _is_of_unsplit_block(self, frame: int) -> bool:
         """
-        Whether a frame without a count is of a block that was allocated whole and never split.
+        Whether a frame with refcount 0 is of a block that was allocated at once and never split.
 
         Hot-plugged vmemmap can be: its first page has a count, and the 511 others have none.
         """
@@ -148,53 +144,11 @@ class PageReader:
     def _column(self, name: str) -> struct.Struct:
         """Unpacks one member of each of the struct pages that are read together."""
         member: Member = self._kernel.page.members[name]
-        behind = self._kernel.page.size - member.offset - member.size
-        return struct.Struct("<" + f"{member.offset}xI{behind}x" * self._together)
+        after = self._kernel.page.size - member.offset - member.size
+        return struct.Struct("<" + f"{member.offset}xI{after}x" * self._together)
 
     def _pages(self, pfn: int) -> bytes:
-        size = self._kernel.page.size
-        return self._walker.read(self._kernel.page_address(pfn), size * self._together)
+        return self._snapshot.struct_pages(pfn, self._together)
 
     def _page(self, pfn: int) -> bytes:
-        return self._walker.read(self._kernel.page_address(pfn), self._kernel.page.size)
-
-
-class Tails:
-    """Compares what is in a reuse frame with what its layout requires."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._size = kernel.page.size
-        self._count = PAGE_SIZE // self._size
-        self._info = kernel.page.members["compound_head"]
-        behind = self._size - self._info.offset - 8
-        self._infos = struct.Struct("<" + f"{self._info.offset}xQ{behind}x" * self._count)
-
-    def are_all_right(self, contents: StridedRead, infos: memoryview[int], first: int) -> bool:
-        """
-        The same as :meth:`are_right()` for the reuse frames of many folios at once.
-
-        :param infos: What a tail's ``compound_info`` holds, for each folio.
-        """
-        size = self._size // 8
-        words = range(first * size + self._info.offset // 8, self._count * size, size)
-        return all(map(eq, contents.columns(words), repeat(infos)))
-
-    def are_right(self, content: bytes, info: int, first: int) -> bool:
-        """
-        Whether all struct pages are tails of one folio.
-
-        :param content: The reuse frame's 4096 bytes.
-        :param info: What a tail's ``compound_info`` holds: :meth:`Kernel.tail_info()`.
-        :param first: 1 if the frame begins with the head page, 0 if with a tail.
-        """
-        return self._infos.unpack(content).count(info) == self._count - first
-
-    def first_wrong(self, content: bytes, info: int, first: int) -> tuple[int, int]:
-        """
-        Find a struct page that is no tail of a folio; parameters as for :meth:`are_right()`.
-
-        :return: Its index in the frame, and what it holds instead.
-        """
-        infos = enumerate(self._infos.unpack(content))
-        return next((i, found) for i, found in infos if i >= first and found != info)
+        return self._snapshot.struct_pages(pfn)

@@ -15,9 +15,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.paging.walker import Walker
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 _MARKED_PRESENT = 1 << 0
 _HAS_MEM_MAP = 1 << 1
@@ -32,19 +30,19 @@ class Section(NamedTuple):
 
 
 class MissingSections(NamedTuple):
-    """Sections whose presence the dump does not tell."""
+    """Sections that may have a memmap: their ``struct mem_section`` is not in the dump."""
 
     pfns: range
 
 
-def present_sections(kernel: Kernel, walker: Walker) -> Iterator[Section | MissingSections]:
+def present_sections(snapshot: Snapshot) -> Iterator[Section | MissingSections]:
     """The sections that have a memmap, in ascending order of PFN."""
-    facts = kernel.sections
-    per_root = PAGE_SIZE // facts.section.size
-    for index, data in _roots(kernel, walker):
+    facts = snapshot.kernel.sections
+    per_root = snapshot.geometry.page_size // facts.section.size
+    for index, data in _roots(snapshot):
         first = index * per_root
         if data is None:
-            # What is not memory for certain is not missed.
+            # Only what is certainly memory is missing.
             end = min((first + per_root) * facts.pages, facts.memory_end)
             if first * facts.pages < end:
                 yield MissingSections(range(first * facts.pages, end))
@@ -56,13 +54,13 @@ def present_sections(kernel: Kernel, walker: Walker) -> Iterator[Section | Missi
             start += facts.pages
 
 
-def _roots(kernel: Kernel, walker: Walker) -> Iterator[tuple[int, bytes | None]]:
+def _roots(snapshot: Snapshot) -> Iterator[tuple[int, bytes | None]]:
     """Index and bytes of each page of sections; ``None`` for one that is not in the dump."""
-    facts = kernel.sections
-    for start in range(0, facts.root_count, PAGE_SIZE // 8):
-        indices = range(start, min(start + PAGE_SIZE // 8, facts.root_count))
+    facts, page_size = snapshot.kernel.sections, snapshot.geometry.page_size
+    for start in range(0, facts.root_count, page_size // 8):
+        indices = range(start, min(start + page_size // 8, facts.root_count))
         try:
-            data = walker.read(facts.roots + start * 8, len(indices) * 8)
+            data = snapshot.read(facts.roots + start * 8, len(indices) * 8)
         except MissingMemory:
             yield from ((index, None) for index in indices)
             continue
@@ -71,6 +69,6 @@ def _roots(kernel: Kernel, walker: Walker) -> Iterator[tuple[int, bytes | None]]
         for index, (root,) in zip(indices, struct.iter_unpack("<Q", data)):
             if root:
                 try:
-                    yield index, walker.read(root, PAGE_SIZE)
+                    yield index, snapshot.read(root, page_size)
                 except MissingMemory:
                     yield index, None

@@ -11,10 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.paging.walker import Walker
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PMD, PTE
 from drgn_vmemmap.vmemmap.sections import Section
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 DEVICE = "device-dax"
 """
@@ -46,42 +44,42 @@ class SpecialVmemmap(NamedTuple):
     """Vmemmap pages that have no frame of their own."""
 
 
-def find_special(
-    kernel: Kernel, walker: Walker, sections: Iterable[Section]
-) -> Iterator[SpecialVmemmap]:
+def find_special(snapshot: Snapshot, sections: Iterable[Section]) -> Iterator[SpecialVmemmap]:
     """
-    Find them by the flags of their sections and of the frames behind their vmemmap.
+    Find them by the flags of their sections and of the frames backing their vmemmap.
 
     Where page tables are not in the dump, less is found to be freed.
     """
+    kernel = snapshot.kernel
     devices, self_hosted = [], []
     for section in sections:
         if section.flags & kernel.sections.early and not section.flags & kernel.sections.device:
             continue
-        if is_device(kernel, walker, section):
+        if is_device(snapshot, section):
             devices.append(section.pfns)
-        elif _is_self_hosted(kernel, walker, section):
+        elif _is_self_hosted(snapshot, section):
             self_hosted.append(section.pfns)
     for pfns in joined(devices):
-        yield SpecialVmemmap(DEVICE, pfns, _sharing(kernel, walker, pfns))
+        yield SpecialVmemmap(DEVICE, pfns, _sharing(snapshot, pfns))
     for pfns in joined(self_hosted):
         yield SpecialVmemmap(SELF_HOSTED, pfns, 0)
 
 
-def is_device(kernel: Kernel, walker: Walker, section: Section) -> bool:
+def is_device(snapshot: Snapshot, section: Section) -> bool:
     """
     Whether a section holds a device's memory.
 
     One that holds other memory, too, has a flag (``section_taint_zone_device()`` of
     ``mm/memory_hotplug.c``); of the others, each page says so.
     """
+    kernel = snapshot.kernel
     if section.flags & kernel.sections.device:
         return True
     if section.flags & kernel.sections.early:
         return False
     # The first ones may describe what the device keeps for itself, and say nothing.
-    pfns = section.pfns[:: PMD.entry_span >> PAGE_SHIFT]
-    flags = (_flags(kernel, walker, pfn) for pfn in pfns)
+    pfns = section.pfns[:: kernel.architecture.table_span >> kernel.page_shift]
+    flags = (_flags(snapshot, pfn) for pfn in pfns)
     return any(f is not None and kernel.page_flags.zone(f) == kernel.device_zone for f in flags)
 
 
@@ -99,30 +97,31 @@ def joined(ranges: Iterable[range]) -> Iterator[range]:
         yield current
 
 
-def _sharing(kernel: Kernel, walker: Walker, pfns: range) -> int:
+def _sharing(snapshot: Snapshot, pfns: range) -> int:
     """How many vmemmap pages of a device's memory have no frame of their own."""
-    start, end = kernel.page_address(pfns.start), kernel.page_address(pfns.stop)
+    geometry, span = snapshot.geometry, snapshot.kernel.architecture.table_span
+    start, end = geometry.address(pfns.start), geometry.address(pfns.stop)
     mapped, frames = 0, set()
-    for address in range(start // PMD.entry_span * PMD.entry_span, end, PMD.entry_span):
-        run = walker.region(address)
-        if run.level is PTE:
-            found = [frame for frame in walker.frames(run) if frame is not None]
+    for address in range(start // span * span, end, span):
+        run = snapshot.walker.region(address)
+        if run.is_last_level:
+            found = [frame for frame in snapshot.walker.frames(run) if frame is not None]
             mapped += len(found)
             frames.update(found)
     return mapped - len(frames)
 
 
-def _is_self_hosted(kernel: Kernel, walker: Walker, section: Section) -> bool:
-    """Whether the frames behind a section's vmemmap are marked as hosting it themselves."""
-    frame = walker.entry(kernel.page_address(section.pfns.start)).frame
-    flags = None if frame is None else _flags(kernel, walker, frame)
-    return flags is not None and bool(flags & kernel.self_hosted)
+def _is_self_hosted(snapshot: Snapshot, section: Section) -> bool:
+    """Whether the frames backing a section's vmemmap are marked as hosting it themselves."""
+    frame = snapshot.walker.entry(snapshot.geometry.address(section.pfns.start)).frame
+    flags = None if frame is None else _flags(snapshot, frame)
+    return flags is not None and bool(flags & snapshot.kernel.self_hosted)
 
 
-def _flags(kernel: Kernel, walker: Walker, pfn: int) -> int | None:
+def _flags(snapshot: Snapshot, pfn: int) -> int | None:
     """Flags of a struct page; ``None`` if it is not in the dump."""
     try:
-        page = walker.read(kernel.page_address(pfn), kernel.page.size)
+        page = snapshot.struct_pages(pfn)
     except MissingMemory:
         return None
-    return kernel.page.value(page, "flags")
+    return snapshot.kernel.page.value(page, "flags")

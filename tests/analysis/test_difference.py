@@ -71,7 +71,7 @@ def test_folios_are_optimized_and_restored() -> None:
 
 
 def test_a_folio_that_is_used_has_changed() -> None:
-    from drgn_vmemmap.hugetlb.folios import State
+    from drgn_vmemmap.hugetlb.folio import State
 
     found = between([Folio(ONE)], [replace(Folio(ONE), state=State.ACTIVE)])
     assert kinds(found) == [(ONE, "changed")]

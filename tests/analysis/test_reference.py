@@ -10,10 +10,10 @@ import drgn
 import pytest
 from hypothesis import given, settings
 
-from drgn_vmemmap.analysis.report import analyse
+from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.kernel.discovery import discover
-from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.oracles.report import reference_folios
 from tests.support import VMCORES, open_vmcore
 from tests.synthetic.image import Image
@@ -27,7 +27,7 @@ often = settings(max_examples=3 * settings().max_examples)
 
 def compare(prog: drgn.Program) -> None:
     kernel = discover(prog)
-    report = analyse(kernel, Walker(ProgramMemory(prog), kernel.paging))
+    report = analyse(Snapshot(kernel, ProgramMemory(prog)))
     assert list(report.folios) == list(reference_folios(prog, kernel))
 
 

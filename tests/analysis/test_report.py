@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.analysis.report import Report, Totals
-from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hugetlb.folio import State
+from drgn_vmemmap.hvo.verdict import Verdict
 from tests.oracles import expected
 from tests.support import findings_of
 from tests.synthetic.image import Image
@@ -138,7 +139,7 @@ def test_an_inconsistent_folio_is_not_counted_as_possible() -> None:
     image = Image(replace(machine, split=frozenset({FIRST_FOLIO >> 15})))
     image.write_entry(FIRST_FOLIO, 3, image.entry(FIRST_FOLIO, 3) & ~2)
     found = image.examine().totals
-    assert (found.counts.inconsistent, found.still_possible_bytes) == (1, 7 * PAGE_SIZE)
+    assert (found.counts[Verdict.INCONSISTENT], found.still_possible_bytes) == (1, 7 * PAGE_SIZE)
 
 
 # HVO's switch.

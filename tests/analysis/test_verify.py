@@ -13,7 +13,7 @@ from hypothesis import given
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.rules.folio import Severity
+from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image

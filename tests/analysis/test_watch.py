@@ -17,8 +17,9 @@ import drgn
 import pytest
 
 from drgn_vmemmap import api as examination
+from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.analysis.live import GONE, Target, confirm
-from drgn_vmemmap.analysis.report import Report, analyse
+from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.watch import watch
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, INCOMPLETE
@@ -28,6 +29,7 @@ from drgn_vmemmap.output import watch as lines
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.progress import Progress
 from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.damage.edited import EditedKernel
 from tests.support import ROOT, vmcore, vmemmap
 from tests.synthetic.image import Image
@@ -187,10 +189,10 @@ def test_a_list_that_changes_after_the_memmap_was_read_is_followed_again() -> No
         return data
 
     image.memory.read = torn  # type: ignore[method-assign]
-    report = analyse(kernel, Walker(ProgramMemory(image.prog), kernel.paging))
+    report = analyse(Snapshot(kernel, ProgramMemory(image.prog)))
     assert looked and report.findings == []
     del looked[:]
-    report = analyse(replace(kernel, live=False), Walker(ProgramMemory(image.prog), kernel.paging))
+    report = analyse(Snapshot(replace(kernel, live=False), ProgramMemory(image.prog)))
     assert {finding.rule for finding in report.findings} >= {"list-corrupt", "off-list"}
 
 

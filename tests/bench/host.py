@@ -18,7 +18,7 @@ from pathlib import Path
 import drgn
 
 from drgn_vmemmap.extract import vmcore as extract
-from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hugetlb.folio import State
 from tests.synthetic.image import Image, add_debuginfo
 from tests.synthetic.kernels import types
 from tests.synthetic.model import GIB, Folio, Machine

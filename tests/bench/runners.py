@@ -26,12 +26,12 @@ from typing import Any, cast
 
 import drgn
 
-from drgn_vmemmap.analysis.report import Report, analyse
-from drgn_vmemmap.analysis.verification import check
+from drgn_vmemmap.analysis.analyse import analyse
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.kernel.discovery import discover
-from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.bench import plain
 from tests.bench.targets import is_real, open_target, vmlinux
 from tests.oracles.report import reference_folios
@@ -75,12 +75,12 @@ def run_verify(directory: Path, every: int) -> Result:
     return _measure(directory, check)
 
 
-def _measure(directory: Path, work: Callable[[Kernel, Walker], Report]) -> Result:
+def _measure(directory: Path, work: Callable[[Snapshot], Report]) -> Result:
     prog = open_target(directory)
     kernel = discover(prog)
 
     def once() -> Report:
-        return work(kernel, Walker(ProgramMemory(prog), kernel.paging))
+        return work(Snapshot(kernel, ProgramMemory(prog)))
 
     before = _start_memory()
     report = once()
@@ -91,7 +91,7 @@ def _measure(directory: Path, work: Callable[[Kernel, Walker], Report]) -> Resul
     }
     del report
     recorder = _Recorder(prog)
-    work(kernel, Walker(ProgramMemory(cast(drgn.Program, recorder)), kernel.paging))
+    work(Snapshot(kernel, ProgramMemory(cast(drgn.Program, recorder))))
 
     def only_read() -> None:
         read = prog.read
@@ -130,7 +130,7 @@ def run_crash(directory: Path, every: int) -> Result:
         return {"why": "crash is not installed"}
     prog = open_target(directory)
     kernel = discover(prog)
-    folios = analyse(kernel, Walker(ProgramMemory(prog), kernel.paging)).folios.folios
+    folios = analyse(Snapshot(kernel, ProgramMemory(prog))).folios.folios
     addresses = [
         kernel.page_address(folio.pfn) + index * plain.PAGE_SIZE
         for folio in folios
@@ -167,7 +167,7 @@ def run_reference(directory: Path, every: int) -> Result:
     """Whether the reference report, made folio by folio, is the same."""
     prog = open_target(directory)
     kernel = discover(prog)
-    fast = analyse(kernel, Walker(ProgramMemory(prog), kernel.paging)).folios
+    fast = analyse(Snapshot(kernel, ProgramMemory(prog))).folios
     slow = reference_folios(prog, kernel)
     differing = [one for one, other in itertools.zip_longest(fast, slow) if one != other]
     return {"differing": len(differing), "first": str(differing[:1])}

@@ -12,7 +12,7 @@ import pytest
 from drgn_vmemmap.cli.command import subparsers
 from drgn_vmemmap.cli.manual import manual
 from drgn_vmemmap.cli.parser import COMMANDS, parser
-from drgn_vmemmap.rules.folio import MEANINGS
+from drgn_vmemmap.rules.rule import RULES
 from tests.support import ROOT
 
 PAGE = ROOT / "man" / "drgn-vmemmap.1"
@@ -39,7 +39,7 @@ def test_each_command_has_its_options_and_examples(name: str) -> None:
 
 def test_each_rule_has_its_severity_and_meaning() -> None:
     page = plain(manual())
-    assert all(f"\\fB{rule}\\fR (" in page for rule in MEANINGS)
+    assert all(f"\\fB{rule}\\fR (" in page for rule in RULES)
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Callable, NamedTuple, Optional
 
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PRESENT, WRITABLE
 from tests.damage.edited import EditedKernel

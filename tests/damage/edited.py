@@ -9,14 +9,16 @@ from collections.abc import Iterable
 import drgn
 
 from drgn_vmemmap import discover
-from drgn_vmemmap.analysis.report import Report, analyse
-from drgn_vmemmap.analysis.verification import check
+from drgn_vmemmap.analysis.analyse import analyse
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.hvo.judgement import Verdict
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD, PTE
 from drgn_vmemmap.target.memory import Memory, ProgramMemory
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
 class EditedMemory(Memory):
@@ -66,14 +68,17 @@ class EditedKernel:
             p for p, _, j in found if j.verdict is Verdict.UNOPTIMIZED and j.mapped_by == "pte"
         ]
 
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.kernel, self.memory)
+
     def walker(self) -> Walker:
-        return Walker(self.memory, self.kernel.paging)
+        return self.snapshot().walker
 
     def check(self) -> Report:
-        return check(self.kernel, self.walker())
+        return check(self.snapshot())
 
     def analyse(self) -> Report:
-        return analyse(self.kernel, self.walker())
+        return analyse(self.snapshot())
 
     def reset(self) -> None:
         self.memory.bytes.clear()

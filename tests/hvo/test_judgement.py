@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drgn_vmemmap.hvo.judgement import Judgement, Verdict, format_ranges, judge
+from drgn_vmemmap.hvo.diagnosis import judge
+from drgn_vmemmap.hvo.verdict import Judgement, Verdict, format_ranges
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.paging.walker import Entry, Problem, Walker
+from drgn_vmemmap.paging.mapping import Entry, Problem
+from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PMD, PTE, Access, Level
 from drgn_vmemmap.target.memory import ProgramMemory
 from tests.synthetic.image import Image

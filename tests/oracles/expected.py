@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Callable, NamedTuple
 
-from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.image import Image
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
@@ -32,7 +32,7 @@ from tests.synthetic.model import (
 )
 from tests.synthetic.physical import PAGE_SIZE
 
-COUNTED = ("folios", "optimized", "unoptimized", "inconsistent", "unreadable", "freed")
+COUNTED = ("folios", "optimized", "unoptimized", "partial", "inconsistent", "unreadable", "freed")
 
 
 class Found(NamedTuple):
@@ -384,6 +384,8 @@ def _hstate(machine: Machine, order: int, views: list[View]) -> dict[str, Any]:
     views = [view for view in views if view.folio.order == order]
     nodes = {machine.node(folio.pfn) for folio in folios}
     nodes |= {view.listed.node for view in views if view.listed.node is not None}
+    rows: list[int | None] = [*sorted(nodes)]
+    rows += [None] * any(view.listed.node is None for view in views)
     n = machine.vmemmap_pages(order)
     return {
         "name": hstate_name(order),
@@ -398,7 +400,7 @@ def _hstate(machine: Machine, order: int, views: list[View]) -> dict[str, Any]:
                 "vmemmap_pages": n,
                 **_counts([view for view in views if view.listed.node == node]),
             }
-            for node in sorted(nodes)
+            for node in rows
         ],
     }
 

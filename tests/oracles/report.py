@@ -17,9 +17,9 @@ from typing import NamedTuple
 import drgn
 from drgn.helpers.linux.hugetlb import for_each_hstate
 
-from drgn_vmemmap.analysis.report import FolioReport
-from drgn_vmemmap.hugetlb.folios import Folio, State
-from drgn_vmemmap.hvo.judgement import Judgement, Ranges, Verdict
+from drgn_vmemmap.hugetlb.folio import Folio, State
+from drgn_vmemmap.hvo.folios import FolioReport
+from drgn_vmemmap.hvo.verdict import Judgement, Ranges, Verdict
 from drgn_vmemmap.kernel.facts import Kernel, ZoneKey
 from drgn_vmemmap.kernel.layout import Layout
 from tests.oracles.page_tables import Page, ReferenceWalker
@@ -72,7 +72,7 @@ class _Reference:
     def __init__(self, prog: drgn.Program, kernel: Kernel) -> None:
         self._prog = prog
         self._kernel = kernel
-        self._walker = ReferenceWalker(_Physical(prog), *kernel.paging)
+        self._walker = ReferenceWalker(_Physical(prog), *kernel.paging[:4])
         self._hstates = list(for_each_hstate(prog))
         self._names = {
             int(hstate.order): hstate.name.string_().decode() for hstate in self._hstates

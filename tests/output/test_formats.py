@@ -23,9 +23,10 @@ from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE
 from drgn_vmemmap.cli.report import FORMATS
 from drgn_vmemmap.errors import printable
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.report import render as pieces
-from drgn_vmemmap.rules.folio import MEANINGS, SEVERITIES, VERIFY_ONLY
+from drgn_vmemmap.rules.rule import RULES
 from tests.support import VMCORES, open_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
@@ -90,8 +91,8 @@ def test_the_report_of_a_broken_machine_is_as_the_schema_says(machine: Machine) 
 
 def test_the_schema_knows_each_rule_and_no_other() -> None:
     rules = SCHEMA["properties"]["findings"]["items"]["properties"]["rule"]["enum"]
-    assert rules == list(MEANINGS) or set(rules) == set(MEANINGS)
-    assert set(SEVERITIES) == set(MEANINGS)
+    assert rules == list(RULES) or set(rules) == set(RULES)
+    assert set(rules) <= set(RULES)
 
 
 def closed(schema: Any) -> Any:
@@ -192,16 +193,16 @@ def test_metrics_are_the_totals(report: Report) -> None:
 
 def test_a_rule_that_holds_everywhere_is_a_zero(report: Report) -> None:
     findings = metrics(report)["drgn_vmemmap_findings"]
-    assert {rule for rule, _ in findings} == set(MEANINGS)
+    assert {rule for rule, _ in findings} == set(RULES)
     assert findings["tail-content", "error"] == 0
-    assert findings["unoptimized", "info"] == report.totals.counts.unoptimized
+    assert findings["unoptimized", "info"] == report.totals.counts[Verdict.UNOPTIMIZED]
 
 
 def test_of_rules_that_only_verify_runs_a_report_claims_nothing() -> None:
     found = metrics(Image(Machine(folios=(Folio(FIRST_FOLIO),))).examine())
     rules = {rule for rule, _ in found["drgn_vmemmap_findings"]}
-    assert rules == set(MEANINGS) - VERIFY_ONLY
-    assert {"frame-freed", "tail-content"} <= VERIFY_ONLY
+    assert rules == {rule.name for rule in RULES.values() if not rule.verify_only}
+    assert RULES["frame-freed"].verify_only and RULES["tail-content"].verify_only
 
 
 def test_each_metric_has_help_and_a_type_and_is_a_gauge(report: Report) -> None:

@@ -25,11 +25,13 @@ from hypothesis import given, settings
 from drgn_vmemmap import __version__
 from drgn_vmemmap.analysis.listing import Listing
 from drgn_vmemmap.analysis.report import Report, Stability
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output.report import View, html
 from drgn_vmemmap.output.report.html.folios import findings_of
 from drgn_vmemmap.output.report.html.map import Map, draw_map
-from drgn_vmemmap.rules.folio import MEANINGS, Finding, Severity
+from drgn_vmemmap.rules.finding import Finding, Severity
+from drgn_vmemmap.rules.rule import RULES
 from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 from tests.support import run, vmcore, vmemmap
 from tests.synthetic import pages
@@ -174,7 +176,7 @@ def test_the_summary_has_the_reports_numbers(damaged: Image, page: Element) -> N
     groups = page.one("dl", "figures").all("div")
     figures = {group.one("dt").text: group.one("dd").text for group in groups}
     assert figures["folios"] == "167"
-    assert figures["inconsistent"] == str(report.totals.counts.inconsistent)
+    assert figures["inconsistent"] == str(report.totals.counts[Verdict.INCONSISTENT])
     summary = page.one("section", id="summary").text
     assert "Linux 7.2.0, dump, 4-level paging" in page.one("header").text
     assert "layout shared-tail" in page.one("header").text
@@ -189,7 +191,7 @@ def test_findings_are_told_with_what_they_mean(damaged: Image, page: Element) ->
     severities = [article.attributes["class"] for article in articles]
     assert severities == sorted(severities, key=["error", "warning", "info"].index)
     (article,) = (a for a in articles if "tail-writable" in a.text)
-    assert MEANINGS["tail-writable"] in article.text
+    assert RULES["tail-writable"].meaning in article.text
     folio = FIRST_FOLIO + 5 * 512
     assert hex(damaged.entry(folio, 3)) in article.text
     assert hex(damaged.entry_address(folio, 3)) in article.text

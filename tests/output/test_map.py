@@ -21,14 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap import verify
-from drgn_vmemmap.analysis.report import FolioReports, HstateReport, Report
+from drgn_vmemmap.analysis.report import HstateReport, Report
 from drgn_vmemmap.cli import command_line
-from drgn_vmemmap.hugetlb.folios import FolioClass, Folios
-from drgn_vmemmap.hvo.judgement import Judgement, Verdict
+from drgn_vmemmap.hugetlb.folio import FolioClass, Folios
+from drgn_vmemmap.hvo.folios import FolioReports
+from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output.map import Cell, Map, NoMap, Part, State, draw, render
 from drgn_vmemmap.output.terminal import Style
-from drgn_vmemmap.rules.folio import Finding, Severity
+from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.vmemmap.sections import Section
 from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 from tests.support import COMMAND, vmcore, vmemmap
@@ -259,7 +260,7 @@ def terabyte(report: Report) -> Report:
     )
     whole = Judgement(Verdict.UNOPTIMIZED, Layout.NONE, "pte", None, (), (), 0)
     for number in range(len(pfns)):
-        reports.add(optimized if number % 16 else whole, -1)
+        reports.set(number, optimized if number % 16 else whole)
     (hstate,) = (known for known in report.hstates if known.hstate.order == 9)
     hstates = [HstateReport(hstate.hstate, 8)]
     hstates[0].counts.add(optimized, len(pfns))

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.paging.walker import Entry, Paging, Walker
+from drgn_vmemmap.paging.mapping import Entry, Paging
+from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
 from tests.oracles.page_tables import Page, ReferenceWalker
 from tests.synthetic.physical import (
@@ -76,7 +77,7 @@ class Space:
 
     @property
     def reference(self) -> ReferenceWalker:
-        return ReferenceWalker(self.memory, *self.paging)
+        return ReferenceWalker(self.memory, *self.paging[:4])
 
 
 def walked(walker: Walker, start: int, end: int) -> list[Entry]:

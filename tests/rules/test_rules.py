@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hugetlb.folio import State
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from tests.oracles.expected import Found
 from tests.support import findings_of
@@ -216,7 +217,7 @@ boot_lines = pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
 def test_a_folio_that_the_kernel_protected_in_part_is_a_warning(release: str) -> None:
     report = Image(machine(release, 18, BOOT_FOLIO)).examine()
     assert findings_of(report) == [Found("tail-writable", "warning", PFNS[18], 64)]
-    assert report.totals.counts.inconsistent == 0
+    assert report.totals.counts[Verdict.INCONSISTENT] == 0
 
 
 @boot_lines
@@ -234,7 +235,7 @@ def test_a_folio_that_was_protected_in_part_may_be_missing_in_part(release: str)
 def test_one_page_more_or_less_is_not_the_kernels_doing(release: str, page: int) -> None:
     other = {0: OWN_R, 63: REUSE_W, 64: REUSE_R}[page]
     image = Image(machine(release, 18, {**BOOT_FOLIO, page: other}))
-    assert image.examine().totals.counts.inconsistent == 1
+    assert image.examine().totals.counts[Verdict.INCONSISTENT] == 1
     assert "error" in {finding.severity for finding in found(image)}
 
 

@@ -20,7 +20,7 @@ import drgn
 
 from drgn_vmemmap.analysis.report import Report, Selection
 from drgn_vmemmap.api import examine
-from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, ZONES, Mark, Types, types
 from tests.synthetic.layouts import KEPT, REUSED_PAGE

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from math import gcd
 
-from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hugetlb.folio import State
 from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, NO_TYPE, OPTIMIZED_BIT, Mark, Struct
 from tests.synthetic.model import Folio, Machine, Section
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE, PhysicalMemory

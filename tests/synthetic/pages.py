@@ -9,13 +9,14 @@ from typing import Any
 
 import drgn
 
-from drgn_vmemmap.analysis.report import FolioReports, Report
+from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.api import examine, samples
-from drgn_vmemmap.hugetlb.folios import STATES, FolioClass, Folios, State
-from drgn_vmemmap.hvo.judgement import Judgement, Verdict
+from drgn_vmemmap.hugetlb.folio import STATES, FolioClass, Folios, State
+from drgn_vmemmap.hvo.folios import FolioReports
+from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output.report import View, html
-from drgn_vmemmap.rules.folio import Finding, Severity
+from drgn_vmemmap.rules.finding import Finding, Severity
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import (
@@ -92,8 +93,7 @@ def many(count: int) -> Report:
         Verdict.UNOPTIMIZED: (Layout.NONE, (), (), 0),
         Verdict.INCONSISTENT: (Layout.HEAD_REUSE, ((1, 7),), ((1, 2), (4, 7)), 7),
     }
-    folios, broken = Folios(), []
-    report.folios = FolioReports(folios)
+    folios, broken, judged = Folios(), [], []
     for number in range(count):
         verdict = Verdict.OPTIMIZED
         if number % 1000 == 7:
@@ -103,13 +103,15 @@ def many(count: int) -> Report:
             verdict = Verdict.INCONSISTENT
             broken.append(pfn)
         layout, shared, read_only, freed = judgements[verdict]
-        frame = -1 if layout is Layout.NONE else (1 << 30) + number * 7919 % (1 << 24)
+        frame = None if layout is Layout.NONE else (1 << 30) + number * 7919 % (1 << 24)
         node, state = 2 * number // count, State.FREE if number % 3 else State.ACTIVE
         flag = verdict is not Verdict.UNOPTIMIZED
         kind = folios.class_number(FolioClass(9, "hugepages-2048kB", node, 2, flag))
         folios.add(pfn, kind, STATES.index(state))
-        judgement = Judgement(verdict, layout, "pte", None, shared, read_only, freed)
-        report.folios.add(judgement, frame)
+        judged.append(Judgement(verdict, layout, "pte", frame, shared, read_only, freed))
+    report.folios = FolioReports(folios)
+    for row, judgement in enumerate(judged):
+        report.folios.set(row, judgement)
     report.findings = [
         Finding("tail-writable", Severity.ERROR, "is writable", pfn, 3, 4096, 3, 4096)
         for pfn in broken

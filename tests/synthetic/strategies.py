@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.kernels import LINES
 from tests.synthetic.layouts import KEPT

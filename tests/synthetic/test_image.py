@@ -9,7 +9,7 @@ import pytest
 from drgn.helpers.linux.hugetlb import for_each_hstate
 from drgn.helpers.linux.list import list_for_each_entry
 
-from drgn_vmemmap.hugetlb.folios import State
+from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, NO_TYPE, ONE_OF_EACH_LAYOUT

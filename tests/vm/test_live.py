@@ -18,7 +18,7 @@ from drgn_vmemmap import discover
 from drgn_vmemmap.analysis.live import confirm
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE, WRITABLE
-from drgn_vmemmap.rules.folio import Severity
+from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.target.memory import ProgramMemory
 from tests import support
 from tests.support import COMMAND

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.hvo.judgement import Verdict
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.output.report import View
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.rules.folio import SEVERITIES, VERIFY_ONLY
+from drgn_vmemmap.rules.rule import RULES
 from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED
 
 _PREFIX = "drgn_vmemmap_"
@@ -56,11 +56,10 @@ def _folios(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
         for hstate in report.hstates
         for node, _, found in hstate.by_node()
     ]
-    verdicts = [verdict.value for verdict in Verdict]
     samples = [
-        Sample(getattr(found, verdict), {**labels, "verdict": verdict})
+        Sample(found[verdict], {**labels, "verdict": verdict.value})
         for labels, found in counts
-        for verdict in verdicts
+        for verdict in Verdict
     ]
     yield "folios", "HugeTLB folios by what the page tables say of them.", samples
     samples = [Sample(found.freed * PAGE_SIZE, labels) for labels, found in counts]
@@ -85,9 +84,12 @@ def _totals(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
 
 
 def _findings(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
-    unknown = frozenset() if report.verified else VERIFY_ONLY
     counts = Counter(
-        {(rule, severity.value): 0 for rule, severity in SEVERITIES.items() if rule not in unknown}
+        {
+            (rule.name, rule.severity.value): 0
+            for rule in RULES.values()
+            if report.verified or not rule.verify_only
+        }
     )
     counts.update((finding.rule, finding.severity.value) for finding in report.findings)
     samples = [

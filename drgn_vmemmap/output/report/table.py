@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from drgn_vmemmap.analysis.listing import Listing
 from drgn_vmemmap.analysis.report import Counts, HstateReport, Report, Stability, Totals
-from drgn_vmemmap.hvo.judgement import Verdict
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.output.findings import explained, in_short, verdict
@@ -149,8 +149,7 @@ def _hstate_table(
 
 
 def _count(counts: Counts, verdict: Verdict) -> int:
-    count: int = getattr(counts, verdict.value)
-    return count
+    return counts[verdict]
 
 
 def _totals(totals: Totals) -> str:

@@ -28,7 +28,8 @@ from drgn_vmemmap.output.report.html.folios import SHOWN, findings_of, packed, r
 from drgn_vmemmap.output.report.html.map import COLUMNS, UNIT, draw_map
 from drgn_vmemmap.output.text import size
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.rules.folio import MEANINGS, Finding, Severity
+from drgn_vmemmap.rules.finding import Finding, Severity
+from drgn_vmemmap.rules.rule import RULES
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -125,6 +126,6 @@ def _drawings(samples: Sequence[Sample], findings: Iterable[Finding]) -> list[Dr
 def _broken(findings: Iterable[Finding]) -> list[Broken]:
     """Findings by severity and rule, the worst first."""
     return [
-        Broken(rule, severity, MEANINGS[rule], len(found), found[:_FINDINGS])
+        Broken(rule, severity, RULES[rule].meaning, len(found), found[:_FINDINGS])
         for severity, rule, found in by_rule(findings)
     ]

@@ -14,9 +14,9 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from drgn_vmemmap.analysis.samples import Sample
-from drgn_vmemmap.hvo.judgement import Judgement
+from drgn_vmemmap.hvo.verdict import Judgement
 from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.paging.walker import Entry, Problem
+from drgn_vmemmap.paging.mapping import Entry, Problem
 
 # So many vmemmap pages, or groups of them, are drawn.
 _BOXES = 16

@@ -12,7 +12,7 @@ from operator import sub
 from typing import Any
 
 from drgn_vmemmap.analysis.listing import COLUMNS, Listing, Own, Traits, text
-from drgn_vmemmap.rules.folio import Finding, Severity
+from drgn_vmemmap.rules.finding import Finding, Severity
 
 SHOWN = tuple(column for column in COLUMNS if column.heading)
 """Columns of the table; after them comes the number of findings."""

@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.listing import Listing, Traits
-from drgn_vmemmap.hvo.judgement import Verdict
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.output.text import size
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The whole vmemmap: which of its pages owns which frame, and whether the frames are in use.
+The ownership of frames: which page of the vmemmap owns which frame.
 
-One pass over ``init_mm``'s tables. Pages that share their reuse frame as they
-should own it together; every other frame behind the vmemmap belongs to one page.
+One pass over ``init_mm``'s tables. Pages that share their reuse frame as they should own
+it together; every other frame that backs the vmemmap belongs to one page.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import eq
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
-from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.hvo.judgement import Verdict
+from drgn_vmemmap.hvo.folios import FolioReports
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.paging import x86_64
-from drgn_vmemmap.paging.walker import Run, Walker
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PMD, PRESENT, PTE, WRITABLE
+from drgn_vmemmap.paging.column import ColumnReader
+from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.vmemmap.sections import Section
-from drgn_vmemmap.vmemmap.special import DEVICE
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 
 # Between the sections, entries of higher levels are not present, and hardly anything is
 # mapped; more is tables that lead in a circle.
@@ -33,6 +33,9 @@ _GAP_PAGES_LIMIT = 1 << 17
 
 ZONE = -1
 """In place of a vmemmap page: the owner is a zone, which keeps the frame for shared tails."""
+
+Frames = Sequence[Optional[int]]
+"""PFNs of the frames of consecutive vmemmap pages; ``None`` for one mapped to no memory."""
 
 
 class Leaf(NamedTuple):
@@ -48,7 +51,7 @@ class Leaf(NamedTuple):
 
 class Ownership:
     """
-    Who owns the frames behind the vmemmap.
+    Who owns the frames that back the vmemmap.
 
     A vmemmap page is named by its number, counted from the address of PFN 0's struct page.
     """
@@ -62,7 +65,7 @@ class Ownership:
         self.stray_starts = array("q")
         """First pages of the stretches that describe no HugeTLB folio."""
         self.stray_ends = array("q")
-        """The pages behind them."""
+        """The first pages after them."""
         self.read_only: list[int] = []
         """Those of no HugeTLB folio that are read-only."""
         self.unreadable: list[Run] = []
@@ -101,7 +104,7 @@ class Ownership:
                 yield other.frame, [one.page + other.frame - one.frame, other.page]
 
     def distinct(self) -> int:
-        """How many frames there are behind the vmemmap."""
+        """How many frames back the vmemmap."""
         return len(set(self.frames)) + sum(leaf.pages for leaf in self.leaves)
 
     def is_of_no_folio(self, page: int) -> bool:
@@ -110,15 +113,24 @@ class Ownership:
         return index >= 0 and page < self.stray_ends[index]
 
 
-def survey(report: Report, walker: Walker, progress: Progress = SILENT) -> Ownership:
-    """
-    Look through the whole vmemmap.
+class Described(NamedTuple):
+    """What the vmemmap is known to describe."""
 
-    :param report: Of a look at all folios.
-    :param walker: That look's; the tables that it read are not read again.
+    sections: Sequence[Section]
+    folios: FolioReports
+    special: Sequence[SpecialVmemmap]
+    tail_frames: frozenset[int]
+    """PFNs of the frames that zones keep for shared tails."""
+
+
+def survey(snapshot: Snapshot, described: Described, progress: Progress = SILENT) -> Ownership:
     """
-    surveyor = _Surveyor(report, walker)
-    for section in progress.track(report.sections, "vmemmap"):
+    Find the owners of all frames that back the vmemmap.
+
+    :param snapshot: The one that *described* is of; page tables are not read again.
+    """
+    surveyor = _Surveyor(snapshot, described)
+    for section in progress.track(described.sections, "vmemmap"):
         surveyor.add_section(section)
     if not progress.interrupted:
         surveyor.add_rest()
@@ -126,53 +138,54 @@ def survey(report: Report, walker: Walker, progress: Progress = SILENT) -> Owner
 
 
 class _Surveyor:
-    """Goes through the vmemmap in ascending order, past the folios that it describes."""
+    """Walks the vmemmap in ascending order, and with it the folios that it describes."""
 
-    def __init__(self, report: Report, walker: Walker) -> None:
+    def __init__(self, snapshot: Snapshot, described: Described) -> None:
         self.ownership = Ownership()
-        self._kernel = report.kernel
-        self._walker = walker
-        self._folios = report.folios
-        self._others = report.others
-        self._tail_frames = report.tail_frames
+        self._walker = snapshot.walker
+        self._geometry = snapshot.geometry
+        self._span = snapshot.kernel.architecture.table_span
+        self._columns = ColumnReader(snapshot.kernel.paging)
+        self._folios = described.folios
+        self._special = described.special
+        self._tail_frames = described.tail_frames
         self._row = 0
-        """Of the first folio that is not behind us."""
-        self._address = x86_64.address_mask(PTE, self._kernel.paging.encryption_mask)
-        self._end = _region(self._kernel.vmemmap)
-        """Address behind the vmemmap that was looked at."""
+        """Of the first folio whose vmemmap was not reached yet."""
+        self._end = self._geometry.base & -self._span
+        """Address after the vmemmap that was surveyed."""
         self._gap_runs = self._gap_pages = 0
         self._device_frame = -1
-        """The frame behind the last page, if a device's memory is described there."""
+        """The frame of the page before, if a device's memory is described there."""
         self._owned = {
             number: judgement.layout.kept
-            for number, judgement in enumerate(report.folios.judgement_table)
+            for number, judgement in enumerate(described.folios.judgement_table)
             if judgement.verdict is Verdict.OPTIMIZED
         }
         """How many frames an optimized folio owns, by the number of its judgement."""
-        for frame in sorted(report.tail_frames):
+        for frame in sorted(described.tail_frames):
             self.ownership.frames.append(frame)
             self.ownership.pages.append(ZONE)
 
     def add_section(self, section: Section) -> None:
-        """Look at what describes a section."""
-        kernel = self._kernel
-        self._add_gap(_region(kernel.page_address(section.pfns.start)))
+        """Add the vmemmap that describes a section."""
+        self._add_gap(self._geometry.address(section.pfns.start) & -self._span)
         device = any(
-            other.kind == DEVICE and section.pfns.start in other.pfns for other in self._others
+            special.kind == DEVICE and section.pfns.start in special.pfns
+            for special in self._special
         )
-        while self._end < kernel.page_address(section.pfns.stop):
+        while self._end < self._geometry.address(section.pfns.stop):
             self._add(self._walker.region(self._end), device)
-            self._end += PMD.entry_span
+            self._end += self._span
 
     def add_rest(self) -> None:
-        """Look behind the last section."""
-        self._add_gap(_region(self._kernel.page_address(self._kernel.paging.max_pfn)))
+        """Add what is mapped after the last section."""
+        self._add_gap(self._geometry.address(self._geometry.max_pfn) & -self._span)
 
     def _add_gap(self, end: int) -> None:
-        """Look where no section is; nothing should be mapped there."""
+        """Add what is mapped where no section is; nothing should be."""
         for run in self._walker.walk(self._end, end):
             self._gap_runs += 1
-            if run.level is PTE or self._walker.first_frame(run) is not None:
+            if run.is_last_level or self._walker.first_frame(run) is not None:
                 self._gap_pages += run.pages
             if self._gap_runs > _GAP_RUNS_LIMIT or self._gap_pages > _GAP_PAGES_LIMIT:
                 self.ownership.endless = True
@@ -181,37 +194,26 @@ class _Surveyor:
         self._end = max(self._end, end)
 
     def _add(self, run: Run, device: bool) -> None:
-        ownership = self.ownership
-        first = (run.start - self._kernel.vmemmap) >> PAGE_SHIFT
+        first = self._geometry.page_number_at(run.start)
         if not device:
             self._device_frame = -1
         if not run.raw:
-            ownership.unreadable.append(run)
-            return
-        if run.level is not PTE:
+            self.ownership.unreadable.append(run)
+        elif not run.is_last_level:
             self._add_leaf(run, first)
-            return
-        entries = run.entries()
-        if self._add_pool(entries, first):
-            return
-        position = 0
-        for row, start, end in self._folios_in(first, len(entries)):
-            self._add_stray(entries, run.above, first, range(position, start), device)
-            self._add_folio(row, entries, first, range(start, end))
-            position = end
-        self._add_stray(entries, run.above, first, range(position, len(entries)), device)
+        elif not self._add_adjacent(run, first):
+            self._add_table(run, first, device)
 
-    def _add_pool(self, entries: memoryview[int], first: int) -> bool:
+    def _add_adjacent(self, run: Run, first: int) -> bool:
         """
-        Add the frames of optimized folios side by side, if there is nothing else.
+        Add the frames of a table that describes nothing but optimized folios, all alike.
 
-        :return: Whether there is nothing else; otherwise, nothing was added.
+        :return: Whether that is so; otherwise, nothing was added.
         """
-        folios, row = self._folios.folios, self._row
-        size = self._kernel.page.size
-        if row == len(folios) or folios.pfns[row] * size >> PAGE_SHIFT != first:
+        entries, folios, row = run.entries(), self._folios.folios, self._row
+        if row == len(folios) or self._geometry.page_number(folios.pfns[row]) != first:
             return False
-        pages = self._kernel.vmemmap_pages(folios.class_table[folios.kinds[row]].order)
+        pages = self._geometry.pages_of_order(folios.class_of(row).order)
         stop = row + len(entries) // pages
         numbers = set(self._folios.judgements[row:stop])
         owned = {self._owned.get(number, 0) for number in numbers}
@@ -220,15 +222,25 @@ class _Surveyor:
             or len(entries) % pages
             or len(numbers) != 1
             or owned == {0}
-            or folios.pfns[stop - 1] * size >> PAGE_SHIFT != first + len(entries) - pages
+            or self._geometry.page_number(folios.pfns[stop - 1]) != first + len(entries) - pages
         ):
             return False
         for index in range(*owned):
-            kept = entries[index::pages].tolist()
-            self.ownership.frames.extend([(entry & self._address) >> PAGE_SHIFT for entry in kept])
+            self.ownership.frames.extend(self._columns.frames(entries[index::pages]))
             self.ownership.pages.extend(range(first + index, first + len(entries), pages))
         self._row = stop
         return True
+
+    def _add_table(self, run: Run, first: int, device: bool) -> None:
+        """Add the frames of a table that describes folios and other memory."""
+        frames = self._walker.frames(run)
+        read_only = set(self._walker.read_only(run))
+        position = 0
+        for row, start, end in self._folios_in(first, len(frames)):
+            self._add_stray(frames, read_only, first, range(position, start), device)
+            self._add_folio(row, frames, first, range(start, end))
+            position = end
+        self._add_stray(frames, read_only, first, range(position, len(frames)), device)
 
     def _add_leaf(self, run: Run, first: int) -> None:
         frame = self._walker.first_frame(run)
@@ -239,8 +251,7 @@ class _Surveyor:
             return
         self.ownership.stray_starts.append(first)
         self.ownership.stray_ends.append(first + run.pages)
-        if not run.above & run.entries()[0] & WRITABLE:
-            self.ownership.read_only.append(first)
+        self.ownership.read_only += (first for _ in self._walker.read_only(run))
 
     def _folios_in(self, first: int, count: int) -> Iterator[tuple[int, int, int]]:
         """
@@ -249,70 +260,54 @@ class _Surveyor:
         :param first: Number of the first page.
         :return: Row of each, and from which to which of these pages.
         """
-        kernel, folios = self._kernel, self._folios.folios
+        geometry, folios = self._geometry, self._folios.folios
         while self._row < len(folios):
-            pfn = folios.pfns[self._row]
-            start = (pfn * kernel.page.size >> PAGE_SHIFT) - first
+            start = geometry.page_number(folios.pfns[self._row]) - first
             if start >= count:
                 return
-            end = start + kernel.vmemmap_pages(folios.class_table[folios.kinds[self._row]].order)
+            end = start + geometry.pages_of_order(folios.class_of(self._row).order)
             if end > 0:
                 yield self._row, max(start, 0), min(end, count)
             if end > count:
                 return
             self._row += 1
 
-    def _add_folio(self, row: int, entries: Sequence[int], first: int, indices: range) -> None:
-        """Add the frames that a folio owns among the entries that describe it."""
-        frames, pages, mask = self.ownership.frames, self.ownership.pages, self._address
-        pfn = self._folios.folios.pfns[row]
-        start = (pfn * self._kernel.page.size >> PAGE_SHIFT) - first
+    def _add_folio(self, row: int, frames: Frames, first: int, indices: range) -> None:
+        """Add the frames that a folio owns among those of the pages that describe it."""
+        start = self._geometry.page_number(self._folios.folios.pfns[row]) - first
         owned = self._owned.get(self._folios.judgements[row])
         if owned is not None:
             for index in indices[: max(0, start + owned - indices.start)]:
-                frames.append((entries[index] & mask) >> PAGE_SHIFT)
-                pages.append(first + index)
+                self._own(frames[index], first + index)
             return
         # The reuse frame belongs to the first page that maps it, or to a zone.
         known = set(self._tail_frames)
-        reuse_frame = self._folios.reuse_frames[row]
-        layout = self._folios.judgement_table[self._folios.judgements[row]].layout
+        layout = self._folios.judgement_of(row).layout
         if start < indices.start or layout is Layout.SHARED_TAIL:
-            known.add(reuse_frame)
+            known.add(self._folios.reuse_frames[row])
         for index in indices:
-            frame = (entries[index] & mask) >> PAGE_SHIFT
-            if self._is_mapped(entries[index]) and frame not in known:
+            frame = frames[index]
+            if frame is not None and frame not in known:
                 known.add(frame)
-                frames.append(frame)
-                pages.append(first + index)
+                self._own(frame, first + index)
 
     def _add_stray(
-        self, entries: Sequence[int], above: int, first: int, indices: range, device: bool
+        self, frames: Frames, read_only: set[int], first: int, indices: range, device: bool
     ) -> None:
-        """Add frames behind vmemmap that describes no HugeTLB folio."""
-        ownership, mask = self.ownership, self._address
+        """Add the frames of vmemmap that describes no HugeTLB folio."""
         if not indices:
             return
-        ownership.stray_starts.append(first + indices.start)
-        ownership.stray_ends.append(first + indices.stop)
+        self.ownership.stray_starts.append(first + indices.start)
+        self.ownership.stray_ends.append(first + indices.stop)
+        self.ownership.read_only += (first + index for index in indices if index in read_only)
         for index in indices:
-            entry = entries[index]
-            if not self._is_mapped(entry):
-                continue
-            if not above & entry & WRITABLE:
-                ownership.read_only.append(first + index)
-            frame = (entry & mask) >> PAGE_SHIFT
-            if device and frame == self._device_frame:
+            frame = frames[index]
+            if frame is None or (device and frame == self._device_frame):
                 continue
             self._device_frame = frame
-            ownership.frames.append(frame)
-            ownership.pages.append(first + index)
+            self._own(frame, first + index)
 
-    def _is_mapped(self, entry: int) -> bool:
-        limit = self._kernel.paging.max_pfn << PAGE_SHIFT
-        return bool(entry & PRESENT) and entry & self._address < limit
-
-
-def _region(address: int) -> int:
-    """Address of the 2 MiB that an address is in."""
-    return address >> PMD.shift << PMD.shift
+    def _own(self, frame: int | None, page: int) -> None:
+        if frame is not None:
+            self.ownership.frames.append(frame)
+            self.ownership.pages.append(page)

@@ -1,42 +1,43 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""
-Verification: beyond each folio's entries, the whole vmemmap, its frames and their content.
-"""
+"""Verification: besides each folio's entries, the entire vmemmap, its frames and their content."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from drgn_vmemmap.analysis.report import Report, analyse
+from drgn_vmemmap.analysis.analyse import analyse
+from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.hugetlb.columns import stretches
-from drgn_vmemmap.hugetlb.folios import Folio, read_head
-from drgn_vmemmap.hvo.judgement import Verdict
-from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.hugetlb.folio import Folio
+from drgn_vmemmap.hugetlb.head import read_head
+from drgn_vmemmap.hvo.ownership import ZONE, Described, Ownership, survey
+from drgn_vmemmap.hvo.tails import Tails
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.paging.walker import Run, Walker
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD, PTE
+from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.progress import SILENT, Progress
-from drgn_vmemmap.rules import folio as rules
-from drgn_vmemmap.rules.folio import Finding, Owner
-from drgn_vmemmap.vmemmap.frames import Free, PageReader, Tails
-from drgn_vmemmap.vmemmap.reverse_map import ZONE, Ownership, survey
+from drgn_vmemmap.rules import content as content_rules
+from drgn_vmemmap.rules import frames as frame_rules
+from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.rules.frames import Owner
+from drgn_vmemmap.vmemmap.frames import Free, PageReader
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from drgn_vmemmap.vmemmap.special import DEVICE, SELF_HOSTED, joined
 
 # Folios whose reuse frames are read together.
 _BATCH = 128
 
 
-def check(kernel: Kernel, walker: Walker, progress: Progress = SILENT) -> Report:
+def check(snapshot: Snapshot, progress: Progress = SILENT) -> Report:
     """
-    Check a kernel whose facts are known.
+    Analyse a kernel whose facts are known, and check all frames.
 
-    :param walker: Fresh for this look; its memory is the kernel's.
+    :param snapshot: Fresh for this analysis.
     :raises MissingFacts: if the hstates are not in the dump.
     """
-    report = analyse(kernel, walker, progress=progress)
-    report.findings += _Check(report, walker, progress).findings()
+    report = analyse(snapshot, progress=progress)
+    report.findings += _Check(snapshot, report, progress).findings()
     report.interrupted = progress.interrupted
     report.verified = True
     return report
@@ -45,12 +46,14 @@ def check(kernel: Kernel, walker: Walker, progress: Progress = SILENT) -> Report
 class _Check:
     """Carries the checks from the survey to the findings."""
 
-    def __init__(self, report: Report, walker: Walker, progress: Progress) -> None:
+    def __init__(self, snapshot: Snapshot, report: Report, progress: Progress) -> None:
         self._report = report
+        self._snapshot = snapshot
         self._kernel = report.kernel
-        self._walker = walker
+        self._geometry = snapshot.geometry
+        self._walker = snapshot.walker
         self._progress = progress
-        self._pages = PageReader(report.kernel, walker)
+        self._pages = PageReader(snapshot)
         self._tail_reader = Tails(report.kernel)
         facts = report.kernel.sections
         self._offline = {
@@ -61,12 +64,14 @@ class _Check:
 
     def findings(self) -> Iterator[Finding]:
         yield from self._tails()
-        ownership = survey(self._report, self._walker, self._progress)
+        report = self._report
+        described = Described(report.sections, report.folios, report.others, report.tail_frames)
+        ownership = survey(self._snapshot, described, self._progress)
         yield from self._aliases(ownership)
         yield from self._unused(ownership)
-        yield from map(rules.unreadable_vmemmap, self._not_told(ownership))
+        yield from map(frame_rules.unreadable_vmemmap, self._not_told(ownership))
         if ownership.endless:
-            yield rules.endless_vmemmap()
+            yield frame_rules.endless_vmemmap()
         if not self._report.incomplete and not self._progress.interrupted:
             yield from self._memmap_counters(ownership)
         yield from self._unoptimized()
@@ -83,32 +88,36 @@ class _Check:
         compared: set[int] = set()
         for rows in self._alike(Layout.HEAD_REUSE, Layout.TAIL_REUSE):
             yield from (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
-        # One look at a frame that a zone keeps is enough.
+        # A frame that a zone keeps is compared once.
         for rows in self._alike(Layout.SHARED_TAIL):
-            frames = folios.reuse_frames[rows.start : rows.stop]
-            for frame in sorted(set(frames) - compared):
-                yield [rows.start + frames.index(frame)]
-            compared.update(frames)
+            first = {folios.reuse_frames[row]: row for row in reversed(rows)}
+            yield from ([first[frame]] for frame in sorted(first.keys() - compared))
+            compared.update(first)
 
-    def _alike(self, *layouts: Layout) -> Iterator[range]:
-        """Rows side by side of folios of one kind that are judged alike."""
+    def _alike(self, *layouts: Layout) -> Iterator[Sequence[int]]:
+        """Rows of folios of one class with the same judgement."""
         folios = self._report.folios
-        for rows in stretches(folios.folios.kinds, folios.judgements):
-            if folios.judgement_table[folios.judgements[rows.start]].layout in layouts:
-                yield rows
+        groups: dict[tuple[int, int], list[int]] = {}
+        chosen = {n for n, each in enumerate(folios.judgement_table) if each.layout in layouts}
+        for row, key in enumerate(zip(folios.folios.classes, folios.judgements)):
+            if key[1] in chosen:
+                groups.setdefault(key, []).append(row)
+        yield from groups.values()
 
     def _wrong_tails(self, rows: Sequence[int]) -> Iterator[Finding]:
         """Compare what is in reuse frames, of folios of one kind and layout, with what must be."""
         folios, kernel, tails = self._report.folios, self._kernel, self._tail_reader
-        layout = folios.judgement_table[folios.judgements[rows[0]]].layout
-        kind = folios.folios.class_table[folios.folios.kinds[rows[0]]]
+        layout = folios.judgement_of(rows[0]).layout
+        order = folios.folios.class_of(rows[0]).order
         memory, first = self._walker.memory, int(layout is Layout.HEAD_REUSE)
-        infos = kernel.tail_infos([folios.folios.pfns[row] for row in rows], kind.order)
-        addresses = [folios.reuse_frames[row] << PAGE_SHIFT for row in rows]
-        pieces = memory.read_together(addresses, PAGE_SIZE)
+        infos = kernel.tail_infos([folios.folios.pfns[row] for row in rows], order)
+        addresses = [folios.reuse_frames[row] << self._geometry.page_shift for row in rows]
+        pieces = memory.read_together(addresses, self._geometry.page_size)
         if pieces is not None and tails.are_all_right(pieces, memoryview(infos), first):
             return
-        contents = pieces.each() if pieces else memory.read_each(addresses, PAGE_SIZE)
+        contents = (
+            pieces.each() if pieces else memory.read_each(addresses, self._geometry.page_size)
+        )
         unreadable = 0
         for row, info, content in zip(rows, infos, contents):
             if content is None:
@@ -116,7 +125,7 @@ class _Check:
             elif not tails.are_right(content, info, first):
                 yield self._wrong_tail(layout, row, content, info)
         if unreadable:
-            yield rules.unreadable_frames(unreadable)
+            yield frame_rules.unreadable_frames(unreadable)
 
     def _wrong_tail(self, layout: Layout, row: int, content: bytes, info: int) -> Finding:
         folios, kernel = self._report.folios, self._kernel
@@ -125,14 +134,14 @@ class _Check:
         page, found = self._tail_reader.first_wrong(content, info, first)
         belongs_to = None
         if not kernel.tails_hold_mask and self._tail_reader.are_right(content, found, first):
-            other, misaligned = divmod(found - 1 - kernel.vmemmap, kernel.page.size)
-            if not misaligned and self._folio_at(other) == other:
+            other = self._geometry.pfn_of(found - 1)
+            if other is not None and self._folio_at(other) == other:
                 belongs_to = other
         index = 1 - first
-        address = kernel.page_address(pfn) + index * PAGE_SIZE
+        address = self._geometry.address(pfn) + index * self._geometry.page_size
         owner = Owner(pfn, index, self._walker.entry(address))
         wrong = address + page * kernel.page.size
-        return rules.tail_content(owner, frame, page, wrong, belongs_to)
+        return content_rules.tail_content(owner, frame, page, wrong, belongs_to)
 
     # Who owns which frame.
 
@@ -146,21 +155,20 @@ class _Check:
                     orphans[page] = "shares frames"
                     continue
                 others = [self._name(other) for other in pages if other != page]
-                yield rules.frame_aliased(self._owner(page), frame, others)
+                yield frame_rules.frame_aliased(self._owner(page), frame, others)
         told = (page for page in sorted(orphans) if not self._may_be_folio(page))
         for stretch in joined(range(page, page + 1) for page in told):
-            per_page = PAGE_SIZE / self._kernel.page.size
-            pfns = range(int(stretch.start * per_page), int(stretch.stop * per_page))
+            pfns = self._geometry.pfns_of(stretch)
             entry = self._owner(stretch.start).entry
-            yield rules.orphan_remap(entry, pfns, orphans[stretch.start])
+            yield frame_rules.orphan_remap(entry, pfns, orphans[stretch.start])
 
     def _may_be_folio(self, page: int) -> bool:
         """Whether a vmemmap page may be of a folio whose head page is not in the dump."""
-        pfn = page * PAGE_SIZE // self._kernel.page.size
+        pfn = self._geometry.pfns_of(range(page, page + 1)).start
         for hstate in self._report.hstates:
             head = pfn >> hstate.hstate.order << hstate.hstate.order
             try:
-                read_head(self._kernel, self._walker, head)
+                read_head(self._snapshot, head)
             except MissingMemory:
                 return True
         return False
@@ -170,12 +178,12 @@ class _Check:
 
     def _owner(self, page: int) -> Owner:
         """Whose a vmemmap page is, by its number."""
-        address = self._kernel.vmemmap + page * PAGE_SIZE
+        address = self._geometry.page_number_address(page)
         entry = self._walker.entry(address)
-        folio = self._folio_at(page * PAGE_SIZE // self._kernel.page.size)
+        folio = self._folio_at(self._geometry.pfns_of(range(page, page + 1)).start)
         if folio is None:
             return Owner(None, None, entry)
-        index = (address - self._kernel.page_address(folio)) // PAGE_SIZE
+        index = (address - self._geometry.address(folio)) // self._geometry.page_size
         return Owner(folio, index, entry)
 
     def _folio_at(self, pfn: int) -> int | None:
@@ -210,7 +218,7 @@ class _Check:
                 else:
                     unknown += 1
         if unknown:
-            yield rules.unreadable_frames(unknown)
+            yield frame_rules.unreadable_frames(unknown)
 
     def _is_online(self, pfn: int) -> bool:
         """
@@ -224,8 +232,8 @@ class _Check:
         :param page: The vmemmap page that the frame is behind; :data:`ZONE` if there is none.
         """
         if page == ZONE:
-            return rules.tail_frame_freed(free, self._kernel.page_address(free.frame))
-        return rules.frame_freed(self._owner(page), free)
+            return frame_rules.tail_frame_freed(free, self._geometry.address(free.frame))
+        return frame_rules.frame_freed(self._owner(page), free)
 
     def _first_tail(self, frame: int) -> int:
         """The first vmemmap page that shares a zone's frame; :data:`ZONE` if none does."""
@@ -233,14 +241,14 @@ class _Check:
         if frame not in folios.reuse_frames:
             return ZONE
         pfn = folios.folios.pfns[folios.reuse_frames.index(frame)]
-        return pfn * self._kernel.page.size // PAGE_SIZE + 1
+        return self._geometry.page_number(pfn) + 1
 
     def _not_told(self, ownership: Ownership) -> Iterator[Run]:
         """Page tables that are not in the dump, and that no folio's findings tell of."""
         told: set[int] = set()
         for run in ownership.unreadable:
-            pfn = (run.start - self._kernel.vmemmap) // self._kernel.page.size
-            table = run.raw_address & -PAGE_SIZE
+            pfn, _ = self._geometry.pfn_at(run.start)
+            table = run.raw_address & -self._geometry.page_size
             if table not in told and self._folio_at(pfn) is None:
                 told.add(table)
                 yield run
@@ -253,7 +261,7 @@ class _Check:
             return
         try:
             counted = sum(
-                int.from_bytes(self._walker.read(address, 8), "little", signed=True)
+                int.from_bytes(self._snapshot.read(address, 8), "little", signed=True)
                 for address in counters
             )
         except MissingMemory:
@@ -262,18 +270,21 @@ class _Check:
         # Without a later fix, kernels count a device's vmemmap as if it shared nothing.
         of_devices = sum(other.freed for other in self._report.others if other.kind == DEVICE)
         if counted not in (found, found + of_devices):
-            yield rules.memmap_count_mismatch(counted, found)
+            yield frame_rules.memmap_count_mismatch(counted, found)
 
     def _unoptimized(self) -> Iterator[Finding]:
         folios, kernel = self._report.folios, self._kernel
-        for rows in stretches(folios.judgements):
-            judgement = folios.judgement_table[folios.judgements[rows.start]]
-            if judgement.verdict is Verdict.UNOPTIMIZED:
-                for row in rows:
-                    folio = folios.folios[row]
-                    freed = kernel.freed_when_optimized(folio.order)
-                    address = kernel.page_address(folio.pfn)
-                    yield rules.unoptimized(folio, address, self._reason(folio), freed)
+        unoptimized = {
+            number
+            for number, judgement in enumerate(folios.judgement_table)
+            if judgement.verdict is Verdict.UNOPTIMIZED
+        }
+        for row, number in enumerate(folios.judgements):
+            if number in unoptimized:
+                folio = folios.folios[row]
+                freed = kernel.freed_when_optimized(folio.order)
+                address = self._geometry.address(folio.pfn)
+                yield content_rules.unoptimized(folio, address, self._reason(folio), freed)
 
     def _reason(self, folio: Folio) -> str:
         """Why a folio was left whole, as far as the dump shows it (``mm/hugetlb_vmemmap.c``)."""
@@ -293,14 +304,18 @@ class _Check:
 
     def _was_restored(self, folio: Folio) -> bool:
         """Whether its frames are not those that its vmemmap was made of."""
-        start = self._kernel.page_address(folio.pfn)
-        end = start + self._kernel.vmemmap_pages(folio.order) * PAGE_SIZE
+        start = self._geometry.address(folio.pfn)
+        end = start + self._geometry.pages_of_order(folio.order) * self._geometry.page_size
         expected = None
         for run in self._walker.walk(start, end):
             for number, frame in enumerate(self._walker.frames(run)):
                 # A large leaf's frames, and a split one's, are consecutive.
-                place = (run.start >> PAGE_SHIFT) + number - (frame or 0)
-                if place != expected and expected is not None and run.level is PTE:
-                    return run.start + number * PAGE_SIZE & (PMD.entry_span - 1) != 0
+                place = (run.start >> self._geometry.page_shift) + number - (frame or 0)
+                if place != expected and expected is not None and run.is_last_level:
+                    return (
+                        run.start + number * self._geometry.page_size
+                        & (self._kernel.architecture.table_span - 1)
+                        != 0
+                    )
                 expected = place
         return False

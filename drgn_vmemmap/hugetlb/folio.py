@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The folios: HugeTLB pages, named by their head PFNs."""
+
+from __future__ import annotations
+
+import enum
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple, overload
+
+
+class State(enum.Enum):
+    """Where a folio was found."""
+
+    FREE = "free"
+    ACTIVE = "active"
+    OFF_LIST = "off-list"
+
+
+STATES = tuple(State)
+OFF_LIST = STATES.index(State.OFF_LIST)
+"""Index of the state that a folio has until it is found on a list."""
+
+
+class FolioClass(NamedTuple):
+    """What many folios have in common."""
+
+    order: int
+    hstate: str
+    node: int | None
+    """``None`` if neither a list nor the head page names it."""
+    zone: int | None
+    """Zone number; ``None`` if the head page is not in the dump."""
+    flag_optimized: bool | None
+    """``HPG_vmemmap_optimized``; ``None`` on a kernel without it, or without the head page."""
+
+
+class Folio(NamedTuple):
+    """A HugeTLB page, named by its head PFN."""
+
+    pfn: int
+    order: int
+    hstate: str
+    node: int | None
+    zone: int | None
+    state: State
+    flag_optimized: bool | None
+
+    @property
+    def folio_class(self) -> FolioClass:
+        """What it has in common with others."""
+        return FolioClass(
+            order=self.order,
+            hstate=self.hstate,
+            node=self.node,
+            zone=self.zone,
+            flag_optimized=self.flag_optimized,
+        )
+
+
+class Folios(Sequence[Folio]):
+    """Folios: a column for each fact; a :class:`Folio` is made when it is asked for."""
+
+    def __init__(self) -> None:
+        self.pfns = array("Q")
+        self.classes = array("I")
+        """Of each folio, the index of its class in :attr:`class_table`."""
+        self.states = bytearray()
+        """Of each folio, the index of its state in :data:`STATES`."""
+        self.class_table: list[FolioClass] = []
+        self._class_numbers: dict[FolioClass, int] = {}
+
+    def class_number(self, folio_class: FolioClass) -> int:
+        """Index of a class in :attr:`class_table`."""
+        number = self._class_numbers.setdefault(folio_class, len(self.class_table))
+        if number == len(self.class_table):
+            self.class_table.append(folio_class)
+        return number
+
+    def add(self, pfn: int, class_number: int, state: int) -> None:
+        """
+        :param state: Index of its state in :data:`STATES`.
+        """
+        self.pfns.append(pfn)
+        self.classes.append(class_number)
+        self.states.append(state)
+
+    def extend(self, pfns: Sequence[int], class_numbers: array[int], state: int) -> None:
+        """
+        Add consecutive folios.
+
+        :param state: Index of the state of all of them in :data:`STATES`.
+        """
+        self.pfns.extend(pfns)
+        self.classes.extend(class_numbers)
+        self.states.extend(bytes((state,)) * len(pfns))
+
+    def class_of(self, row: int) -> FolioClass:
+        """What the folio of a row has in common with others."""
+        return self.class_table[self.classes[row]]
+
+    def row_at(self, pfn: int) -> int | None:
+        """
+        Row of the folio that contains a PFN; ``None`` if none does.
+
+        The folios must be in ascending order.
+        """
+        row = bisect_right(self.pfns, pfn) - 1
+        if row < 0 or pfn >= self.pfns[row] + (1 << self.class_of(row).order):
+            return None
+        return row
+
+    def pick(self, rows: Sequence[int]) -> None:
+        """Keep some folios, in a given order."""
+        self.pfns = array("Q", [self.pfns[row] for row in rows])
+        self.classes = array("I", [self.classes[row] for row in rows])
+        self.states = bytearray(self.states[row] for row in rows)
+
+    def __len__(self) -> int:
+        return len(self.pfns)
+
+    @overload
+    def __getitem__(self, index: int) -> Folio: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Folio]: ...
+    def __getitem__(self, index: int | slice) -> Folio | list[Folio]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(len(self))[index]]
+        folio_class = self.class_of(index)
+        return Folio(
+            pfn=self.pfns[index],
+            order=folio_class.order,
+            hstate=folio_class.hstate,
+            node=folio_class.node,
+            zone=folio_class.zone,
+            state=STATES[self.states[index]],
+            flag_optimized=folio_class.flag_optimized,
+        )

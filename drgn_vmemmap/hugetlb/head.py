@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The head of a folio: what its first two struct pages say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from drgn_vmemmap.hugetlb.folio import FolioClass, Folios
+from drgn_vmemmap.hugetlb.hstate import Hstate
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+
+class Head(NamedTuple):
+    """What the first two struct pages of a HugeTLB folio say of it."""
+
+    order: int
+    flags: int
+    private: int
+    next: int
+    """The pointer to the next folio of its list."""
+    prev: int
+    """The pointer to the one before it."""
+
+
+def parse_head(kernel: Kernel, pages: bytes) -> Head | None:
+    """
+    :param pages: The first two struct pages of what may be a HugeTLB folio.
+    :return: ``None`` if they are none's.
+    """
+    if not kernel.hugetlb_test.matches(pages) or not kernel.head_test.matches(pages):
+        return None
+    return Head(
+        order=pages[kernel.order.offset],
+        flags=kernel.page.value(pages, "flags"),
+        private=kernel.page.value(pages, "private"),
+        next=kernel.page.value(pages, "lru"),
+        prev=kernel.page.value(pages, "lru", 1),
+    )
+
+
+def read_head(snapshot: Snapshot, pfn: int) -> Head | None:
+    """
+    :return: The head of the HugeTLB folio at a PFN; ``None`` if there is none.
+    :raises MissingMemory: if its struct pages are not mapped, or not in the dump.
+    """
+    return parse_head(snapshot.kernel, snapshot.struct_pages(pfn, 2))
+
+
+class HeadClasses:
+    """The classes of folios, by what their head pages hold."""
+
+    def __init__(self, snapshot: Snapshot, hstates: Sequence[Hstate], folios: Folios) -> None:
+        self._kernel = snapshot.kernel
+        self._folios = folios
+        self.names = {hstate.order: hstate.name for hstate in hstates}
+        """Names of the hstates by their orders."""
+
+    def number(self, head: Head) -> int | None:
+        """Index of a head's class; ``None`` if no hstate has its order."""
+        if head.order not in self.names:
+            return None
+        kernel, bit = self._kernel, self._kernel.hvo.optimized_bit
+        return self._folios.class_number(
+            FolioClass(
+                order=head.order,
+                hstate=self.names[head.order],
+                node=kernel.page_flags.node(head.flags),
+                zone=kernel.page_flags.zone(head.flags),
+                flag_optimized=None if bit is None else bool(head.private >> bit & 1),
+            )
+        )

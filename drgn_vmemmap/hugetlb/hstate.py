@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The hstates: one for each size of HugeTLB folios, with its counters and lists.
+
+Follows ``struct hstate`` of ``include/linux/hugetlb.h``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import NamedTuple
+
+from drgn_vmemmap.errors import printable
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+# From 2 MiB to 16 GiB: x86-64 has folios of 2 MiB and 1 GiB, and any other order is damage.
+_ORDERS = range(9, 23)
+
+
+class Counters(NamedTuple):
+    """What the kernel counts for a hstate, or for one node of it, in folios."""
+
+    nr_huge_pages: int
+    free_huge_pages: int
+    surplus_huge_pages: int
+
+
+class HstateList(NamedTuple):
+    """One list of a hstate's folios."""
+
+    hstate: str
+    node: int | None
+    """The node of a free list; ``None`` for the active list."""
+    head: int
+    """Virtual address of its ``struct list_head``."""
+    first: int
+    """Its ``next`` pointer."""
+
+    def __str__(self) -> str:
+        return f"{self.hstate} " + (
+            "active list" if self.node is None else f"free list of node {self.node}"
+        )
+
+
+class Hstate(NamedTuple):
+    """A size of HugeTLB folios: ``struct hstate``."""
+
+    name: str
+    order: int
+    counters: Counters
+    node_counters: dict[int | None, Counters]
+    """Of the nodes with anything to count."""
+    lists: list[HstateList]
+
+
+class BrokenHstate(NamedTuple):
+    """A hstate of an order that no folio can have; its lists are not followed."""
+
+    name: str
+    order: int
+
+
+def read_hstates(snapshot: Snapshot) -> Iterator[Hstate | BrokenHstate]:
+    """
+    The kernel's hstates.
+
+    :raises MissingMemory: if they are not in the dump.
+    """
+    kernel = snapshot.kernel
+    for index in range(kernel.hstate_count):
+        address = kernel.hstates + index * kernel.hstate.size
+        hstate = _hstate(kernel, address, snapshot.read(address, kernel.hstate.size))
+        yield hstate if hstate.order in _ORDERS else BrokenHstate(hstate.name, hstate.order)
+
+
+def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
+    layout = kernel.hstate
+    member = layout.members["name"]
+    name = data[member.offset : member.offset + member.length].split(b"\0")[0]
+    text = printable(name.decode("ascii", "backslashreplace"))
+
+    def lists(name: str) -> Iterator[tuple[int, int]]:
+        """Address of each list's head, and the ``next`` pointer in it."""
+        member = layout.members[name]
+        return zip(count(address + member.offset, member.size), layout.elements(data, name))
+
+    counters = zip(*(layout.elements(data, f"{name}_node") for name in Counters._fields))
+    # Lists of nodes that do not exist are empty: they point at themselves.
+    free = enumerate(lists("hugepage_freelists"))
+    found = [HstateList(text, node, *list_) for node, list_ in free if len({*list_}) > 1]
+    found += [HstateList(text, None, *list_) for list_ in lists("hugepage_activelist")]
+    return Hstate(
+        text,
+        layout.value(data, "order"),
+        Counters(*(layout.value(data, name) for name in Counters._fields)),
+        {node: Counters(*counts) for node, counts in enumerate(counters) if any(counts)},
+        found,
+    )

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The hstates' lists: which folio is on which, and whether they are sound.
+
+A list is ``struct list_head`` of ``include/linux/types.h``, linked through the head pages'
+``lru``: a free list for each node and one active list, as ``mm/hugetlb.c`` keeps them.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.hugetlb.folio import OFF_LIST, STATES, FolioClass, Folios, State
+from drgn_vmemmap.hugetlb.head import HeadClasses, read_head
+from drgn_vmemmap.hugetlb.hstate import Hstate, HstateList
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+# A list of a live kernel that is followed alone, pointer by pointer, seldom changes meanwhile.
+_RETRIES = 4
+
+
+class BrokenList(NamedTuple):
+    """A list that is damaged, or that cannot be followed."""
+
+    list: HstateList
+    address: int
+    """The pointer that is wrong, or the head page that could not be read."""
+    unreadable: bool
+    """The dump lacks memory; otherwise, the list itself is damaged."""
+    reason: str
+
+
+class Links:
+    """The list pointers of folios: a column for each direction."""
+
+    def __init__(self) -> None:
+        self.next = array("Q")
+        self.prev = array("Q")
+
+    def add(self, next_: int, prev: int) -> None:
+        self.next.append(next_)
+        self.prev.append(prev)
+
+    def extend(self, next_: memoryview[int], prev: memoryview[int]) -> None:
+        self.next.frombytes(next_.tobytes())
+        self.prev.frombytes(prev.tobytes())
+
+
+class _NotAFolio(Exception):
+    """A list leads to something that is no folio."""
+
+
+class _Broken(Exception):
+    """A list cannot be followed further."""
+
+    def __init__(self, address: int, reason: str, unreadable: bool = False) -> None:
+        super().__init__(reason)
+        self.address, self.reason, self.unreadable = address, reason, unreadable
+
+
+class ListWalk:
+    """Follows the lists through the folios that the memmap shows, and beyond them."""
+
+    def __init__(
+        self, snapshot: Snapshot, classes: HeadClasses, folios: Folios, links: Links
+    ) -> None:
+        self._snapshot = snapshot
+        self._classes = classes
+        self._folios = folios
+        self._links = links
+        geometry = snapshot.geometry
+        self._base = geometry.base + snapshot.kernel.page.offset("lru")
+        """Address of the list pointers of PFN 0."""
+        size = geometry.struct_size
+        self._addresses = [self._base + pfn * size for pfn in folios.pfns]
+        """Of each folio, the address of its list pointers."""
+        self._rows = dict(zip(self._addresses, range(len(folios))))
+        """Rows of the folios that no list was found to hold, by these addresses."""
+        self._in_memmap = len(folios)
+        """How many folios the memmap shows; they are in ascending order."""
+        self._added: set[int] = set()
+        """PFNs of the folios that lists alone show."""
+
+    @property
+    def has_added(self) -> bool:
+        """Whether lists have shown folios that the memmap does not."""
+        return bool(self._added)
+
+    def follow(self, hstates: Sequence[Hstate]) -> Iterator[BrokenList]:
+        """
+        Record in each folio's state which list it is on, and add those that lists alone show.
+
+        :return: What is wrong with the lists.
+        """
+        for hstate in hstates:
+            for list_ in hstate.lists:
+                problems = list(self._follow(list_, hstate.order))
+                if problems and not self._follow_alone(list_, hstate.order):
+                    yield from problems
+
+    def _follow(self, list_: HstateList, order: int) -> Iterator[BrokenList]:
+        chain: list[int] = []
+        try:
+            self._walk(list_, order, chain)
+        except _Broken as broken:
+            after = f"the folio at PFN {self._folios.pfns[chain[-1]]:#x}" if chain else "its head"
+            reason = f"after {after}, {broken.reason}"
+            yield BrokenList(list_, broken.address, broken.unreadable, reason)
+        state = _state(list_)
+        for row in chain:
+            self._folios.states[row] = state
+        yield from self._misplaced(list_, chain)
+
+    def _walk(self, list_: HstateList, order: int, chain: list[int]) -> None:
+        """
+        Follow a list to its end.
+
+        :param chain: Receives the rows of its folios.
+        :raises _Broken: where it cannot be followed.
+        """
+        head, next_, take = list_.head, self._links.next, self._rows.pop
+        classes, of_order = self._folios.classes, self._of_order(order)
+        pointer = list_.first
+        while pointer != head:
+            row = take(pointer, None)
+            if row is None:
+                row = self._step_off(list_, order, pointer)
+            elif classes[row] not in of_order:
+                self._rows[pointer] = row
+                found = self._folios.class_of(row).order
+                pfn = self._folios.pfns[row]
+                raise _Broken(pointer, f"leads to PFN {pfn:#x}, a folio of order {found}")
+            chain.append(row)
+            pointer = next_[row]
+
+    def _of_order(self, order: int) -> set[int]:
+        """Classes of an order."""
+        table = self._folios.class_table
+        return {number for number, each in enumerate(table) if each.order == order}
+
+    def _misplaced(self, list_: HstateList, chain: list[int]) -> Iterator[BrokenList]:
+        """What is wrong with a list that could be followed: its way back, and its folios' node."""
+        addresses, prev = self._addresses, self._links.prev
+        expected = [list_.head, *map(addresses.__getitem__, chain)][: len(chain)]
+        found = list(map(prev.__getitem__, chain))
+        if found != expected:
+            wrong = next(i for i, pair in enumerate(zip(found, expected)) if pair[0] != pair[1])
+            pfn = self._folios.pfns[chain[wrong]]
+            reason = (
+                f"the folio at PFN {pfn:#x} has {found[wrong]:#x} for the one before it, "
+                f"not {expected[wrong]:#x}"
+            )
+            yield BrokenList(list_, addresses[chain[wrong]], False, reason)
+        if list_.node is not None:
+            classes, table = self._folios.classes, self._folios.class_table
+            elsewhere = {
+                number
+                for number in set(map(classes.__getitem__, chain))
+                if table[number].node not in (list_.node, None)
+            }
+            for row in (row for row in chain if elsewhere and classes[row] in elsewhere):
+                pfn, node = self._folios.pfns[row], self._folios.class_of(row).node
+                reason = f"holds the folio at PFN {pfn:#x} of node {node}"
+                yield BrokenList(list_, addresses[row], False, reason)
+
+    def _step_off(self, list_: HstateList, order: int, pointer: int) -> int:
+        """
+        Go where the memmap shows no folio that could be the next one of a list.
+
+        :return: Row of the folio that is there.
+        :raises _Broken: if there is none.
+        """
+        pfn = self._pfn(pointer)
+        if pfn is None:
+            raise _Broken(pointer, f"pointer {pointer:#x} leads out of the memmap")
+        if pfn % (1 << order):
+            raise _Broken(pointer, f"leads to PFN {pfn:#x}, which can be no folio of order {order}")
+        if self._is_known(pfn):
+            raise _Broken(pointer, f"meets the folio at PFN {pfn:#x} a second time")
+        try:
+            head = read_head(self._snapshot, pfn)
+        except MissingMemory:
+            unknown = FolioClass(order, list_.hstate, list_.node, None, None)
+            self._add(pfn, self._folios.class_number(unknown), _state(list_), 0, 0)
+            reason = f"head page of PFN {pfn:#x} is not in the dump"
+            raise _Broken(pointer, reason, unreadable=True) from None
+        if head is None or head.order not in self._classes.names:
+            raise _Broken(pointer, f"leads to PFN {pfn:#x}, which is no HugeTLB folio")
+        if head.order != order:
+            raise _Broken(pointer, f"leads to PFN {pfn:#x}, a folio of order {head.order}")
+        number = self._classes.number(head)
+        assert number is not None
+        return self._add(pfn, number, OFF_LIST, head.next, head.prev)
+
+    def _add(self, pfn: int, class_number: int, state: int, next_: int, prev: int) -> int:
+        """Add a folio that a list alone shows."""
+        row = len(self._folios)
+        self._added.add(pfn)
+        self._folios.add(pfn, class_number, state)
+        self._links.add(next_, prev)
+        self._addresses.append(self._base + pfn * self._snapshot.geometry.struct_size)
+        return row
+
+    def _is_known(self, pfn: int) -> bool:
+        """Whether there is a folio at a PFN already."""
+        pfns = self._folios.pfns
+        row = bisect_left(pfns, pfn, 0, self._in_memmap)
+        return (row < self._in_memmap and pfns[row] == pfn) or pfn in self._added
+
+    def _pfn(self, pointer: int) -> int | None:
+        """PFN of the folio whose list pointers are at an address; ``None`` if it can be none's."""
+        return self._snapshot.geometry.pfn_of(pointer - self._base + self._snapshot.geometry.base)
+
+    def _follow_alone(self, list_: HstateList, order: int) -> bool:
+        """
+        Follow a list of a live kernel anew: it may have changed since the memmap was read.
+
+        :return: Whether it leads past folios of an order back to its head.
+        """
+        for _ in range(_RETRIES if self._snapshot.kernel.live else 0):
+            try:
+                pfns = set(self._walk_alone(list_, order))
+            except (MissingMemory, _NotAFolio):
+                continue
+            for row, pfn in enumerate(self._folios.pfns):
+                if pfn in pfns:
+                    self._folios.states[row] = _state(list_)
+            return True
+        return False
+
+    def _walk_alone(self, list_: HstateList, order: int) -> Iterator[int]:
+        """
+        PFNs of the folios on a list, as it is now.
+
+        :raises _NotAFolio: if it leads elsewhere, or in a circle.
+        """
+        met: set[int] = set()
+        pointer = int.from_bytes(self._snapshot.read(list_.head, 8), "little")
+        while pointer != list_.head:
+            pfn = self._pfn(pointer)
+            if pfn is None or pfn in met:
+                raise _NotAFolio
+            met.add(pfn)
+            head = read_head(self._snapshot, pfn)
+            if head is None or head.order != order:
+                raise _NotAFolio
+            yield pfn
+            pointer = head.next
+
+
+def _state(list_: HstateList) -> int:
+    """Index in :data:`STATES` of the state of the folios on a list."""
+    return STATES.index(State.ACTIVE if list_.node is None else State.FREE)

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The search for HugeTLB folios: the memmap shows their heads, the hstates' lists hold them.
+
+Each folio is found once: in the memmap if its head page is there, otherwise through a list.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.hugetlb.folio import OFF_LIST, Folios
+from drgn_vmemmap.hugetlb.head import HeadClasses, parse_head
+from drgn_vmemmap.hugetlb.hstate import Hstate
+from drgn_vmemmap.hugetlb.lists import BrokenList, Links, ListWalk
+from drgn_vmemmap.paging.mapping import Run
+from drgn_vmemmap.progress import SILENT, Progress
+from drgn_vmemmap.target.memory import StridedRead
+from drgn_vmemmap.vmemmap.sections import MissingSections, Section, present_sections
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+# A pool's folios have a few flags in common; a dump's folios may be damaged one by one.
+_CLASSES_LIMIT = 4096
+
+
+class SearchResult(NamedTuple):
+    """What the memmap and the hstates' lists hold."""
+
+    folios: Folios
+    """In ascending order of PFN."""
+    sections: list[Section]
+    problems: list[BrokenList | MissingSections]
+
+
+def find_folios(
+    snapshot: Snapshot, hstates: Sequence[Hstate], progress: Progress = SILENT
+) -> SearchResult:
+    """
+    Find all HugeTLB folios: those on the hstates' lists, and those on none.
+
+    A list that cannot be followed to its end gives what was found, and a
+    :class:`BrokenList`.
+    """
+    problems: list[BrokenList | MissingSections] = []
+    sections = []
+    for section in present_sections(snapshot):
+        if isinstance(section, MissingSections):
+            problems.append(section)
+        else:
+            sections.append(section)
+    scan = _MemmapScan(snapshot, hstates)
+    # Nothing may have initialized the struct pages of other memory: pfn_to_online_page().
+    online = [section for section in sections if section.flags & snapshot.kernel.sections.online]
+    for section in progress.track(online, "memmap"):
+        if not scan.add_section(section):
+            problems.append(MissingSections(section.pfns))
+    walk = ListWalk(snapshot, scan.classes, scan.folios, scan.links)
+    problems += walk.follow(hstates)
+    _put_in_order(snapshot, scan.folios, scan.links, walk.has_added)
+    return SearchResult(scan.folios, sections, problems)
+
+
+class _MemmapScan:
+    """Finds the folios in the memmap, section by section in ascending order."""
+
+    def __init__(self, snapshot: Snapshot, hstates: Sequence[Hstate]) -> None:
+        self.folios = Folios()
+        self.links = Links()
+        self.classes = HeadClasses(snapshot, hstates, self.folios)
+        self._snapshot = snapshot
+        kernel = snapshot.kernel
+        self._step, *self._larger = (1 << order for order in sorted(self.classes.names or (0,)))
+        self._end = 0
+        """The first PFN after the last folio found."""
+        self._known: dict[tuple[int, ...], int] = {}
+        """Classes by the words of the head pages that decide them."""
+        tests = [kernel.head_test.offset, kernel.hugetlb_test.offset, kernel.order.offset]
+        members = [kernel.page.offset(name) for name in ("flags", "private")]
+        self._class_words = sorted({offset // 8 for offset in tests + members})
+        """Indices of these words."""
+        self._link_word = kernel.page.offset("lru") // 8
+        self._size = 2 * kernel.page.size
+        """Bytes that are read of each head."""
+
+    def add_section(self, section: Section) -> bool:
+        """
+        Find the folios in the memmap of a section.
+
+        :return: Whether the struct pages could be read, as far as they are mapped.
+        """
+        if not self.classes.names:
+            return True
+        snapshot, complete = self._snapshot, True
+        first = max(-(-section.pfns.start // self._step) * self._step, self._end)
+        while first < section.pfns.stop:
+            run = snapshot.walker.region(snapshot.geometry.address(first))
+            last, _ = snapshot.geometry.pfn_at(run.end - 1)
+            pfns = range(first, min(last + 1, section.pfns.stop), self._step)
+            if any(first % size == 0 for size in self._larger):
+                # It may be a folio that contains all the others.
+                pfns = pfns[:1]
+            complete = self._add_run(run, pfns) and complete
+            # Within a folio, a remapped tail page may look like its head.
+            first = max(first + len(pfns) * self._step, self._end)
+        return complete
+
+    def _add_run(self, run: Run, pfns: range) -> bool:
+        """
+        Find the folios among PFNs whose struct pages lie in one run.
+
+        :return: Whether the struct pages could be read, as far as they are mapped.
+        """
+        if not run.raw:
+            return False
+        geometry, walker = self._snapshot.geometry, self._snapshot.walker
+        start = (geometry.address(pfns.start) - run.start) // geometry.page_size
+        stride = self._step * geometry.struct_size // geometry.page_size
+        frames = walker.frames(run, start, stride)[: len(pfns)]
+        addresses = [frame << geometry.page_shift for frame in frames if frame is not None]
+        together = walker.memory.read_together(addresses, self._size)
+        if together is None:
+            heads = walker.memory.read_each(addresses, self._size)
+        elif len(addresses) == len(pfns) and self._add_adjacent(pfns, together):
+            return True
+        else:
+            heads = together.each()
+        mapped = (pfn for pfn, frame in zip(pfns, frames) if frame is not None)
+        return self._add_each(zip(mapped, heads))
+
+    def _add_adjacent(self, pfns: range, heads: StridedRead) -> bool:
+        """
+        Add folios if there is one of the smallest size at each PFN.
+
+        :return: Whether there is; otherwise, none was added.
+        """
+        columns = [column.tolist() for column in heads.columns(self._class_words)]
+        numbers: dict[tuple[int, ...], int] = {}
+        keys = list(zip(*columns))
+        for key in set(keys):
+            number = self._known.get(key)
+            if number is None:
+                number = self._learn(heads.each()[keys.index(key)] or b"", key)
+            if number is None or 1 << self.folios.class_table[number].order != self._step:
+                return False
+            numbers[key] = number
+        self.folios.extend(pfns, array("I", map(numbers.__getitem__, keys)), OFF_LIST)
+        self.links.extend(*heads.columns((self._link_word, self._link_word + 1)))
+        self._end = pfns[-1] + self._step
+        return True
+
+    def _add_each(self, heads: zip[tuple[int, bytes | None]]) -> bool:
+        """
+        Add the folios among PFNs with the bytes of their first two struct pages.
+
+        :return: Whether all bytes are in the dump.
+        """
+        complete = True
+        for pfn, pages in heads:
+            if pfn < self._end:
+                continue
+            if pages is None:
+                complete = False
+            else:
+                self._add(pfn, pages)
+        return complete
+
+    def _add(self, pfn: int, pages: bytes) -> None:
+        """Add the folio at a PFN, if there is one."""
+        if not self._snapshot.kernel.hugetlb_test.matches(pages):
+            return
+        words = memoryview(pages).cast("Q")
+        key = tuple(words[word] for word in self._class_words)
+        number = self._known.get(key)
+        if number is None:
+            number = self._learn(pages, key)
+        if number is None:
+            return
+        size = 1 << self.folios.class_table[number].order
+        if pfn % size == 0:
+            self._end = pfn + size
+            self.folios.add(pfn, number, OFF_LIST)
+            self.links.add(words[self._link_word], words[self._link_word + 1])
+
+    def _learn(self, pages: bytes, key: tuple[int, ...]) -> int | None:
+        """The class of the folio with these head pages; ``None`` if they are none's."""
+        head = parse_head(self._snapshot.kernel, pages)
+        number = None if head is None else self.classes.number(head)
+        if number is not None and len(self._known) < _CLASSES_LIMIT:
+            self._known[key] = number
+        return number
+
+
+def _put_in_order(snapshot: Snapshot, folios: Folios, links: Links, lists_have_added: bool) -> None:
+    """
+    Put the folios in ascending order, without those that show the head page of another one.
+
+    The vmemmap of these is mapped to the other folio's head frame.
+    """
+    echoes: set[int] = set()
+    if OFF_LIST in folios.states:
+        echoes = {
+            row
+            for row, state in enumerate(folios.states)
+            if state == OFF_LIST and _is_echo(snapshot, folios.pfns[row], links.next[row])
+        }
+    if echoes or lists_have_added:
+        rows = (row for row in range(len(folios)) if row not in echoes)
+        folios.pick(sorted(rows, key=folios.pfns.__getitem__))
+
+
+def _is_echo(snapshot: Snapshot, pfn: int, next_: int) -> bool:
+    """
+    Whether the folio after this one on its list has another one before it, with the same
+    head frame.
+
+    :param next_: The pointer to the next folio.
+    """
+    geometry = snapshot.geometry
+    try:
+        previous = int.from_bytes(snapshot.read(next_ + 8, 8), "little")
+    except MissingMemory:
+        return False
+    other = geometry.pfn_of(previous - snapshot.kernel.page.offset("lru"))
+    if other is None or other == pfn:
+        return False
+    frames = {snapshot.walker.entry(geometry.address(each)).frame for each in (pfn, other)}
+    return len(frames) == 1

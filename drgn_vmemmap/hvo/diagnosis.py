@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The diagnosis: one folio's entries in; layout, reuse frame and verdict out.
+
+It is a pure function of how each of the folio's vmemmap pages is mapped and of what this
+kernel makes of an optimized folio. It finds the shape that is nearest to entries which
+:func:`drgn_vmemmap.hvo.predicate.admits` refuses.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from drgn_vmemmap.hvo.predicate import admits
+from drgn_vmemmap.hvo.verdict import Judgement, Verdict, ranges
+from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.paging.column import column_of
+from drgn_vmemmap.paging.mapping import Entry, Problem
+
+_NO_LIMIT = 1 << 64
+"""Frames beyond memory are known by the entries' problems."""
+
+
+def judge(
+    entries: Sequence[Entry], layout: Layout, tail_frames: frozenset[int] | None
+) -> Judgement:
+    """
+    Judge one folio.
+
+    :param entries: How its vmemmap pages are mapped, in order, all of them.
+    :param layout: What this kernel makes of an optimized folio.
+    :param tail_frames: PFNs that its zone keeps for shared tails of its order;
+        ``None`` if that is not in the dump.
+    """
+    reuse_frame = _reuse_frame(entries, tail_frames or frozenset())
+    shape = _shape(entries, reuse_frame, layout, tail_frames)
+    shared = [
+        index
+        for index, entry in enumerate(entries)
+        if index >= shape.kept and entry.frame == reuse_frame and reuse_frame is not None
+    ]
+    return Judgement(
+        verdict=_verdict(entries, shape, layout, reuse_frame, tail_frames),
+        layout=shape,
+        mapped_by=_mapped_by(entries),
+        reuse_frame=reuse_frame,
+        shared=ranges(shared),
+        read_only=ranges(
+            index
+            for index, entry in enumerate(entries)
+            if entry.frame is not None and not entry.access.writable
+        ),
+        freed=len(shared),
+    )
+
+
+def _reuse_frame(entries: Sequence[Entry], tail_frames: frozenset[int]) -> int | None:
+    """The frame that tail pages share, as far as the entries show one."""
+    tails = Counter(entry.frame for entry in entries[1:] if entry.frame is not None)
+    for frame in (*tail_frames, entries[0].frame):
+        if frame is not None and frame in tails:
+            return frame
+    most_common = tails.most_common(1)
+    if most_common and most_common[0][1] > 1:
+        return most_common[0][0]
+    return None
+
+
+def _shape(
+    entries: Sequence[Entry],
+    reuse_frame: int | None,
+    layout: Layout,
+    tail_frames: frozenset[int] | None,
+) -> Layout:
+    if reuse_frame is None:
+        return Layout.NONE
+    if reuse_frame == entries[0].frame:
+        return Layout.HEAD_REUSE
+    # Where the entry that decides is missing, the kernel's own layout is presumed.
+    exit_code_of = {Layout.HEAD_REUSE: 0, Layout.TAIL_REUSE: 1}.get(layout)
+    if exit_code_of is not None and entries[exit_code_of].frame is None:
+        return layout
+    # The other two have the same frames: where the reuse frame comes from distinguishes them.
+    if tail_frames is None or reuse_frame in tail_frames:
+        return Layout.SHARED_TAIL
+    if layout is Layout.TAIL_REUSE or (
+        entries[1].frame == reuse_frame and entries[1].access.writable
+    ):
+        return Layout.TAIL_REUSE
+    return Layout.SHARED_TAIL
+
+
+def _verdict(
+    entries: Sequence[Entry],
+    shape: Layout,
+    layout: Layout,
+    reuse_frame: int | None,
+    tail_frames: frozenset[int] | None,
+) -> Verdict:
+    problems = {entry.problem for entry in entries}
+    if Problem.UNREADABLE in problems:
+        return Verdict.UNREADABLE
+    if problems != {None} or shape not in (Layout.NONE, layout):
+        return Verdict.INCONSISTENT
+    zone = tail_frames or frozenset()
+    if shape is Layout.NONE:
+        own = [column_of((entry,)) for entry in entries]
+        sound = admits(Layout.NONE, own, None, zone, _NO_LIMIT)
+        return Verdict.UNOPTIMIZED if sound else Verdict.INCONSISTENT
+    if shape is Layout.SHARED_TAIL and tail_frames is None and reuse_frame is not None:
+        # Sound, if only the zone keeps this frame.
+        zone = frozenset((reuse_frame,))
+    if not _is_optimized(entries, layout, zone):
+        return Verdict.INCONSISTENT
+    unknown = shape is Layout.SHARED_TAIL and tail_frames is None
+    return Verdict.UNREADABLE if unknown else Verdict.OPTIMIZED
+
+
+def _is_optimized(entries: Sequence[Entry], layout: Layout, zone: frozenset[int]) -> bool:
+    """Whether the entries of a folio are what a layout requires."""
+    own = [column_of((entry,)) for entry in entries[: layout.kept]]
+    tails = entries[layout.kept :]
+    unprotected = boot_protected(entries)
+    if unprotected is not None:
+        tails = tails[: unprotected - layout.kept]
+    if len({entry.frame for entry in entries[layout.kept :]}) != 1:
+        return False
+    column = column_of(tails)
+    return admits(layout, own, column._replace(frames=column.frames[:1]), zone, _NO_LIMIT)
+
+
+def boot_protected(entries: Sequence[Entry]) -> int | None:
+    """
+    Recognise a gigantic folio from boot that its kernel write-protected only in part.
+
+    Linux commit 752fe17af693 ("mm/hugetlb: add pre-HVO framework") (in v6.15)
+    took the folio's size in pages for the size of its vmemmap in bytes, so that
+    of 4096 vmemmap pages the first 64 are protected; v7.2 does not any more.
+
+    :return: Index of the first page that was left writable; ``None`` for any other folio.
+    """
+    # A struct page of 64 bytes for each page: 64 vmemmap pages for one page of pages.
+    first = len(entries) >> 6
+    known = [index for index, entry in enumerate(entries) if entry.frame is not None]
+    if first < 2 or any(
+        entries[index].access.writable != (index == 0 or index >= first) for index in known
+    ):
+        return None
+    return next((index for index in known if index >= first), None)
+
+
+def _mapped_by(entries: Iterable[Entry]) -> str | None:
+    levels = {entry.level.name.lower() for entry in entries if entry.frame is not None}
+    if not levels:
+        return None
+    return levels.pop() if len(levels) == 1 else "mixed"

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Columns of last-level entries: how the same vmemmap page of many folios is mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from drgn_vmemmap.paging import x86_64
+from drgn_vmemmap.paging.mapping import Entry, Paging
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PTE
+
+READ_WRITE = x86_64.PAGE_KERNEL
+"""Attributes of memory that the kernel writes."""
+
+READ_ONLY = x86_64.PAGE_KERNEL_RO
+"""Attributes of memory that the kernel only reads."""
+
+
+class Column(NamedTuple):
+    """How the same vmemmap page of each of some folios is mapped."""
+
+    frames: list[int]
+    """PFNs, one for each folio; meaningless where an entry is not present."""
+    attributes: set[int]
+    """
+    All attributes that these entries have, all levels counted: :data:`READ_WRITE`,
+    :data:`READ_ONLY`, or anything else.
+    """
+
+
+class ColumnReader:
+    """Decodes columns of last-level entries of one kernel."""
+
+    def __init__(self, paging: Paging) -> None:
+        self._address_mask = x86_64.address_mask(PTE, paging.encryption_mask)
+
+    def read(self, entries: Sequence[int], above: int) -> Column:
+        """
+        :param entries: Raw last-level entries.
+        :param above: What the levels above leave of the access.
+        """
+        values = entries.tolist() if isinstance(entries, memoryview) else entries
+        return Column(self.frames(values), x86_64.attributes(values, above))
+
+    def frames(self, entries: Sequence[int]) -> list[int]:
+        """PFNs that last-level entries hold, whether they are present or not."""
+        mask = self._address_mask
+        return [(entry & mask) >> PAGE_SHIFT for entry in entries]
+
+
+def column_of(entries: Sequence[Entry]) -> Column:
+    """
+    The column of entries that are all mapped to memory, whatever their level.
+
+    Of their attributes, it has only whether the kernel can write there.
+    """
+    return Column(
+        [-1 if entry.frame is None else entry.frame for entry in entries],
+        {READ_WRITE if entry.access.writable else READ_ONLY for entry in entries},
+    )

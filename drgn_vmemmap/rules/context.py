@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The context in which rules on a single folio are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drgn_vmemmap.hugetlb.folio import Folio
+from drgn_vmemmap.hvo.verdict import Judgement
+from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.paging.mapping import Entry
+from drgn_vmemmap.rules.finding import Finding, Severity
+from drgn_vmemmap.rules.rule import Rule
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+
+class FolioContext:
+    """One folio with everything that was read of it and concluded from it."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        folio: Folio,
+        judgement: Judgement,
+        tail_frames: frozenset[int] | None,
+        entries: Sequence[Entry] | None = None,
+    ) -> None:
+        """
+        :param tail_frames: PFNs that the folio's zone keeps for tails of its order; ``None`` if
+            that is not in the dump.
+        :param entries: How its vmemmap pages are mapped, in order, all of them; ``None`` if they
+            are plainly what a layout requires.
+        """
+        self.snapshot = snapshot
+        self.kernel = snapshot.kernel
+        self.folio = folio
+        self.judgement = judgement
+        self.tail_frames = tail_frames
+        self._entries = entries
+
+    @property
+    def address(self) -> int:
+        """Virtual address in bytes of the head page."""
+        return self.snapshot.geometry.address(self.folio.pfn)
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """How the vmemmap pages are mapped, in order, all of them."""
+        if self._entries is None:
+            self._entries = read_entries(self.snapshot, self.folio)
+        return self._entries
+
+    def entry(self, index: int) -> Entry:
+        """How one vmemmap page is mapped."""
+        if self._entries is not None:
+            return self._entries[index]
+        page_size = self.snapshot.geometry.page_size
+        return self.snapshot.walker.entry(self.address + index * page_size)
+
+    @property
+    def kept(self) -> int:
+        """How many of the pages must be writable because the kernel writes them."""
+        layout = self.judgement.layout
+        return 1 if layout is Layout.NONE else layout.kept
+
+    @property
+    def tails(self) -> str:
+        """How the tails of an optimized folio are mapped, in words."""
+        frame = self.judgement.reuse_frame
+        return "read-only" if frame is None else f"frame {frame:#x}, read-only"
+
+    def maps_reuse_frame(self, entry: Entry) -> bool:
+        """Whether an entry maps the reuse frame."""
+        return entry.frame is not None and entry.frame == self.judgement.reuse_frame
+
+    def finding(
+        self,
+        rule: Rule,
+        message: str,
+        index: int | None = None,
+        expected: str = "",
+        severity: Severity | None = None,
+    ) -> Finding:
+        """
+        :param index: Index of the vmemmap page; ``None`` for the folio itself.
+        """
+        pfn = self.folio.pfn
+        if index is None:
+            return rule.finding(message, pfn, self.address, expected, severity)
+        return rule.finding_at(self.entry(index), message, pfn, index, expected, severity)
+
+
+def read_entries(snapshot: Snapshot, folio: Folio) -> list[Entry]:
+    """How the vmemmap pages of a folio are mapped, in order, all of them."""
+    geometry, walker = snapshot.geometry, snapshot.walker
+    start = geometry.address(folio.pfn)
+    end = start + geometry.pages_of_order(folio.order) * geometry.page_size
+    return [entry for run in walker.walk(start, end) for entry in walker.pages(run)]

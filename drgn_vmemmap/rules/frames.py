@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The rules on the whole vmemmap: who owns the frames that back it, and whether they are in use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from drgn_vmemmap.paging.mapping import Entry, Run
+from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.rules.rule import (
+    COUNT_MISMATCH,
+    FRAME_ALIASED,
+    FRAME_FREED,
+    ORPHAN_REMAP,
+    UNREADABLE,
+)
+from drgn_vmemmap.vmemmap.frames import Free
+
+
+class Owner(NamedTuple):
+    """A vmemmap page that is mapped to a frame."""
+
+    folio: int | None
+    """Head PFN of the HugeTLB folio that it describes; ``None`` if it describes none."""
+    vmemmap_page: int | None
+    """Its index in that folio."""
+    entry: Entry
+
+    def __str__(self) -> str:
+        if self.folio is None:
+            return f"the vmemmap at {self.entry.address:#x}"
+        return f"vmemmap page {self.vmemmap_page} of folio {self.folio:#x}"
+
+
+def frame_freed(owner: Owner, free: Free) -> Finding:
+    """A frame that backs vmemmap is in use (``alloc_vmemmap_page_list()``)."""
+    return FRAME_FREED.finding_at(
+        owner.entry, _state_of(free), owner.folio, owner.vmemmap_page, "a frame in use"
+    )
+
+
+def tail_frame_freed(free: Free, address: int) -> Finding:
+    """
+    A frame that a zone keeps is in use, though no folio shares it now (``vmemmap_get_tail()``).
+
+    :param address: Of its struct page, to which the zone's ``vmemmap_tails`` points.
+    """
+    message = f"{_state_of(free)}, but a zone keeps it for shared tails; no folio uses it now"
+    return FRAME_FREED.finding(message, address=address, expected="a frame in use")
+
+
+def _state_of(free: Free) -> str:
+    if free.block is None:
+        return f"frame {free.frame:#x} has no reference"
+    block = f"block of order {free.block.order} at PFN {free.block.pfn:#x}"
+    return f"frame {free.frame:#x} is free, in the buddy allocator's {block}"
+
+
+def frame_aliased(owner: Owner, frame: int, others: Sequence[str]) -> Finding:
+    """
+    A frame that is no reuse frame backs one page of vmemmap (``vmemmap_remap_pte()``).
+
+    :param others: What else the frame backs, in words; not empty.
+    """
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    message = f"frame {frame:#x} also backs {others[0]}{more}"
+    expected = "a frame that nothing else maps"
+    return FRAME_ALIASED.finding_at(owner.entry, message, owner.folio, owner.vmemmap_page, expected)
+
+
+def orphan_remap(entry: Entry, pfns: range, what: str) -> Finding:
+    """
+    Memory that is no HugeTLB folio any more got its vmemmap back
+    (``hugetlb_vmemmap_restore_folio()``).
+
+    :param entry: The first one.
+    :param pfns: What the vmemmap describes.
+    :param what: What is wrong with it.
+    """
+    message = f"vmemmap of PFNs {pfns[0]:#x} to {pfns[-1]:#x} {what}, but is no HugeTLB folio's"
+    return ORPHAN_REMAP.finding_at(entry, message, expected="frames of its own, writable")
+
+
+def memmap_count_mismatch(counted: int, found: int) -> Finding:
+    """``nr_memmap_boot_pages`` and ``nr_memmap_pages`` count the frames that back the vmemmap."""
+    return COUNT_MISMATCH.finding(
+        f"nr_memmap_boot_pages and nr_memmap_pages add up to {counted}, "
+        f"but {found} frames back the vmemmap"
+    )
+
+
+def unreadable_frames(count: int) -> Finding:
+    """Frames whose own struct pages are not in the dump."""
+    return UNREADABLE.finding(
+        f"the struct pages of {count} frames that back the vmemmap are not in the dump"
+    )
+
+
+def unreadable_vmemmap(run: Run) -> Finding:
+    """A page table over vmemmap that is not in the dump."""
+    message = f"{run.level.name} table over vmemmap {run.start:#x} is not in the dump"
+    return Finding(
+        UNREADABLE.name,
+        UNREADABLE.severity,
+        message,
+        address=run.start,
+        entry_address=run.raw_address,
+    )
+
+
+def endless_vmemmap() -> Finding:
+    """Page tables over the vmemmap lead in a circle."""
+    return UNREADABLE.finding(
+        "more vmemmap is mapped than there is memory: page tables lead in a circle"
+    )
