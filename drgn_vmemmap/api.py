@@ -157,7 +157,7 @@ def _snapshot(prog: drgn.Program, kernel: Kernel) -> Snapshot:
 
 def _confirmed(prog: drgn.Program, kernel: Kernel, take_pass: Callable[[], Report]) -> Report:
     """Look once at what does not move, and more often at what does."""
-    origin = read_origin(prog, _walker(prog, kernel).read)
+    origin = read_origin(prog, _snapshot(prog, kernel).read)
     if not kernel.live:
         return replace(take_pass(), origin=origin)
     return replace(confirm(Target(take_pass, lambda: is_there(prog, kernel))), origin=origin)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from drgn_vmemmap.analysis.report import FolioReport, analyse
+from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.explain.contents import ContentsReader, PageContents, usage
 from drgn_vmemmap.explain.effects import direct_map_write, read_effect, write_effect
@@ -17,14 +17,17 @@ from drgn_vmemmap.explain.explanation import Explanation, StructPage
 from drgn_vmemmap.explain.mappers import Mappers, ReverseMap
 from drgn_vmemmap.explain.places import Places
 from drgn_vmemmap.explain.query import AddressKind, Query
-from drgn_vmemmap.hugetlb.folios import Folio, read_head
-from drgn_vmemmap.kernel.facts import Kernel, PageNames
+from drgn_vmemmap.hugetlb.folio import Folio
+from drgn_vmemmap.hugetlb.head import read_head
+from drgn_vmemmap.hvo.folios import FolioReport
+from drgn_vmemmap.kernel.facts import PageNames
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging import x86_64
-from drgn_vmemmap.paging.walker import Entry, Problem, Walker
+from drgn_vmemmap.paging.mapping import Entry, Problem
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.vmemmap.frames import PageReader
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # CPU_ENTRY_AREA_BASE of arch/x86: KASLR puts no region of memory there or above.
 _VMEMMAP_LIMIT = 0xFFFFFE0000000000
@@ -33,20 +36,19 @@ _VMEMMAP_LIMIT = 0xFFFFFE0000000000
 class Explainer:
     """Explains addresses of one kernel; what it looked through is kept for the next one."""
 
-    def __init__(
-        self, kernel: Kernel, walker: Walker, names: PageNames, progress: Progress = SILENT
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, names: PageNames, progress: Progress = SILENT) -> None:
         """
         :raises MissingFacts: if the hstates are not in the dump.
         """
-        self._kernel = kernel
-        self._walker = walker
+        self._snapshot = snapshot
+        self._kernel = snapshot.kernel
+        self._walker = snapshot.walker
         self._names = names
-        self._report = analyse(kernel, walker, progress=progress)
-        self._mappers = Mappers(kernel, walker, self._report.folios.folios)
-        self._pages = PageReader(kernel, walker)
-        self._contents = ContentsReader(kernel, names)
-        self._places = Places(kernel, walker)
+        self._report = analyse(snapshot, progress=progress)
+        self._mappers = Mappers(snapshot, self._report.folios.folios)
+        self._pages = PageReader(snapshot)
+        self._contents = ContentsReader(snapshot.kernel, names)
+        self._places = Places(snapshot)
         self._interrupted = progress.interrupted
 
     def explain(self, what: Query) -> Explanation:
@@ -200,7 +202,7 @@ class Explainer:
         for hstate in self._report.hstates:
             head = pfn & -(1 << hstate.hstate.order)
             try:
-                read_head(self._kernel, self._walker, head)
+                read_head(self._snapshot, head)
             except MissingMemory:
                 entry = self._walker.entry(self._kernel.page_address(head))
                 if entry.problem in (None, Problem.UNREADABLE):

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drgn_vmemmap.analysis.report import FolioReport
 from drgn_vmemmap.explain.contents import PageContents
 from drgn_vmemmap.explain.mappers import ReverseMap
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind, Query
 from drgn_vmemmap.explain.walks import EntryThen, LeafThen
-from drgn_vmemmap.paging.walker import Entry, Problem, Step
+from drgn_vmemmap.hvo.folios import FolioReport
+from drgn_vmemmap.paging.mapping import Entry, Problem, Step
 
 
 class StructPage(NamedTuple):

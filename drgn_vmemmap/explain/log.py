@@ -17,7 +17,7 @@ from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.query import Query
 from drgn_vmemmap.explain.text import Line
 from drgn_vmemmap.explain.walks import causes, compare, leaf
-from drgn_vmemmap.paging.walker import Problem
+from drgn_vmemmap.paging.mapping import Problem
 
 
 class Foreign(NamedTuple):

@@ -7,9 +7,8 @@ from __future__ import annotations
 import enum
 from functools import cached_property
 
-from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.vmemmap.sections import MissingSections, Section, present_sections
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from drgn_vmemmap.vmemmap.special import is_device
 
 
@@ -26,9 +25,9 @@ class Place(enum.Enum):
 class Places:
     """Looks PFNs up in the sections."""
 
-    def __init__(self, kernel: Kernel, walker: Walker) -> None:
-        self._kernel = kernel
-        self._walker = walker
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._kernel = snapshot.kernel
 
     def of(self, pfn: int) -> Place:
         """What a PFN is."""
@@ -36,7 +35,7 @@ class Places:
         if section is None:
             missing = any(pfn in pfns for pfns in self._missing)
             return Place.UNKNOWN if missing else Place.NO_MEMMAP
-        if is_device(self._kernel, self._walker, section):
+        if is_device(self._snapshot, section):
             return Place.DEVICE
         return Place.ONLINE if section.flags & self._kernel.sections.online else Place.OFFLINE
 
@@ -44,11 +43,11 @@ class Places:
     def end(self) -> int:
         """The first PFN that no section can hold."""
         facts = self._kernel.sections
-        return facts.root_count * (4096 // facts.section.size) * facts.pages
+        return facts.root_count * (self._kernel.page_size // facts.section.size) * facts.pages
 
     @cached_property
     def _found(self) -> list[Section | MissingSections]:
-        return list(present_sections(self._kernel, self._walker))
+        return list(present_sections(self._snapshot))
 
     @cached_property
     def _sections(self) -> dict[int, Section]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from drgn_vmemmap.explain.mention import LoggedWalk
 from drgn_vmemmap.paging import x86_64
-from drgn_vmemmap.paging.walker import Step
+from drgn_vmemmap.paging.mapping import Step
 from drgn_vmemmap.paging.x86_64 import (
     ACCESSED,
     DIRTY,

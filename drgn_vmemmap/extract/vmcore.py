@@ -24,7 +24,7 @@ import drgn
 from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.analysis.live import Target
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.analysis.verification import check
+from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.api import is_there, verify
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.files import whole_file
@@ -36,6 +36,7 @@ from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import Memory, ProgramMemory
 from drgn_vmemmap.target.program import open_dump
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # The ELF header counts program headers in 16 bits; one is the note's.
 _SEGMENTS_LIMIT = 0xFFFF - 1
@@ -135,9 +136,10 @@ class Recording:
     def analyse(self, progress: Progress = SILENT) -> Report:
         """Take a fresh look, with all checks."""
         self._recorder = self._facts.fork()
-        self._walker = Walker(self._recorder, self.kernel.paging)
-        origin = read_origin(self._prog, self._walker.read)
-        self._report = replace(check(self.kernel, self._walker, progress), origin=origin)
+        snapshot = Snapshot(self.kernel, self._recorder)
+        self._walker = snapshot.walker
+        origin = read_origin(self._prog, snapshot.read)
+        self._report = replace(check(snapshot, progress), origin=origin)
         return self._report
 
     def target(self) -> Target:

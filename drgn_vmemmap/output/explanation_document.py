@@ -13,7 +13,7 @@ from drgn_vmemmap.explain.contents import PageContents
 from drgn_vmemmap.explain.explanation import Explanation, Logged, StructPage
 from drgn_vmemmap.explain.log import Foreign, LogExplanation
 from drgn_vmemmap.explain.mappers import ReverseMap
-from drgn_vmemmap.hvo.judgement import format_ranges
+from drgn_vmemmap.hvo.verdict import format_ranges
 from drgn_vmemmap.paging.x86_64 import flag_names
 
 

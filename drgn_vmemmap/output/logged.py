@@ -12,7 +12,7 @@ from drgn_vmemmap.explain.log import Foreign, LogExplanation
 from drgn_vmemmap.explain.mappers import ReverseMap
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.walks import EntryThen, LeafThen
-from drgn_vmemmap.hvo.judgement import Ranges, format_ranges
+from drgn_vmemmap.hvo.verdict import Ranges, format_ranges
 
 _NAMES_LIMIT = 16
 """So many of the things that do not concern HugeTLB are named."""

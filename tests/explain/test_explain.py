@@ -22,12 +22,13 @@ from drgn_vmemmap.explain.explanation import Explanation
 from drgn_vmemmap.explain.log import LogExplanation, explain_log
 from drgn_vmemmap.explain.query import AddressKind, parse
 from drgn_vmemmap.explain.text import logical_lines
-from drgn_vmemmap.hvo.judgement import format_ranges
+from drgn_vmemmap.hvo.verdict import format_ranges
 from drgn_vmemmap.kernel.discovery import page_names
 from drgn_vmemmap.output.explanation import text
 from drgn_vmemmap.output.explanation_document import document
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.oracles.page_tables import ReferenceWalker
 from tests.support import open_vmcore, recorded, vmcore, vmemmap
 from tests.synthetic.image import Image
@@ -535,7 +536,9 @@ def test_whether_the_tables_agree_with_the_fault_is_told(
 def test_a_log_that_names_very_much_is_looked_through_once() -> None:
     of = image("6.12.0")
     walker = CountingWalker(of)
-    explains = Explainer(walker.kernel, walker, page_names(of.prog))
+    snapshot = Snapshot(walker.kernel, walker.memory)
+    snapshot.walker = walker
+    explains = Explainer(snapshot, page_names(of.prog))
     walker.walks = 0
     lines = "\n".join(f"Memory failure: {OPTIMIZED + pfn:#x}: x" for pfn in range(1024))
     found = explain_log(explains, logical_lines(lines), boot_of(of.prog))

@@ -22,7 +22,8 @@ from drgn_vmemmap import examine, verify
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.cli.command_line import run
 from drgn_vmemmap.output.report import View, render
-from drgn_vmemmap.rules.folio import MEANINGS, VERIFY_ONLY, Severity
+from drgn_vmemmap.rules.finding import Severity
+from drgn_vmemmap.rules.rule import RULES
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, REUSE_W, Folio, Machine, Vpage
@@ -52,7 +53,7 @@ def report_of(*folios: Folio, release: str = "7.2.0") -> Report:
 
 def test_each_rule_is_a_test() -> None:
     found = results(ktap(report_of(Folio(FIRST_FOLIO))))
-    assert list(found) == list(MEANINGS)
+    assert list(found) == list(RULES)
     assert all(result.ok and not result.skip for result in found.values())
 
 
@@ -85,7 +86,9 @@ def test_what_does_not_apply_is_skipped() -> None:
 def test_what_was_not_checked_is_skipped() -> None:
     report = examine(Image(Machine(folios=(Folio(FIRST_FOLIO),))).prog)
     found = results(ktap(report))
-    assert {rule for rule, result in found.items() if result.skip} == VERIFY_ONLY
+    assert {rule for rule, result in found.items() if result.skip} == {
+        rule.name for rule in RULES.values() if rule.verify_only
+    }
 
 
 def test_what_is_worth_knowing_is_no_failure() -> None:
@@ -142,6 +145,6 @@ def test_the_kernels_own_parser_reads_it(kunit_parser: ModuleType, edits: dict[i
     parameters = inspect.signature(kunit_parser.parse_run_tests).parameters
     printer = [importlib.import_module("kunit_printer").stdout] if len(parameters) > 1 else []
     test = kunit_parser.parse_run_tests(text.splitlines(), *printer)
-    assert [subtest.name for subtest in test.subtests] == list(MEANINGS)
+    assert [subtest.name for subtest in test.subtests] == list(RULES)
     assert (test.counts.failed, test.counts.errors) == (len(edits), 0)
-    assert test.counts.passed == len(MEANINGS) - len(edits)
+    assert test.counts.passed == len(RULES) - len(edits)

@@ -17,7 +17,8 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.folios import folio_table
 from drgn_vmemmap.output.report import View, render
 from drgn_vmemmap.output.terminal import PLAIN
-from drgn_vmemmap.rules.folio import MEANINGS, Finding, Severity
+from drgn_vmemmap.rules.finding import Finding, Severity
+from drgn_vmemmap.rules.rule import RULES
 from tests.support import VMCORES, open_vmcore
 from tests.synthetic import pages
 from tests.synthetic.image import Image
@@ -136,7 +137,7 @@ def last_line(report: Report) -> str:
 
 
 def test_verify_ends_with_how_much_was_checked_and_that_nothing_is_broken() -> None:
-    checked = f"1 folio, 4,096 vmemmap pages, {len(MEANINGS)} rules"
+    checked = f"1 folio, 4,096 vmemmap pages, {len(RULES)} rules"
     assert last_line(report_of(Folio(FIRST_FOLIO))) == f"{checked}: nothing is broken"
 
 

@@ -20,7 +20,8 @@ from drgn_vmemmap.output.findings import verdict
 from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.terminal import PLAIN
 from drgn_vmemmap.output.text import place, plural
-from drgn_vmemmap.rules.folio import MEANINGS, VERIFY_ONLY, Finding, Severity
+from drgn_vmemmap.rules.finding import Finding, Severity
+from drgn_vmemmap.rules.rule import RULES
 
 # Findings of one rule that are written if not all are asked for.
 _FIRST = 10
@@ -40,9 +41,9 @@ def render(report: Report, view: View) -> Iterator[str]:
     """
     :return: A version line, a plan, and one test per rule, in the order of the rules.
     """
-    yield f"KTAP version 1\n1..{len(MEANINGS)}\n"
+    yield f"KTAP version 1\n1..{len(RULES)}\n"
     yield f"# Linux {report.kernel.release}, HVO layout {report.kernel.hvo.layout.value}\n"
-    by_rule: dict[str, list[Finding]] = {rule: [] for rule in MEANINGS}
+    by_rule: dict[str, list[Finding]] = {rule: [] for rule in RULES}
     for finding in report.findings:
         by_rule[finding.rule].append(finding)
     limit = None if view.all_findings else _FIRST
@@ -85,7 +86,7 @@ def _result(report: Report, number: int, rule: str, findings: Sequence[Finding])
 
 def _why_skipped(report: Report, rule: str) -> str:
     """Why a rule was not checked; empty if it was."""
-    if rule in VERIFY_ONLY and not report.verified:
+    if RULES[rule].verify_only and not report.verified:
         return "only verify checks this rule"
     if rule in _NEED_HVO and not report.kernel.hvo.built_in:
         return "HVO is not built in"
