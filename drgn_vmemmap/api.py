@@ -46,9 +46,7 @@ def examine(
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     kernel = _discover(prog, system_map)
-    report = _confirmed(
-        prog, kernel, lambda: analyse(_snapshot(prog, kernel), selection, progress)
-    )
+    report = _confirmed(prog, kernel, lambda: analyse(_snapshot(prog, kernel), selection, progress))
     return replace(report, selection=selection)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from drgn_vmemmap.analysis.report import EVERYTHING, Counts, HstateReport, Report, Selection, Totals
 from drgn_vmemmap.errors import MissingFacts, MissingMemory
@@ -150,7 +150,7 @@ class _Size(NamedTuple):
 
     pages: int
     """How many vmemmap pages it has."""
-    tail_frames: Optional[frozenset[int]]
+    tail_frames: frozenset[int] | None
     """PFNs that its zone keeps for tails of its order; ``None`` if that is not in the dump."""
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from drgn_vmemmap.analysis.comparable import Comparable, Document
 from drgn_vmemmap.analysis.document import FOLIO_FIELDS
 from drgn_vmemmap.analysis.report import Selection
-from drgn_vmemmap.rules.folio import VERIFY_ONLY
+from drgn_vmemmap.rules.rule import RULES
 
 # Where the head page is depends on KASLR, and says nothing of the folio.
 _COMPARED = [name for name in FOLIO_FIELDS if name not in ("pfn", "head")]
@@ -188,7 +188,8 @@ def _hstates(before: Comparable, after: Comparable) -> dict[str, dict[str, Pair]
 
 def _rules(before: Comparable, after: Comparable) -> dict[str, Pair]:
     """Rules with findings; those that ``verify`` alone runs, if it made both reports."""
-    skipped = frozenset() if before.verified and after.verified else VERIFY_ONLY
+    both = before.verified and after.verified
+    skipped = {rule.name for rule in RULES.values() if rule.verify_only and not both}
     found = _pairs(before.rules, after.rules)
     return {rule: pair for rule, pair in found.items() if rule not in skipped}
 

@@ -287,7 +287,7 @@ class _Check:
                 yield content_rules.unoptimized(folio, address, self._reason(folio), freed)
 
     def _reason(self, folio: Folio) -> str:
-        """Why a folio was left whole, as far as the dump shows it (``mm/hugetlb_vmemmap.c``)."""
+        """Why a folio was not optimized, as far as the dump shows it (``mm/hugetlb_vmemmap.c``)."""
         kernel = self._kernel
         if not kernel.hvo.built_in:
             return "this kernel has no HVO"

@@ -10,14 +10,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from drgn_vmemmap.hugetlb.folios import Folio, Folios, TailFrames
-from drgn_vmemmap.hvo.judgement import Ranges, ranges
-from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.paging.walker import Run, Walker
 from drgn_vmemmap.hugetlb.folio import Folio, Folios
 from drgn_vmemmap.hugetlb.tail_frames import TailFrames
 from drgn_vmemmap.hvo.verdict import Ranges, ranges
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PTE
 from drgn_vmemmap.vmemmap.snapshot import Snapshot

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Optional
 
 from drgn_vmemmap.hugetlb.folio import FolioClass, State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, Counters, Hstate
@@ -50,8 +49,8 @@ def count_mismatch(
 
     :param folios: How many folios were found of each class in each state.
     """
-    found: Counter[tuple[Optional[int], str]] = Counter()
-    off_list: Counter[tuple[Optional[int], str]] = Counter()
+    found: Counter[tuple[int | None, str]] = Counter()
+    off_list: Counter[tuple[int | None, str]] = Counter()
     for (folio_class, state), count in folios.items():
         if folio_class.hstate == hstate.name:
             for node in {None, folio_class.node}:

@@ -68,7 +68,7 @@ def edited_explanation(raw: int | None, log: Sequence[str] = OOPS) -> Explanatio
     kernel = EditedKernel(prog)
     if raw is not None:
         kernel.write_entry(FOLIO, 3, raw)
-    explains = Explainer(kernel.kernel, kernel.walker(), page_names(prog))
+    explains = Explainer(kernel.snapshot(), page_names(prog))
     return the_only(explain_log(explains, read_text("\n".join(log).encode()).lines, Boot()))
 
 
