@@ -10,7 +10,6 @@ package and the bundle verify each recorded vmcore.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from tabulate import tabulate
 from tests.packaging import build
 from tests.packaging.environment import Environment, check, environ
 from tests.packaging.interpreters import VERSIONS, Interpreter, find, unpacked
+from tests.packaging.reports import is_recorded, without_path
 from tests.support import VMCORES, recorded, run
 from vmcores.recipe import apt
 from vmcores.recipe.errors import RecipeError
@@ -50,7 +50,7 @@ class Cell:
 
     drgn: str = ""
     """The version of drgn."""
-    outputs: dict[str, set[bytes]] = field(default_factory=dict)
+    outputs: dict[str, set[str]] = field(default_factory=dict)
     """The reports by vmcore."""
     refused: set[str] = field(default_factory=set)
     """Kernels that need a newer drgn."""
@@ -132,16 +132,15 @@ class Trial:
         words = (*python.command, "-s", "-B", *command, "verify", "--format", "json")
         environment = {**environ(), **python.variables, **variables}
         done = run(*words, env=environment, cwd=self.directory, timeout=600)
-        expected = recorded(vmcore.stem)
-        release = str(expected["kernel"]["release"])
+        release = str(recorded(vmcore.stem)["kernel"]["release"])
         if done.returncode == 2 and is_refusal(done.stderr, release, cell.drgn):
             cell.refused.add(".".join(release.split(".")[:2]))
-        elif done.returncode or done.stderr or not is_same(done.stdout, expected):
+        elif done.returncode or done.stderr or not is_recorded(done.stdout, vmcore.stem):
             shown = " ".join(map(str, command))
             lines = (done.stderr or done.stdout).strip().splitlines() or [""]
             cell.wrong.append(f"{shown}: exit code {done.returncode}: {lines[-1][:200]}")
         else:
-            cell.outputs.setdefault(vmcore.stem, set()).add(done.stdout.encode())
+            cell.outputs.setdefault(vmcore.stem, set()).add(without_path(done.stdout))
 
 
 def is_refusal(message: str, release: str, drgn: str) -> bool:
@@ -154,12 +153,6 @@ def is_refusal(message: str, release: str, drgn: str) -> bool:
     else:
         return False
     return expected in message and len(message.splitlines()) == 1
-
-
-def is_same(report: str, expected: Mapping[str, object]) -> bool:
-    """Whether a report is the recorded one, but for the tool that made it."""
-    found = json.loads(report)
-    return {**found, "tool": None} == {**expected, "tool": None}
 
 
 def pairs(which: str) -> Iterator[tuple[str, str]]:
