@@ -46,7 +46,9 @@ def examine(
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     kernel = _discover(prog, system_map)
-    report = _confirmed(prog, kernel, lambda: analyse(_snapshot(prog, kernel), selection, progress))
+    report = _confirmed(
+        prog, kernel, lambda: analyse(_snapshot(prog, kernel), selection, progress), progress
+    )
     return replace(report, selection=selection)
 
 
@@ -65,7 +67,7 @@ def verify(
     from drgn_vmemmap.analysis.verify import check
 
     kernel = _discover(prog, system_map)
-    return _confirmed(prog, kernel, lambda: check(_snapshot(prog, kernel), progress))
+    return _confirmed(prog, kernel, lambda: check(_snapshot(prog, kernel), progress), progress)
 
 
 def samples(prog: drgn.Program, report: Report) -> list[Sample]:
@@ -84,10 +86,13 @@ def is_live(prog: drgn.Program) -> bool:
     return bool(prog.flags & drgn.ProgramFlags.IS_LIVE)
 
 
-def target(prog: drgn.Program, system_map: str | None = None) -> Target:
+def target(
+    prog: drgn.Program, system_map: str | None = None, progress: Progress = SILENT
+) -> Target:
     """
     A live kernel, to be looked at again and again, with all checks.
 
+    :param progress: Ends a pass.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     from drgn_vmemmap.analysis.verify import check
@@ -97,7 +102,7 @@ def target(prog: drgn.Program, system_map: str | None = None) -> Target:
     def take_pass() -> Report:
         # What can be switched, and how much memory there is, may be different each time.
         fresh = _discover(prog, system_map)
-        return check(_snapshot(prog, fresh))
+        return check(_snapshot(prog, fresh), progress)
 
     return Target(take_pass, lambda: is_there(prog, kernel))
 
@@ -153,9 +158,13 @@ def _snapshot(prog: drgn.Program, kernel: Kernel) -> Snapshot:
     return Snapshot(kernel, ProgramMemory(prog))
 
 
-def _confirmed(prog: drgn.Program, kernel: Kernel, take_pass: Callable[[], Report]) -> Report:
+def _confirmed(
+    prog: drgn.Program, kernel: Kernel, take_pass: Callable[[], Report], progress: Progress
+) -> Report:
     """Look once at what does not move, and more often at what does."""
     origin = read_origin(prog, _snapshot(prog, kernel).read)
     if not kernel.live:
         return replace(take_pass(), origin=origin)
-    return replace(confirm(Target(take_pass, lambda: is_there(prog, kernel))), origin=origin)
+    return replace(
+        confirm(Target(take_pass, lambda: is_there(prog, kernel)), progress), origin=origin
+    )

@@ -1,52 +1,92 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Work that takes long: shown while it is done, and ended where the user says so."""
+"""The progress of work that takes long: shown while it is done, and ended when the user says so."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
-from typing import TypeVar
+from typing import Any, Callable, TypeVar
 
 Item = TypeVar("Item")
 
+# How soon an interrupt is seen while nothing is done, in seconds.
+_STEP = 0.1
+
 
 class Progress:
-    """Work that nobody watches."""
+    """The progress of work that nobody watches, and nobody interrupts."""
 
     interrupted = False
-    """Whether the user ended it: what was found is not all."""
+    """Whether the user ended the work: its result is incomplete."""
 
     def track(self, items: Sequence[Item], what: str) -> Iterator[Item]:
         """
-        Give items one by one, as long as the user does not end the work.
+        Yield items one by one, until the user ends the work.
 
         :param items: What the work is done on.
-        :param what: What it is, in a word or two.
+        :param what: What they are, in a word or two.
         """
         for item in items:
             if self.interrupted:
                 return
             yield item
 
+    @contextlib.contextmanager
+    def abortable(self) -> Iterator[None]:
+        """Work that the user ends at once, wherever it is: it has no result then."""
+        yield
+
+    def pause(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
+        """
+        Do nothing for some time, or until the user ends the work.
+
+        :param is_over: Whether the pause has lost its reason.
+        """
+        steps = math.ceil(seconds / _STEP)
+        for _ in range(steps):
+            if self.interrupted or is_over():
+                return
+            time.sleep(seconds / steps)
+
 
 SILENT = Progress()
 
 
-class TerminalProgress(Progress):
-    """
-    Work at a terminal: what takes longer than a second shows a bar, and Ctrl-C ends it.
+class Interrupted(KeyboardInterrupt):
+    """Aborts work."""
 
-    The bar is tqdm's, where that is installed; a second Ctrl-C ends the process.
+
+class InterruptibleProgress(Progress):
+    """
+    The progress of work that Ctrl-C ends.
+
+    A second Ctrl-C ends the process.
     """
 
-    def __enter__(self) -> TerminalProgress:
-        try:
-            self._handler = signal.signal(signal.SIGINT, self._interrupt)
-        except ValueError:
-            self._handler = None  # not the main thread
+    def __init__(
+        self,
+        signals: Sequence[int] = (signal.SIGINT,),
+        forward: Callable[[int], None] = lambda number: None,
+    ) -> None:
+        """
+        :param signals: Each ends the work.
+        :param forward: Is handed the signal that does.
+        """
+        self._signals = signals
+        self._forward = forward
+        self._handlers: dict[int, Any] = {}
+        self._aborts = False
+
+    def __enter__(self: Self) -> Self:
+        with contextlib.suppress(ValueError):  # not the main thread
+            for number in self._signals:
+                self._handlers[number] = signal.signal(number, self._interrupt)
         return self
 
     def __exit__(
@@ -60,11 +100,33 @@ class TerminalProgress(Progress):
     def _interrupt(self, signal_number: int, frame: FrameType | None) -> None:
         self.interrupted = True
         self._restore()
+        self._forward(signal_number)
+        if self._aborts:
+            raise Interrupted
+
+    @contextlib.contextmanager
+    def abortable(self) -> Iterator[None]:
+        with contextlib.suppress(Interrupted):
+            self._aborts = True
+            try:
+                yield
+            finally:
+                self._aborts = False
 
     def _restore(self) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
-            self._handler = None
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+
+Self = TypeVar("Self", bound=InterruptibleProgress)
+
+
+class TerminalProgress(InterruptibleProgress):
+    """
+    The progress of work at a terminal: what takes longer than a second shows a bar.
+
+    The bar is tqdm's, where that is installed.
+    """
 
     def track(self, items: Sequence[Item], what: str) -> Iterator[Item]:
         if not sys.stderr.isatty():

@@ -17,6 +17,7 @@ from typing import Callable, NamedTuple
 from drgn_vmemmap.analysis.report import Report, Stability
 from drgn_vmemmap.errors import MissingFacts
 from drgn_vmemmap.paging.x86_64 import without_use
+from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.finding import Finding, Severity
 
 # Seconds between two looks: a remap takes far less. Two looks tell what moves; what both find
@@ -44,10 +45,11 @@ class Target(NamedTuple):
     """Whether it can still be read: a guest may have ended."""
 
 
-def confirm(target: Target) -> Report:
+def confirm(target: Target, progress: Progress = SILENT) -> Report:
     """
     Look at a live kernel until what is found wrong is certain, or gone.
 
+    :param progress: Ends the pauses between passes; the passes have their own.
     :return: The last whole look, with the findings that all of them have in common, and what is
         merely worth knowing; :attr:`Report.movement` says what vanished. Where the target went
         away meanwhile, :data:`GONE` is among them.
@@ -62,7 +64,10 @@ def confirm(target: Target) -> Report:
     for pause in _PAUSES:
         if report.interrupted or (passes > 1 and not lasting):
             break
-        time.sleep(pause)
+        progress.pause(pause)
+        if progress.interrupted:
+            report = replace(report, interrupted=True)
+            break
         newer = _pass(target)
         if newer is None:
             gone.append(GONE)
@@ -79,7 +84,7 @@ def confirm(target: Target) -> Report:
     findings = [
         finding
         for finding in report.findings
-        if finding.severity is Severity.INFO or _identity(finding) in lasting
+        if finding.severity is Severity.INFO or identity(finding) in lasting
     ]
     seconds = time.monotonic() - start
     stability = Stability(seconds, passes, len(moved), len(seen - lasting))
@@ -101,11 +106,11 @@ def _pass(target: Target) -> Report | None:
 def _suspicious(report: Report) -> frozenset[Finding]:
     """What is wrong, as far as a fault stays the same from look to look."""
     return frozenset(
-        _identity(finding) for finding in report.findings if finding.severity is not Severity.INFO
+        identity(finding) for finding in report.findings if finding.severity is not Severity.INFO
     )
 
 
-def _identity(finding: Finding) -> Finding:
+def identity(finding: Finding) -> Finding:
     """A finding without what changes while the fault stays."""
     if finding.entry is not None:
         # The processor sets these bits when it uses the entry.

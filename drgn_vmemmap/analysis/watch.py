@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Watching a live kernel: a look every few seconds."""
+"""Watching a live kernel: pass after pass."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Callable, NamedTuple
 
-from drgn_vmemmap.analysis.live import Target, confirm
+from drgn_vmemmap.analysis.live import Target, confirm, identity
 from drgn_vmemmap.analysis.report import HstateReport, Report
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.progress import Progress
-from drgn_vmemmap.rules.finding import Finding
-
-# How soon the user's Ctrl-C is seen, in seconds.
-_PATIENCE = 0.1
+from drgn_vmemmap.rules.finding import Finding, Severity
 
 
 class Counted(NamedTuple):
@@ -38,7 +36,7 @@ class Counted(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """One look, and what changed since the one before it."""
+    """One pass, and what changed since the one before it."""
 
     time: float
     """Seconds since 1970."""
@@ -46,37 +44,50 @@ class Pass(NamedTuple):
     counted: dict[str, Counted]
     """By hstate."""
     changed: dict[str, Counted]
-    """Since the look before; nothing for the first one."""
+    """Since the pass before; nothing for the first one."""
 
 
-def watch(target: Target, interval: float, count: int | None, progress: Progress) -> Iterator[Pass]:
+def watch(
+    target: Target,
+    interval: float,
+    count: int | None,
+    progress: Progress,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Iterator[Pass]:
     """
-    Look again and again.
+    Analyse a live kernel again and again.
 
-    :param interval: Seconds from the beginning of one look to that of the next.
-    :param count: How many looks; ``None`` for no end.
-    :param progress: Whether the user has had enough.
+    :param interval: Seconds from the beginning of one pass to that of the next.
+    :param count: How many passes; ``None`` for no end.
+    :param progress: Whether the user has had enough. A pass that he interrupts is left out.
+    :param is_over: Whether what is watched has ended. One more pass sees what it left.
     """
     before: dict[str, Counted] = {}
     number = 0
-    while count is None or number < count:
+    while (count is None or number < count) and not progress.interrupted:
+        is_last = is_over()
         start = time.monotonic()
-        report = confirm(target)
+        report = None
+        with progress.abortable():
+            report = confirm(target, progress)
+        if report is None or report.interrupted:
+            return
         counted = {hstate.hstate.name: _counted(hstate) for hstate in report.hstates}
-        nothing = Counted(0, 0, 0)
-        changed = {
-            name: counts.since(before.get(name, counts if not before else nothing))
-            for name, counts in counted.items()
-        }
-        yield Pass(time.time(), report, counted, changed)
+        yield Pass(time.time(), report, counted, _changed(before, counted))
         before = counted
         number += 1
-        while time.monotonic() - start < interval and number != count:
-            if progress.interrupted:
-                return
-            time.sleep(min(_PATIENCE, interval))
-        if progress.interrupted:
+        if is_last:
             return
+        if number != count:
+            progress.pause(start + interval - time.monotonic(), is_over)
+
+
+def _changed(before: dict[str, Counted], now: dict[str, Counted]) -> dict[str, Counted]:
+    nothing = Counted(0, 0, 0)
+    return {
+        name: counts.since(before.get(name, nothing) if before else counts)
+        for name, counts in now.items()
+    }
 
 
 def _counted(hstate: HstateReport) -> Counted:
@@ -84,6 +95,49 @@ def _counted(hstate: HstateReport) -> Counted:
     return Counted(counts.folios, counts[Verdict.OPTIMIZED], counts.freed)
 
 
-def found(pass_: Pass, rule: str) -> list[Finding]:
-    """Findings of one rule."""
-    return [finding for finding in pass_.report.findings if finding.rule == rule]
+@dataclass
+class Tally:
+    """What all passes saw together."""
+
+    until: str | None = None
+    """The rule that is watched; ``None`` for all whose findings are errors."""
+    passes: int = 0
+    moved: int = 0
+    """Folios that moved, added up."""
+    transient: int = 0
+    """Findings that vanished while a pass confirmed them, added up."""
+    findings: int = 0
+    """Findings of severity warning or error, added up."""
+    broken: list[Finding] = field(default_factory=list)
+    """What the first pass that found something broken found."""
+    last: Report | None = None
+    """The report of the last pass."""
+    _seen: dict[Finding, Finding] = field(default_factory=dict)
+
+    def add(self, pass_: Pass) -> bool:
+        """
+        :return: Whether this is the first pass that found something broken.
+        """
+        self.passes += 1
+        stability = pass_.report.stability
+        if stability is not None:
+            self.moved += stability.moved
+            self.transient += stability.transient
+        self.last = pass_.report
+        for finding in pass_.report.findings:
+            self._seen.setdefault(identity(finding), finding)
+            self.findings += finding.severity is not Severity.INFO
+        broken = [finding for finding in pass_.report.findings if self._is_broken(finding)]
+        is_first = bool(broken) and not self.broken
+        if is_first:
+            self.broken = broken
+        return is_first
+
+    def _is_broken(self, finding: Finding) -> bool:
+        if self.until is not None:
+            return finding.rule == self.until
+        return finding.severity is Severity.ERROR
+
+    def report(self) -> Report | None:
+        """The report of the last pass, with the findings of all of them."""
+        return None if self.last is None else replace(self.last, findings=[*self._seen.values()])

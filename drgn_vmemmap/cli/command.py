@@ -38,6 +38,10 @@ class Command:
     """Runs the command with its options and a :class:`drgn.Program`; returns the exit code."""
     needs_program: bool = True
     """Whether it analyses a target. Otherwise the program is ``None``."""
+    usage: str | None = None
+    """What stands after its name, where that cannot be seen from its arguments."""
+    takes_child: bool = False
+    """Whether another command can follow after ``--``; :attr:`run` finds it in ``child``."""
     can_do_without: Callable[[argparse.Namespace], bool] = lambda options: False
     """Whether these options allow it to run with no target, if the user names none."""
 

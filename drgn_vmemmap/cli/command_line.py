@@ -85,10 +85,25 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if target.given:
         option, _ = target.given[0]
         known.error(f"drgn has opened its target already: {option} belongs before the script")
-    parsed, unknown = known.parse_known_args(_command_first(known, rest))
+    words, child = _without_child(rest)
+    parsed, unknown = known.parse_known_args(_command_first(known, words))
+    command = subparsers(known)[parsed.command.name]
     if unknown:
-        subparsers(known)[parsed.command.name].error(_unknown_words(unknown))
+        command.error(_unknown_words(unknown))
+    if child is not None and not parsed.command.takes_child:
+        command.error(f"{parsed.command.name} takes no command after --")
+    if child == []:
+        command.error("a command must follow after --")
+    parsed.child = child or []
     return parsed
+
+
+def _without_child(arguments: list[str]) -> tuple[list[str], list[str] | None]:
+    """Our own words, and those of a command after ``--``, if there is one."""
+    if "--" not in arguments:
+        return arguments, None
+    end = arguments.index("--")
+    return arguments[:end], arguments[end + 1 :]
 
 
 def _command_first(known: Parser, arguments: list[str]) -> list[str]:
@@ -110,8 +125,6 @@ def _position_of_command(known: Parser, arguments: list[str]) -> int | None:
     for position, word in enumerate(arguments):
         if is_value:
             is_value = False
-        elif word == "--":
-            break
         elif word.startswith("-"):
             is_value = _takes_next_word(word, with_value)
         else:

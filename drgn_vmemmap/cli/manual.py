@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from drgn_vmemmap import __version__
-from drgn_vmemmap.cli.command import subparsers
+from drgn_vmemmap.cli.command import Command, subparsers
 from drgn_vmemmap.cli.exit_codes import NAME
 from drgn_vmemmap.cli.options import target_parser
 from drgn_vmemmap.cli.parser import COMMANDS, parser
@@ -120,7 +120,7 @@ def _general_options() -> Iterator[str]:
 def _commands() -> Iterator[str]:
     for name, subparser in subparsers(parser()).items():
         command = COMMANDS[name]
-        yield f".SS {_bold(name)} {_usage(subparser)}".rstrip()
+        yield f".SS {_bold(name)} {_usage(command, subparser)}".rstrip()
         yield from _paragraphs((command.description,))
         yield from _options(subparser)
         yield ".PP"
@@ -128,8 +128,10 @@ def _commands() -> Iterator[str]:
         yield from _lines(command.examples)
 
 
-def _usage(parser: argparse.ArgumentParser) -> str:
+def _usage(command: Command, parser: argparse.ArgumentParser) -> str:
     """The positional arguments; the options follow, one by one."""
+    if command.usage is not None:
+        return _escape(command.usage)
     optional = {None: "{}", "?": "[{}]", "*": "[{}...]", "+": "{}..."}
     words = (
         optional[action.nargs].format(action.metavar or action.dest)

@@ -84,6 +84,7 @@ def _add(subparsers: argparse._SubParsersAction[Parser], command: Command) -> No
     subparser = subparsers.add_parser(
         command.name,
         prog=f"{NAME} {command.name}",
+        usage=None if command.usage is None else f"%(prog)s {command.usage}",
         help=command.help,
         description=with_examples(command.description, command.examples),
     )

@@ -1,29 +1,39 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""``watch``: a live kernel, pass after pass."""
+"""``watch``: a live kernel, pass after pass, alone or while a command runs."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
+from drgn_vmemmap.cli.child import Child, NoChild
 from drgn_vmemmap.cli.command import Command
-from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, NAME, fail
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, NAME, fail, warn
 
 if TYPE_CHECKING:
     import drgn
+
+    from drgn_vmemmap.analysis.live import Target
+    from drgn_vmemmap.analysis.report import Report
+    from drgn_vmemmap.analysis.watch import Pass, Tally
+    from drgn_vmemmap.extract.vmcore import Recording
+    from drgn_vmemmap.progress import Progress
+
+_INTERVAL = 2.0
+"""Seconds between passes, if there is no command."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interval",
         type=arguments.seconds,
-        default=2.0,
         metavar="SECONDS",
-        help="default: %(default)s",
+        help=f"from one pass to the next; default: {_INTERVAL:g}, or 0 while COMMAND runs",
     )
     parser.add_argument(
         "--count", type=arguments.number, metavar="N", help="end after this many passes"
@@ -32,69 +42,150 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--until", metavar="RULE", help="end when a rule is broken, and explain it: exit code 1"
     )
     parser.add_argument(
-        "--extract", metavar="DIR", help="with --until: write the smallest vmcore of that moment"
+        "--extract",
+        metavar="DIR",
+        help="write the smallest vmcore of the first moment when something is broken",
     )
-    arguments.add_format(parser, ("table", "jsonl"))
+    arguments.add_format(parser, ("table", "jsonl", "ktap"))
     arguments.add_system_map(parser)
 
 
 def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
-    from drgn_vmemmap.analysis.watch import found, watch
-    from drgn_vmemmap.api import is_live, target
-    from drgn_vmemmap.extract.vmcore import Recording
-    from drgn_vmemmap.output import watch as lines
-    from drgn_vmemmap.output.findings import explained
-    from drgn_vmemmap.output.terminal import Style
-    from drgn_vmemmap.progress import TerminalProgress
+    from drgn_vmemmap.analysis.watch import Tally
+    from drgn_vmemmap.output.watch import summary
+    from drgn_vmemmap.progress import InterruptibleProgress
+
+    reason = _refusal(options, prog)
+    if reason is not None:
+        return fail(CANNOT, reason)
+    tally = Tally(options.until)
+    child = Child(options.child) if options.child else NoChild()
+    signals = (signal.SIGINT, signal.SIGTERM) if options.child else (signal.SIGINT,)
+    with child, InterruptibleProgress(signals, child.send) as progress:
+        try:
+            _watch(options, prog, tally, child, progress)
+        finally:
+            print(summary(tally), end="", file=sys.stderr)
+        if tally.broken and options.until is not None:
+            child.send(signal.SIGTERM)
+        code = child.wait()
+    return _exit_code(options, tally, code)
+
+
+def _refusal(options: argparse.Namespace, prog: drgn.Program) -> str | None:
+    """Why this cannot be watched."""
+    from drgn_vmemmap.api import is_live
     from drgn_vmemmap.rules.rule import RULES
 
     if not is_live(prog):
-        return fail(CANNOT, "watch needs a live kernel: give -k or --qemu ADDRESS, not a dump")
+        return "watch needs a live kernel: give -k or --qemu ADDRESS, not a dump"
     if options.until is not None and options.until not in RULES:
-        return fail(CANNOT, f"no rule {options.until!r}; there are: {', '.join(RULES)}")
+        return f"no rule {options.until!r}; there are: {', '.join(RULES)}"
     if options.extract is not None and not os.path.isdir(options.extract):
-        return fail(CANNOT, f"{options.extract} is no directory")
-    recording = None if options.extract is None else Recording(prog, options.system_map)
-    watched = target(prog, options.system_map) if recording is None else recording.target()
-    number = moved = transient = findings = 0
-    broken = []
-    with TerminalProgress() as progress:
-        try:
-            for pass_ in watch(watched, options.interval, options.count, progress):
-                if options.format == "jsonl":
-                    sys.stdout.write(lines.jsonl(pass_))
-                else:
-                    sys.stdout.write(("" if number else lines.HEADING) + lines.table(pass_))
-                sys.stdout.flush()
-                number += 1
-                if pass_.report.stability is not None:
-                    moved += pass_.report.stability.moved
-                    transient += pass_.report.stability.transient
-                findings += lines.findings(pass_)
-                broken = [] if options.until is None else found(pass_, options.until)
-                if broken:
-                    break
-        finally:
-            print(lines.summary(number, moved, transient, findings), end="", file=sys.stderr)
-    if not broken:
-        return DONE
-    print("\n".join(explained(broken, None, Style.of(sys.stderr))), file=sys.stderr)
-    if recording is not None:
-        path = os.path.join(options.extract, f"vmcore-{options.until}-{int(pass_.time)}")
+        return f"{options.extract} is not a directory"
+    return None
+
+
+def _watch(
+    options: argparse.Namespace,
+    prog: drgn.Program,
+    tally: Tally,
+    child: NoChild,
+    progress: Progress,
+) -> None:
+    """Take pass after pass, and write what each one saw."""
+    from drgn_vmemmap.analysis.watch import watch
+
+    interval = options.interval
+    if interval is None:
+        interval = 0.0 if options.child else _INTERVAL
+    target, recording = _target(options, prog, progress)
+    for pass_ in watch(target, interval, options.count, progress, child.is_over):
+        is_broken = tally.add(pass_)
+        _write(options.format, pass_, tally)
+        if is_broken:
+            _report_broken(options, pass_, tally, recording)
+            if options.until is not None:
+                break
+    report = tally.report()
+    if options.format == "ktap" and report is not None:
+        _write_ktap(report)
+
+
+def _target(
+    options: argparse.Namespace, prog: drgn.Program, progress: Progress
+) -> tuple[Target, Recording | None]:
+    """What is watched, and what can write it as a vmcore."""
+    from drgn_vmemmap.api import target
+
+    if options.extract is None:
+        return target(prog, options.system_map, progress), None
+    from drgn_vmemmap.extract.vmcore import Recording
+
+    recording = Recording(prog, options.system_map)
+    return recording.target(progress), recording
+
+
+def _write(format_name: str, pass_: Pass, tally: Tally) -> None:
+    """Write what one pass saw."""
+    from drgn_vmemmap.output import watch as lines
+
+    if format_name == "jsonl":
+        sys.stdout.write(lines.jsonl(pass_))
+    elif format_name == "table":
+        sys.stdout.write(("" if tally.passes > 1 else lines.HEADING) + lines.table(pass_))
+    sys.stdout.flush()
+
+
+def _write_ktap(report: Report) -> None:
+    """Write the rules as tests, which a pass fails for all."""
+    from drgn_vmemmap.output.report import View, render
+
+    sys.stdout.writelines(render(report, "ktap", View(details=True)))
+
+
+def _report_broken(
+    options: argparse.Namespace, pass_: Pass, tally: Tally, recording: Recording | None
+) -> None:
+    """Explain what the first broken pass found, and leave its vmcore."""
+    from drgn_vmemmap.errors import CannotAnalyse
+    from drgn_vmemmap.output.findings import explained
+    from drgn_vmemmap.output.terminal import Style
+
+    print("\n".join(explained(tally.broken, None, Style.of(sys.stderr))), file=sys.stderr)
+    if recording is None:
+        return
+    name = f"vmcore-{tally.broken[0].rule}-{int(pass_.time)}"
+    path = os.path.join(options.extract, name)
+    try:
         recording.write(path, compress=True)
+    except (CannotAnalyse, OSError) as error:
+        warn(f"no vmcore of this moment: {error}")
+    else:
         print(f"written: {path}", file=sys.stderr)
-    return FOUND_ERRORS
+
+
+def _exit_code(options: argparse.Namespace, tally: Tally, child_code: int) -> int:
+    watches_for_faults = options.until is not None or bool(options.child)
+    if tally.broken and watches_for_faults:
+        return FOUND_ERRORS
+    return child_code if options.child else DONE
 
 
 COMMAND = Command(
     name="watch",
-    help="a live kernel: what changes, every few seconds",
+    help="a live kernel: what changes, every few seconds, or while a command runs",
     description="Analyses a live kernel again and again, with all checks, and writes one line per "
-    "hstate with what changed. Ctrl-C ends it with a summary.",
+    "hstate with what changed. Ctrl-C ends it with a summary. With -- COMMAND, it does so while "
+    "COMMAND runs, and once more after it: the exit code is that of COMMAND, or 1 if something is "
+    "broken. The output of COMMAND goes to standard error.",
     examples=(
         f"{NAME} -k watch --interval 5",
         f"{NAME} --qemu SOCKET watch --until tail-writable --extract .",
+        f"{NAME} -k watch --format ktap --extract . -- ./run_vmtests.sh -t hugetlb",
     ),
     add_arguments=_add_arguments,
     run=_run,
+    takes_child=True,
+    usage="[OPTIONS] [-- COMMAND [ARGUMENT]...]",
 )

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import drgn
 
@@ -86,12 +86,11 @@ class Recorder(Memory):
             others.append(key)
         return data
 
-    def fork(self) -> Recorder:
-        """One that remembers what this one does, and goes on by itself."""
-        recorder = Recorder(self._memory)
-        recorder._reads = dict(self._reads)
-        recorder._by_frame = {frame: list(keys) for frame, keys in self._by_frame.items()}
-        return recorder
+    def add(self, other: Recorder) -> None:
+        """Remember what another one does, but for the bytes that this one has read itself."""
+        for key, data in other.reads().items():
+            if key not in self._reads:
+                self._reads[key] = self._as_before(key, data)
 
     def reads(self) -> Mapping[tuple[int, int], bytes]:
         """All that could be read so far, by physical address and size in bytes."""
@@ -130,21 +129,29 @@ class Recording:
         self._system_map = system_map
         self._vmcoreinfo = vmcoreinfo_text(prog)
         self._prog = prog
-        self._facts = Recorder(ProgramMemory(prog))
-        self.kernel = discover(_recorded(prog, self._facts, self._vmcoreinfo), system_map)
+        self._recorder = self._symbols = Recorder(ProgramMemory(prog))
+        self._recorded = _recorded(prog, lambda: self._recorder, self._vmcoreinfo)
+        self.kernel = discover(self._recorded, system_map)
 
     def analyse(self, progress: Progress = SILENT) -> Report:
         """Take a fresh look, with all checks."""
-        self._recorder = self._facts.fork()
+        self._recorder = Recorder(ProgramMemory(self._prog))
+        # What can be switched, and how much memory there is, may be different each time.
+        self.kernel = discover(self._recorded, self._system_map)
+        self._before = set(self._recorder.reads())
         snapshot = Snapshot(self.kernel, self._recorder)
         self._walker = snapshot.walker
         origin = read_origin(self._prog, snapshot.read)
         self._report = replace(check(snapshot, progress), origin=origin)
         return self._report
 
-    def target(self) -> Target:
-        """The kernel as what can be looked at again and again, if it is live."""
-        return Target(self.analyse, lambda: is_there(self._prog, self.kernel))
+    def target(self, progress: Progress = SILENT) -> Target:
+        """
+        The kernel as what can be looked at again and again, if it is live.
+
+        :param progress: Ends a pass.
+        """
+        return Target(lambda: self.analyse(progress), lambda: is_there(self._prog, self.kernel))
 
     def write(self, path: str, compress: bool) -> Counter[str]:
         """
@@ -155,14 +162,22 @@ class Recording:
         :raises CannotAnalyse: if it would not give the same report.
         :raises OSError: if the file cannot be written.
         """
+        self._recorder.add(self._symbols)
         _write(path, compress, self._vmcoreinfo, self._recorder, self._report, self._system_map)
-        taken = _by_kind(self._recorder, set(self._facts.reads()), self._walker, self.kernel)
+        before = self._before | set(self._symbols.reads())
+        taken = _by_kind(self._recorder, before, self._walker, self.kernel)
         taken["VMCOREINFO"] = len(self._vmcoreinfo)
         return taken
 
 
-def _recorded(prog: drgn.Program, recorder: Recorder, vmcoreinfo: bytes) -> drgn.Program:
-    """The same kernel, without debugging symbols, and with a recorder before its memory."""
+def _recorded(
+    prog: drgn.Program, recorder: Callable[[], Recorder], vmcoreinfo: bytes
+) -> drgn.Program:
+    """
+    The same kernel, without debugging symbols.
+
+    :param recorder: What reads its memory at this moment.
+    """
     recorded = drgn.Program(prog.platform)
     try:
         recorded.set_linux_kernel_custom(vmcoreinfo, False)
@@ -172,7 +187,7 @@ def _recorded(prog: drgn.Program, recorder: Recorder, vmcoreinfo: bytes) -> drgn
 
     def read(address: int, count: int, offset: int, physical: bool) -> bytes:
         try:
-            return recorder.read(address, count)
+            return recorder().read(address, count)
         except MissingMemory as error:
             raise drgn.FaultError(str(error), address) from None
 

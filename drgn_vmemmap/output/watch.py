@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What is watched: a line a hstate for a person, or as JSON Lines."""
+"""What is watched: one line per hstate for a person, or as JSON Lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 from drgn_vmemmap.analysis.document import stability_document
 from drgn_vmemmap.analysis.report import Stability
-from drgn_vmemmap.analysis.watch import Pass
+from drgn_vmemmap.analysis.watch import Pass, Tally
 from drgn_vmemmap.output.text import plural, size
 from drgn_vmemmap.rules.finding import Severity
 
@@ -20,7 +20,7 @@ HEADING = (
 
 
 def table(pass_: Pass) -> str:
-    """A line a hstate."""
+    """One line per hstate."""
     stability = pass_.report.stability or Stability(0.0, 1, 0, 0)
     clock = time.strftime("%H:%M:%S", time.localtime(pass_.time))
     return "".join(
@@ -33,7 +33,7 @@ def table(pass_: Pass) -> str:
 
 
 def jsonl(pass_: Pass) -> str:
-    """A JSON object a hstate."""
+    """One JSON object per hstate."""
     stability = pass_.report.stability or Stability(0.0, 1, 0, 0)
     return "".join(
         json.dumps(
@@ -45,6 +45,7 @@ def jsonl(pass_: Pass) -> str:
                 "changed": pass_.changed[name]._asdict(),
                 **stability_document(stability),
                 "findings": findings(pass_),
+                "broken": broken(pass_),
             }
         )
         + "\n"
@@ -52,19 +53,23 @@ def jsonl(pass_: Pass) -> str:
     )
 
 
-def summary(passes: int, moved: int, transient: int, found: int) -> str:
-    """
-    :param moved: Folios that moved, added up over all looks.
-    """
+def summary(tally: Tally) -> str:
+    """One line about all passes."""
     return (
-        f"{plural(passes, 'look')}: {plural(moved, 'folio')} moved, "
-        f"{plural(transient, 'transient finding')}, {plural(found, 'finding')}\n"
+        f"{plural(tally.passes, 'pass', 'passes')}: {plural(tally.moved, 'folio')} moved, "
+        f"{plural(tally.transient, 'transient finding')}, {plural(tally.findings, 'finding')}\n"
     )
 
 
 def findings(pass_: Pass) -> int:
     """Findings of severity warning or error."""
     return sum(finding.severity is not Severity.INFO for finding in pass_.report.findings)
+
+
+def broken(pass_: Pass) -> list[str]:
+    """The rules that are broken, each once."""
+    errors = (f.rule for f in pass_.report.findings if f.severity is Severity.ERROR)
+    return [*dict.fromkeys(errors)]
 
 
 def _number(now: int, change: int) -> str:

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Watching a live kernel from the command line, alone and while a command runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import drgn
+import pytest
+
+from drgn_vmemmap import api
+from drgn_vmemmap.analysis import live
+from drgn_vmemmap.analysis.live import Target
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.cli import command_line
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, INCOMPLETE
+from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.paging.x86_64 import PHYSICAL_BITS
+from drgn_vmemmap.rules.finding import Severity
+from tests.damage.edited import EditedKernel
+from tests.support import ROOT, open_vmcore, vmcore, vmemmap
+from tests.synthetic.image import Image
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+
+WRITABLE = 1 << 1
+FOLIOS = (Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512))
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_PAUSES", (0.01,) * 7)
+
+
+def image() -> Image:
+    """A kernel that runs, as drgn sees it."""
+    running = Image(Machine(folios=FOLIOS))
+    running.live = True
+    return running
+
+
+def always() -> bool:
+    return True
+
+
+def still() -> Target:
+    return Target(EditedKernel(Image(Machine(folios=FOLIOS)).prog).check, always)
+
+
+def broken_in(passes: Iterable[bool]) -> Target:
+    """A kernel in which a tail is writable, or not, pass by pass; at last as in the last one."""
+    moving = EditedKernel(Image(Machine(folios=FOLIOS)).prog)
+    pfn, states = moving.optimized[0], list(passes)
+    sound = moving.entry(pfn, 3)
+
+    def take_pass() -> Report:
+        state = states.pop(0) if len(states) > 1 else states[0]
+        moving.write_entry(pfn, 3, sound | WRITABLE if state else sound)
+        return moving.check()
+
+    return Target(take_pass, always)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, target: Target, *arguments: str) -> int:
+    monkeypatch.setattr(api, "is_live", lambda prog: True)
+    monkeypatch.setattr(api, "target", lambda *_: target)
+    return command_line.execute(command_line.parse(["watch", *arguments]), None)
+
+
+def test_watching_until_a_rule_is_broken_explains_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = broken_in((False, False, True))
+    assert run(monkeypatch, target, "--interval", "0", "--until", "tail-writable") == FOUND_ERRORS
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1 + 2 * 2
+    assert "A stray write to a tail" in err and "2 passes" in err
+
+
+def test_watching_ends_after_as_many_passes_as_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--interval", "0", "--count", "3", "--format", "jsonl")
+    assert run(monkeypatch, still(), *options) == DONE
+    out, err = capsys.readouterr()
+    assert len([json.loads(line) for line in out.splitlines()]) == 3 * 2
+    assert err == "3 passes: 0 folios moved, 0 transient findings, 0 findings\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    (
+        (("--until", "nonsense"), "no rule 'nonsense'"),
+        (("--extract", "/nowhere/at/all"), "not a directory"),
+        (("--", "/no/such/command"), "/no/such/command: No such file"),
+    ),
+)
+def test_a_wrong_request_gets_one_line(
+    arguments: tuple[str, ...],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, still(), *arguments) == CANNOT
+    err = capsys.readouterr().err
+    assert reason in err and len(err.splitlines()) == 1
+
+
+def test_a_command_belongs_to_watch_and_must_be_there() -> None:
+    for words in (("watch", "--"), ("verify", "--", "true"), ("--", "true")):
+        done = vmemmap("-c", vmcore("head-reuse"), *words)
+        assert (done.returncode, done.stdout) == (CANNOT, "")
+        assert len(done.stderr.splitlines()) == 1 and "--" in done.stderr
+
+
+def test_a_dump_is_not_watched() -> None:
+    done = vmemmap("-c", vmcore("head-reuse"), "watch", "--", "touch", "/no/such/file")
+    assert (done.returncode, done.stdout) == (CANNOT, "")
+    assert "needs a live kernel" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_socket_that_is_none_gets_one_line(tmp_path: Path) -> None:
+    for address in (tmp_path / "nothing", ROOT / "README.md"):
+        done = vmemmap("--qemu", address, "watch", "--count", "1")
+        assert (done.returncode, done.stdout) == (CANNOT, "")
+        assert len(done.stderr.splitlines()) == 1
+
+
+# While a command runs.
+
+
+def shell(script: str) -> tuple[str, ...]:
+    return ("--", "sh", "-c", script)
+
+
+@pytest.mark.parametrize("code", (0, 3, 77))
+def test_the_exit_code_of_the_command_is_handed_on(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, still(), *shell(f"exit {code}")) == code
+
+
+def test_a_command_that_a_signal_ends_has_the_exit_code_of_a_shell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run(monkeypatch, still(), *shell("kill -9 $$")) == 128 + 9
+
+
+def test_passes_are_taken_while_the_command_runs_and_once_more(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = "echo begins; sleep 1; echo ends; exit 5"
+    assert run(monkeypatch, still(), "--format", "jsonl", *shell(script)) == 5
+    out, err = capfd.readouterr()
+    assert len([json.loads(line) for line in out.splitlines()]) >= 3 * 2
+    assert err.startswith("begins\n") and "ends\n" in err
+
+
+def test_a_command_that_is_over_at_once_is_followed_by_one_pass(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, still(), "--interval", "3600", *shell("exit 4")) == 4
+    # It may end before the first pass or during it.
+    assert capfd.readouterr().err.startswith(("1 pass: ", "2 passes: "))
+
+
+def test_something_broken_is_exit_code_1_whatever_the_command_says(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    target = broken_in((False, False, *(True for _ in range(8)), False))
+    assert run(monkeypatch, target, "--format", "jsonl", *shell("sleep 1")) == FOUND_ERRORS
+    out, err = capfd.readouterr()
+    broken = [json.loads(line)["broken"] for line in out.splitlines()]
+    assert [] in broken and ["tail-writable"] in broken
+    assert err.count("A stray write to a tail") == 1
+
+
+def test_rules_are_tests_of_all_passes_together(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    target = broken_in((False, False, *(True for _ in range(8)), False))
+    assert run(monkeypatch, target, "--format", "ktap", *shell("sleep 1")) == FOUND_ERRORS
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "KTAP version 1"
+    assert any(line.startswith("not ok") and "tail-writable" in line for line in lines)
+    assert any(line.startswith("ok") and "head-read-only" in line for line in lines)
+
+
+def test_watching_until_a_rule_is_broken_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = time.monotonic()
+    target = broken_in((True,))
+    code = run(monkeypatch, target, "--until", "tail-writable", *shell("sleep 60; true"))
+    assert code == FOUND_ERRORS
+    assert time.monotonic() - start < 30
+
+
+def running_again(name: str, edited: EditedKernel) -> drgn.Program:
+    """A recorded kernel with edited memory, as if it ran."""
+    recorded = open_vmcore(name)
+    prog = drgn.Program(recorded.platform)
+    prog.set_linux_kernel_custom(recorded["VMCOREINFO"].string_(), True)
+
+    def read(address: int, count: int, offset: int, physical: bool) -> bytes:
+        try:
+            return edited.memory.read(address, count)
+        except MissingMemory as error:
+            raise drgn.FaultError(str(error), address) from None
+
+    prog.add_memory_segment(0, 1 << PHYSICAL_BITS, read, True)
+    return prog
+
+
+def test_the_first_broken_moment_is_left_as_a_vmcore(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    edited = EditedKernel(open_vmcore("head-reuse"))
+    pfn = edited.optimized[0]
+    edited.write_entry(pfn, 3, edited.entry(pfn, 3) | WRITABLE)
+    words = ["watch", "--extract", str(tmp_path), "--format", "jsonl", *shell("sleep 1")]
+    assert command_line.run(words, running_again("head-reuse", edited)) == FOUND_ERRORS
+    (path,) = tmp_path.iterdir()
+    assert path.name.startswith("vmcore-tail-writable-")
+    assert f"written: {path}" in capfd.readouterr().err
+    report = api.verify(open_vmcore(path))
+    errors = [f for f in report.findings if f.severity is Severity.ERROR]
+    assert [(f.rule, f.folio, f.index) for f in errors] == [("tail-writable", pfn, 3)]
+
+
+def interrupted(script: str, prog: Any, tmp_path: Path, *options: str) -> tuple[int, float]:
+    """
+    Watch a kernel while a command runs that interrupts us.
+
+    :return: The exit code, and the seconds from the signal to the end.
+    """
+    sent = tmp_path / "sent"
+    words = ["watch", *options, *shell(script.format(f"date +%s.%N > {sent}; kill -INT $PPID"))]
+    code = command_line.run(words, prog)
+    return code, time.time() - float(sent.read_text())
+
+
+def test_ctrl_c_is_seen_between_passes_and_handed_to_the_command(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = "trap 'echo interrupted; exit 9' INT; sleep 1; {}; sleep 60 & wait"
+    code, seconds = interrupted(script, image().prog, tmp_path, "--interval", "3600")
+    assert code == 9 and seconds < 0.5
+    err = capfd.readouterr().err
+    assert "interrupted\n" in err and "1 pass:" in err
+
+
+def test_ctrl_c_is_seen_in_the_middle_of_a_pass(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    running = image()
+    started = time.monotonic()
+    read = running.memory.read
+
+    def slow(address: int, size: int) -> bytes:
+        # After a first second, a pass would take very long.
+        if time.monotonic() - started > 1:
+            time.sleep(0.02)
+        return read(address, size)
+
+    running.memory.read = slow  # type: ignore[method-assign]
+    code, seconds = interrupted("sleep 3; {}; sleep 60", running.prog, tmp_path)
+    assert code == 128 + signal.SIGINT and seconds < 0.5
+
+
+def test_a_command_that_ignores_ctrl_c_is_killed_by_the_second_one(tmp_path: Path) -> None:
+    def interrupt_again() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    again = threading.Timer(2.5, interrupt_again)
+    again.start()
+    script = "trap '' INT; sleep 1; {}; while :; do sleep 0.1; done"
+    code, _ = interrupted(script, image().prog, tmp_path)
+    assert code == INCOMPLETE
+
+
+def test_the_command_ends_where_the_kernel_goes_away(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    running = image()
+    started, read = time.monotonic(), running.memory.read
+
+    def leaving(address: int, size: int) -> bytes:
+        if time.monotonic() - started > 2:
+            raise ProcessLookupError(3, "No such process")
+        return read(address, size)
+
+    running.memory.read = leaving  # type: ignore[method-assign]
+    code = command_line.run(["watch", *shell("sleep 60")], running.prog)
+    assert code == INCOMPLETE and time.monotonic() - started < 30
+    assert "went away" in capfd.readouterr().err
+
+
+def test_facts_are_read_afresh_in_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def counted(*arguments: Any) -> Kernel:
+        kernel = discover(*arguments)
+        seen.append(kernel)
+        return kernel
+
+    monkeypatch.setattr(api, "discover", counted)
+    assert command_line.run(["watch", "--interval", "0", "--count", "3"], image().prog) == DONE
+    assert len(seen) >= 3 * 2  # each pass is confirmed by another one
