@@ -37,6 +37,7 @@ LAYERS = (
 
 UPWARD = {
     ("extract.vmcore", "api"),
+    ("target.kallsyms", "paging.x86_64"),
     ("target.symbols", "paging.x86_64"),
 }
 """Imports that still point the wrong way: the module, and what it imports."""

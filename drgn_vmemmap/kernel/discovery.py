@@ -28,7 +28,8 @@ from drgn_vmemmap.kernel.structs import Member, PageTest, Struct
 from drgn_vmemmap.paging.mapping import Paging
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.target.btf import BtfError
-from drgn_vmemmap.target.symbols import NoTypes, add_types_from_btf
+from drgn_vmemmap.target.symbols import NoTypes
+from drgn_vmemmap.target.types import add_types_from_btf
 
 # __START_KERNEL_map: the kernel's image is mapped from here, phys_base further down in memory.
 _IMAGE_BASE = 0xFFFFFFFF80000000

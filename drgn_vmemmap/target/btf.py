@@ -4,8 +4,8 @@
 Types without debuginfo: BTF, decoded lazily.
 
 Follows ``include/uapi/linux/btf.h`` and ``Documentation/bpf/btf.rst`` of the
-kernel. Opening BTF finds out where each type begins; a type is built when it
-is asked for, and the types of a structure's members when those are.
+kernel. Types are not indexed: where they begin is found as far as it is needed. A type is built
+when it is asked for, and the types of a structure's members when those are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import enum
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 import drgn
@@ -25,7 +26,7 @@ _MAGIC_SWAPPED = 0x9FEB
 _VERSION = 1
 
 _NAME_OFFSET, _INFO, _SIZE_OR_TYPE, _EXTRA = range(4)
-"""32-bit words of a type; what its kind adds comes behind."""
+"""32-bit words of a type; what its kind adds comes after them."""
 
 
 class Kind(enum.IntEnum):
@@ -89,12 +90,16 @@ _INT_BOOL = 1 << 2
 _DEPTH_LIMIT = 64
 
 
+# So many types show whether all are sorted by name.
+_SORTED_SAMPLE = 64
+
+
 class BtfError(Exception):
     """BTF that cannot be used; the message says why."""
 
 
 class _Sizes(dict[int, int]):
-    """How many words a type has, by its second one; there are few of them."""
+    """How many words a type has, by its second one, of which there are few different ones."""
 
     def __missing__(self, info: int) -> int:
         """
@@ -144,44 +149,54 @@ class Btf:
             raise BtfError("it does not begin as BTF does")
         if max(types + types_size, strings + strings_size) + header > len(data) or types_size % 4:
             raise BtfError("it is cut off")
-        self._words = array("I", data[header + types : header + types + types_size])
+        self._bytes = data[header + types : header + types + types_size]
+        self._words = array("I", self._bytes)
         self._strings = data[header + strings : header + strings + strings_size]
-        self._starts = self._find_starts()
-        # Name of each type, as an offset of the string table: searched as bytes, all at once.
-        names = array("I", [0, *map(self._words.__getitem__, self._starts[1:])])
-        self._names = names.tobytes()
+        self._sizes = _Sizes()
+        self._starts = array("I", [0])
+        """Index of the first word of each type that was reached; type 0 is void and has none."""
+        self._reached = 0
+        """Index of the first word that was not."""
 
-    def _find_starts(self) -> array[int]:
-        """Index of the first word of each type; type 0 is void and has none."""
-        words, sizes = self._words, _Sizes()
-        starts = array("I", [0])
-        append = starts.append
-        position, end = 0, len(words)
+    def _reach(self, type_id: int, position: int) -> None:
+        """
+        Find where types begin, one after the other, until a type and a word are reached.
+
+        Types that are used often come first, so that most are never reached; since BTF is sorted
+        by name (Linux 7.0), that is no longer so.
+
+        :raises BtfError: if types are cut off, or of a kind that is not known.
+        """
+        words, sizes, starts = self._words, self._sizes, self._starts
+        append, reached, end = starts.append, self._reached, len(words)
         try:
-            while position < end:
-                append(position)
-                position += sizes[words[position + _INFO]]
+            while reached < end and (reached <= position or len(starts) <= type_id):
+                size = sizes[words[reached + _INFO]]
+                append(reached)
+                reached += size
         except ValueError as error:
-            raise BtfError(f"type {len(starts) - 1} is of {error}") from None
+            raise BtfError(f"type {len(starts)} is of {error}") from None
         except IndexError:
             raise BtfError("it is cut off") from None
-        if position != end:
+        if reached > end:
             raise BtfError("it is cut off")
-        return starts
+        self._reached = reached
 
     def __len__(self) -> int:
         """How many types there are, void among them."""
+        self._reach(0, len(self._words))
         return len(self._starts)
 
     def record(self, type_id: int) -> Record:
         """
         :raises BtfError: if there is no such type.
         """
+        self._reach(type_id, -1)
         if not 0 < type_id < len(self._starts):
             raise BtfError(f"it refers to type {type_id}, which it does not have")
         start = self._starts[type_id]
-        end = self._starts[type_id + 1] if type_id + 1 < len(self._starts) else len(self._words)
         info = self._words[start + _INFO]
+        end = start + self._sizes[info]
         return Record(
             id=type_id,
             kind=Kind(info >> 24 & 0x1F),
@@ -200,41 +215,90 @@ class Btf:
             raise BtfError(f"its string table has no string at {offset}")
         return self._strings[offset:end].decode("ascii", "backslashreplace")
 
-    def find(self, name: str) -> Iterator[Record]:
-        """Types of a name, whatever their kinds."""
-        wanted = b"\0" + name.encode() + b"\0"
-        position = self._strings.find(wanted)
-        while position >= 0:
-            for type_id in self._named(position + 1):
-                yield self.record(type_id)
-            position = self._strings.find(wanted, position + 1)
+    def find(self, name: str, kinds: Collection[Kind]) -> Iterator[Record]:
+        """Types of a name and of some kinds."""
+        if self._first_named is None:
+            return self._search(name, kinds)
+        return (record for record in self._search_sorted(name) if record.kind in kinds)
+
+    @cached_property
+    def _first_named(self) -> int | None:
+        """The first type that has a name, if types are sorted by name; ``None`` if not."""
+        # Linux commit 342bf525ba0d ("btf: Verify BTF sorting") (in v7.0): types without a name
+        # come first.
+        self._reach(_SORTED_SAMPLE, -1)
+        if any(map(self._name, range(1, min(_SORTED_SAMPLE, len(self._starts))))):
+            return None
+        types = range(1, len(self))
+        first = _first(types, lambda type_id: self._name(type_id) > b"")
+        step = max(1, (len(self) - first) // _SORTED_SAMPLE)
+        names = [self._name(type_id) for type_id in range(first, len(self), step)]
+        return first if names == sorted(names) else None
+
+    def _search_sorted(self, name: str) -> Iterator[Record]:
+        """Types of a name, where types are sorted by name."""
+        wanted, end = name.encode(), len(self)
+        named = range(self._first_named or 1, end)
+        for type_id in range(_first(named, lambda other: self._name(other) >= wanted), end):
+            if self._name(type_id) != wanted:
+                break
+            yield self.record(type_id)
+
+    def _search(self, name: str, kinds: Collection[Kind]) -> Iterator[Record]:
+        """Types of a name and of some kinds, where they are in no order."""
+        for position in self._mentions(name):
+            # The number of a type, which is here in a member or parameter, has no kind.
+            if self._words[position + _INFO] >> 24 & 0x1F in kinds:
+                record = self._record_at(position)
+                if self._starts[record.id] == position:
+                    yield record
 
     def find_enumerator(self, name: str) -> Record | None:
         """The enumeration that has an enumerator of a name."""
-        name_offset = self._strings.find(b"\0" + name.encode() + b"\0") + 1
-        if name_offset:
-            for position in _positions(self._words.tobytes(), name_offset):
-                record = self.record(max(1, bisect_right(self._starts, position, 1) - 1))
-                index = position - self._starts[record.id] - _EXTRA
-                each = _WORDS_EACH.get(record.kind, 1)
-                is_enum = record.kind in (Kind.ENUM, Kind.ENUM64)
-                if is_enum and index >= 0 and index % each == 0:
-                    return record
+        for position in self._mentions(name):
+            record = self._record_at(position)
+            index = position - self._starts[record.id] - _EXTRA
+            each = _WORDS_EACH.get(record.kind, 1)
+            is_enum = record.kind in (Kind.ENUM, Kind.ENUM64)
+            if is_enum and index >= 0 and index % each == 0:
+                return record
         return None
 
-    def _named(self, name_offset: int) -> Iterator[int]:
-        """IDs of the types whose name is at an offset of the string table."""
-        return _positions(self._names, name_offset)
+    def _mentions(self, name: str) -> Iterator[int]:
+        """Where the types have a name, which the string table has at most once."""
+        offset = self._strings.find(b"\0" + name.encode() + b"\0") + 1
+        return self._positions(offset) if offset else iter(())
+
+    def _name(self, type_id: int) -> bytes:
+        """A type's name; empty if it has none."""
+        offset = self._words[self._starts[type_id] + _NAME_OFFSET]
+        return self._strings[offset : self._strings.find(b"\0", offset)]
+
+    def _positions(self, word: int) -> Iterator[int]:
+        """Where a word is among those of the types, the last one left out."""
+        data, end = word.to_bytes(4, "little"), len(self._bytes) - 4
+        position = self._bytes.find(data, 0, end)
+        while position >= 0:
+            if position % 4 == 0:
+                yield position // 4
+            position = self._bytes.find(data, position + 1, end)
+
+    def _record_at(self, position: int) -> Record:
+        """The type that a word belongs to."""
+        self._reach(0, position)
+        return self.record(bisect_right(self._starts, position, 1) - 1)
 
 
-def _positions(words: bytes, wanted: int) -> Iterator[int]:
-    """Indices at which a word is among 32-bit words."""
-    data = wanted.to_bytes(4, "little")
-    position = words.find(data)
-    while position >= 0:
-        if position % 4 == 0:
-            yield position // 4
-        position = words.find(data, position + 1)
+def _first(numbers: range, holds: Callable[[int], bool]) -> int:
+    """The first of some numbers for which something holds, as for all after it; or their end."""
+    low, high = numbers.start, numbers.stop
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 class BtfTypes:
@@ -272,18 +336,16 @@ class BtfTypes:
         if filename:
             return None
         wanted = {kind for of_drgn in kinds for kind in _KINDS_BY_DRGN.get(of_drgn, ())}
-        for record in self._btf.find(name):
-            if record.kind in wanted:
-                type_ = self.type(record.id)
-                if type_.kind in kinds:
-                    return type_
+        for record in self._btf.find(name, wanted):
+            type_ = self.type(record.id)
+            if type_.kind in kinds:
+                return type_
         return None
 
     def variable_type(self, name: str) -> drgn.Type | None:
         """Type of a variable or function, for those that BTF knows."""
-        for record in self._btf.find(name):
-            if record.kind in (Kind.VAR, Kind.FUNC):
-                return self.type(record.id)
+        for record in self._btf.find(name, (Kind.VAR, Kind.FUNC)):
+            return self.type(record.id)
         return None
 
     def enumerator(self, name: str) -> drgn.Object | None:

@@ -1,111 +1,158 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-Types and symbols for a program that has no debugging symbols.
+Symbols of a program that has no debugging symbols.
 
-They come from the dump itself: symbols from the kernel's kallsyms, by drgn's
-own helper, or from a ``System.map``; types from the kernel's BTF.
+They come from the kernel's kallsyms in the dump, from ``/proc/kallsyms`` on the kernel that runs
+this process, or from a ``System.map``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Optional
 
 import drgn
-from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
+from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
-from drgn_vmemmap.target.btf import Btf, BtfError, BtfTypes
+from drgn_vmemmap.target.kallsyms import Kallsyms, KallsymsError, KernelSymbol
 
-_FINDER = "vmemmap_btf"
+SymbolFinder = Callable[[drgn.Program, Optional[str], Optional[int], bool], "Sequence[drgn.Symbol]"]
+"""For :meth:`drgn.Program.register_symbol_finder()`."""
 
-_LIVE_BTF = "/sys/kernel/btf/vmlinux"
-
-# Debian's kernels have 5 MB of BTF; a size beyond this is damage.
-_BTF_LIMIT = 64 << 20
-
-_KALLSYMS = re.compile(rb"^SYMBOL\((kallsyms_\w+)\)=([0-9a-f]+)$", re.MULTILINE)
+_SYMBOL = re.compile(rb"^SYMBOL\((\w+)\)=([0-9a-f]{1,16})$", re.MULTILINE)
 
 # The tables of Debian's kernels span 4 MB.
 _KALLSYMS_LIMIT = 64 << 20
 
 _SYSTEM_MAP_LINE = re.compile(r"([0-9a-f]{8,16}) ([a-zA-Z]) (\S+)")
 
-_VARIABLES = {
-    "hstates": "struct hstate [2]",
-    "hugetlb_max_hstate": "int",
-    "max_pfn": "unsigned long",
-    "page_offset_base": "unsigned long",
-    "prb": "struct printk_ringbuffer *",
-    "vmemmap_base": "unsigned long",
-    "vmemmap_optimize_enabled": "_Bool",
-}
-"""Types of variables that BTF does not tell; it knows per-CPU ones alone."""
 
-
-class NoTypes(Exception):
+class NoTypes(CannotAnalyse):
     """Neither symbols nor types can be had; the message says why and what to do."""
 
 
-def add_types_from_btf(prog: drgn.Program, kernel_offset: int, system_map: str | None) -> None:
+def symbol_finder(prog: drgn.Program, kernel_offset: int, system_map: str | None) -> SymbolFinder:
     """
-    Give a program types, variables and symbols from what the dump itself has.
+    What finds the symbols of a program.
 
     :param prog: A Linux kernel without debugging symbols.
     :param kernel_offset: How far KASLR moved the kernel, in bytes.
     :param system_map: A ``System.map`` of this kernel, to be used instead of kallsyms.
-    :raises NoTypes: if the dump does not have them.
+    :raises NoTypes: if there is nothing to find them in.
     """
-    if _FINDER in prog.registered_type_finders():
-        return
-    symbols = _symbols(prog, kernel_offset, system_map)
-    prog.register_symbol_finder(_FINDER, symbols, enable_index=-1)
-    try:
-        types = BtfTypes(prog, Btf(_read_btf(prog)))
-    except BtfError as error:
-        raise NoTypes(
-            f"the kernel's BTF cannot be used: {error}; pass its vmlinux with -s"
-        ) from None
-    prog.register_type_finder(_FINDER, types.find_type, enable_index=-1)
-    prog.register_object_finder(_FINDER, _Variables(types).find, enable_index=-1)
-
-
-def _symbols(prog: drgn.Program, kernel_offset: int, system_map: str | None) -> drgn.SymbolIndex:
     if system_map is not None:
-        return drgn.SymbolIndex(_system_map(system_map, kernel_offset))
-    vmcoreinfo = bytes(prog["VMCOREINFO"].string_())
-    kallsyms = dict(_KALLSYMS.findall(vmcoreinfo))
-    problem = None if _is_this_kernel(prog) else _problem_of_kallsyms(prog, kallsyms)
-    if problem is None:
-        try:
-            return load_vmlinux_kallsyms(_in_pages(prog, vmcoreinfo, kallsyms))
-        except Exception as error:
-            reason = str(error) or type(error).__name__
-            problem = f"its kallsyms cannot be read ({reason}): pass"
-    raise NoTypes(
-        f"no debugging symbols, and {problem} the kernel's vmlinux with -s, or --system-map FILE"
-    )
+        index: SymbolFinder = drgn.SymbolIndex(_system_map(system_map, kernel_offset))
+        return index
+    if is_this_kernel(prog):
+        return _Index(prog).load()
+    return _DumpSymbols(prog).find
 
 
-def _is_this_kernel(prog: drgn.Program) -> bool:
-    """Whether the program is the kernel that runs this process; it has ``/proc/kallsyms``."""
+def is_this_kernel(prog: drgn.Program) -> bool:
+    """Whether the program is the kernel that runs this process."""
     here = drgn.ProgramFlags.IS_LIVE | drgn.ProgramFlags.IS_LOCAL
     return bool(prog.flags & here == here)
 
 
-def _problem_of_kallsyms(prog: drgn.Program, kallsyms: Mapping[bytes, bytes]) -> str | None:
+def open_kallsyms(prog: drgn.Program) -> Kallsyms:
+    """
+    A dump's kallsyms.
+
+    :raises KallsymsError: if they cannot be searched by name.
+    """
+    return Kallsyms(prog.read, _symbols_of_vmcoreinfo(prog))
+
+
+def _symbols_of_vmcoreinfo(prog: drgn.Program) -> dict[str, int]:
+    found = _SYMBOL.findall(prog["VMCOREINFO"].string_())
+    return {name.decode("ascii", "replace"): int(address, 16) for name, address in found}
+
+
+class _DumpSymbols:
+    """Searches a dump's kallsyms by name; whatever else is asked for is left to drgn's helper."""
+
+    def __init__(self, prog: drgn.Program) -> None:
+        """
+        :raises NoTypes: if neither can read them.
+        """
+        self._kallsyms: Kallsyms | None = None
+        self._index = _Index(prog)
+        try:
+            self._kallsyms = open_kallsyms(prog)
+        except KallsymsError:
+            self._index.load()
+
+    def find(
+        self, prog: drgn.Program, name: str | None, address: int | None, one: bool
+    ) -> Sequence[drgn.Symbol]:
+        """A symbol finder for :meth:`drgn.Program.register_symbol_finder()`."""
+        if self._kallsyms is not None and name is not None and address is None:
+            try:
+                return [_symbol(symbol) for symbol in self._kallsyms.find(name)]
+            except KallsymsError:
+                pass  # the helper reads them in their own order
+        return self._index.load()(prog, name, address, one)
+
+
+def _symbol(symbol: KernelSymbol) -> drgn.Symbol:
+    return _drgn_symbol(symbol.name, symbol.address, symbol.type)
+
+
+def _drgn_symbol(name: str, address: int, type_: str) -> drgn.Symbol:
+    """A symbol with the letter that ``nm`` has for it; its size is not known."""
+    binding = drgn.SymbolBinding.GLOBAL if type_.isupper() else drgn.SymbolBinding.LOCAL
+    return drgn.Symbol(name, address, 1, binding, drgn.SymbolKind.UNKNOWN)
+
+
+class _Index:
+    """All symbols of a kernel, by drgn's helper; made when they are first needed."""
+
+    def __init__(self, prog: drgn.Program) -> None:
+        self._prog = prog
+        self._index: SymbolFinder | None = None
+
+    def load(self) -> SymbolFinder:
+        """
+        :raises NoTypes: if the helper cannot read them.
+        """
+        if self._index is None:
+            self._index = self._load()
+        return self._index
+
+    def _load(self) -> SymbolFinder:
+        from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
+
+        prog = self._prog
+        symbols = _symbols_of_vmcoreinfo(prog)
+        problem = None if is_this_kernel(prog) else _problem_of_kallsyms(prog, symbols)
+        if problem is None:
+            try:
+                index: SymbolFinder = load_vmlinux_kallsyms(_in_pages(prog, symbols))
+                return index
+            except Exception as error:
+                reason = str(error) or type(error).__name__
+                problem = f"its kallsyms cannot be read ({reason}): pass"
+        raise NoTypes(
+            f"no debugging symbols, and {problem} the kernel's vmlinux with -s, "
+            "or --system-map FILE"
+        )
+
+
+def _problem_of_kallsyms(prog: drgn.Program, symbols: Mapping[str, int]) -> str | None:
     """
     What keeps this drgn from reading the kallsyms of a dump, if VMCOREINFO already shows it.
 
-    :param kallsyms: Addresses by symbol, as VMCOREINFO has them.
-    :return: A sentence, to go on with what to pass instead.
+    :param symbols: Addresses that VMCOREINFO has.
+    :return: The beginning of a sentence that goes on with what to pass instead.
     """
     # Linux commit f09bddbd8661 ("vmcoreinfo: add kallsyms_num_syms symbol") (in v6.0)
-    if b"kallsyms_num_syms" not in kallsyms:
+    if "kallsyms_num_syms" not in symbols:
         return "a kernel before 6.0 does not record where its kallsyms are: pass"
     # Linux commit a081b5789255 ("kallsyms: Get rid of kallsyms relative base") (in v7.0)
-    if b"kallsyms_relative_base" not in kallsyms and not _is_0_1_0(prog):
+    if "kallsyms_relative_base" not in symbols and not _is_0_1_0(prog):
         return (
             "the kallsyms of Linux 7.0 and later need drgn 0.1.0 or later, and this is "
             f"{drgn.__version__}: update drgn, or pass"
@@ -119,16 +166,13 @@ def _is_0_1_0(prog: drgn.Program) -> bool:
     return hasattr(prog, "set_linux_kernel_custom")
 
 
-def _in_pages(
-    prog: drgn.Program, vmcoreinfo: bytes, kallsyms: Mapping[bytes, bytes]
-) -> drgn.Program:
+def _in_pages(prog: drgn.Program, symbols: Mapping[str, int]) -> drgn.Program:
     """
-    The same kernel, for kallsyms alone: what they lie in is read a page at a time.
+    The same kernel, for kallsyms alone: its tables are read a page at a time.
 
     drgn's helper asks for single bytes, of which each costs a walk of the page tables.
     """
-    addresses = [int(address, 16) for address in kallsyms.values()]
-    if _is_this_kernel(prog) or not _is_0_1_0(prog):
+    if is_this_kernel(prog) or not _is_0_1_0(prog):
         return prog
     pages: dict[int, bytes] = {}
 
@@ -146,8 +190,8 @@ def _in_pages(
         return bytes(prog.read(address, count))
 
     paged = drgn.Program(prog.platform)
-    paged.set_linux_kernel_custom(vmcoreinfo, False)
-    start = min(addresses)
+    paged.set_linux_kernel_custom(bytes(prog["VMCOREINFO"].string_()), False)
+    start = min(address for name, address in symbols.items() if name.startswith("kallsyms_"))
     paged.add_memory_segment(start, min(_KALLSYMS_LIMIT, (1 << 64) - start), read, False)
     return paged
 
@@ -166,62 +210,6 @@ def _system_map(path: str, kernel_offset: int) -> Iterator[drgn.Symbol]:
             address = int(match[1], 16)
             # Per-CPU symbols and constants are no addresses, and are not moved.
             if address >> 63:
-                yield drgn.Symbol(
-                    match[3],
-                    (address + kernel_offset) % (1 << 64),
-                    1,
-                    drgn.SymbolBinding.GLOBAL if match[2].isupper() else drgn.SymbolBinding.LOCAL,
-                    drgn.SymbolKind.UNKNOWN,
-                )
+                yield _drgn_symbol(match[3], (address + kernel_offset) % (1 << 64), match[2])
     if not found:
         raise NoTypes(f"{path} is no System.map")
-
-
-def _read_btf(prog: drgn.Program) -> bytes:
-    if _is_this_kernel(prog):
-        try:
-            with open(_LIVE_BTF, "rb") as file:
-                return file.read()
-        except OSError:
-            pass
-    try:
-        start = prog.symbol("__start_BTF").address
-        size = prog.symbol("__stop_BTF").address - start
-    except LookupError:
-        raise BtfError("the kernel was built without it") from None
-    if not 0 < size <= _BTF_LIMIT:
-        raise BtfError(f"its size is {size} bytes")
-    try:
-        return bytes(prog.read(start, size))
-    except drgn.FaultError:
-        raise BtfError("it is not in the dump") from None
-
-
-class _Variables:
-    """Finds variables by symbol, and gives them their types; and constants."""
-
-    def __init__(self, types: BtfTypes) -> None:
-        self._types = types
-
-    def find(
-        self, prog: drgn.Program, name: str, flags: drgn.FindObjectFlags, filename: str | None
-    ) -> drgn.Object | None:
-        """An object finder for :meth:`drgn.Program.register_object_finder()`."""
-        if filename:
-            return None
-        if flags & drgn.FindObjectFlags.CONSTANT:
-            constant = self._types.enumerator(name)
-            if constant is not None:
-                return constant
-        type_ = self._types.variable_type(name)
-        if type_ is None and name not in _VARIABLES:
-            return None
-        is_function = type_ is not None and type_.kind == drgn.TypeKind.FUNCTION
-        wanted = drgn.FindObjectFlags.FUNCTION if is_function else drgn.FindObjectFlags.VARIABLE
-        if not flags & wanted:
-            return None
-        try:
-            address = prog.symbol(name).address
-        except LookupError:
-            return None
-        return drgn.Object(prog, type_ or _VARIABLES[name], address=address)

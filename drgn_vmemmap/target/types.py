@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+Types and variables of a program that has no debugging symbols: from the kernel's BTF in the dump.
+"""
+
+from __future__ import annotations
+
+import drgn
+
+from drgn_vmemmap.target.btf import Btf, BtfError, BtfTypes
+from drgn_vmemmap.target.symbols import NoTypes, is_this_kernel, symbol_finder
+
+_FINDER = "vmemmap_btf"
+
+_LIVE_BTF = "/sys/kernel/btf/vmlinux"
+
+# Debian's kernels have 5 MB of BTF; a size beyond this is damage.
+_BTF_LIMIT = 64 << 20
+
+_VARIABLES = {
+    "hstates": "struct hstate [2]",
+    "hugetlb_max_hstate": "int",
+    "max_pfn": "unsigned long",
+    "page_offset_base": "unsigned long",
+    "prb": "struct printk_ringbuffer *",
+    "vmemmap_base": "unsigned long",
+    "vmemmap_optimize_enabled": "_Bool",
+}
+"""Types of variables that BTF does not have; it has those of per-CPU variables only."""
+
+
+def add_types_from_btf(prog: drgn.Program, kernel_offset: int, system_map: str | None) -> None:
+    """
+    Give a program types, variables and symbols from what the dump itself has.
+
+    :param prog: A Linux kernel without debugging symbols.
+    :param kernel_offset: How far KASLR moved the kernel, in bytes.
+    :param system_map: A ``System.map`` of this kernel, to be used instead of kallsyms.
+    :raises NoTypes: if the dump does not have them.
+    """
+    if _FINDER in prog.registered_type_finders():
+        return
+    symbols = symbol_finder(prog, kernel_offset, system_map)
+    prog.register_symbol_finder(_FINDER, symbols, enable_index=-1)
+    try:
+        types = BtfTypes(prog, Btf(_read_btf(prog)))
+    except BtfError as error:
+        raise NoTypes(
+            f"the kernel's BTF cannot be used: {error}; pass its vmlinux with -s"
+        ) from None
+    prog.register_type_finder(_FINDER, types.find_type, enable_index=-1)
+    prog.register_object_finder(_FINDER, _Variables(types).find, enable_index=-1)
+
+
+def _read_btf(prog: drgn.Program) -> bytes:
+    if is_this_kernel(prog):
+        try:
+            with open(_LIVE_BTF, "rb") as file:
+                return file.read()
+        except OSError:
+            pass
+    try:
+        start = prog.symbol("__start_BTF").address
+        size = prog.symbol("__stop_BTF").address - start
+    except LookupError:
+        raise BtfError("the kernel was built without it") from None
+    if not 0 < size <= _BTF_LIMIT:
+        raise BtfError(f"its size is {size} bytes")
+    try:
+        return bytes(prog.read(start, size))
+    except drgn.FaultError:
+        raise BtfError("it is not in the dump") from None
+
+
+class _Variables:
+    """Finds variables by symbol, and gives them their types; and constants."""
+
+    def __init__(self, types: BtfTypes) -> None:
+        self._types = types
+
+    def find(
+        self, prog: drgn.Program, name: str, flags: drgn.FindObjectFlags, filename: str | None
+    ) -> drgn.Object | None:
+        """An object finder for :meth:`drgn.Program.register_object_finder()`."""
+        if filename:
+            return None
+        if flags & drgn.FindObjectFlags.CONSTANT:
+            constant = self._types.enumerator(name)
+            if constant is not None:
+                return constant
+        type_ = _VARIABLES.get(name) or self._types.variable_type(name)
+        if type_ is None or not flags & _flag_of(type_):
+            return None
+        try:
+            address = prog.symbol(name).address
+        except LookupError:
+            return None
+        return drgn.Object(prog, type_, address=address)
+
+
+def _flag_of(type_: drgn.Type | str) -> drgn.FindObjectFlags:
+    is_function = not isinstance(type_, str) and type_.kind == drgn.TypeKind.FUNCTION
+    return drgn.FindObjectFlags.FUNCTION if is_function else drgn.FindObjectFlags.VARIABLE

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Kallsyms: names are found in each kernel's tables, and damaged tables are refused."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drgn_vmemmap.target.kallsyms import Kallsyms, KallsymsError, KernelSymbol
+from drgn_vmemmap.target.symbols import open_kallsyms
+from tests.support import VMCORES, open_vmcore
+from tests.target.tables import ORDERS, START, STEXT, TEXT, Order, Tables, tables_of
+
+COUNT = 1000
+
+
+def symbols_of(count: int) -> list[KernelSymbol]:
+    """Symbols with names of each kind: alike, with suffixes, long."""
+    names = ["hstates", "vmemmap_optimize_enabled", "init", "init", "init.cold", "x" * 300]
+    names += [f"vmemmap_{number * 7919 % count}" for number in range(count - len(names) - 1)]
+    others = [KernelSymbol(n, "tTdDbB"[i % 6], TEXT + 64 * i + 8) for i, n in enumerate(names)]
+    return [STEXT, *others]
+
+
+@pytest.fixture(params=[*ORDERS.values()], ids=[*ORDERS])
+def order(request: pytest.FixtureRequest) -> Order:
+    assert isinstance(request.param, Order)
+    return request.param
+
+
+@pytest.fixture
+def tables(order: Order) -> Tables:
+    return tables_of(symbols_of(COUNT), order)
+
+
+def test_each_symbol_is_found_by_its_name(tables: Tables) -> None:
+    symbols = symbols_of(COUNT)
+    kallsyms = Kallsyms(tables.read, tables.symbols())
+    for symbol in symbols:
+        same_name = [other for other in symbols if other.name == symbol.name]
+        assert kallsyms.find(symbol.name) == same_name
+
+
+def test_a_name_that_no_symbol_has_is_not_found(tables: Tables) -> None:
+    kallsyms = Kallsyms(tables.read, tables.symbols())
+    for name in ("", "hstate", "hstatess", "A", "zzz", "init.col", "vmemmap_", "\u20ac"):
+        assert kallsyms.find(name) == []
+
+
+def test_the_spans_are_all_tables(tables: Tables, order: Order) -> None:
+    spans = Kallsyms(tables.read, tables.symbols()).spans()
+    only_them = Tables(bytearray(len(tables.data)), tables.places)
+    for address, size in spans:
+        only_them.data[address - START : address - START + size] = tables.read(address, size)
+    assert only_them.data == tables.data
+    assert Kallsyms(only_them.read, tables.symbols()).find("hstates")
+
+
+def test_a_few_symbols_are_enough(order: Order) -> None:
+    for count in (8, 255, 256, 257, 512):
+        tables = tables_of(symbols_of(count), order)
+        assert Kallsyms(tables.read, tables.symbols()).find("hstates")
+
+
+def test_an_stext_elsewhere_than_vmcoreinfo_has_it_is_refused(tables: Tables) -> None:
+    with pytest.raises(KallsymsError, match="_stext"):
+        Kallsyms(tables.read, {**tables.symbols(), "_stext": TEXT + 4096})
+
+
+def test_tables_that_vmcoreinfo_does_not_have_are_refused(tables: Tables) -> None:
+    with pytest.raises(KallsymsError, match="VMCOREINFO does not have"):
+        Kallsyms(tables.read, {"_stext": TEXT})
+
+
+@pytest.mark.parametrize("table", ("num_syms", "token_table", "token_index", "offsets", "names"))
+def test_a_table_that_is_not_in_the_dump_is_refused(tables: Tables, table: str) -> None:
+    def read(address: int, size: int) -> bytes:
+        if address <= tables.places[table] < address + size:
+            raise ValueError("not in the dump")
+        return tables.read(address, size)
+
+    with pytest.raises(KallsymsError):
+        Kallsyms(read, tables.symbols()).find("hstates")
+
+
+@given(st.data())
+def test_damaged_tables_are_refused_or_give_an_answer(data: st.DataObject) -> None:
+    order = data.draw(st.sampled_from(list(ORDERS.values())))
+    tables = tables_of(symbols_of(300), order)
+    seed = data.draw(st.integers(0, 1 << 32))
+    chosen = random.Random(seed)
+    for _ in range(data.draw(st.integers(1, 200))):
+        tables.data[chosen.randrange(len(tables.data))] = chosen.randrange(256)
+    try:
+        kallsyms = Kallsyms(tables.read, tables.symbols())
+        for name in ("hstates", "init", "nothing"):
+            assert len(kallsyms.find(name)) <= 300
+    except KallsymsError:
+        pass
+
+
+@given(st.binary(max_size=20000), st.integers(0, 1 << 24))
+def test_bytes_at_random_are_refused(data: bytes, count: int) -> None:
+    places = tables_of(symbols_of(300), ORDERS["v6.4"]).places
+    tables = Tables(bytearray(data.ljust(40960, b"\xff")), places)
+    tables.data[places["num_syms"] - START :][:4] = count.to_bytes(4, "little")
+    with pytest.raises(KallsymsError):
+        Kallsyms(tables.read, tables.symbols())
+
+
+@pytest.mark.parametrize("vmcore", VMCORES, ids=lambda path: path.stem)
+def test_a_kernels_symbols_are_those_that_drgns_helper_finds(vmcore: Path) -> None:
+    prog = open_vmcore(vmcore)
+    index, kallsyms = load_vmlinux_kallsyms(prog), open_kallsyms(prog)
+    vmcoreinfo = prog["VMCOREINFO"].string_().decode()
+    names = [symbol.name for symbol in index(prog, None, None, False)]
+    for name in random.Random(1).sample(names, 200):
+        expected = sorted(symbol.address for symbol in index(prog, name, None, False))
+        assert [symbol.address for symbol in kallsyms.find(name)] == expected
+    for name in ("_stext", "init_uts_ns", "init_top_pgt"):
+        address = re.search(rf"^SYMBOL\({name}\)=(\w+)$", vmcoreinfo, re.M)
+        assert address
+        assert [symbol.address for symbol in kallsyms.find(name)] == [int(address[1], 16)]
