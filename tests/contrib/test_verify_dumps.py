@@ -64,7 +64,7 @@ def test_each_dump_has_its_row_and_a_broken_one_stops_nothing(folder: Path, tmp_
     assert found["damaged.elf"]["findings"] == "tail-writable 1"
     for name in ("cut-off.kdump", "vmcore-incomplete", "vmcore"):
         assert found[name]["verdict"] == "failed"
-        assert found[name]["findings"].startswith("cannot open this target")
+        assert len(found[name]["findings"].splitlines()) == 1
     assert all(name in done.stdout for name in found)
 
 
