@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Checks on sharing: frames that more than one page of vmemmap has, and vmemmap of no folio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drgn_vmemmap.analysis.checks.context import VmemmapContext
+from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.hugetlb.head import read_head
+from drgn_vmemmap.hvo.ownership import ZONE, Ownership
+from drgn_vmemmap.rules import frames as frame_rules
+from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.vmemmap.special import joined
+
+
+def check_aliases(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
+    """Find frames that one vmemmap page owns and another maps, and remapped vmemmap of no folio."""
+    orphans = dict.fromkeys(ownership.read_only, "is read-only")
+    for frame, pages in ownership.shared().items():
+        for page in pages:
+            if page == ZONE:
+                continue
+            if ownership.is_of_no_folio(page):
+                orphans[page] = "shares frames"
+                continue
+            others = [_name(context, other) for other in pages if other != page]
+            yield frame_rules.frame_aliased(context.owner(page), frame, others)
+    certain = (page for page in sorted(orphans) if not _may_be_folio(context, page))
+    for stretch in joined(range(page, page + 1) for page in certain):
+        pfns = context.geometry.pfns_of(stretch)
+        entry = context.owner(stretch.start).entry
+        yield frame_rules.orphan_remap(entry, pfns, orphans[stretch.start])
+
+
+def _may_be_folio(context: VmemmapContext, page: int) -> bool:
+    """Whether a vmemmap page may be of a folio whose head page is not in the dump."""
+    pfn = context.geometry.pfns_of(range(page, page + 1)).start
+    for hstate in context.report.hstates:
+        head = pfn >> hstate.hstate.order << hstate.hstate.order
+        try:
+            read_head(context.snapshot, head)
+        except MissingMemory:
+            return True
+    return False
+
+
+def _name(context: VmemmapContext, page: int) -> str:
+    return "the tails of a zone" if page == ZONE else str(context.owner(page))

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The context in which the whole vmemmap is checked: what was analysed, and who owns a page."""
+
+from __future__ import annotations
+
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.progress import SILENT, Progress
+from drgn_vmemmap.rules.frames import Owner
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+
+class VmemmapContext:
+    """An analysed kernel whose whole vmemmap is checked."""
+
+    def __init__(self, snapshot: Snapshot, report: Report, progress: Progress = SILENT) -> None:
+        """
+        :param snapshot: The one that *report* is of; page tables are not read again.
+        """
+        self.snapshot = snapshot
+        self.report = report
+        self.progress = progress
+        self.kernel = snapshot.kernel
+        self.geometry = snapshot.geometry
+        self.walker = snapshot.walker
+        facts = snapshot.kernel.sections
+        self._offline = {
+            section.pfns.start // facts.pages
+            for section in report.sections
+            if not section.flags & facts.online
+        }
+
+    def folio_at(self, pfn: int) -> int | None:
+        """Head PFN of the folio that contains a PFN; ``None`` if none does."""
+        folios = self.report.folios.folios
+        row = folios.row_at(pfn)
+        return None if row is None else folios.pfns[row]
+
+    def owner(self, page: int) -> Owner:
+        """
+        What a vmemmap page describes, and how it is mapped.
+
+        :param page: Number of the vmemmap page.
+        """
+        address = self.geometry.page_number_address(page)
+        entry = self.walker.entry(address)
+        folio = self.folio_at(self.geometry.pfns_of(range(page, page + 1)).start)
+        if folio is None:
+            return Owner(None, None, entry)
+        index = (address - self.geometry.address(folio)) // self.geometry.page_size
+        return Owner(folio, index, entry)
+
+    @property
+    def has_offline(self) -> bool:
+        """Whether some memory that has a memmap is not online."""
+        return bool(self._offline)
+
+    def is_online(self, pfn: int) -> bool:
+        """
+        Whether the kernel has written the struct page of a PFN.
+
+        It may not have where memory is not online, such as plugged memory that hosts its
+        own vmemmap (``pfn_to_online_page()``).
+        """
+        return pfn // self.kernel.sections.pages not in self._offline

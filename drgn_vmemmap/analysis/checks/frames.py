@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Checks on the frames that back the vmemmap: whether they are in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drgn_vmemmap.analysis.checks.context import VmemmapContext
+from drgn_vmemmap.hvo.ownership import ZONE, Ownership
+from drgn_vmemmap.rules import frames as frame_rules
+from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.vmemmap.frames import Free, PageReader
+
+# Frames that are checked between two checks whether the user has interrupted.
+_BATCH = 4096
+
+
+def check_frames(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
+    """Find frames that back the vmemmap and are not in use."""
+    yield from _FrameCheck(context, ownership).findings()
+
+
+class _FrameCheck:
+    """Checks all frames that back the vmemmap."""
+
+    def __init__(self, context: VmemmapContext, ownership: Ownership) -> None:
+        self._context = context
+        self._ownership = ownership
+        self._pages = PageReader(context.snapshot)
+        self._unknown = 0
+        """Frames whose own struct pages are not in the dump."""
+
+    def findings(self) -> Iterator[Finding]:
+        yield from self._of_last_level()
+        yield from self._of_leaves()
+        if self._unknown:
+            yield frame_rules.unreadable_frames(self._unknown)
+
+    def _of_last_level(self) -> Iterator[Finding]:
+        """Frames that last-level entries map."""
+        frames = sorted(set(self._ownership.frames))
+        if self._context.has_offline:
+            frames = [frame for frame in frames if self._context.is_online(frame)]
+        found: dict[int, Free] = {}
+        batches = [frames[start : start + _BATCH] for start in range(0, len(frames), _BATCH)]
+        for batch in self._context.progress.track(batches, "frames"):
+            for answer in self._pages.unused(batch):
+                if isinstance(answer, Free):
+                    found[answer.frame] = answer
+                else:
+                    self._unknown += 1
+        for frame, page in zip(self._ownership.frames, self._ownership.pages) if found else ():
+            if frame in found:
+                yield self._freed(found[frame], self._first_tail(frame) if page == ZONE else page)
+
+    def _of_leaves(self) -> Iterator[Finding]:
+        """Frames that large leaves map."""
+        context = self._context
+        leaves = [leaf for leaf in self._ownership.leaves if context.is_online(leaf.frame)]
+        for leaf in context.progress.track(leaves, "frames"):
+            for answer in self._pages.free_under_leaf(leaf.frame, leaf.pages):
+                if isinstance(answer, Free):
+                    yield self._freed(answer, leaf.page + answer.frame - leaf.frame)
+                else:
+                    self._unknown += 1
+
+    def _freed(self, free: Free, page: int) -> Finding:
+        """
+        :param page: Number of the vmemmap page that the frame backs; :data:`ZONE` for none.
+        """
+        if page == ZONE:
+            return frame_rules.tail_frame_freed(free, self._context.geometry.address(free.frame))
+        return frame_rules.frame_freed(self._context.owner(page), free)
+
+    def _first_tail(self, frame: int) -> int:
+        """The first vmemmap page that shares a zone's frame; :data:`ZONE` if none does."""
+        folios = self._context.report.folios
+        if frame not in folios.reuse_frames:
+            return ZONE
+        pfn = folios.folios.pfns[folios.reuse_frames.index(frame)]
+        return self._context.geometry.page_number(pfn) + 1

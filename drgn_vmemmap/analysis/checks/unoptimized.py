@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Folios that are not optimized, and why (``mm/hugetlb_vmemmap.c``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drgn_vmemmap.analysis.checks.context import VmemmapContext
+from drgn_vmemmap.hugetlb.folio import Folio
+from drgn_vmemmap.hvo.verdict import Verdict
+from drgn_vmemmap.rules import content as content_rules
+from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.vmemmap.special import SELF_HOSTED
+
+
+def check_unoptimized(context: VmemmapContext) -> Iterator[Finding]:
+    """Name each folio that is not optimized, with the reason."""
+    folios, kernel = context.report.folios, context.kernel
+    unoptimized = {
+        number
+        for number, judgement in enumerate(folios.judgement_table)
+        if judgement.verdict is Verdict.UNOPTIMIZED
+    }
+    for row, number in enumerate(folios.judgements):
+        if number in unoptimized:
+            folio = folios.folios[row]
+            freed = kernel.freed_when_optimized(folio.order)
+            address = context.geometry.address(folio.pfn)
+            yield content_rules.unoptimized(folio, address, _reason(context, folio), freed)
+
+
+def _reason(context: VmemmapContext, folio: Folio) -> str:
+    """Why a folio was not optimized, as far as the dump shows it."""
+    kernel = context.kernel
+    if not kernel.hvo.built_in:
+        return "this kernel has no HVO"
+    if kernel.page.size & (kernel.page.size - 1):
+        return f"struct page has {kernel.page.size} bytes, no power of two"
+    hosts = (other for other in context.report.others if other.kind == SELF_HOSTED)
+    if any(folio.pfn in other.pfns for other in hosts):
+        return "its vmemmap is hosted by the hot-plugged memory that it describes"
+    if _was_restored(context, folio):
+        return "it was optimized once, and restored"
+    if kernel.hvo.enabled is False:
+        return "HVO is off now"
+    return "the dump shows no reason"
+
+
+def _was_restored(context: VmemmapContext, folio: Folio) -> bool:
+    """Whether the frames that back a folio's vmemmap are not those from boot."""
+    geometry, walker = context.geometry, context.walker
+    start = geometry.address(folio.pfn)
+    end = start + geometry.pages_of_order(folio.order) * geometry.page_size
+    expected = None
+    for run in walker.walk(start, end):
+        for number, frame in enumerate(walker.frames(run)):
+            # A large leaf's frames, and a split one's, are consecutive.
+            place = (run.start >> geometry.page_shift) + number - (frame or 0)
+            if place != expected and expected is not None and run.is_last_level:
+                address = run.start + number * geometry.page_size
+                return address & (context.kernel.architecture.table_span - 1) != 0
+            expected = place
+    return False
