@@ -42,6 +42,7 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 _SEGMENTS_LIMIT = 0xFFFF - 1
 
 # Where struct disk_dump_header and struct kdump_sub_header have these members.
+_KDUMP_NODE_NAME, _KDUMP_NODE_NAME_SIZE = 77, 65
 _KDUMP_BITMAP_BLOCKS = 436
 _KDUMP_PHYS_BASE = 4096
 
@@ -208,7 +209,16 @@ def _write(
     if not compress and len(segments) > _SEGMENTS_LIMIT:
         raise CannotAnalyse(f"{len(segments)} pieces are too many for an ELF file: use --compress")
     with whole_file(path, must_be_new=True) as file:
-        _write_kdump(Path(file.name), vmcoreinfo, segments, compress)
+        if compress:
+            _write_kdump(
+                Path(file.name),
+                vmcoreinfo,
+                segments,
+                report.kernel.release,
+                report.origin.host or "",
+            )
+        else:
+            _write_elf(Path(file.name), vmcoreinfo, segments)
         try:
             copy = open_dump(file.name, path)
         except CannotAnalyse as error:
@@ -235,11 +245,22 @@ def _segments(
         yield start, bytes(piece)
 
 
-def _write_kdump(
-    path: Path, vmcoreinfo: bytes, segments: list[tuple[int, bytes]], compress: bool
-) -> None:
+def _write_elf(path: Path, vmcoreinfo: bytes, segments: list[tuple[int, bytes]]) -> None:
     try:
         from kdumpling import KdumpBuilder
+    except ImportError:
+        raise _without_kdumpling() from None
+    builder = KdumpBuilder(arch="x86_64")
+    builder.set_vmcoreinfo(vmcoreinfo)
+    for address, data in segments:
+        builder.add_memory_segment(address, data, virt_addr=0)
+    builder.write(str(path))
+
+
+def _write_kdump(
+    path: Path, vmcoreinfo: bytes, segments: list[tuple[int, bytes]], release: str, host: str
+) -> None:
+    try:
         from kdumpling.builder import MemorySegment
         from kdumpling.elf import ARCHITECTURES
         from kdumpling.kdump_compressed import (
@@ -248,39 +269,42 @@ def _write_kdump(
             write_kdump_compressed,
         )
     except ImportError:
-        raise CannotAnalyse("extract needs kdumpling 0.4.0: pip install kdumpling==0.4.0") from None
-    if compress:
-        # Pages of zeros have been read, too, and must not be left out.
-        write_kdump_compressed(
-            str(path),
-            [MemorySegment(address, data) for address, data in segments],
-            vmcoreinfo,
-            _note(vmcoreinfo),
-            ARCHITECTURES["x86_64"],
-            CompressionMethod.COMPRESS_ZLIB,
-            DumpLevel.DL_NONE,
-            compression_level=9,
-        )
-        _correct_header(path, vmcoreinfo, segments)
-        return
-    builder = KdumpBuilder(arch="x86_64")
-    builder.set_vmcoreinfo(vmcoreinfo)
-    for address, data in segments:
-        builder.add_memory_segment(address, data, virt_addr=0)
-    builder.write(str(path))
+        raise _without_kdumpling() from None
+    # Pages of zeros have been read, too, and must not be left out.
+    write_kdump_compressed(
+        str(path),
+        [MemorySegment(address, data) for address, data in segments],
+        vmcoreinfo,
+        _note(vmcoreinfo),
+        ARCHITECTURES["x86_64"],
+        CompressionMethod.COMPRESS_ZLIB,
+        DumpLevel.DL_NONE,
+        compression_level=9,
+        osrelease=release,
+    )
+    _correct_header(path, vmcoreinfo, segments, host)
 
 
-def _correct_header(path: Path, vmcoreinfo: bytes, segments: list[tuple[int, bytes]]) -> None:
+def _without_kdumpling() -> CannotAnalyse:
+    return CannotAnalyse("extract needs kdumpling 0.4.0: pip install kdumpling==0.4.0")
+
+
+def _correct_header(
+    path: Path, vmcoreinfo: bytes, segments: list[tuple[int, bytes]], host: str
+) -> None:
     """
-    Set the two header fields that kdumpling 0.4.0 gets wrong.
+    Set the header fields that kdumpling 0.4.0 gets wrong.
 
     ``bitmap_blocks`` counts both bitmaps, and ``phys_base`` is the kernel's;
-    makedumpfile writes them so, and libkdumpfile relies on it.
+    makedumpfile writes them so, and libkdumpfile relies on it. ``nodename`` is the host's.
     """
     last, data = segments[-1]
     bitmap_blocks = -(-(-(-(last + len(data)) // PAGE_SIZE) // 8) // PAGE_SIZE)
     phys_base = re.search(rb"^NUMBER\(phys_base\)=(-?\d+)$", vmcoreinfo, re.MULTILINE)
+    node_name = host.encode()[: _KDUMP_NODE_NAME_SIZE - 1].ljust(_KDUMP_NODE_NAME_SIZE, b"\0")
     with open(path, "r+b") as file:
+        file.seek(_KDUMP_NODE_NAME)
+        file.write(node_name)
         file.seek(_KDUMP_BITMAP_BLOCKS)
         file.write(struct.pack("<I", 2 * bitmap_blocks))
         file.seek(_KDUMP_PHYS_BASE)

@@ -129,7 +129,9 @@ class Host(Image):
     def write_kdump(self, path: Path) -> None:
         """Write a filtered, compressed kdump: without the folios' own memory."""
         segments = [(pfn << PAGE_SHIFT, content) for pfn, content in sorted(self.contents())]
-        extract._write_kdump(path, self.vmcoreinfo.encode(), segments, compress=True)
+        extract._write_kdump(
+            path, self.vmcoreinfo.encode(), segments, self.machine.line.release, ""
+        )
 
     def write_debuginfo(self, path: Path) -> None:
         """Write what :func:`add_host_debuginfo()` takes."""
