@@ -5,17 +5,21 @@ setuptools' build backend, with archives that depend on the source and on nothin
 
 If ``SOURCE_DATE_EPOCH`` is set (https://reproducible-builds.org/specs/source-date-epoch/), a wheel
 and a source distribution have that time, no owner, and modes that do not depend on the umask.
-Without it they are as setuptools makes them.
+Without it they are as setuptools makes them. A wheel never holds what an earlier build left
+in the source.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
 import tarfile
+import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +37,8 @@ def build_wheel(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
     """See PEP 517."""
-    name: str = build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
+    with _fresh_build_directory():
+        name: str = build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
     epoch = _epoch()
     if epoch is not None:
         _normalize_zip(Path(wheel_directory, name), epoch)
@@ -47,6 +52,19 @@ def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
     if epoch is not None:
         _normalize_tar(Path(sdist_directory, name), epoch)
     return name
+
+
+@contextlib.contextmanager
+def _fresh_build_directory() -> Iterator[None]:
+    """Have setuptools build in a new directory: it packs whatever is in the one that it uses."""
+    with tempfile.TemporaryDirectory() as directory:
+        settings = Path(directory, "settings.cfg")
+        settings.write_text(f"[build]\nbuild_base = {directory}/build\n")
+        os.environ["DIST_EXTRA_CONFIG"] = str(settings)
+        try:
+            yield
+        finally:
+            del os.environ["DIST_EXTRA_CONFIG"]
 
 
 def _epoch() -> int | None:

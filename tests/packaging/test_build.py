@@ -74,6 +74,17 @@ def test_neither_time_nor_umask_nor_directory_change_what_is_built(
     }
 
 
+def test_what_an_earlier_build_left_is_not_packed(
+    wheel: Path, builder: Environment, tmp_path: Path
+) -> None:
+    source = build.copy_source(tmp_path / "source")
+    left = source / "build" / "lib" / "drgn_vmemmap"
+    left.mkdir(parents=True)
+    (left / "left.py").touch()
+    again = build.wheel_by_pip(builder, source, tmp_path)
+    assert contents(again) == contents(wheel)
+
+
 def test_debians_own_tools_build_the_same_files(
     wheel: Path, sdist: Path, source: Path, tmp_path: Path
 ) -> None:
