@@ -86,8 +86,9 @@ def manual() -> str:
 def _page() -> Iterator[str]:
     yield '.\\" SPDX-License-Identifier: LGPL-2.1-or-later'
     yield '.\\" Made by "make manual" from the source; changes here are lost.'
-    yield ".nh"  # names of options are not hyphenated
     yield f'.TH DRGN\\-VMEMMAP 1 "" "drgn\\-vmemmap {__version__}" "User Commands"'
+    yield ".nh"  # the names of options are not hyphenated,
+    yield ".ad l"  # and words are not spread
     yield from _section("NAME", [rf"{_escape(NAME)} \- verify HugeTLB vmemmap optimization"])
     yield from _section("SYNOPSIS", _lines(_SYNOPSIS))
     yield from _section("DESCRIPTION", _paragraphs(_DESCRIPTION))
@@ -107,14 +108,16 @@ def _section(title: str, body: Iterable[str]) -> Iterator[str]:
 
 
 def _general_options() -> Iterator[str]:
-    yield from _options(parser())
+    general = parser()
+    yield from _options(general)
     yield ".PP"
-    yield _escape(
-        "The options that say what to analyse are drgn's own, and are handed to it; drgn --help "
-        "explains them:"
+    yield _escape("These other options of drgn are handed to it; drgn --help explains them:")
+    others = (
+        ", ".join(map(_bold, action.option_strings))
+        for action in target_parser()._actions
+        if not general._option_string_actions.keys() & set(action.option_strings)
     )
-    names = (", ".join(map(_bold, a.option_strings)) for a in target_parser()._actions)
-    yield ";\n".join(names) + "."
+    yield ";\n".join(others) + "."
 
 
 def _commands() -> Iterator[str]:
@@ -122,7 +125,7 @@ def _commands() -> Iterator[str]:
         command = COMMANDS[name]
         yield f".SS {_bold(name)} {_usage(command, subparser)}".rstrip()
         yield from _paragraphs((command.description,))
-        yield from _options(subparser)
+        yield from _options(subparser, without=parser())
         yield ".PP"
         yield "Examples:"
         yield from _lines(command.examples)
@@ -141,9 +144,16 @@ def _usage(command: Command, parser: argparse.ArgumentParser) -> str:
     return _escape(" ".join(("[OPTIONS]", *words)))
 
 
-def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+def _options(
+    parser: argparse.ArgumentParser, without: argparse.ArgumentParser | None = None
+) -> Iterator[str]:
+    """
+    :param without: A parser whose options are left out, since they are explained elsewhere.
+    """
+    explained = set() if without is None else {*without._option_string_actions}
     for action in parser._actions:
-        if not action.option_strings or action.help == argparse.SUPPRESS:
+        hidden = action.help == argparse.SUPPRESS or explained & set(action.option_strings)
+        if not action.option_strings or hidden:
             continue
         value = _value(action)
         yield ".TP"
