@@ -20,6 +20,7 @@ from drgn_vmemmap.cli import (
     map,
     options,
     report,
+    rules,
     verify,
     watch,
 )
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Command] = {
         DEFAULT,
         verify.COMMAND,
         explain.COMMAND,
+        rules.COMMAND,
         map.COMMAND,
         watch.COMMAND,
         diff.COMMAND,

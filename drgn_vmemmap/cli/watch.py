@@ -14,6 +14,7 @@ from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.child import Child, NoChild
 from drgn_vmemmap.cli.command import Command
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, NAME, fail, warn
+from drgn_vmemmap.cli.rules import unknown_rule
 
 if TYPE_CHECKING:
     import drgn
@@ -80,7 +81,7 @@ def _refusal(options: argparse.Namespace, prog: drgn.Program) -> str | None:
     if not is_live(prog):
         return "watch needs a live kernel: give -k or --qemu ADDRESS, not a dump"
     if options.until is not None and options.until not in RULES:
-        return f"no rule {options.until!r}; there are: {', '.join(RULES)}"
+        return unknown_rule(options.until, RULES)
     if options.extract is not None and not os.path.isdir(options.extract):
         return f"{options.extract} is not a directory"
     return None

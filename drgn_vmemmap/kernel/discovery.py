@@ -26,7 +26,7 @@ from drgn_vmemmap.kernel.facts import (
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.structs import Member, PageTest, Struct
 from drgn_vmemmap.paging.mapping import Paging
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.target.btf import BtfError
 from drgn_vmemmap.target.symbols import NoTypes
 from drgn_vmemmap.target.types import add_types_from_btf
@@ -34,8 +34,7 @@ from drgn_vmemmap.target.types import add_types_from_btf
 # __START_KERNEL_map: the kernel's image is mapped from here, phys_base further down in memory.
 _IMAGE_BASE = 0xFFFFFFFF80000000
 
-# Physical addresses have 52 bits at most.
-_PFN_LIMIT = 1 << (52 - PAGE_SHIFT)
+_PFN_LIMIT = 1 << (PHYSICAL_BITS - PAGE_SHIFT)
 
 # Of x86-64, for dumps whose VMCOREINFO does not say.
 _SECTION_SIZE_BITS = 27

@@ -22,7 +22,7 @@ from drgn_vmemmap.hugetlb.folio import FolioClass
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.output.text import size
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.vmemmap.special import DEVICE, joined
 
@@ -103,7 +103,7 @@ class Part(NamedTuple):
     """Memory from the first of its folios to the last; ``None`` for all nodes."""
     start: int = 0
     """PFN."""
-    stop: int = 1 << 40
+    stop: int = 1 << PHYSICAL_BITS - PAGE_SHIFT
     """PFN behind the last one."""
 
 

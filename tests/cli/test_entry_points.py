@@ -98,6 +98,24 @@ def test_the_bundle_runs_where_only_drgn_is(bundle: Path, tmp_path: Path) -> Non
     assert (done.returncode, done.stdout) == (0, vmemmap("-c", VMCORE).stdout)
 
 
+@pytest.mark.parametrize("path", ("drgn_vmemmap", "./drgn_vmemmap", "../here/drgn_vmemmap"))
+def test_the_bundle_makes_the_page_by_whatever_path_it_is_run(
+    path: str, bundle: Path, tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "drgn_vmemmap").symlink_to(bundle)
+    arguments = ("--format", "html")
+    page = vmemmap("-c", VMCORE, *arguments).stdout
+    for command in (
+        (sys.executable, path, "-c", VMCORE),
+        (BIN / "drgn", "-q", "-c", VMCORE, path),
+    ):
+        done = run(*command, *arguments, cwd=here)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == page
+
+
 def test_the_bundle_carries_the_licences_of_what_is_in_it(bundle: Path) -> None:
     assert any(name.startswith("licences/tabulate/") for name in zipfile.ZipFile(bundle).namelist())
 

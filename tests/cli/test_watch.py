@@ -99,7 +99,7 @@ def test_watching_ends_after_as_many_passes_as_were_asked_for(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     (
-        (("--until", "nonsense"), "no rule 'nonsense'"),
+        (("--until", "nonsense"), "there is no rule 'nonsense'"),
         (("--extract", "/nowhere/at/all"), "not a directory"),
         (("--", "/no/such/command"), "/no/such/command: No such file"),
     ),

@@ -14,6 +14,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pkgutil import get_data
 from typing import NamedTuple
 
 from drgn_vmemmap import __version__
@@ -32,7 +33,7 @@ from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
 
 try:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 except ImportError as error:
     raise CannotAnalyse("html needs Jinja2: pip install jinja2 (Debian: python3-jinja2)") from error
 
@@ -90,9 +91,15 @@ def render(report: Report, view: View) -> Iterator[str]:
     )
 
 
+def _template(name: str) -> str | None:
+    # Unlike a PackageLoader, this finds them in a bundle that is run by a relative path.
+    data = get_data(__name__, f"templates/{name}")
+    return None if data is None else data.decode()
+
+
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader(__name__),
+        loader=FunctionLoader(_template),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The rules as the command line explains them, with or without a target."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from drgn_vmemmap.rules.rule import RULES
+from tests.support import refused, vmcore, vmemmap
+
+
+def unwrapped(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_rule_is_explained(name: str) -> None:
+    done = vmemmap("rules", name)
+    assert (done.returncode, done.stderr) == (0, "")
+    rule, text = RULES[name], unwrapped(done.stdout)
+    assert text.startswith(f"{name}: {rule.severity.value} ")
+    assert all(part in text for part in (rule.requires, rule.meaning, rule.source))
+    assert rule.needs.value in text
+    assert ("checked by verify," in text) is rule.verify_only
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+
+
+def test_without_a_name_all_rules_are_explained() -> None:
+    done = vmemmap("rules")
+    assert done.stdout == "\n".join(vmemmap("rules", name).stdout for name in RULES)
+    assert vmemmap("-c", vmcore("head-reuse"), "rules").stdout == done.stdout
+
+
+def test_machines_get_all_of_it() -> None:
+    documents = json.loads(vmemmap("rules", "--format", "json").stdout)
+    assert [each["rule"] for each in documents] == [*RULES]
+    for each in documents:
+        rule = RULES[each["rule"]]
+        assert each["severity"] == rule.severity.value
+        assert (each["requires"], each["meaning"]) == (rule.requires, rule.meaning)
+
+
+def test_a_rule_that_does_not_exist_is_answered_with_the_nearest_one() -> None:
+    refused(vmemmap("rules", "tail-writeable"), 2, "'tail-writeable'", "'tail-writable'")
+    refused(vmemmap("rules", "tail-writable", "zzz"), 2, "'zzz'", "not-present, tail-writable")
