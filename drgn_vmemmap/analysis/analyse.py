@@ -67,7 +67,7 @@ class _Analysis:
         self._hstates = hstates
         self._selection = selection
         self._progress = progress
-        self._tail_frames = TailFrames(snapshot)
+        self._tail_frames = TailFrames(snapshot, [hstate.order for hstate in hstates])
 
     def report(self) -> Report:
         snapshot = self._snapshot
@@ -83,6 +83,8 @@ class _Analysis:
         if not self._progress.interrupted:
             for hstate in self._hstates:
                 findings.extend(lists.count_mismatch(hstate, counts))
+                findings.extend(lists.impossible_counters(hstate))
+        findings += (lists.shared_slot(*shared) for shared in self._tail_frames.shared())
         hstates, totals = self._added_up(judging)
         special = list(find_special(snapshot, found.sections))
         special += _optimized_at_boot(snapshot, found.sections, judging.reports)

@@ -110,6 +110,8 @@ def _hstate(report: HstateReport) -> dict[str, Any]:
         "name": report.hstate.name,
         "order": report.hstate.order,
         **report.hstate.counters._asdict(),
+        "resv_huge_pages": report.hstate.resv_huge_pages,
+        "max_huge_pages": report.hstate.max_huge_pages,
         "vmemmap_pages": report.vmemmap_pages,
         **_counts(report.counts),
         "nodes": [

@@ -68,7 +68,7 @@ class HstateReport:
         return [
             (
                 node,
-                self.hstate.node_counters.get(node, Counters(0, 0, 0)),
+                self.hstate.counters_of(node),
                 self.nodes.get(node, Counts()),
             )
             for node in sorted(nodes, key=lambda node: (node is None, node))

@@ -66,7 +66,7 @@ class Mappers:
         self._kernel = snapshot.kernel
         self._walker = snapshot.walker
         self._folios = folios
-        self._tail_frames = TailFrames(snapshot)
+        self._tail_frames = TailFrames(snapshot, {each.order for each in folios.class_table})
         self._known: dict[int, ReverseMap] = {}
         self.complete = True
         """Whether all page tables of the vmemmap could be read so far."""

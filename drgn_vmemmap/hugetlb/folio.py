@@ -35,6 +35,8 @@ class FolioClass(NamedTuple):
     """Zone number; ``None`` if the head page is not in the dump."""
     flag_optimized: bool | None
     """``HPG_vmemmap_optimized``; ``None`` on a kernel without it, or without the head page."""
+    poisoned: bool = False
+    """``PG_hwpoison``: some of its memory failed."""
 
 
 class Folio(NamedTuple):
@@ -47,6 +49,7 @@ class Folio(NamedTuple):
     zone: int | None
     state: State
     flag_optimized: bool | None
+    poisoned: bool = False
 
     @property
     def folio_class(self) -> FolioClass:
@@ -57,6 +60,7 @@ class Folio(NamedTuple):
             node=self.node,
             zone=self.zone,
             flag_optimized=self.flag_optimized,
+            poisoned=self.poisoned,
         )
 
 
@@ -137,4 +141,5 @@ class Folios(Sequence[Folio]):
             zone=folio_class.zone,
             state=STATES[self.states[index]],
             flag_optimized=folio_class.flag_optimized,
+            poisoned=folio_class.poisoned,
         )

@@ -70,5 +70,6 @@ class HeadClasses:
                 node=kernel.page_flags.node(head.flags),
                 zone=kernel.page_flags.zone(head.flags),
                 flag_optimized=None if bit is None else bool(head.private >> bit & 1),
+                poisoned=bool(head.flags & kernel.poison.flag),
             )
         )

@@ -54,6 +54,14 @@ class Hstate(NamedTuple):
     node_counters: dict[int | None, Counters]
     """Of the nodes with anything to count."""
     lists: list[HstateList]
+    resv_huge_pages: int
+    """Free folios that are promised to mappings; as the kernel has it, also below zero."""
+    max_huge_pages: int
+    """How many folios the administrator asked for."""
+
+    def counters_of(self, node: int | None) -> Counters:
+        """What the kernel counts for a node."""
+        return self.node_counters.get(node, Counters(0, 0, 0))
 
 
 class BrokenHstate(NamedTuple):
@@ -87,15 +95,36 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
         member = layout.members[name]
         return zip(count(address + member.offset, member.size), layout.elements(data, name))
 
-    counters = zip(*(layout.elements(data, f"{name}_node") for name in Counters._fields))
+    def total(name: str) -> int:
+        return _signed(layout.value(data, name), layout.members[name].size)
+
+    columns = [
+        [
+            _signed(count, layout.members[f"{name}_node"].size)
+            for count in layout.elements(data, f"{name}_node")
+        ]
+        for name in Counters._fields
+    ]
+    counters = (Counters(*counts) for counts in zip(*columns))
     # Lists of nodes that do not exist are empty: they point at themselves.
     free = enumerate(lists("hugepage_freelists"))
     found = [HstateList(text, node, *list_) for node, list_ in free if len({*list_}) > 1]
     found += [HstateList(text, None, *list_) for list_ in lists("hugepage_activelist")]
     return Hstate(
-        text,
-        layout.value(data, "order"),
-        Counters(*(layout.value(data, name) for name in Counters._fields)),
-        {node: Counters(*counts) for node, counts in enumerate(counters) if any(counts)},
-        found,
+        name=text,
+        order=layout.value(data, "order"),
+        counters=Counters(*map(total, Counters._fields)),
+        node_counters={node: counts for node, counts in enumerate(counters) if any(counts)},
+        lists=found,
+        resv_huge_pages=total("resv_huge_pages"),
+        max_huge_pages=total("max_huge_pages"),
     )
+
+
+def _signed(count: int, size: int) -> int:
+    """
+    A counter of the kernel's that went below zero is a negative number.
+
+    :param size: Bytes of the counter.
+    """
+    return count - (1 << 8 * size) if count >> 8 * size - 1 else count

@@ -5,11 +5,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.folio import Folio, FolioClass
 from drgn_vmemmap.kernel.facts import ZoneKey
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+# The orders of all hstates that x86-64 can have are below this one.
+_ORDERS_END = 23
 
 
 class TailFrames:
@@ -20,16 +24,33 @@ class TailFrames:
     ``VMEMMAP_TAIL_MIN_ORDER`` on, a pointer to the frame's ``struct page``.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, orders: Iterable[int]) -> None:
+        """
+        :param orders: Those that a hstate has.
+        """
         self._by_zone: dict[ZoneKey, dict[int, int] | None] = {
-            key: _tail_frames(snapshot, address) for key, address in snapshot.kernel.zones.items()
+            key: _tail_frames(snapshot, address, orders)
+            for key, address in snapshot.kernel.zones.items()
         }
 
     def all(self) -> frozenset[int]:
         """PFNs of all of them that are in the dump."""
-        return frozenset(
-            pfn for frames in self._by_zone.values() if frames for pfn in frames.values()
-        )
+        return frozenset(frame for frame, _, _ in self._slots())
+
+    def shared(self) -> Iterator[tuple[int, list[str]]]:
+        """Frames that are kept more than once, and what for, in words."""
+        slots: dict[int, list[str]] = {}
+        for frame, zone, order in self._slots():
+            slots.setdefault(frame, []).append(
+                f"zone {zone.zone} of node {zone.node}, order {order}"
+            )
+        return ((frame, names) for frame, names in slots.items() if len(names) > 1)
+
+    def _slots(self) -> Iterator[tuple[int, ZoneKey, int]]:
+        """Each frame, the zone that keeps it, and the order that it is for."""
+        for zone, frames in self._by_zone.items():
+            for order, frame in (frames or {}).items():
+                yield frame, zone, order
 
     def acceptable(self, folio: Folio | FolioClass) -> frozenset[int] | None:
         """
@@ -46,15 +67,22 @@ class TailFrames:
         return frozenset(frames[order] for order in frames if order == folio.order)
 
 
-def _tail_frames(snapshot: Snapshot, zone: int) -> dict[int, int] | None:
+def _tail_frames(snapshot: Snapshot, zone: int, orders: Iterable[int]) -> dict[int, int] | None:
     """PFNs of one zone's tail frames by order; ``None`` if the zone is not in the dump."""
     geometry, member = snapshot.geometry, snapshot.kernel.zone.members["vmemmap_tails"]
-    try:
-        data = snapshot.read(zone + member.offset, member.size * member.length)
-    except MissingMemory:
-        return None
     # ilog2(2 * PAGE_SIZE / sizeof(struct page)): the first order with a tail frame to share.
     first_order = (2 * geometry.page_size // geometry.struct_size).bit_length() - 1
+    array = zone + member.offset
+    count = member.length
+    try:
+        if snapshot.kernel.tails_by_pointer:
+            # Not in v7.3. How long the array is, is not recorded: it has the hstates' orders.
+            array = int.from_bytes(snapshot.read(array, 8), "little")
+            count = max((order for order in orders if order < _ORDERS_END), default=0)
+            count = max(count + 1 - first_order, 0) if array else 0
+        data = snapshot.read(array, count * 8)
+    except MissingMemory:
+        return None
     frames = {}
     for index, (page,) in enumerate(struct.iter_unpack("<Q", data)):
         pfn = geometry.pfn_of(page) if page else None

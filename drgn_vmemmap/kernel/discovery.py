@@ -20,6 +20,7 @@ from drgn_vmemmap.kernel.facts import (
     MemmapCounters,
     PageFlags,
     PageNames,
+    Poison,
     Sections,
     ZoneKey,
 )
@@ -35,6 +36,9 @@ from drgn_vmemmap.target.types import add_types_from_btf
 _IMAGE_BASE = 0xFFFFFFFF80000000
 
 _PFN_LIMIT = 1 << (PHYSICAL_BITS - PAGE_SHIFT)
+
+# __PAGE_OFFSET_BASE_L4: the direct map of a kernel that does not move it.
+_PAGE_OFFSET = 0xFFFF888000000000
 
 # Of x86-64, for dumps whose VMCOREINFO does not say.
 _SECTION_SIZE_BITS = 27
@@ -56,11 +60,11 @@ def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
     Without debugging symbols, types and symbols are taken from the dump itself.
 
     :param prog: Any target of drgn: a dump, the live kernel, a guest.
-    :param system_map: Path of a ``System.map``, for a dump that does not tell
-        where its kallsyms are.
+    :param system_map: Path of a ``System.map``, for a dump that does not
+        record where its kallsyms are.
     :raises CannotAnalyse: if it is no x86-64 Linux kernel with HugeTLB and a
         virtual memmap, or has no types.
-    :raises MissingFacts: if memory that tells is not in the dump.
+    :raises MissingFacts: if memory that is needed for it is not in the dump.
     """
     info = vmcoreinfo(prog)
     types_from = _types_from(prog, info, system_map)
@@ -85,7 +89,7 @@ def vmcoreinfo_text(prog: drgn.Program) -> bytes:
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise CannotAnalyse(
             "not a Linux kernel: give its vmcore with -c, or -k for the live one; "
-            "a guest tells with QEMU's -device vmcoreinfo, by a UNIX socket"
+            "a guest needs QEMU's -device vmcoreinfo, and a UNIX socket"
         )
     platform = prog.platform
     if platform is None or platform.arch != drgn.Architecture.X86_64:
@@ -102,7 +106,7 @@ def vmcoreinfo(prog: drgn.Program) -> dict[str, str]:
 
 
 def _types_from(prog: drgn.Program, vmcoreinfo: Mapping[str, str], system_map: str | None) -> str:
-    """See that there are types, and tell where they come from."""
+    """Make sure that there are types, and find out where they come from."""
     try:
         page = prog.type("struct page")
     except LookupError:
@@ -113,7 +117,7 @@ def _types_from(prog: drgn.Program, vmcoreinfo: Mapping[str, str], system_map: s
             page = prog.type("struct page")
         except (NoTypes, BtfError, LookupError, ValueError) as error:
             raise CannotAnalyse(f"kernel {release}: {error}") from error
-    # The kernel tells its own struct page's size; symbols that differ are another kernel's.
+    # VMCOREINFO has the size of struct page; symbols that differ are another kernel's.
     if vmcoreinfo.get("SIZE(page)", str(page.size)) != str(page.size):
         raise CannotAnalyse("the symbols are another kernel's: pass the right vmlinux with -s")
     return "dwarf" if _has_dwarf(prog) else "btf"
@@ -150,8 +154,8 @@ class _Discovery:
             live=bool(self._prog.flags & drgn.ProgramFlags.IS_LIVE),
             types_from=types_from,
             paging=self._paging(self._max_pfn(sections)),
-            vmemmap=self._vmemmap(),
-            direct_map=self._variable("page_offset_base", 8),
+            vmemmap=self._vmemmap(sections),
+            direct_map=self._direct_map(),
             hvo=Hvo(self._layout(zone), self._hvo_enabled(), self._optimized_bit()),
             page=page,
             page_flags=self._page_flags(nodes, zones.get("__MAX_NR_ZONES", 1)),
@@ -159,6 +163,7 @@ class _Discovery:
             hugetlb_test=self._hugetlb_test(page),
             buddy_test=self._buddy_test(page),
             self_hosted=self._self_hosted(),
+            poison=self._poison(),
             order=self._order(page),
             # Linux commit 8c846c879e22 ("mm: rework compound_head() for power-of-2
             # sizeof(struct page)") (in v7.1)
@@ -169,6 +174,7 @@ class _Discovery:
             hstates=hstates,
             hstate_count=self._hstate_count(),
             zone=zone,
+            tails_by_pointer=self._tails_by_pointer(),
             zones=self._zones(nodes) if zone.members else {},
             memmap_counters=self._memmap_counters(),
         )
@@ -196,7 +202,7 @@ class _Discovery:
         return max_pfn if 0 < max_pfn < _PFN_LIMIT else _PFN_LIMIT
 
     def _max_pfn(self, sections: Sections) -> int:
-        """The first PFN behind all memory: that of a device may lie behind ``max_pfn``."""
+        """The first PFN after all memory: that of a device may lie after ``max_pfn``."""
         per_root = PAGE_SIZE // sections.section.size
         try:
             roots = self._prog.read(sections.roots, sections.root_count * 8).rstrip(b"\0")
@@ -212,13 +218,47 @@ class _Discovery:
         end = (last * per_root + present[-1] + 1) * sections.pages if present else 0
         return max(sections.memory_end, min(end, _PFN_LIMIT))
 
-    def _vmemmap(self) -> int:
+    def _vmemmap(self, sections: Sections) -> int:
         vmemmap = self._variable("vmemmap_base", 8)
+        if vmemmap is None:
+            vmemmap = self._vmemmap_of_sections(sections)
         if vmemmap is None:
             raise CannotAnalyse("this kernel has no virtual memmap (CONFIG_SPARSEMEM_VMEMMAP)")
         if vmemmap % PAGE_SIZE or not vmemmap >> 63:
             raise MissingFacts(f"vmemmap_base is {vmemmap:#x}, which cannot be: damaged dump")
         return vmemmap
+
+    def _vmemmap_of_sections(self, sections: Sections) -> int | None:
+        """
+        Where the vmemmap begins on a kernel that has no ``vmemmap_base``.
+
+        Without CONFIG_DYNAMIC_MEMORY_LAYOUT it is a constant (``asm/pgtable_64_types.h``). Each
+        section's memmap, from which its first PFN is taken away, begins there
+        (``sparse_encode_mem_map()``); without a virtual memmap, the sections disagree.
+        """
+        size = sections.section.size
+        for root in self._section_roots(sections):
+            maps = sections.section.column(root[: len(root) // size * size], "section_mem_map")
+            bases = {encoded & -PAGE_SIZE for encoded in maps if encoded}
+            if bases:
+                return bases.pop() if len(bases) == 1 else None
+        return None
+
+    def _section_roots(self, sections: Sections) -> Iterator[bytes]:
+        """The pages of sections that are in the dump."""
+        roots = self._prog.read(sections.roots, sections.root_count * 8)
+        for (root,) in struct.iter_unpack("<Q", roots):
+            if root:
+                try:
+                    yield self._prog.read(root, PAGE_SIZE)
+                except drgn.FaultError:
+                    continue
+
+    def _direct_map(self) -> int | None:
+        start = self._variable("page_offset_base", 8)
+        if start is None and self._address("vmemmap_base") is None:
+            return _PAGE_OFFSET
+        return start
 
     def _layout(self, zone: Struct) -> Layout:
         # Linux commit 622026e87c40 ("mm/hugetlb: remove fake head pages") (in v7.1)
@@ -285,10 +325,13 @@ class _Discovery:
         )
 
     def _head_test(self, page: Struct) -> PageTest:
-        bit = self._enumerators("enum pageflags").get("PG_head")
-        if bit is None:
+        flags = self._enumerators("enum pageflags")
+        if "PG_head" not in flags:
             raise CannotAnalyse("this kernel has no PG_head: it is not supported")
-        return PageTest(page.offset("flags"), 8, 1 << bit, 1 << bit)
+        head = 1 << flags["PG_head"]
+        # No HugeTLB folio is on an LRU list; other large folios are.
+        lru = 1 << flags["PG_lru"] if "PG_lru" in flags else 0
+        return PageTest(page.offset("flags"), 8, head | lru, head)
 
     def _hugetlb_test(self, page: Struct) -> PageTest:
         # Linux commit d99e3140a4d3 ("mm: turn folio_test_hugetlb into a PageType") (in v6.9)
@@ -302,7 +345,7 @@ class _Discovery:
             return PageTest(page.size + page.offset("flags"), 8, 1 << bit, 1 << bit)
         destructor = self._enumerators("enum compound_dtor_id").get("HUGETLB_PAGE_DTOR")
         if destructor is None:
-            raise CannotAnalyse("this kernel does not tell its HugeTLB folios: it is not supported")
+            raise CannotAnalyse("this kernel does not mark its HugeTLB folios: it is not supported")
         # Linux commit 1c5509be58f6 ("mm: remove 'First tail page' members from
         # struct page") (in v6.3)
         if "compound_dtor" not in page.members:
@@ -334,6 +377,22 @@ class _Discovery:
         # compatible with memmap_on_memory") (in v6.0)
         bit = self._enumerators("enum pageflags").get("PG_vmemmap_self_hosted")
         return 0 if bit is None else 1 << bit
+
+    def _poison(self) -> Poison:
+        bit = self._enumerators("enum pageflags").get("PG_hwpoison")
+        try:
+            folio = self._struct("struct folio", optional=True, list=["_hugetlb_hwpoison"])
+            entry = self._struct("struct raw_hwp_page", next=["node.next"], page=["page"])
+        except LookupError:
+            folio = entry = Struct(0, {})
+        return Poison(
+            flag=0 if bit is None else 1 << bit,
+            list=folio.members.get("list"),
+            unreliable_bit=self._enumerators("enum hugetlb_page_flags").get(
+                "HPG_raw_hwp_unreliable"
+            ),
+            page=entry,
+        )
 
     def _order(self, page: Struct) -> Member:
         # Linux commit 1c5509be58f6 ("mm: remove 'First tail page' members from
@@ -387,6 +446,8 @@ class _Discovery:
             free_huge_pages=["free_huge_pages"],
             free_huge_pages_node=["free_huge_pages_node"],
             surplus_huge_pages=["surplus_huge_pages"],
+            resv_huge_pages=["resv_huge_pages"],
+            max_huge_pages=["max_huge_pages"],
             surplus_huge_pages_node=["surplus_huge_pages_node"],
         )
 
@@ -398,6 +459,13 @@ class _Discovery:
 
     def _zone(self) -> Struct:
         return self._struct("struct zone", optional=True, vmemmap_tails=["vmemmap_tails"])
+
+    def _tails_by_pointer(self) -> bool:
+        zone = drgn.Object(self._prog, self._prog.type("struct zone"), address=0)
+        try:
+            return bool(zone.vmemmap_tails.type_.kind == drgn.TypeKind.POINTER)
+        except (AttributeError, LookupError):
+            return False
 
     def _zones(self, nodes: int) -> dict[ZoneKey, int]:
         pgdat = self._struct("struct pglist_data", node_zones=["node_zones"])

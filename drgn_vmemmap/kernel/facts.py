@@ -106,6 +106,19 @@ class MemmapCounters(NamedTuple):
     """``nr_memmap_pages``"""
 
 
+class Poison(NamedTuple):
+    """How the kernel records memory of a folio that failed (``mm/memory-failure.c``)."""
+
+    flag: int
+    """Mask of ``PG_hwpoison`` in the head page's flags; 0 if there is none."""
+    list: Member | None
+    """Where the list of failed pages is, from the head page on; ``None`` if there is none."""
+    unreliable_bit: int | None
+    """Bit number of ``HPG_raw_hwp_unreliable`` in the head page's ``private``."""
+    page: Struct
+    """``struct raw_hwp_page``; without members where there is no list."""
+
+
 class ZoneKey(NamedTuple):
     """A zone, by the numbers that ``page->flags`` has for it."""
 
@@ -137,6 +150,7 @@ class Kernel:
     """Tells the first page of a free block of the buddy allocator."""
     self_hosted: int
     """Mask of ``PG_vmemmap_self_hosted`` in a frame's flags; 0 if there is none."""
+    poison: Poison
     order: Member
     """Where a folio's order is, from the head page on."""
     tails_hold_mask: bool
@@ -150,6 +164,8 @@ class Kernel:
     hstate_count: int
     zone: Struct
     """``struct zone``; without members where zones keep no tail frames."""
+    tails_by_pointer: bool
+    """Whether a zone has a pointer to its array of tail frames, not the array itself."""
     zones: Mapping[ZoneKey, int]
     """Addresses of the zones; empty where zones keep no tail frames."""
     memmap_counters: MemmapCounters | None

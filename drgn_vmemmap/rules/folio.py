@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Callable, NamedTuple
 
 from drgn_vmemmap.hugetlb.folio import FolioClass, State
+from drgn_vmemmap.hugetlb.poison import failed_pages
 from drgn_vmemmap.hvo.diagnosis import boot_protected
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import Layout
@@ -25,12 +26,16 @@ from drgn_vmemmap.rules.rule import (
     HEAD_READ_ONLY,
     NOT_PRESENT,
     OFF_LIST,
+    POISONED,
     REUSE_INVALID,
     REUSE_MISMATCH,
     TAIL_WRITABLE,
     UNREADABLE,
     Rule,
 )
+
+# So many failed pages of a folio are named.
+_NAMED_PAGES = 8
 
 
 def _not_present(context: FolioContext) -> Iterator[Finding]:
@@ -215,6 +220,21 @@ class FolioCheck(NamedTuple):
     """Whether the rule may fire for folios whose entries are plainly what a layout requires."""
 
 
+def _poisoned(context: FolioContext) -> Iterator[Finding]:
+    """Memory that failed is recorded on its folio (``folio_set_hugetlb_hwpoison()``)."""
+    if not context.folio.poisoned:
+        return
+    failed = failed_pages(context.snapshot, context.folio)
+    pages = ", ".join(f"{pfn:#x}" for pfn in failed.pfns[:_NAMED_PAGES])
+    more = len(failed.pfns) - _NAMED_PAGES
+    message = "memory failed" + (f" at PFN {pages}" if pages else "")
+    message += f" and {more} more" if more > 0 else ""
+    message += f"; {failed.gap}" if failed.gap else ""
+    if context.judgement.layout is not Layout.NONE:
+        message += "; the folio is optimized: it stays in its pool until its vmemmap is restored"
+    yield context.finding(POISONED, message)
+
+
 FOLIO_CHECKS: Sequence[FolioCheck] = (
     FolioCheck(NOT_PRESENT, _not_present),
     FolioCheck(TAIL_WRITABLE, _tail_writable, lambda _, __, found: found.read_only != found.shared),
@@ -224,6 +244,7 @@ FOLIO_CHECKS: Sequence[FolioCheck] = (
     FolioCheck(FLAG_MISMATCH, _flag_mismatch, _flag_differs),
     FolioCheck(ENTRY_ATTRIBUTES, _entry_attributes),
     FolioCheck(UNREADABLE, _unreadable),
+    FolioCheck(POISONED, _poisoned, lambda folio_class, _, __: folio_class.poisoned),
     FolioCheck(OFF_LIST, _off_list, lambda _, state, __: state is State.OFF_LIST),
 )
 """In the order in which they are made."""

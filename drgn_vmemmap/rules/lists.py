@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from drgn_vmemmap.hugetlb.folio import FolioClass, State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, Counters, Hstate
 from drgn_vmemmap.hugetlb.lists import BrokenList
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.rules.rule import COUNT_MISMATCH, LIST_CORRUPT, UNREADABLE
+from drgn_vmemmap.rules.rule import COUNT_MISMATCH, LIST_CORRUPT, REUSE_INVALID, UNREADABLE
 from drgn_vmemmap.vmemmap.sections import MissingSections
 
 
@@ -51,19 +51,63 @@ def count_mismatch(
     """
     found: Counter[tuple[int | None, str]] = Counter()
     off_list: Counter[tuple[int | None, str]] = Counter()
+    nodes: set[int | None] = {None, *hstate.node_counters}
     for (folio_class, state), count in folios.items():
         if folio_class.hstate == hstate.name:
+            nodes.add(folio_class.node)
             for node in {None, folio_class.node}:
                 found[node, "nr_huge_pages"] += count
                 found[node, "free_huge_pages"] += count if state is State.FREE else 0
                 off_list[node, "nr_huge_pages"] += count if state is State.OFF_LIST else 0
-    nodes: list[tuple[int | None, Counters]] = [(None, hstate.counters)]
-    nodes += hstate.node_counters.items()
-    for node, counters in nodes:
+    for node in sorted(nodes, key=lambda node: (node is not None, node)):
+        counters = hstate.counters if node is None else hstate.counters_of(node)
         for name in ("nr_huge_pages", "free_huge_pages"):
             expected, seen = getattr(counters, name), found[node, name]
             if not seen - off_list[node, name] <= expected <= seen:
-                where = hstate.name if node is None else f"{hstate.name} on node {node}"
                 yield COUNT_MISMATCH.finding(
-                    f"{where}: {name} is {expected}, {seen} folios were found"
+                    f"{_place(hstate, node)}: {name} is {expected}, {seen} folios were found"
                 )
+
+
+def impossible_counters(hstate: Hstate) -> Iterator[Finding]:
+    """
+    A hstate's counters can be what they are: they were not taken below zero, and there are not
+    more folios of a kind than there are folios (``hugetlb_acct_memory()``).
+    """
+    total = hstate.counters.nr_huge_pages
+    counts = {
+        "surplus_huge_pages": hstate.counters.surplus_huge_pages,
+        "resv_huge_pages": hstate.resv_huge_pages,
+    }
+    for name, count in counts.items():
+        if not 0 <= count <= max(total, 0):
+            reason = "is below zero" if count < 0 else f"of {total} folios cannot be"
+            yield COUNT_MISMATCH.finding(f"{hstate.name}: {name} is {count}, which {reason}")
+    if hstate.max_huge_pages < 0:
+        yield COUNT_MISMATCH.finding(
+            f"{hstate.name}: max_huge_pages is {hstate.max_huge_pages}, which is below zero"
+        )
+    for name in Counters._fields:
+        of_nodes = sum(getattr(counters, name) for counters in hstate.node_counters.values())
+        of_all = getattr(hstate.counters, name)
+        # Both are updated under one lock, one after the other.
+        if abs(of_nodes - of_all) > 1:
+            yield COUNT_MISMATCH.finding(
+                f"{hstate.name}: {name} is {of_all}, but those of its nodes add up to {of_nodes}"
+            )
+
+
+def _place(hstate: Hstate, node: int | None) -> str:
+    return hstate.name if node is None else f"{hstate.name} on node {node}"
+
+
+def shared_slot(frame: int, slots: Sequence[str]) -> Finding:
+    """
+    Each zone keeps a frame of its own for the tails of each order (``vmemmap_get_tail()``).
+
+    :param slots: The zones and orders that keep the same frame, in words.
+    """
+    return REUSE_INVALID.finding(
+        f"tail frame {frame:#x} is kept for {' and for '.join(slots)}",
+        expected="a frame for each zone and order",
+    )

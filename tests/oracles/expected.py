@@ -391,6 +391,8 @@ def _hstate(machine: Machine, order: int, views: list[View]) -> dict[str, Any]:
         "name": hstate_name(order),
         "order": order,
         **_counters(folios),
+        "resv_huge_pages": 0,
+        "max_huge_pages": len(folios),
         "vmemmap_pages": n,
         **_counts(views),
         "nodes": [

@@ -363,7 +363,11 @@ class Image:
         members = self.types.structs["hstate"].members
         folios = [folio for folio in self.machine.folios if folio.order == order]
         free = [folio for folio in folios if folio.state is State.FREE]
-        counts = {"nr_huge_pages": len(folios), "free_huge_pages": len(free)}
+        counts = {
+            "nr_huge_pages": len(folios),
+            "free_huge_pages": len(free),
+            "max_huge_pages": len(folios),
+        }
         data = bytearray(self.types.structs["hstate"].pack(order=order, **counts))
         name = members["name"].offset
         data[name : name + 32] = hstate_name(order).encode().ljust(32, b"\0")

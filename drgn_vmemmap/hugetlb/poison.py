@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The memory of folios that failed: which of their pages.
+
+Follows ``struct raw_hwp_page`` and ``folio_set_hugetlb_hwpoison()`` of ``mm/memory-failure.c``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.hugetlb.folio import Folio
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+# A folio of 1 GiB with more failed pages than that has a damaged list.
+_PAGES_LIMIT = 4096
+
+
+class FailedPages(NamedTuple):
+    """The failed pages of a folio."""
+
+    pfns: list[int]
+    """Ascending."""
+    gap: str | None
+    """Why these may not be all, in words; ``None`` if they are."""
+
+
+def failed_pages(snapshot: Snapshot, folio: Folio) -> FailedPages:
+    """The pages of a poisoned folio that failed, as far as the kernel recorded them."""
+    poison = snapshot.kernel.poison
+    if poison.list is None or not poison.page.members:
+        return FailedPages([], "this kernel keeps no list of them")
+    pfns: set[int] = set()
+    gap = None
+    try:
+        if _is_unreliable(snapshot, folio):
+            gap = "the kernel had no memory to record all of them (HPG_raw_hwp_unreliable)"
+        address = snapshot.geometry.address(folio.pfn) + poison.list.offset
+        pointer = int.from_bytes(snapshot.read(address, 8), "little")
+        while pointer:
+            entry = snapshot.read(pointer, poison.page.size)
+            pfn = snapshot.geometry.pfn_of(poison.page.value(entry, "page"))
+            inside = pfn is not None and folio.pfn <= pfn < folio.pfn + (1 << folio.order)
+            if pfn is None or not inside or pfn in pfns or len(pfns) == _PAGES_LIMIT:
+                gap = "the list of them is damaged"
+                break
+            pfns.add(pfn)
+            pointer = poison.page.value(entry, "next")
+    except MissingMemory:
+        gap = "the list of them is not in the dump"
+    return FailedPages(sorted(pfns), gap)
+
+
+def _is_unreliable(snapshot: Snapshot, folio: Folio) -> bool:
+    kernel = snapshot.kernel
+    if kernel.poison.unreliable_bit is None:
+        return False
+    private = kernel.page.value(snapshot.struct_pages(folio.pfn), "private")
+    return bool(private >> kernel.poison.unreliable_bit & 1)
