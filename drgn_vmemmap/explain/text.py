@@ -81,7 +81,7 @@ def logical_lines(text: str) -> Iterator[Line]:
 
 _SPACE = re.compile(r"[ \t\xa0\u2000-\u200a\u202f\u3000\x0b\x0c]+")
 
-_LINE_END = re.compile(r"\r*\n|\r|\u2028|\u2029|\x85")
+_LINE_END = re.compile(r"\r{0,8}\n|\r|\u2028|\u2029|\x85")
 
 # A line that ends before the function that it names, or within that.
 _WITHOUT_FUNCTION = re.compile(r"(?:(?:^| )\?|\bRIP: [0-9a-f]{4}:[\w.]{0,128}) ?$")
@@ -109,6 +109,9 @@ class _Piece(NamedTuple):
 
 def _pieces(text: str) -> Iterator[_Piece]:
     for number, line in enumerate(_LINE_END.split(text), 1):
+        if not line.strip():
+            yield _Piece(number, "", False, 0)
+            continue
         words = _SPACE.sub(" ", without_quotes(line))
         bare = without_prefix(words)
         yield _Piece(number, printable(bare), len(bare) < len(words), len(line))

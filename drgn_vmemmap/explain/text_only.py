@@ -158,20 +158,18 @@ def _address_statements(mention: Mention) -> Iterator[Statement]:
         yield _certain("it is not canonical: it is the address of nothing")
         return
     if not address >> 63:
-        near = (
-            " a member of a structure that a NULL pointer points to," if address < PAGE_SIZE else ""
-        )
-        yield _certain(f"it is{near} in user space: not the vmemmap")
+        near = ", and so low that a pointer to a structure was NULL" if address < PAGE_SIZE else ""
+        yield _certain(f"it is not in the kernel's half of addresses: not in {VMEMMAP}{near}")
         return
     then = None if mention.walk is None else leaf(mention.walk, address)
     if then is not None:
         yield _leaf_statement(then)
-    region = _region(mention, levels, then)
-    yield region
-    if VMEMMAP in region.text and region.certainty is not Certainty.UNKNOWN:
-        yield from _in_vmemmap(mention, region.certainty, levels, then)
-    elif region.certainty is Certainty.UNKNOWN:
-        yield _unknown(f"if it is the vmemmap: {_arithmetic(address)}")
+    place = _place(mention, levels, then)
+    yield place.statement
+    if place.is_vmemmap:
+        yield from _in_vmemmap(mention, place.statement.certainty, levels, then)
+    elif place.is_vmemmap is None:
+        yield _unknown(f"if it is {VMEMMAP}: {_arithmetic(address)}")
     yield from _function_statements(mention)
 
 
@@ -211,30 +209,37 @@ def _leaf_statement(then: LeafThen) -> Statement:
     return _certain(f"the page was mapped {access} by a {then.level}, to frame {then.frame:#x}")
 
 
-def _region(mention: Mention, levels: int | None, then: LeafThen | None) -> Statement:
-    """The region that an address is in."""
+class _Place(NamedTuple):
+    """Where an address is."""
+
+    is_vmemmap: bool | None
+    """``None`` if the text does not say."""
+    statement: Statement
+
+
+def _place(mention: Mention, levels: int | None, then: LeafThen | None) -> _Place:
     address, boot = mention.value, mention.boot
     if boot.pfn_at(address) is not None:
-        return _certain(
-            f"it is in {VMEMMAP}, which begins at {boot.vmemmap:#x}: the log names a struct page "
-            "and its PFN"
-        )
+        known = f"it is in {VMEMMAP}, which begins at {boot.vmemmap:#x}"
+        return _Place(True, _certain(f"{known}: the log has a struct page and its PFN"))
     if levels is None:
-        return _unknown("which region it is in: the log does not say how many levels tables have")
+        return _Place(None, _unknown("which region it is in, and how many levels page tables have"))
     region = default_region(address, levels)
+    name = "no region of memory" if region is None else region.name
+    is_vmemmap = region is not None and region.name == VMEMMAP
     if not may_be_moved(address, levels):
-        name = "no region of memory" if region is None else region.name
-        return _certain(f"it is in {name}, not in {VMEMMAP}")
+        return _Place(False, _certain(f"it is in {name}, not in {VMEMMAP}"))
     if boot.memory_is_fixed:
-        name = "no region of memory" if region is None else region.name
-        return _certain(f"it is in {name}: KASLR is off, and regions are where they are by default")
+        where = f"it is in {name}: KASLR is off, and regions are where they are by default"
+        return _Place(is_vmemmap, _certain(where))
     evidence = _evidence(mention, then)
     if evidence:
-        return _likely(f"it is in {VMEMMAP}: {evidence}")
-    if boot.kernel_offset is None and region is not None and region.name == VMEMMAP:
-        return _likely(f"it is in {VMEMMAP}, if KASLR has not moved it from its default place")
-    return _unknown(
-        "which region it is in: KASLR moves the vmemmap, and the log does not say where"
+        return _Place(True, _likely(f"it is in {VMEMMAP}: {evidence}"))
+    if boot.kernel_offset is None and is_vmemmap:
+        return _Place(True, _likely(f"it is in {VMEMMAP}, if KASLR has not moved it"))
+    return _Place(
+        None,
+        _unknown(f"which region it is in: KASLR moves {VMEMMAP}, and the log does not prove where"),
     )
 
 

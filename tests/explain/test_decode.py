@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Damaged and hostile texts: they end, they are printable, and what is lost is said."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drgn_vmemmap.explain.decode import NotText, decode
+from drgn_vmemmap.explain.text import read_text
+from drgn_vmemmap.explain.text_only import text_only
+from drgn_vmemmap.output.text_only import render
+from tests.explain.forms import FORMS
+from tests.explain.logs import LOG
+
+SIZE = 50_000
+
+
+def shown(data: bytes) -> str:
+    """What is said of some bytes, without line ends; empty for what is no text."""
+    try:
+        text = read_text(data)
+    except NotText as error:
+        assert len(str(error).splitlines()) == 1
+        return ""
+    return render(text_only(text.lines), "table").replace("\n", "")
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_explained_or_refused(data: bytes) -> None:
+    assert shown(data).isprintable()
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_explained(text: str) -> None:
+    assert shown(text.encode("utf-8", "surrogatepass")).isprintable()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_damaged_log_is_explained_as_far_as_it_goes(name: str) -> None:
+    random = Random(name)
+    whole = FORMS[name](LOG)
+    for _ in range(10):
+        data = bytearray(whole[: random.randrange(len(whole))])
+        for _ in range(random.randrange(20) if data else 0):
+            data[random.randrange(len(data))] = random.randrange(256)
+        assert shown(bytes(data)).isprintable()
+
+
+@pytest.mark.parametrize(
+    "piece",
+    (
+        *("\n", "\r", "\r\r\r", "= ", "=\n", "> ", "\x1b[", "\x1b]", "a\b", "\b", "[", "{"),
+        *('{"a":', '["', '{"a":1,\n', "[[],\n", "&", "&#x", "<", "<a ", "<br ", "A: b\n", " b\n"),
+        *("From a@b Thu Nov 26 15:32:49 2026\n", "6,1,1,-,ncfrag=0/9;", "Panic#1 Part1\nx\n"),
+        *("[ 1.0]", "Nov 26 ", "a.b:", "1", "f", "ffffea0000010034\n", "word ", "PGD 1 P4D "),
+        *("page: refcount:", "raw: ", "Comm: x Tainted: ", "list_del corruption. ", "KASAN: a "),
+        *("Memory failure: ", "Bad page state in process ", "[Hardware Error]: ADDR ", "a+0x1/0x"),
+        *("RAX: ", "command line: ", "#011", "\\x1b[", "=3D=20", "flags: 0x1(", "?\n", "pfn: "),
+        *("--x\nContent-Type: multipart/mixed; boundary=x\n\n", "__CURSOR=\nMESSAGE\n"),
+    ),
+)
+def test_a_text_that_repeats_itself_takes_no_time(piece: str) -> None:
+    assert shown((piece * (SIZE // len(piece))).encode()).isprintable()
+
+
+def test_control_characters_of_a_log_never_reach_the_screen() -> None:
+    line = "\x1b[2JMemory failure: 0x2ec5: \x07\x9b31m\u202e\x1b]0;title\x07 x\n"
+    said = shown(line.encode())
+    assert said.isprintable() and "title" not in said
+
+
+@pytest.mark.parametrize("compress", (gzip.compress, lzma.compress))
+def test_of_a_compressed_text_that_is_cut_off_the_rest_is_missed(compress: object) -> None:
+    assert callable(compress)
+    random = Random(1)
+    text = "\n".join(f"{random.random()}" for _ in range(50_000)).encode()
+    data = compress(text)
+    decoded = decode(data[: len(data) * 3 // 4])
+    assert decoded.problem is not None and "cut off" in decoded.problem
+    assert decoded.text and text.decode().startswith(decoded.text[:100])
+
+
+def test_a_text_that_is_compressed_over_and_over_is_refused() -> None:
+    data = b"x" * 100
+    for _ in range(20):
+        data = gzip.compress(data)
+    with pytest.raises(NotText, match="many times"):
+        decode(data)
+
+
+def test_a_small_file_that_unpacks_to_very_much_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drgn_vmemmap.explain.decode.TEXT_LIMIT", 1 << 20)
+    decoded = decode(gzip.compress(b"0123456789\n" * 1_000_000))
+    assert decoded.problem == "only the first 1 MiB of the text were read"
+    assert len(decoded.text) == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    (
+        (b"\x7fELF\2\1\1\0", "-c"),
+        (b"KDUMP   " + bytes(100), "-c"),
+        (b"\x89PNG\r\n\x1a\n", "picture"),
+        (b"\xff\xd8\xff\xe0", "picture"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\x28\xb5\x2f\xfd" + bytes(10), "zstd"),
+        (b"LPKSHHRH" + bytes(10), "journalctl"),
+        (bytes(4096), "NUL"),
+    ),
+)
+def test_what_is_no_text_is_called_by_its_name(data: bytes, name: str) -> None:
+    with pytest.raises(NotText, match=name):
+        decode(data)
+
+
+def test_a_text_in_an_old_charset_is_read() -> None:
+    assert "Memory failure" in decode("Größe: äöü\nMemory failure: 0x1: x".encode("latin-1")).text
+
+
+def test_no_text_is_empty() -> None:
+    assert read_text(b"").lines == []

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a log proves without a dump, and that nothing more is said for certain."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+
+import pytest
+
+from drgn_vmemmap.explain.text import read_text
+from drgn_vmemmap.explain.text_only import Account, Certainty, TextReport, text_only
+from drgn_vmemmap.output.text_only import render
+from tests.explain.forms import FORMS
+from tests.explain.logs import BAD_PAGE, FAULT, LOG, OOPS
+from tests.support import COMMAND, run
+
+NOT_MOVED = "Kernel Offset: disabled"
+MOVED = "Kernel Offset: 0x1c00000 from 0xffffffff81000000"
+
+
+def report(lines: Sequence[str]) -> TextReport:
+    return text_only(read_text("\n".join(lines).encode()).lines)
+
+
+def piped(data: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Run the command without a target."""
+    command = [str(COMMAND), "explain", "--stdin"]
+    return subprocess.run(command, capture_output=True, input=data, timeout=120)
+
+
+def account(*lines: str) -> Account:
+    return report(lines).accounts[0]
+
+
+def said(of: Account, certainty: Certainty) -> str:
+    return "\n".join(text for how, text in of.statements if how is certainty)
+
+
+def fault_at(address: int, *rest: str, access: str = "write", code: int = 3) -> Account:
+    return account(
+        f"BUG: unable to handle page fault for address: {address:016x}",
+        f"#PF: supervisor {access} access in kernel mode",
+        f"#PF: error_code(0x{code:04x}) - x",
+        *rest,
+    )
+
+
+def four_levels(pte: int) -> str:
+    return f"PGD 7fcb0067 P4D 7fcb0067 PUD 7fcae067 PMD 2420067 PTE {pte:x}"
+
+
+READ_ONLY, WRITABLE = 0x8000000035F9B121, 0x8000000035F9B163
+
+
+def test_what_the_entries_say_is_certain_and_where_it_was_is_likely() -> None:
+    of = account(*OOPS)
+    certain, likely = said(of, Certainty.CERTAIN), said(of, Certainty.LIKELY)
+    assert "the access was a write: the page was mapped, and forbade it" in certain
+    assert "mapped read-only by a PTE, to frame 0x35f9b" in certain
+    assert "isolate_migratepages_block() was on the stack" in certain
+    assert "it is in the vmemmap" in likely and "RBX points to the start of a struct page" in likely
+    assert "a page of the vmemmap that HVO shares" in likely
+    assert "byte 52 of a struct page is _refcount" in likely
+    assert "PFN ends in 0x002ec5" in likely and "vmemmap page 3" in likely
+    assert "the PFN" in said(of, Certainty.UNKNOWN)
+
+
+def test_a_struct_page_with_its_pfn_proves_where_the_vmemmap_is() -> None:
+    page = "page:ffa09b70800bb100 refcount:0 mapcount:0 mapping:0 index:0x0 pfn:0x2ec4"
+    certain = said(account(*OOPS, page), Certainty.CERTAIN)
+    assert "it is in the vmemmap, which begins at 0xffa09b7080000000" in certain
+    assert "the struct page of PFN 0x2ec5" in certain
+    assert "that HVO shares" in certain
+
+
+def test_a_dumped_tail_with_a_pointer_to_its_head_proves_it_too() -> None:
+    certain = said(account(*OOPS, *BAD_PAGE), Certainty.CERTAIN)
+    assert "the struct page of PFN 0x2ec5" in certain
+
+
+def test_a_hashed_pointer_proves_nothing() -> None:
+    page = "page:00000000800bb100 refcount:0 mapcount:0 mapping:0 index:0x0 pfn:0x2ec4"
+    assert "which begins at" not in said(account(*OOPS, page), Certainty.CERTAIN)
+
+
+def test_a_pointer_that_leads_to_no_aligned_base_proves_nothing() -> None:
+    page = "page:ffa09b70800bb140 refcount:0 mapcount:0 mapping:0 index:0x0 pfn:0x2ec4"
+    assert "which begins at" not in said(account(*OOPS, page), Certainty.CERTAIN)
+
+
+@pytest.mark.parametrize("how", (NOT_MOVED, "Command line: ro nokaslr quiet"))
+def test_without_kaslr_the_default_place_is_certain(how: str) -> None:
+    address = 0xFFFFEA0000000000 + 0x12A300 * 64 + 52
+    certain = said(fault_at(address, four_levels(READ_ONLY), how), Certainty.CERTAIN)
+    assert "it is in the vmemmap: KASLR is off" in certain
+    assert "the struct page of PFN 0x12a300" in certain
+    assert "that HVO shares" in certain
+
+
+def test_where_kaslr_may_have_moved_it_the_default_place_is_likely_at_most() -> None:
+    of = fault_at(0xFFFFEA0000000034, four_levels(WRITABLE))
+    assert "if KASLR has not moved it" in said(of, Certainty.LIKELY)
+    assert "in the vmemmap" not in said(of, Certainty.CERTAIN)
+
+
+def test_where_kaslr_has_moved_it_the_default_place_says_nothing() -> None:
+    of = fault_at(0xFFFFEA0000000034, four_levels(WRITABLE), MOVED)
+    assert "which region it is in" in said(of, Certainty.UNKNOWN)
+    assert "in the vmemmap" not in said(of, Certainty.LIKELY) + said(of, Certainty.CERTAIN)
+
+
+@pytest.mark.parametrize(
+    ("address", "region"),
+    (
+        (0xFFFFFFFF81234567, "the kernel's image"),
+        (0xFFFFFFFFC0001000, "the modules"),
+        (0xFFFFFE0000001000, "the CPU entry areas"),
+    ),
+)
+def test_what_kaslr_does_not_move_is_certainly_not_the_vmemmap(address: int, region: str) -> None:
+    of = fault_at(address, four_levels(READ_ONLY), MOVED)
+    assert f"it is in {region}, not in the vmemmap" in said(of, Certainty.CERTAIN)
+    assert "HVO shares" not in said(of, Certainty.CERTAIN) + said(of, Certainty.LIKELY)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    (
+        (0x8, "a pointer to a structure was NULL"),
+        (0x7FE300000000, "not in the kernel's half"),
+        (0xDEAD000000000108, "it is not canonical"),
+    ),
+)
+def test_what_is_no_address_of_the_kernel_is_called_that(address: int, reason: str) -> None:
+    of = fault_at(address)
+    assert reason in said(of, Certainty.CERTAIN)
+    assert said(of, Certainty.LIKELY) == ""
+
+
+def test_a_fault_without_its_details_is_not_called_a_write() -> None:
+    of = account(f"BUG: unable to handle page fault for address: {FAULT:016x}")
+    assert "what the access was" in said(of, Certainty.UNKNOWN)
+    assert "write" not in said(of, Certainty.CERTAIN) + said(of, Certainty.LIKELY)
+
+
+def test_an_entry_that_was_not_present_is_no_shared_page() -> None:
+    walk = "PGD 7fcb0067 P4D 7fcb0067 PUD 7fcae067 PMD 0"
+    of = fault_at(0xFFFFEA0000000034, walk, NOT_MOVED, access="read", code=0)
+    certain = said(of, Certainty.CERTAIN)
+    assert "the PMD was not present" in certain
+    assert "a struct page that was not there" in certain
+    assert "HVO shares" not in certain
+
+
+@pytest.mark.parametrize(
+    ("link", "where"),
+    (
+        (0xFFFFFFFFFFFF8001, "of a folio of order 9"),
+        (0xFFFFFFFFFF000001, "of a folio of order 18"),
+        (0xFFA09B70800B8001, "whose head is at 0xffa09b70800b8000"),
+    ),
+)
+def test_a_tails_mask_says_of_which_order_its_folio_is(link: int, where: str) -> None:
+    raw = f"raw: 0017ffffc0000000 {link:016x} 0000000000000000 dead000000000400"
+    certain = said(account(BAD_PAGE[0], BAD_PAGE[2], raw), Certainty.CERTAIN)
+    assert where in certain
+
+
+def test_a_memory_failure_says_of_which_huge_page_it_may_be() -> None:
+    of = account("Memory failure: 0x2ec5: recovery action for huge page: Recovered")
+    certain = said(of, Certainty.CERTAIN)
+    assert "physical address 0x2ec5000" in certain and "head PFN 0x2e00" in certain
+    assert "number 5 in vmemmap page 3" in certain
+    assert "the kernel calls it a huge page" in certain
+    assert "optimized" in said(of, Certainty.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("option", "certainty"),
+    (
+        ("hugetlb_free_vmemmap=on", "switched on by the command line"),
+        ("hugetlb_free_vmemmap=off", "switched off by the command line"),
+        ("quiet", "whether HVO was on"),
+    ),
+)
+def test_whether_hvo_was_on_is_in_the_command_line_at_most(option: str, certainty: str) -> None:
+    found = report(["Linux version 6.12.117 (x)", f"Command line: ro {option}", *OOPS])
+    assert any(certainty in text for _, text in found.boots[0])
+
+
+def test_what_to_collect_is_what_the_log_lacks() -> None:
+    lacking = "\n".join(report(OOPS[:1]).collect)
+    assert "#PF, and PGD to PTE" in lacking and "Kernel Offset" in lacking
+    whole = report(["Linux version 6.12.117 (x)", "Command line: ro", *OOPS, MOVED])
+    assert all("vmcore" in item or "running kernel" in item for item in whole.collect)
+
+
+@pytest.mark.parametrize("form", ("serial line", "journalctl -o json, bytes", "mail, base64"))
+def test_the_command_says_the_same_without_a_target_in_every_form(form: str) -> None:
+    done, plain = piped(FORMS[form](LOG)), piped(FORMS["bare"](LOG))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == plain.stdout
+    assert b"certain: it is in the vmemmap, which begins at 0xffa09b7080000000" in done.stdout
+
+
+def test_the_command_says_the_same_as_json() -> None:
+    done = run(COMMAND, "explain", "--stdin", "--format", "json", input="\n".join(LOG))
+    found = json.loads(done.stdout)
+    assert found["text_only"][0]["value"] == hex(FAULT)
+    certainties = {s["certainty"] for each in found["text_only"] for s in each["statements"]}
+    assert certainties == {"certain", "likely", "unknown"}
+    assert found["collect"] and not found["not_explained"]
+
+
+def test_a_text_that_names_nothing_says_so() -> None:
+    done = run(COMMAND, "explain", "--stdin", input="hello\n")
+    assert (done.returncode, done.stdout) == (0, "the text names no fault and no page\n")
+
+
+def test_what_is_no_text_is_refused_in_one_line() -> None:
+    for data in (b"\x7fELF\2\1\1", b"\x89PNG\r\n\x1a\n", bytes(range(256)) * 16, bytes(100)):
+        done = piped(data)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert len(done.stderr.splitlines()) == 1 and b"no text" in done.stderr
+
+
+def test_what_is_beyond_the_limit_is_counted_with_exit_code_3() -> None:
+    log = "\n".join(f"Memory failure: {pfn:#x}: x" for pfn in range(0x1000, 0x1000 + 4100))
+    done = run(COMMAND, "explain", "--stdin", input=log)
+    assert done.returncode == 3
+    assert "4 more addresses and PFNs in the text were not explained" in done.stdout
+
+
+def test_a_report_without_accounts_asks_for_nothing() -> None:
+    assert render(TextReport(), "table") == "the text names no fault and no page\n"
