@@ -52,8 +52,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
+    from drgn_vmemmap.analysis.map import NoMap, Part
     from drgn_vmemmap.api import verify
-    from drgn_vmemmap.output.map import NoMap, Part, render
+    from drgn_vmemmap.output.map import render
     from drgn_vmemmap.progress import TerminalProgress
 
     if options.start >= options.stop:

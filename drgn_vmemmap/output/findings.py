@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.terminal import Style
@@ -15,7 +16,7 @@ from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
 
 # Parameters of the control sequence "select graphic rendition".
-_BROKEN, _INCOMPLETE, _SOUND = "1;31", "33", "32"
+_COLOURS = {"broken": "1;31", "incomplete": "33", "doubtful": "33", "sound": "32"}
 
 
 def by_rule(findings: Iterable[Finding]) -> list[tuple[Severity, str, list[Finding]]]:
@@ -84,20 +85,29 @@ def verdict(report: Report, style: Style) -> str:
             plural(len(RULES), "rule"),
         )
     )
-    return f"{checked}: {conclusion(report, style)}"
+    concluded = conclusion(report)
+    return f"{checked}: {style.coloured(concluded.text, _COLOURS[concluded.kind])}"
 
 
-def conclusion(report: Report, style: Style) -> str:
+class Conclusion(NamedTuple):
     """Whether anything is broken."""
+
+    kind: str
+    """``broken``, ``incomplete``, ``doubtful`` (there are warnings) or ``sound``."""
+    text: str
+
+
+def conclusion(report: Report) -> Conclusion:
+    """Whether anything is broken, as far as the report's rules say."""
     counts = Counter(finding.severity for finding in report.findings)
     if report.broken:
         found = plural(counts[Severity.ERROR], "error")
         if counts[Severity.WARNING]:
             found += f", {plural(counts[Severity.WARNING], 'warning')}"
-        return style.coloured(f"broken ({found})", _BROKEN)
+        return Conclusion("broken", f"broken ({found})")
     if report.incomplete:
-        return style.coloured("incomplete; nothing is known to be broken", _INCOMPLETE)
+        return Conclusion("incomplete", "incomplete; nothing is known to be broken")
     if counts[Severity.WARNING]:
         found = plural(counts[Severity.WARNING], "warning")
-        return style.coloured(f"nothing is broken ({found})", _INCOMPLETE)
-    return style.coloured("nothing is broken", _SOUND)
+        return Conclusion("doubtful", f"nothing is broken ({found})")
+    return Conclusion("sound", "nothing is broken")

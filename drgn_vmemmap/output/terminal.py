@@ -13,7 +13,7 @@ from drgn_vmemmap.rules.finding import Severity
 MINIMUM_WIDTH = 80
 """Characters that tables take at least."""
 
-_BLOCKS = "█▁▂▃▄▅▆▇▒░·▚"
+_BLOCKS = "█▁▂▃▄▅▆▇▒░▞▘▚·"
 
 # Parameters of the control sequence "select graphic rendition"; red is for errors alone.
 _COLOURS = {Severity.ERROR: "1;31", Severity.WARNING: "33", Severity.INFO: "36"}

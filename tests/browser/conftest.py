@@ -78,11 +78,17 @@ class Browser:
     def allow_scripts(self, allowed: bool) -> None:
         self._command("Emulation.setScriptExecutionDisabled", value=not allowed)
 
+    def resize(self, width: int) -> None:
+        """:param width: In CSS pixels; 0 for the window's own."""
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self._command("Emulation.setDeviceMetricsOverride", **metrics)
+
     def screenshot(self, name: str) -> None:
         """Leave what the page looks like, from its top on, for a person."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         height = min(3600, self.run("return document.documentElement.scrollHeight"))
-        clip = {"x": 0, "y": 0, "width": 1280, "height": height, "scale": 1}
+        width = self.run("return document.documentElement.clientWidth")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
         taken = self._command("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         (SCREENSHOTS / f"{name}.png").write_bytes(base64.b64decode(taken["data"]))
 
@@ -112,6 +118,7 @@ def browser(_browser: Browser) -> Iterator[Browser]:
     """A browser as new; whatever a test does, its console must stay empty."""
     _browser.allow_scripts(True)
     _browser.prefer("light")
+    _browser.resize(0)
     _browser.complaints()
     yield _browser
     assert _browser.complaints() == []

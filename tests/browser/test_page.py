@@ -17,7 +17,7 @@ from tests.synthetic.pages import HOSTILE
 
 Pages = dict[str, Path]
 
-NOTHING = "\N{EN DASH}"
+NOTHING = "-"
 
 NAMES = (
     *("head-reuse", "shared-tail", "two-nodes-1GiB"),
@@ -52,6 +52,37 @@ def test_the_page_opens_without_a_complaint(
     assert browser.run(width) == 0
     assert browser.texts("#table tbody tr")
     browser.screenshot(f"{name}-{scheme}")
+
+
+@pytest.mark.parametrize("scheme", ("light", "dark"))
+@pytest.mark.parametrize("name", ("damaged", "two-nodes-1GiB"))
+def test_a_narrow_page_shows_what_a_wide_one_shows(
+    browser: Browser, written: Pages, name: str, scheme: str
+) -> None:
+    browser.prefer(scheme)
+    browser.open(written[name])
+    selector = "main :is(td, th[scope=row], dt, dd, p, h2, h3, li)"
+    visible = """
+        return [...document.querySelectorAll(arguments[0])]
+            .filter((cell) => cell.textContent.trim() && cell.checkVisibility()).length;
+    """
+    wide = browser.run(visible, selector)
+    browser.resize(420)
+    assert browser.run(visible, selector) == wide
+    outside = """
+        const end = document.documentElement.clientWidth;
+        return [...document.querySelectorAll(arguments[0])]
+            .filter((cell) => cell.textContent.trim() && cell.checkVisibility())
+            .filter((cell) => cell.getBoundingClientRect().right > end + 1)
+            .map((cell) => cell.textContent.trim());
+    """
+    assert browser.run(outside, selector) == []
+    names = browser.run("""
+        return [...document.querySelectorAll("#table tbody tr:first-child td")]
+            .map((cell) => getComputedStyle(cell, "::before").content);
+    """)
+    assert {"PFN", "verdict"} <= {name.strip('" ') for name in names}
+    browser.screenshot(f"{name}-narrow-{scheme}")
 
 
 @pytest.mark.parametrize("media", ("screen", "print"))
@@ -104,7 +135,7 @@ def test_without_javascript_everything_is_there(browser: Browser, written: Pages
     assert len(browser.all("#findings article")) > 5
     assert len(browser.all("figure svg")) >= 5
     assert all(not controls.is_displayed() for controls in browser.all(".controls"))
-    title = browser.one(".cell.inconsistent title").get_attribute("textContent") or ""
+    title = browser.one(".cell.error title").get_attribute("textContent") or ""
     assert "inconsistent, layout shared-tail" in title
     browser.screenshot("damaged-without-javascript")
 
@@ -229,17 +260,17 @@ def test_a_cell_tells_what_it_is_when_pointed_at(browser: Browser, written: Page
 def test_a_click_opens_a_row_then_finds_the_folio(browser: Browser, written: Pages) -> None:
     browser.open(written["many"])
     whole = browser.texts("#map-picture text")
-    cell = browser.one(".cell.inconsistent")
+    cell = browser.one(".cell.error")
     browser.run("arguments[0].scrollIntoView({block: 'center'})", cell)
     cell.click()
     assert browser.one("#map-view").text.endswith("16 GiB; a cell is 4 MiB.")
-    cell = browser.one(".cell.inconsistent")
+    cell = browser.one(".cell.error")
     cell.click()
     assert browser.one("#map-view").text.endswith("256 MiB; a cell is 2 MiB.")
-    browser.one(".cell.inconsistent").click()
+    browser.one(".cell.error").click()
     assert browser.one("#map-view").text.endswith("128 MiB; a cell is 2 MiB.")
     browser.screenshot("many-zoomed")
-    last = browser.one(".cell.inconsistent")
+    last = browser.one(".cell.error")
     pfn = int(last.get_attribute("data-pfn") or "")
     assert hex(pfn) in browser.texts("#map-picture .name")
     last.click()
@@ -257,7 +288,7 @@ def test_the_parts_of_the_map_add_up_to_the_whole(browser: Browser, written: Pag
     of_row = """
         const cells = [...document.querySelectorAll(".cell")];
         return cells.filter((cell) => cell.dataset.pfn >>> 15 === 1)
-            .map((cell) => [cell.dataset.told, cell.getAttribute("class")]);
+            .map((cell) => [cell.dataset.text, cell.getAttribute("class")]);
     """
     whole = browser.run(of_row)
     assert len(whole) == 64
@@ -296,9 +327,9 @@ def test_a_part_of_a_1_gib_folio_is_drawn(browser: Browser, written: Pages) -> N
     browser.run("arguments[0].scrollIntoView({block: 'center'})", cell)
     cell.click()
     part = (2 << 18) + (3 << 15)
-    rows = [hex(part + 0x2000 * number) for number in range(4)]
-    assert browser.texts("#map-picture .name") == rows
-    told = browser.run("return document.querySelector('.cell').dataset.told")
+    cells = [hex(part + 0x200 * number) for number in range(64)]
+    assert browser.texts("#map-picture .name") == cells
+    told = browser.run("return document.querySelector('.cell').dataset.text")
     assert "hugepages-1048576kB, node 0, free, inconsistent" in told
 
 

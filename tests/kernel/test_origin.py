@@ -10,7 +10,7 @@ import pytest
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.kernel.origin import Origin, read_origin
-from drgn_vmemmap.output.report.table import named_origin
+from drgn_vmemmap.output.head import named_origin
 from tests.support import open_vmcore, vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.model import Machine

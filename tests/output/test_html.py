@@ -24,14 +24,16 @@ from hypothesis import given, settings
 
 from drgn_vmemmap import __version__
 from drgn_vmemmap.analysis.listing import Listing
+from drgn_vmemmap.analysis.map import State
 from drgn_vmemmap.analysis.report import Report, Stability
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output.report import View, html
 from drgn_vmemmap.output.report.html.folios import findings_of
-from drgn_vmemmap.output.report.html.map import Map, draw_map
+from drgn_vmemmap.output.report.html.map import Picture, draw_map
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
+from drgn_vmemmap.vmemmap.sections import Section
 from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 from tests.support import run, vmcore, vmemmap
 from tests.synthetic import pages
@@ -219,12 +221,13 @@ def test_other_vmemmap_is_told_and_drawn() -> None:
         SpecialVmemmap(DEVICE, range(0x40000, 0x60000), 1000),
         SpecialVmemmap(DEVICE, range(0x80000, 0x90000), 24),
     ]
+    report.sections = [Section(special.pfns, 3) for special in report.others]
     told = parsed("".join(html.render(report, View())))
     rows = [cells_of(row) for row in told.one("section", id="summary").all("tr")]
     assert ["device-dax", "compound pages of a device's memory", "768 MiB", "4 MiB"] in rows
-    cells = [c for c in told.all("rect", "device-dax") if "cell" in c.attributes["class"]]
-    assert len(cells) == 6
-    assert cells[-1].one("title").text == "PFN 0x88000 to 0x8ffff, 128 MiB: device-dax"
+    cells = [c for c in told.all("rect", "device") if "cell" in c.attributes["class"]]
+    assert len(cells) == (0x20000 + 0x10000) // 512
+    assert cells[-1].one("title").text == "PFN 0x8fe00 to 0x8ffff, 2 MiB: device DAX"
 
 
 def test_a_live_kernel_and_an_end_before_the_end_are_told() -> None:
@@ -233,7 +236,7 @@ def test_a_live_kernel_and_an_end_before_the_end_are_told() -> None:
     report.interrupted = True
     summary = parsed("".join(html.render(report, View()))).one("section", id="summary").text
     assert "Interrupted. This is not all." in summary
-    assert "looked at 2 times in 1.2 s: 3 folios moved, 1 transient finding." in summary
+    assert "2 passes over this kernel in 1.2 s: 3 folios moved, 1 transient finding." in summary
 
 
 # The drawings.
@@ -346,17 +349,17 @@ def test_errors_and_warnings_are_counted_for_each_folio(damaged: Image) -> None:
 # The map.
 
 
-def map_of(report: Report) -> Map:
-    return draw_map(Listing(report.kernel, report.folios), [0] * len(report.folios), ())
+def map_of(report: Report) -> Picture:
+    return draw_map(report, Listing(report.kernel, report.folios))
 
 
 def test_a_cell_of_the_map_is_a_folio(damaged: Image, page: Element) -> None:
     cells = [cell for cell in page.all("rect", "cell") if "data-pfn" in cell.attributes]
-    # A 1 GiB folio is 8 rows of 128 MiB.
-    assert len(cells) == 100 + 64 + 3 * 8
+    # A 1 GiB folio is 8 rows of 64 cells.
+    assert len(cells) == 100 + 64 + 3 * 512
     by_pfn = {int(cell.attributes["data-pfn"]): cell for cell in cells}
     broken = by_pfn[FIRST_FOLIO + 5 * 512]
-    assert broken.attributes["class"] == "cell inconsistent found"
+    assert broken.attributes["class"] == "cell error"
     assert broken.one("title").text == (
         "PFN 0x8a00 to 0x8bff, 2 MiB: hugepages-2048kB, node 0, free, inconsistent, "
         "layout shared-tail, findings: 1"
@@ -370,13 +373,13 @@ def test_cells_that_would_be_too_many_are_put_together() -> None:
     # 20,000 folios are 313 rows of 64: cells of 8 folios make 40 of them.
     assert picture.span == 8 * 512
     assert len(picture.rows) == 40
-    cells = [cell for row in picture.rows for cell in row.cells]
-    assert sum(sum(cell.verdicts.values()) for cell in cells) == 20_000
-    looks = Counter(cell.shade for cell in cells)
-    assert looks["inconsistent"] == 2
-    assert looks["mixed"] == 20
-    assert picture.shades == {"optimized", "unoptimized", "inconsistent", "mixed"}
-    assert str(cells[0]) == "PFN 0x8000 to 0x8fff, 16 MiB: 7 optimized, 1 unoptimized"
+    boxes = [box for row in picture.rows for box in row.boxes]
+    assert sum(count for box in boxes for _, count in box.cell.traits) == 20_000
+    states = Counter(box.cell.state for box in boxes)
+    assert states[State.ERROR] == 2
+    assert states[State.PARTLY] == 20
+    assert [name for name, _ in picture.legend] == ["error", "optimized", "partly"]
+    assert boxes[0].text == "PFN 0x8000 to 0x8fff, 16 MiB: 7 optimized, 1 unoptimized"
 
 
 def test_rows_without_folios_are_left_out() -> None:
@@ -384,7 +387,7 @@ def test_rows_without_folios_are_left_out() -> None:
     report.folios.folios.pfns[2] = 1 << 32
     first, second = map_of(report).rows
     assert (first.gap, second.gap) == (0, (1 << 32) - 0x10000)
-    assert (first.nodes, second.nodes) == ([0], [1])
+    assert (list(first.nodes), list(second.nodes)) == ([0], [1])
 
 
 # What a dump can do.

@@ -21,13 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap import verify
+from drgn_vmemmap.analysis import map as model
+from drgn_vmemmap.analysis.listing import Listing
+from drgn_vmemmap.analysis.map import Cell, Map, NoMap, Part, State
 from drgn_vmemmap.analysis.report import HstateReport, Report
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.hugetlb.folio import FolioClass, Folios
 from drgn_vmemmap.hvo.folios import FolioReports
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.output.map import Cell, Map, NoMap, Part, State, draw, render
+from drgn_vmemmap.output.map import render
 from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.vmemmap.sections import Section
@@ -63,6 +66,11 @@ def report() -> Report:
     return verify(Image(machine()).prog)
 
 
+def draw(report: Report, part: Part, columns: int, rows: int = 17) -> Map:
+    listing = Listing(report.kernel, report.folios)
+    return model.draw(report, listing, part, columns, rows)
+
+
 def cell(drawn: Map, pfn: int) -> Cell:
     """The cell that a PFN is in."""
     for row in drawn.rows:
@@ -89,7 +97,7 @@ def test_each_folio_shows_what_it_is(report: Report) -> None:
     assert {pfn: cell(drawn, pfn).state for pfn in (SOUND, DAMAGED, WHOLE, LEAF, HIDDEN)} == {
         SOUND: State.OPTIMIZED,
         DAMAGED: State.ERROR,
-        WHOLE: State.WHOLE,
+        WHOLE: State.UNOPTIMIZED,
         LEAF: State.LEAF,
         HIDDEN: State.WARNING,
     }
@@ -101,8 +109,10 @@ def test_a_cell_of_many_folios_shows_how_many_are_optimized() -> None:
     report = verify(Image(Machine(folios=folios)).prog)
     drawn = draw(report, Part(), 16, rows=4)
     assert drawn.span == 8 * 512
-    assert cell(drawn, folios[0].pfn) == Cell(State.PARTLY, 6 / 8)
-    assert cell(drawn, folios[8].pfn).state is State.WHOLE
+    shown = cell(drawn, folios[0].pfn)
+    assert (shown.state, shown.optimized, shown.filled) == (State.PARTLY, 6 / 8, 1.0)
+    assert sorted(count for _, count in shown.traits) == [2, 6]
+    assert cell(drawn, folios[8].pfn).state is State.UNOPTIMIZED
 
 
 @pytest.mark.parametrize(
@@ -194,7 +204,7 @@ def test_another_size_of_folios_is_left_out() -> None:
 
 
 def test_one_folio_can_be_looked_at(report: Report) -> None:
-    for pfn, state in ((SOUND, State.OPTIMIZED), (WHOLE + 100, State.WHOLE)):
+    for pfn, state in ((SOUND, State.OPTIMIZED), (WHOLE + 100, State.UNOPTIMIZED)):
         (row,) = draw(report, Part(start=pfn, stop=pfn + 1), 64).rows
         assert (row.pfn, [cell.state for cell in row.cells]) == (pfn & -512, [state])
 

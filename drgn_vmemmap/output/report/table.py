@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from drgn_vmemmap.analysis.listing import Listing
 from drgn_vmemmap.analysis.report import Counts, HstateReport, Report, Stability, Totals
 from drgn_vmemmap.hvo.verdict import Verdict
-from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.output.findings import explained, in_short, verdict
 from drgn_vmemmap.output.folios import folio_table
+from drgn_vmemmap.output.head import head
 from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.text import plural, size, text_table
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
@@ -28,7 +27,7 @@ def render(report: Report, view: View) -> Iterator[str]:
     """
     :return: Paragraphs for a terminal, ASCII only; the list of folios line by line.
     """
-    yield "".join(f"{line}\n" for line in _head(report))
+    yield "".join(f"{line}\n" for line in head(report))
     for paragraph in _summary(report, view):
         yield f"\n{paragraph}\n"
     if view.folios and len(report.folios):
@@ -64,42 +63,6 @@ def _conclusion(report: Report, view: View) -> Iterator[str]:
         yield verdict(report, view.style)
 
 
-def _head(report: Report) -> Iterator[str]:
-    kernel = report.kernel
-    named = named_origin(report.origin)
-    if named:
-        yield named
-    yield (
-        f"Linux {kernel.release}, {'live' if kernel.live else 'dump'}, "
-        f"{kernel.paging.levels}-level paging, types from {kernel.types_from.upper()}"
-    )
-    yield hvo_state(kernel)
-
-
-def named_origin(origin: Origin) -> str:
-    """Which dump of which machine it is, as far as that is known."""
-    parts = [] if origin.file is None else [origin.file]
-    if origin.host is not None:
-        parts.append(f"host {origin.host}")
-    if origin.crash_time is not None:
-        parts.append(f"crashed {origin.crash_time:%Y-%m-%d %H:%M:%S} UTC")
-    return ", ".join(parts)
-
-
-def hvo_state(kernel: Kernel) -> str:
-    """What this kernel makes of new folios, in one line."""
-    if not kernel.hvo.built_in:
-        return "HVO is not built in"
-    return (
-        f"HVO layout {kernel.hvo.layout.value}; "
-        + {
-            True: "switched on: new folios are optimized",
-            False: "switched off now: new folios are not optimized",
-            None: "whether new folios are optimized is not in the dump",
-        }[kernel.hvo.enabled]
-    )
-
-
 def _hstates(hstates: Sequence[HstateReport], width: int) -> Iterator[str]:
     """
     A table of the hstates that have folios.
@@ -111,7 +74,7 @@ def _hstates(hstates: Sequence[HstateReport], width: int) -> Iterator[str]:
     unusual = [
         verdict
         for verdict in Verdict
-        if verdict not in _USUAL and any(_count(counts, verdict) for _, _, counts in rows)
+        if verdict not in _USUAL and any(counts[verdict] for _, _, counts in rows)
     ]
     table = _hstate_table(rows, [*_USUAL, *unusual], saved=True)
     if not unusual or len(table.partition("\n")[0]) <= width:
@@ -138,7 +101,7 @@ def _hstate_table(
     """
     headers = ["hstate", "node", "folios", *(verdict.value for verdict in verdicts)]
     cells = [
-        [name, node, counts.folios, *(_count(counts, verdict) for verdict in verdicts)]
+        [name, node, counts.folios, *(counts[verdict] for verdict in verdicts)]
         for name, node, counts in rows
     ]
     if saved:
@@ -146,10 +109,6 @@ def _hstate_table(
         for row, (_, _, counts) in zip(cells, rows):
             row += [counts.freed, size(counts.freed * PAGE_SIZE)]
     return text_table(headers, cells)
-
-
-def _count(counts: Counts, verdict: Verdict) -> int:
-    return counts[verdict]
 
 
 def _totals(totals: Totals) -> str:

@@ -22,11 +22,12 @@ from drgn_vmemmap.analysis.listing import Listing
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.samples import Sample
 from drgn_vmemmap.errors import CannotAnalyse
-from drgn_vmemmap.output.findings import by_rule
+from drgn_vmemmap.output.findings import Conclusion, by_rule, conclusion
+from drgn_vmemmap.output.head import hvo_state, named_kernel, named_origin
 from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.report.html.drawing import Drawing, draw
-from drgn_vmemmap.output.report.html.folios import SHOWN, findings_of, packed, rows
-from drgn_vmemmap.output.report.html.map import COLUMNS, UNIT, draw_map
+from drgn_vmemmap.output.report.html.folios import SHOWN, findings_of, packed, rows, worst_of
+from drgn_vmemmap.output.report.html.map import COLUMNS, draw_map, map_data
 from drgn_vmemmap.output.text import size
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.finding import Finding, Severity
@@ -74,19 +75,20 @@ def render(report: Report, view: View) -> Iterator[str]:
         report=report,
         folios=folios,
         rows=list(rows(folios, found, _ROWS)),
-        map=draw_map(folios, found, report.others),
+        map=draw_map(report, folios),
         columns=COLUMNS,
         drawings=_drawings(view.samples, report.findings),
         sharing=Counter(report.folios.reuse_frames),
-        found=any(found),
+        conclusion=_conclusion(report),
+        origin=named_origin(report.origin),
+        named_kernel=named_kernel(report.kernel),
+        hvo_state=hvo_state(report.kernel),
         headers=[(column.name, column.heading) for column in SHOWN],
         numbers=[column.name for column in SHOWN if column.is_number],
         broken=_broken(report.findings),
         data={
-            **packed(folios, found),
-            "unit": UNIT,
-            "columns": COLUMNS,
-            "others": [[other.kind, other.pfns.start, other.pfns.stop] for other in report.others],
+            **packed(folios, found, worst_of(folios, report.findings)),
+            **map_data(report, folios),
         },
     )
 
@@ -95,6 +97,14 @@ def _template(name: str) -> str | None:
     # Unlike a PackageLoader, this finds them in a bundle that is run by a relative path.
     data = get_data(__name__, f"templates/{name}")
     return None if data is None else data.decode()
+
+
+def _conclusion(report: Report) -> Conclusion:
+    """What stands beside the title."""
+    concluded = conclusion(report)
+    if concluded.kind == "sound" and not report.verified:
+        return Conclusion("unverified", "not verified: 'verify' checks all rules")
+    return concluded
 
 
 def _environment() -> Environment:

@@ -12,6 +12,7 @@ from operator import sub
 from typing import Any
 
 from drgn_vmemmap.analysis.listing import COLUMNS, Listing, Own, Traits, text
+from drgn_vmemmap.analysis.map import FOUND, State
 from drgn_vmemmap.rules.finding import Finding, Severity
 
 SHOWN = tuple(column for column in COLUMNS if column.heading)
@@ -22,6 +23,16 @@ def findings_of(listing: Listing, findings: Iterable[Finding]) -> array[int]:
     """How many errors and warnings name each folio."""
     found = Counter(f.folio for f in findings if f.severity is not Severity.INFO)
     return array("Q", map(found.__getitem__, listing.folios.folios.pfns))
+
+
+def worst_of(listing: Listing, findings: Iterable[Finding]) -> array[int]:
+    """What each folio shows on the map for its worst finding; :data:`State.HOLE` for none."""
+    worst: dict[int | None, State] = {}
+    for finding in findings:
+        if finding.severity in FOUND:
+            state = FOUND[finding.severity]
+            worst[finding.folio] = min(state, worst.get(finding.folio, state))
+    return array("Q", (worst.get(pfn, State.HOLE) for pfn in listing.folios.folios.pfns))
 
 
 def rows(listing: Listing, findings: array[int], limit: int) -> Iterator[dict[str, str]]:
@@ -39,11 +50,12 @@ def rows(listing: Listing, findings: array[int], limit: int) -> Iterator[dict[st
         yield {**cells, "findings": str(findings[index] or "-")}
 
 
-def packed(listing: Listing, findings: array[int]) -> dict[str, Any]:
+def packed(listing: Listing, findings: array[int], worst: array[int]) -> dict[str, Any]:
     """
     All folios for the page's script, which unpacks them.
 
     :param findings: How many of them each folio has.
+    :param worst: See :func:`worst_of()`.
     """
     return {
         "count": len(listing),
@@ -52,6 +64,7 @@ def packed(listing: Listing, findings: array[int]) -> dict[str, Any]:
         "pfns": _packed(listing.folios.folios.pfns),
         "reuse_frames": _packed(listing.folios.reuse_frames),
         "findings": _packed(findings),
+        "worst": _packed(worst),
     }
 
 

@@ -23,6 +23,7 @@
     pfn: unpack(data.pfns),
     reuse_frame: unpack(data.reuse_frames),
     findings: unpack(data.findings),
+    worst: unpack(data.worst),
   };
   const numbers = unpack(data.numbers);
   const end = (row) => columns.pfn[row] + traits[numbers[row]].pages;
@@ -90,6 +91,7 @@
         const cell = line.insertCell();
         const key = header.dataset.key;
         cell.textContent = textOf(row, key);
+        cell.dataset.name = header.textContent;
         cell.className = key === "verdict" ? valueOf(row, key) : header.className;
       }
     }
@@ -169,29 +171,35 @@
   };
   const cursor = element("rect", { class: "cursor" });
 
-  // As in map.py: the cells that some memory is in, and what is in them.
-  const cellsOf = (from, to, span, width) => {
-    const gather = (cells, start, stop, verdict, findings, trait) => {
-      const last = Math.min(stop, to);
-      for (let row = Math.floor(Math.max(start, from) / width) * width; row < last; row += width) {
-        const begin = Math.floor(Math.max(start, row) / span) * span;
-        const behind = Math.ceil(Math.min(stop, row + width) / span) * span;
-        if (!cells.has(begin)) cells.set(begin, { begin, behind, pages: 0, findings: 0, verdicts: new Map() });
-        const cell = cells.get(begin);
-        cell.trait = trait;
-        cell.pages += Math.min(stop, cell.behind) - Math.max(start, cell.begin);
-        cell.findings += findings;
-        cell.verdicts.set(verdict, (cell.verdicts.get(verdict) ?? 0) + 1);
+  const NAMES = data.states.map(([name]) => name);
+  const [OPTIMIZED, PARTLY, OTHER, HOLE] = ["optimized", "partly", "other", "hole"].map((name) => NAMES.indexOf(name));
+
+  // The cells of some memory, as analysis/map.py makes them: of all that meets in a cell, the least state is shown.
+  const cellsOf = (from, to, span) => {
+    const cells = Array.from({ length: (to - from) / span }, (_, index) =>
+      ({ begin: from + index * span, state: HOLE, huge: 0, optimized: 0, findings: 0, folios: new Map() }));
+    const covered = (start, stop) =>
+      cells.slice(Math.max(0, Math.floor((start - from) / span)), Math.max(0, Math.ceil((stop - from) / span)));
+    const paint = (cell, state) => { cell.state = Math.min(cell.state, state); };
+    for (const [state, start, stop] of data.memory) for (const cell of covered(start, stop)) paint(cell, state);
+    for (const [state, start, stop] of data.places) {
+      for (const cell of covered(start, stop)) {
+        paint(cell, state);
+        cell.findings += 1;
       }
-      return cells;
-    };
-    const others = new Map(), folios = new Map();
-    for (const [kind, start, stop] of data.others) gather(others, start, stop, kind, 0);
-    for (let row = firstIn(from); row < count && columns.pfn[row] < to; row++) {
-      const trait = traits[numbers[row]];
-      gather(folios, columns.pfn[row], columns.pfn[row] + trait.pages, trait.verdict, columns.findings[row], trait);
     }
-    return [...others.values(), ...folios.values()];
+    for (let row = firstIn(from); row < count && columns.pfn[row] < to; row++) {
+      const number = numbers[row], state = data.trait_states[number], pages = Math.min(traits[number].pages, span);
+      for (const cell of covered(columns.pfn[row], end(row))) {
+        paint(cell, Math.min(state, columns.worst[row]));
+        cell.huge += pages;
+        if (state === OPTIMIZED) cell.optimized += pages;
+        cell.findings += columns.findings[row];
+        cell.folios.set(number, (cell.folios.get(number) ?? 0) + 1);
+      }
+    }
+    for (const cell of cells) if (cell.state === OPTIMIZED && cell.optimized < cell.huge) cell.state = PARTLY;
+    return cells;
   };
 
   // The first folio with pages from a PFN on.
@@ -205,20 +213,17 @@
     return low;
   };
 
-  const lookOf = (cell) => {
-    const worst = ["inconsistent", "unreadable"].find((verdict) => cell.verdicts.has(verdict));
-    return worst ?? (cell.verdicts.size > 1 ? "mixed" : cell.verdicts.keys().next().value);
-  };
-
-  const told = (cell) => {
-    let parts = [...cell.verdicts].map(([verdict, times]) => `${times} ${verdict}`);
-    if (cell.trait === undefined) parts = [...cell.verdicts.keys()];
-    else if (parts.length === 1 && parts[0].startsWith("1 ")) {
-      const { hstate, node, state, verdict, layout } = cell.trait;
-      parts = [hstate, `node ${node}`, state, verdict, `layout ${layout}`];
+  const textOfCell = (cell, span) => {
+    const verdicts = new Map();
+    const folios = [...cell.folios].sort(([one], [other]) => one - other);
+    for (const [number, times] of folios) {
+      verdicts.set(traits[number].verdict, (verdicts.get(traits[number].verdict) ?? 0) + times);
     }
+    let parts = [...verdicts].map(([verdict, times]) => `${times} ${verdict}`);
+    if (folios.length === 1 && folios[0][1] === 1) parts = [data.abouts[folios[0][0]]];
+    if (parts.length === 0) parts = [data.states[cell.state][1]];
     if (cell.findings) parts.push(`findings: ${cell.findings}`);
-    return `PFN ${hex(cell.begin)} to ${hex(cell.behind - 1)}, ${size((cell.behind - cell.begin) * PAGE_SIZE)}: ${parts.join(", ")}`;
+    return `PFN ${hex(cell.begin)} to ${hex(cell.begin + span - 1)}, ${size(span * PAGE_SIZE)}: ${parts.join(", ")}`;
   };
 
   const drawn = (from, to) => {
@@ -232,26 +237,28 @@
     for (let row = from; row < to; row += span * across) {
       const y = 2 + (row - from) / (span * across) * height;
       nodes.push(element("text", { x: LEFT - 8, y: y + inner / 2 + 3, class: "label" }, `${hex(row)} · ${size(row * PAGE_SIZE)}`));
-      nodes.push(element("rect", { x: LEFT, y, width: WIDTH - 1, height: inner, class: "track" }));
     }
-    for (const cell of cellsOf(from, to, span, span * across)) {
-      const row = Math.floor((cell.begin - from) / (span * across));
-      const x = LEFT + ((cell.begin - from) / span - row * across) * pitch;
-      const filled = Math.max(3, inner * Math.min(1, cell.pages / (cell.behind - cell.begin)));
-      const width = (cell.behind - cell.begin) / span * pitch - 1;
-      const y = 2 + row * height;
-      const found = cell.findings ? " found" : "";
-      const rect = element("rect", { x, y: y + inner - filled, width, height: filled, class: `cell ${lookOf(cell)}${found}`, "data-pfn": cell.begin });
-      rect.append(element("title", {}, told(cell)));
+    cellsOf(from, to, span).forEach((cell, index) => {
+      if (cell.state === HOLE) return;
+      const row = Math.floor(index / across);
+      const x = LEFT + (index - row * across) * pitch, y = 2 + row * height;
+      nodes.push(element("rect", { x, y, width: pitch - 1, height: inner, class: "track" }));
+      if (cell.state === OTHER) return;
+      const filled = Math.max(3, inner * (Math.min(1, cell.huge / span) || 1));
+      const rect = element("rect", {
+        x, y: y + inner - filled, width: pitch - 1, height: filled,
+        class: `cell ${NAMES[cell.state]}`, "data-pfn": cell.begin, "data-row": from + row * span * across,
+      });
+      rect.append(element("title", {}, textOfCell(cell, span)));
       nodes.push(rect);
-      if (wide) nodes.push(element("text", { x: x + width / 2, y: y + inner + 10, class: "name" }, hex(cell.begin)));
-    }
+      if (wide) nodes.push(element("text", { x: x + pitch / 2, y: y + inner + 10, class: "name" }, hex(cell.begin)));
+    });
     const box = `0 0 ${svg.viewBox.baseVal.width} ${4 + Math.ceil((to - from) / (span * across)) * height}`;
     const what = `PFN ${hex(from)} to ${hex(to - 1)}, ${size((to - from) * PAGE_SIZE)}`;
     return { span, columns: across, box, nodes, what };
   };
 
-  const look = () => {
+  const show = () => {
     const view = views[views.length - 1];
     svg.setAttribute("viewBox", view.box);
     picture.replaceChildren(...view.nodes);
@@ -262,7 +269,7 @@
       // The browser would show it beside our own.
       const title = cell.querySelector("title");
       if (title === null) continue;
-      cell.dataset.told = title.textContent;
+      cell.dataset.text = title.textContent;
       title.remove();
     }
     at("map-output").textContent = "";
@@ -280,13 +287,13 @@
     for (const key of ["x", "y", "width", "height"]) cursor.setAttribute(key, cell.getAttribute(key));
     picture.append(cursor);
     cell.scrollIntoView({ block: "nearest", inline: "nearest" });
-    at("map-output").textContent = cell.dataset.told;
+    at("map-output").textContent = cell.dataset.text;
     const box = cell.getBoundingClientRect();
     tell(cell, box.left + window.scrollX, box.bottom + window.scrollY);
   };
 
   const tell = (cell, x, y) => {
-    tooltip.textContent = cell.dataset.told;
+    tooltip.textContent = cell.dataset.text;
     tooltip.hidden = false;
     const right = document.documentElement.clientWidth - tooltip.offsetWidth - 8;
     tooltip.style.left = `${Math.max(0, Math.min(x + 12, right))}px`;
@@ -303,16 +310,15 @@
       at("search").focus();
       return;
     }
-    const row = view.span * view.columns;
-    const from = Math.floor(pfn / row) * row;
-    views.push(drawn(from, from + row));
-    look();
+    const from = Number(cell.dataset.row);
+    views.push(drawn(from, from + view.span * view.columns));
+    show();
     point(Math.max(0, cells.findIndex((inner) => Number(inner.dataset.pfn) >= pfn)));
   };
 
   const zoomOut = (to) => {
     views.length = Math.max(1, to);
-    look();
+    show();
   };
 
   // The nearest cell in the next row up or down.
@@ -354,5 +360,5 @@
     steps[event.target.dataset.zoom]?.();
   });
   at("map-controls").hidden = false;
-  look();
+  show();
 })();

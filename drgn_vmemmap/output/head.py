@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a report is of: the lines at its head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.origin import Origin
+
+
+def head(report: Report) -> Iterator[str]:
+    """The dump, the kernel, and what HVO does there."""
+    kernel = report.kernel
+    named = named_origin(report.origin)
+    if named:
+        yield named
+    yield named_kernel(kernel)
+    yield hvo_state(kernel)
+
+
+def named_origin(origin: Origin) -> str:
+    """Which dump of which machine it is, as far as that is known."""
+    parts = [] if origin.file is None else [origin.file]
+    if origin.host is not None:
+        parts.append(f"host {origin.host}")
+    if origin.crash_time is not None:
+        parts.append(f"crashed {origin.crash_time:%Y-%m-%d %H:%M:%S} UTC")
+    return ", ".join(parts)
+
+
+def named_kernel(kernel: Kernel) -> str:
+    """Its release, and how it is seen."""
+    return (
+        f"Linux {kernel.release}, {'live' if kernel.live else 'dump'}, "
+        f"{kernel.paging.levels}-level paging, types from {kernel.types_from.upper()}"
+    )
+
+
+def hvo_state(kernel: Kernel) -> str:
+    """What this kernel makes of new folios, in one line."""
+    if not kernel.hvo.built_in:
+        return "HVO is not built in"
+    return (
+        f"HVO layout {kernel.hvo.layout.value}; "
+        + {
+            True: "switched on: new folios are optimized",
+            False: "switched off now: new folios are not optimized",
+            None: "whether new folios are optimized is not in the dump",
+        }[kernel.hvo.enabled]
+    )
