@@ -14,8 +14,7 @@ from typing import Any
 
 from drgn_vmemmap import __version__
 from drgn_vmemmap.analysis.listing import COLUMNS, Listing
-from drgn_vmemmap.analysis.report import Counts, HstateReport, Report, Stability, Totals
-from drgn_vmemmap.hvo.verdict import Verdict
+from drgn_vmemmap.analysis.report import HstateReport, Report, Stability, Totals
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
@@ -113,13 +112,13 @@ def _hstate(report: HstateReport) -> dict[str, Any]:
         "resv_huge_pages": report.hstate.resv_huge_pages,
         "max_huge_pages": report.hstate.max_huge_pages,
         "vmemmap_pages": report.vmemmap_pages,
-        **_counts(report.counts),
+        **report.counts.as_dict(),
         "nodes": [
             {
                 "node": node,
                 **counters._asdict(),
                 "vmemmap_pages": report.vmemmap_pages,
-                **_counts(counts),
+                **counts.as_dict(),
             }
             for node, counters, counts in report.by_node()
         ],
@@ -128,18 +127,13 @@ def _hstate(report: HstateReport) -> dict[str, Any]:
 
 def _totals(totals: Totals) -> dict[str, Any]:
     return {
-        **_counts(totals.counts),
+        **totals.counts.as_dict(),
         "freed_bytes": totals.freed_bytes,
         "page_tables": totals.page_tables,
         "shared_tail_frames": totals.shared_tail_frames,
         "net_saved_bytes": totals.net_saved_bytes,
         "still_possible_bytes": totals.still_possible_bytes,
     }
-
-
-def _counts(counts: Counts) -> dict[str, int]:
-    by_verdict = {verdict.value: counts[verdict] for verdict in Verdict}
-    return {"folios": counts.folios, **by_verdict, "freed": counts.freed}
 
 
 def _special(special: SpecialVmemmap) -> dict[str, Any]:

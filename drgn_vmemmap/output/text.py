@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
+from drgn_vmemmap.analysis.report import Counts
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.rules.finding import Finding
+
+_USUAL = (Verdict.OPTIMIZED, Verdict.UNOPTIMIZED)
 
 
 def plural(count: int, noun: str, nouns: str = "") -> str:
@@ -28,6 +32,17 @@ def size(count: int) -> str:
             break
         value, unit = value / 1024, larger
     return f"{value:.0f} {unit}" if value == int(value) else f"{value:.1f} {unit}"
+
+
+def node_name(node: int | None) -> str:
+    """A node's number; ``?`` for folios of unknown node."""
+    return "?" if node is None else str(node)
+
+
+def shown_verdicts(counts: Iterable[Counts]) -> list[Verdict]:
+    """The verdicts that have a column: the usual ones, and those that any folio has."""
+    counts = list(counts)
+    return [v for v in Verdict if v in _USUAL or any(found[v] for found in counts)]
 
 
 def text_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

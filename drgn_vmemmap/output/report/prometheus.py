@@ -52,7 +52,7 @@ def _kernel(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
 
 def _folios(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
     counts = [
-        ({"hstate": hstate.hstate.name, "node": str(node)}, found)
+        ({"hstate": hstate.hstate.name, "node": "unknown" if node is None else str(node)}, found)
         for hstate in report.hstates
         for node, _, found in hstate.by_node()
     ]

@@ -13,14 +13,12 @@ from drgn_vmemmap.output.findings import explained, in_short, verdict
 from drgn_vmemmap.output.folios import folio_table
 from drgn_vmemmap.output.head import head
 from drgn_vmemmap.output.report import View
-from drgn_vmemmap.output.text import plural, size, text_table
+from drgn_vmemmap.output.text import node_name, plural, shown_verdicts, size, text_table
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.vmemmap.special import ABOUT, SpecialVmemmap
 
 # Findings of one rule that are shown if not all are asked for.
 _FIRST = 3
-
-_USUAL = (Verdict.OPTIMIZED, Verdict.UNOPTIMIZED)
 
 
 def render(report: Report, view: View) -> Iterator[str]:
@@ -71,16 +69,14 @@ def _hstates(hstates: Sequence[HstateReport], width: int) -> Iterator[str]:
     but do not fit, they are a table of their own.
     """
     rows = [row for hstate in hstates if hstate.counts.folios for row in _rows(hstate)]
-    unusual = [
-        verdict
-        for verdict in Verdict
-        if verdict not in _USUAL and any(counts[verdict] for _, _, counts in rows)
-    ]
-    table = _hstate_table(rows, [*_USUAL, *unusual], saved=True)
-    if not unusual or len(table.partition("\n")[0]) <= width:
+    usual = shown_verdicts(())
+    shown = shown_verdicts(counts for _, _, counts in rows)
+    table = _hstate_table(rows, shown, saved=True)
+    if shown == usual or len(table.partition("\n")[0]) <= width:
         yield table
     else:
-        yield _hstate_table(rows, _USUAL, saved=True)
+        unusual = [verdict for verdict in shown if verdict not in usual]
+        yield _hstate_table(rows, usual, saved=True)
         yield _hstate_table(rows, unusual, saved=False)
 
 
@@ -90,7 +86,7 @@ def _rows(hstate: HstateReport) -> Iterator[tuple[str, str, Counts]]:
     if len(nodes) != 1:
         yield hstate.hstate.name, "all", hstate.counts
     for node, _, counts in nodes:
-        yield hstate.hstate.name if len(nodes) == 1 else "", str(node), counts
+        yield hstate.hstate.name if len(nodes) == 1 else "", node_name(node), counts
 
 
 def _hstate_table(
