@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""One folio of each look, with its entries, to be drawn."""
+"""One folio of each shape, with its entries, to be drawn."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Shape(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A folio that stands for all of its look."""
+    """A folio that stands for all of its shape."""
 
     report: FolioReport
     entries: list[Entry]
     """How its vmemmap pages are mapped, in order, all of them."""
     alike: int
-    """How many folios have this look, this one among them."""
+    """How many folios have this shape, this one among them."""
 
 
 def take_samples(snapshot: Snapshot, folios: Iterable[FolioReport]) -> list[Sample]:
     """
-    Take the first folio of each look, and read its entries again.
+    Take the first folio of each shape, and read its entries again.
 
     :return: By order, then the sound ones before the others.
     """

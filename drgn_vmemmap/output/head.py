@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from drgn_vmemmap.analysis.report import Report
@@ -23,7 +24,7 @@ def head(report: Report) -> Iterator[str]:
 
 def named_origin(origin: Origin) -> str:
     """Which dump of which machine it is, as far as that is known."""
-    parts = [] if origin.file is None else [origin.file]
+    parts = [] if origin.file is None else [_path(origin.file)]
     if origin.host is not None:
         parts.append(f"host {origin.host}")
     if origin.crash_time is not None:
@@ -51,3 +52,9 @@ def hvo_state(kernel: Kernel) -> str:
             None: "whether new folios are optimized is not in the dump",
         }[kernel.hvo.enabled]
     )
+
+
+def _path(path: str) -> str:
+    """A path as it is named from the current directory, if it is below it."""
+    directory = os.getcwd().rstrip("/") + "/"
+    return path[len(directory) :] if path.startswith(directory) else path

@@ -14,20 +14,20 @@ from drgn_vmemmap.output.text import plural, size
 from drgn_vmemmap.rules.finding import Severity
 
 HEADING = (
-    f"{'time':8}  {'hstate':20}  {'folios':>14}  {'optimized':>14}  {'freed frames':>16}  "
-    f"{'saved':>10}  {'moved':>6}  {'transient':>9}  {'findings':>8}\n"
+    f"{'time':8}  {'hstate':9}  {'folios':>13}  {'optimized':>13}  {'saved':>10}  {'moved':>6}  "
+    f"{'findings':>8}\n"
 )
 
 
 def table(pass_: Pass) -> str:
-    """One line per hstate."""
+    """One line per hstate, of less than 80 characters."""
     stability = pass_.report.stability or Stability(0.0, 1, 0, 0)
     clock = time.strftime("%H:%M:%S", time.localtime(pass_.time))
     return "".join(
-        f"{clock}  {name:20}  {_number(counts.folios, pass_.changed[name].folios):>14}  "
-        f"{_number(counts.optimized, pass_.changed[name].optimized):>14}  "
-        f"{_number(counts.freed, pass_.changed[name].freed):>16}  {size(counts.saved):>10}  "
-        f"{stability.moved:>6}  {stability.transient:>9}  {findings(pass_):>8}\n"
+        f"{clock}  {name.removeprefix('hugepages-'):9}  "
+        f"{_number(counts.folios, pass_.changed[name].folios):>13}  "
+        f"{_number(counts.optimized, pass_.changed[name].optimized):>13}  "
+        f"{size(counts.saved):>10}  {stability.moved:>6}  {findings(pass_):>8}\n"
         for name, counts in pass_.counted.items()
     )
 

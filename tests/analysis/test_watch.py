@@ -291,6 +291,7 @@ def test_a_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         assert each.report.stability is not None
         assert 0 <= each.report.stability.seconds < 60
         assert all(line.endswith("\n") for line in lines.table(each).splitlines(keepends=True))
+        assert all(len(line) <= 80 for line in (lines.HEADING + lines.table(each)).splitlines())
 
 
 # Recording.

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
@@ -90,8 +91,13 @@ def test_a_crash_has_the_time_that_vmcoreinfo_has(line: str, time: datetime | No
     assert origin(line).crash_time == time
 
 
-def test_a_recorded_dump_is_named_with_its_file_and_time() -> None:
+def test_a_recorded_dump_is_named_with_its_file_and_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path = vmcore("filtered-kdump")
     found = read_origin(open_vmcore("filtered-kdump"), lambda address, size: b"")
     assert found.file == str(path)
     assert named_origin(found) == f"{path}, crashed 2026-11-23 14:28:01 UTC"
+    monkeypatch.chdir(path.parent)
+    assert named_origin(found).startswith("filtered-kdump.vmcore, ")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tracemalloc
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
@@ -30,6 +31,7 @@ from drgn_vmemmap.rules.rule import RULES
 from tests.support import VMCORES, open_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.pages import many
 from tests.synthetic.strategies import machines
 
 SCHEMA = json.loads(files("drgn_vmemmap").joinpath("report.schema.json").read_text())
@@ -136,6 +138,20 @@ def test_a_list_is_written_folio_by_folio(report: Report, format_name: str) -> N
     assert len(written) > len(report.folios)
 
 
+@pytest.mark.parametrize("format_name", ("table", "json", "jsonl", "csv"))
+def test_a_long_list_takes_little_memory_to_write(format_name: str) -> None:
+    """A number for each folio, whatever the text of a folio takes."""
+    count = 50_000
+    report = many(count)
+    report.findings = []
+    tracemalloc.start()
+    length = sum(map(len, pieces(report, format_name, View(folios=True))))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert length > 50 * count
+    assert peak < 16 * count
+
+
 # JSON Lines and CSV.
 
 
@@ -203,6 +219,13 @@ def test_of_rules_that_only_verify_runs_a_report_claims_nothing() -> None:
     rules = {rule for rule, _ in found["drgn_vmemmap_findings"]}
     assert rules == {rule.name for rule in RULES.values() if not rule.verify_only}
     assert RULES["frame-freed"].verify_only and RULES["tail-content"].verify_only
+
+
+def test_what_the_kernel_counts_is_a_metric(report: Report) -> None:
+    found = metrics(report)["drgn_vmemmap_hstate_counters"]
+    for hstate in document(report, folios=False)["hstates"]:
+        for name in ("nr_huge_pages", "free_huge_pages", "surplus_huge_pages"):
+            assert found[hstate["name"], name] == hstate[name]
 
 
 def test_each_metric_has_help_and_a_type_and_is_a_gauge(report: Report) -> None:

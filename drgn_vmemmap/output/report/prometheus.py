@@ -42,7 +42,7 @@ def render(report: Report, view: View) -> Iterator[str]:
 def _kernel(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
     kernel = report.kernel
     labels = {"release": kernel.release, "layout": kernel.hvo.layout.value}
-    yield "info", "The kernel that was looked at.", [Sample(1, labels)]
+    yield "info", "The kernel that was analysed.", [Sample(1, labels)]
     if kernel.hvo.enabled is not None:
         samples = [Sample(int(kernel.hvo.enabled), {})]
         yield "enabled", "Whether HVO is on for new folios.", samples
@@ -51,19 +51,29 @@ def _kernel(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
 
 
 def _folios(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
-    counts = [
-        ({"hstate": hstate.hstate.name, "node": "unknown" if node is None else str(node)}, found)
+    nodes = [
+        ({"hstate": hstate.hstate.name, "node": _node(node)}, found)
         for hstate in report.hstates
         for node, _, found in hstate.by_node()
     ]
     samples = [
         Sample(found[verdict], {**labels, "verdict": verdict.value})
-        for labels, found in counts
+        for labels, found in nodes
         for verdict in Verdict
     ]
     yield "folios", "HugeTLB folios by what the page tables say of them.", samples
-    samples = [Sample(found.freed * PAGE_SIZE, labels) for labels, found in counts]
+    samples = [Sample(found.freed * PAGE_SIZE, labels) for labels, found in nodes]
     yield "freed_bytes", "Memory that the folios' vmemmap does not use any more.", samples
+    samples = [
+        Sample(value, {"hstate": hstate.hstate.name, "counter": name})
+        for hstate in report.hstates
+        for name, value in hstate.hstate.counters._asdict().items()
+    ]
+    yield "hstate_counters", "What the kernel counts, by the names of struct hstate.", samples
+
+
+def _node(node: int | None) -> str:
+    return "unknown" if node is None else str(node)
 
 
 def _totals(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:

@@ -42,7 +42,7 @@ _ROWS = 500
 """Folios in the table of a page whose script does not run."""
 
 _FINDINGS = 100
-"""Findings of one rule that are told one by one."""
+"""Findings of one rule that are listed one by one."""
 
 
 class Broken(NamedTuple):
@@ -59,9 +59,9 @@ class Broken(NamedTuple):
 
 def render(report: Report, view: View) -> Iterator[str]:
     """
-    All folios are listed, and findings have their details; there is room.
+    All folios are listed, and findings have their details.
 
-    :return: A whole HTML document.
+    :return: An HTML document.
     """
     environment = _environment()
     style, script = (_source(environment, name) for name in ("page.css", "page.js"))
@@ -135,11 +135,11 @@ def _hash(text: str) -> str:
 
 
 def _drawings(samples: Sequence[Sample], findings: Iterable[Finding]) -> list[Drawing]:
-    wrong: dict[int | None, set[int]] = {example.report.folio.pfn: set() for example in samples}
+    wrong: dict[int | None, set[int]] = {sample.report.folio.pfn: set() for sample in samples}
     for finding in findings:
         if finding.folio in wrong and finding.index is not None:
             wrong[finding.folio].add(finding.index)
-    return [draw(example, wrong[example.report.folio.pfn]) for example in samples]
+    return [draw(sample, wrong[sample.report.folio.pfn]) for sample in samples]
 
 
 def _broken(findings: Iterable[Finding]) -> list[Broken]:

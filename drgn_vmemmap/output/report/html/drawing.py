@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The drawing of a folio: its vmemmap pages on the left, the frames behind them on
+The drawing of a folio: its vmemmap pages on the left, the frames that back them on
 the right, and which leads to which.
 
 Of a large folio, what is mapped alike is put together: the 4096 vmemmap pages
@@ -55,7 +55,7 @@ class Frames(NamedTuple):
 class Drawing(NamedTuple):
     """One folio."""
 
-    example: Sample
+    sample: Sample
     pages: list[Pages]
     frames: Mapping[Span, Frames]
     left_out: int
@@ -67,18 +67,18 @@ class Drawing(NamedTuple):
         return max(len(self.pages), *(frames.place + 1 for frames in self.frames.values()), 0)
 
 
-def draw(example: Sample, wrong: Container[int]) -> Drawing:
+def draw(sample: Sample, wrong: Container[int]) -> Drawing:
     """
     :param wrong: Indices of the vmemmap pages that a finding names.
     """
-    entries, judgement = example.entries, example.report.judgement
+    entries, judgement = sample.entries, sample.report.judgement
     groups = list(_groups(entries, judgement.layout))
     pages = [
         Pages(group, entries[group[0]], _span(entries, group), any(i in wrong for i in group))
         for group in groups[:_BOXES]
     ]
     return Drawing(
-        example,
+        sample,
         pages,
         {
             span: Frames(*span, _role(span, pages, judgement), place)

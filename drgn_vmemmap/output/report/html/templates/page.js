@@ -146,7 +146,7 @@
   at("pager").hidden = count <= ROWS;
   fill();
 
-  // The map: the whole of it is in the page; rows of it are drawn here.
+  // The map: all of it is in the page; parts of it are drawn here.
 
   const svg = at("map-picture");
   if (svg === null) return;
@@ -289,10 +289,10 @@
     cell.scrollIntoView({ block: "nearest", inline: "nearest" });
     at("map-output").textContent = cell.dataset.text;
     const box = cell.getBoundingClientRect();
-    tell(cell, box.left + window.scrollX, box.bottom + window.scrollY);
+    describe(cell, box.left + window.scrollX, box.bottom + window.scrollY);
   };
 
-  const tell = (cell, x, y) => {
+  const describe = (cell, x, y) => {
     tooltip.textContent = cell.dataset.text;
     tooltip.hidden = false;
     const right = document.documentElement.clientWidth - tooltip.offsetWidth - 8;
@@ -350,7 +350,7 @@
   frame.addEventListener("blur", () => { tooltip.hidden = true; });
   svg.addEventListener("pointermove", (event) => {
     const cell = event.target.closest(".cell");
-    if (cell) tell(cell, event.pageX, event.pageY);
+    if (cell) describe(cell, event.pageX, event.pageY);
     else tooltip.hidden = true;
   });
   svg.addEventListener("pointerleave", () => { tooltip.hidden = true; });
