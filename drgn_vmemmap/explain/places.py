@@ -28,6 +28,7 @@ class Places:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._kernel = snapshot.kernel
+        self._kinds: dict[int, Place] = {}
 
     def of(self, pfn: int) -> Place:
         """What a PFN is."""
@@ -35,6 +36,11 @@ class Places:
         if section is None:
             missing = any(pfn in pfns for pfns in self._missing)
             return Place.UNKNOWN if missing else Place.NO_MEMMAP
+        if section.pfns.start not in self._kinds:
+            self._kinds[section.pfns.start] = self._kind(section)
+        return self._kinds[section.pfns.start]
+
+    def _kind(self, section: Section) -> Place:
         if is_device(self._snapshot, section):
             return Place.DEVICE
         return Place.ONLINE if section.flags & self._kernel.sections.online else Place.OFFLINE

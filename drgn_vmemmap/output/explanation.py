@@ -105,7 +105,7 @@ def _page(page: StructPage) -> Iterator[str]:
     yield f"struct page of PFN {page.pfn:#x} at {page.address:#x}{where}"
     if page.place is not Place.ONLINE:
         yield f"PFN {page.pfn:#x} {page.place.value}"
-    if page.place is Place.NO_MEMMAP:
+    if page.place in (Place.NO_MEMMAP, Place.OFFLINE):
         return
     if page.folio is not None:
         folio, judgement = page.folio

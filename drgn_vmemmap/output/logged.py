@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from drgn_vmemmap.explain.contents import TAIL_MAPPING, PageContents
-from drgn_vmemmap.explain.explanation import Logged
+from drgn_vmemmap.explain.explanation import Explanation, Logged
 from drgn_vmemmap.explain.log import Foreign, LogExplanation
 from drgn_vmemmap.explain.mappers import ReverseMap
 from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.places import Place
+from drgn_vmemmap.explain.query import AddressKind
 from drgn_vmemmap.explain.walks import EntryThen, LeafThen
 from drgn_vmemmap.hvo.verdict import Ranges, format_ranges
 
@@ -69,13 +71,14 @@ def contents_lines(what: str, contents: PageContents, pfn: int) -> Iterator[str]
 
     :param what: How the sentence begins.
     """
-    flags = "|".join(contents.flag_names) or "no flag"
+    names = "|".join(contents.flag_names)
+    flags = f"{names} ({contents.flags:#x})" if names else f"flags {contents.flags:#x}"
     counts = [f"reference count {contents.refcount}"]
     if contents.page_type is not None:
         counts.append(f"page type {contents.page_type}")
     elif contents.mapcount is not None:
         counts.append(f"mapcount {contents.mapcount}")
-    yield f"{what} {flags} ({contents.flags:#x}), {', '.join(counts)}"
+    yield f"{what} {flags}, {', '.join(counts)}"
     if contents.mapping:
         tail = " (TAIL_MAPPING)" if contents.mapping == TAIL_MAPPING else ""
         yield f"mapping {contents.mapping:#x}{tail}"
@@ -140,9 +143,19 @@ def _others(log: LogExplanation) -> str:
     if not count:
         return f"the log names no {'other ' if more else ''}fault and no PFN"
     noun = "fault or PFN that the log names is" if count == 1 else "faults and PFNs in the log are"
-    names = ", ".join(each.what.text for each in log.others[:_NAMES_LIMIT])
+    names = ", ".join(map(_other, log.others[:_NAMES_LIMIT]))
     rest = ", ..." if count > _NAMES_LIMIT else ""
     return (
         f"{count} {'other ' if more else ''}{noun} neither in the vmemmap nor of a HugeTLB folio: "
         f"{names}{rest}"
     )
+
+
+def _other(explanation: Explanation) -> str:
+    """What does not concern HugeTLB, and what it is where it is no memory in use."""
+    name, page = explanation.what.text, explanation.page
+    if explanation.place is AddressKind.BEYOND_MEMORY:
+        return f"{name} (beyond the end of physical memory)"
+    if page is not None and page.place is not Place.ONLINE:
+        return f"{name} ({page.place.value})"
+    return name
