@@ -420,9 +420,14 @@ class _Discovery:
             # they were the same.
             online=1 << self._constant("SECTION_IS_ONLINE_BIT", 2),
             early=1 << self._constant("SECTION_IS_EARLY_BIT", 3),
-            device=1 << self._constant("SECTION_TAINT_ZONE_DEVICE_BIT", 4),
+            device=self._device_section(),
             optimized_at_boot=self._flag("SECTION_IS_VMEMMAP_PREINIT_BIT"),
         )
+
+    def _device_section(self) -> int:
+        # Where the flags are in an enum, this one is there with CONFIG_ZONE_DEVICE alone.
+        is_enum = self._constant("SECTION_IS_ONLINE_BIT", -1) >= 0
+        return self._flag("SECTION_TAINT_ZONE_DEVICE_BIT") if is_enum else 1 << 4
 
     def _memmap_counters(self) -> MemmapCounters | None:
         # Linux commit 9d8573111024 ("mm: don't account memmap per-node") (in v6.11)

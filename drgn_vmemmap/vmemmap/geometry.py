@@ -84,9 +84,13 @@ class Geometry(NamedTuple):
 
     def pfns_of(self, pages: range) -> range:
         """PFNs whose struct pages consecutive vmemmap pages hold, at least in part."""
-        first = (pages.start << self.page_shift) // self.struct_size
+        first = self.first_pfn_of(pages.start)
         last = ((pages.stop << self.page_shift) - 1) // self.struct_size
         return range(first, last + 1)
+
+    def first_pfn_of(self, number: int) -> int:
+        """PFN of the first ``struct page`` of which a vmemmap page has a byte."""
+        return (number << self.page_shift) // self.struct_size
 
     def pages_of_order(self, order: int) -> int:
         """How many vmemmap pages describe a folio of an order."""

@@ -8,7 +8,7 @@ which hot-plugged memory hosts itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.vmemmap.sections import Section
@@ -44,11 +44,15 @@ class SpecialVmemmap(NamedTuple):
     """Vmemmap pages that have no frame of their own."""
 
 
-def find_special(snapshot: Snapshot, sections: Iterable[Section]) -> Iterator[SpecialVmemmap]:
+def find_special(
+    snapshot: Snapshot, sections: Iterable[Section], is_of_folio: Callable[[int], bool]
+) -> Iterator[SpecialVmemmap]:
     """
     Find them by the flags of their sections and of the frames backing their vmemmap.
 
     Where page tables are not in the dump, less is found to be freed.
+
+    :param is_of_folio: Whether a PFN is of a HugeTLB folio, whose savings are counted elsewhere.
     """
     kernel = snapshot.kernel
     devices, self_hosted = [], []
@@ -60,7 +64,7 @@ def find_special(snapshot: Snapshot, sections: Iterable[Section]) -> Iterator[Sp
         elif _is_self_hosted(snapshot, section):
             self_hosted.append(section.pfns)
     for pfns in joined(devices):
-        yield SpecialVmemmap(DEVICE, pfns, _sharing(snapshot, pfns))
+        yield SpecialVmemmap(DEVICE, pfns, _sharing(snapshot, pfns, is_of_folio))
     for pfns in joined(self_hosted):
         yield SpecialVmemmap(SELF_HOSTED, pfns, 0)
 
@@ -97,7 +101,7 @@ def joined(ranges: Iterable[range]) -> Iterator[range]:
         yield current
 
 
-def _sharing(snapshot: Snapshot, pfns: range) -> int:
+def _sharing(snapshot: Snapshot, pfns: range, is_of_folio: Callable[[int], bool]) -> int:
     """How many vmemmap pages of a device's memory have no frame of their own."""
     geometry, span = snapshot.geometry, snapshot.kernel.architecture.table_span
     start, end = geometry.address(pfns.start), geometry.address(pfns.stop)
@@ -105,7 +109,12 @@ def _sharing(snapshot: Snapshot, pfns: range) -> int:
     for address in range(start // span * span, end, span):
         run = snapshot.walker.region(address)
         if run.is_last_level:
-            found = [frame for frame in snapshot.walker.frames(run) if frame is not None]
+            first = geometry.page_number_at(run.start)
+            found = [
+                frame
+                for page, frame in enumerate(snapshot.walker.frames(run), first)
+                if frame is not None and not is_of_folio(geometry.first_pfn_of(page))
+            ]
             mapped += len(found)
             frames.update(found)
     return mapped - len(frames)

@@ -24,6 +24,7 @@ class VmemmapContext:
         self.geometry = snapshot.geometry
         self.walker = snapshot.walker
         facts = snapshot.kernel.sections
+        self._sections = {section.pfns.start // facts.pages: section for section in report.sections}
         self._offline = {
             section.pfns.start // facts.pages
             for section in report.sections
@@ -36,6 +37,12 @@ class VmemmapContext:
         row = folios.row_at(pfn)
         return None if row is None else folios.pfns[row]
 
+    def is_from_boot(self, pfn: int) -> bool:
+        """Whether a PFN is of memory from boot, not hot-plugged."""
+        facts = self.kernel.sections
+        section = self._sections.get(pfn // facts.pages)
+        return section is not None and bool(section.flags & facts.early)
+
     def owner(self, page: int) -> Owner:
         """
         What a vmemmap page describes, and how it is mapped.
@@ -44,7 +51,7 @@ class VmemmapContext:
         """
         address = self.geometry.page_number_address(page)
         entry = self.walker.entry(address)
-        folio = self.folio_at(self.geometry.pfns_of(range(page, page + 1)).start)
+        folio = self.folio_at(self.geometry.first_pfn_of(page))
         if folio is None:
             return Owner(None, None, entry)
         index = (address - self.geometry.address(folio)) // self.geometry.page_size

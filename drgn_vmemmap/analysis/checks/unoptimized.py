@@ -40,7 +40,8 @@ def _reason(context: VmemmapContext, folio: Folio) -> str:
     hosts = (other for other in context.report.others if other.kind == SELF_HOSTED)
     if any(folio.pfn in other.pfns for other in hosts):
         return "its vmemmap is hosted by the hot-plugged memory that it describes"
-    if _was_restored(context, folio):
+    # The vmemmap of hot-plugged memory may have been mapped by single frames from the start.
+    if context.is_from_boot(folio.pfn) and _was_restored(context, folio):
         return "it was optimized once, and restored"
     if kernel.hvo.enabled is False:
         return "HVO is off now"

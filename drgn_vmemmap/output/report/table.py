@@ -15,7 +15,7 @@ from drgn_vmemmap.output.head import head
 from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.text import node_name, plural, shown_verdicts, size, text_table
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.vmemmap.special import ABOUT, SpecialVmemmap
+from drgn_vmemmap.vmemmap.special import ABOUT, BOOT, SpecialVmemmap
 
 # Findings of one rule that are shown if not all are asked for.
 _FIRST = 3
@@ -124,7 +124,8 @@ def _special(found: Sequence[SpecialVmemmap]) -> Iterator[str]:
         if alike:
             memory = size(sum(len(special.pfns) for special in alike) * PAGE_SIZE)
             saved = size(sum(special.freed for special in alike) * PAGE_SIZE)
-            yield f"{text}: {memory}, saves {saved}"
+            counted = " (counted above)" if kind == BOOT else ""
+            yield f"{text}: {memory}, saves {saved}{counted}"
 
 
 def _stability(stability: Stability) -> str:
