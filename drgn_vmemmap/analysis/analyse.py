@@ -86,7 +86,9 @@ class _Analysis:
         special += _optimized_at_boot(snapshot, found.sections, judging.reports)
         special.sort(key=lambda each: each.pfns.start)
         hstates, totals = self._added_up(judging, special)
-        totals.page_tables = len(judging.page_tables | self._split_at_boot(found.sections))
+        if snapshot.kernel.hvo.built_in:
+            tables = judging.page_tables | self._split_at_boot(found.sections)
+            totals.page_tables = len(tables)
         return Report(
             kernel=snapshot.kernel,
             hstates=hstates,
@@ -107,7 +109,7 @@ class _Analysis:
         each, also where no folio is any more.
         """
         snapshot = self._snapshot
-        if self._selection != EVERYTHING or not snapshot.kernel.hvo.built_in:
+        if self._selection != EVERYTHING:
             return set()
         facts, tables = snapshot.kernel.sections, set[int]()
         span = snapshot.kernel.architecture.table_span

@@ -20,7 +20,7 @@ from tests.oracles import expected
 from tests.support import findings_of
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
-from tests.synthetic.model import FIRST_FOLIO, GIB, AddressKind, Folio, Link, Machine, hstate_name
+from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Link, LinkPlace, Machine, hstate_name
 from tests.synthetic.physical import PAGE_SIZE
 from tests.synthetic.strategies import machines
 
@@ -186,7 +186,7 @@ def test_a_folio_is_free_active_or_off_list() -> None:
     [(at, link) for at in range(-1, 5) for link in Link if (at, link) != (-1, Link.FIRST)],
 )
 def test_a_broken_list_loses_no_folio(position: int, link: Link) -> None:
-    machine = replace(pool("6.12.0", optimized=5), links={AddressKind(9, 0, position): link})
+    machine = replace(pool("6.12.0", optimized=5), links={LinkPlace(9, 0, position): link})
     report = Image(machine).examine()
     states = [folio.folio.state for folio in report.folios]
     assert states == [State.FREE] * (position + 1) + [State.OFF_LIST] * (4 - position)

@@ -23,7 +23,7 @@ from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
 
-AddressKind = tuple[str, Optional[int], Optional[int]]
+LinkPlace = tuple[str, Optional[int], Optional[int]]
 """Rule, folio, index of the vmemmap page."""
 
 IMAGES = ("6.1.0", *ONE_OF_EACH_LAYOUT)
@@ -61,7 +61,7 @@ def scene(name: str) -> EditedKernel:
 SCENES = [*IMAGES, *(f"{release} 18" for release in IMAGES), *REAL]
 
 
-def places(report: Report) -> Counter[AddressKind]:
+def places(report: Report) -> Counter[LinkPlace]:
     return Counter((f.rule, f.folio, f.index) for f in report.findings)
 
 
@@ -70,7 +70,7 @@ class Fault(NamedTuple):
 
     name: str
     rule: str
-    provoke: Callable[[EditedKernel], list[AddressKind] | None]
+    provoke: Callable[[EditedKernel], list[LinkPlace] | None]
     """Does the damage, and tells what must be found; ``None`` if this kernel cannot have it."""
     follows: tuple[str, ...] = ()
     """Rules that may fire as a consequence."""
@@ -86,25 +86,25 @@ def own(edited: EditedKernel) -> int:
     return KEPT[layout_of(edited)] if page is None else page
 
 
-def not_present(edited: EditedKernel) -> list[AddressKind]:
+def not_present(edited: EditedKernel) -> list[LinkPlace]:
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 3, edited.entry(pfn, 3) & ~PRESENT)
     return [("not-present", pfn, 3)]
 
 
-def tail_writable(edited: EditedKernel) -> list[AddressKind]:
+def tail_writable(edited: EditedKernel) -> list[LinkPlace]:
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 3, edited.entry(pfn, 3) | WRITABLE)
     return [("tail-writable", pfn, 3)]
 
 
-def head_read_only(edited: EditedKernel) -> list[AddressKind]:
+def head_read_only(edited: EditedKernel) -> list[LinkPlace]:
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 0, edited.entry(pfn, 0) & ~WRITABLE)
     return [("head-read-only", pfn, 0)]
 
 
-def half_done_remap(edited: EditedKernel) -> list[AddressKind] | None:
+def half_done_remap(edited: EditedKernel) -> list[LinkPlace] | None:
     """A tail is mapped to the frame of another folio's head, as nobody's reuse frame."""
     if not edited.whole:
         return None
@@ -119,7 +119,7 @@ def half_done_remap(edited: EditedKernel) -> list[AddressKind] | None:
     ]
 
 
-def reuse_frame_of_another(edited: EditedKernel) -> list[AddressKind] | None:
+def reuse_frame_of_another(edited: EditedKernel) -> list[LinkPlace] | None:
     """All tails are mapped to another folio's head."""
     pfn, other = edited.optimized[:2]
     kept = KEPT[layout_of(edited)]
@@ -132,7 +132,7 @@ def reuse_frame_of_another(edited: EditedKernel) -> list[AddressKind] | None:
     return [("reuse-invalid", pfn, kept)]
 
 
-def head_freed(edited: EditedKernel) -> list[AddressKind] | None:
+def head_freed(edited: EditedKernel) -> list[LinkPlace] | None:
     """The frame behind a head is in the buddy allocator."""
     mark = edited.kernel.buddy_test
     if mark is None:
@@ -145,13 +145,13 @@ def head_freed(edited: EditedKernel) -> list[AddressKind] | None:
     return [("frame-freed", pfn, 0)]
 
 
-def head_without_reference(edited: EditedKernel) -> list[AddressKind]:
+def head_without_reference(edited: EditedKernel) -> list[LinkPlace]:
     pfn = edited.optimized[0]
     edited.write_member(edited.frame(pfn, 0), "refcount", 0)
     return [("frame-freed", pfn, 0)]
 
 
-def two_owners(edited: EditedKernel) -> list[AddressKind] | None:
+def two_owners(edited: EditedKernel) -> list[LinkPlace] | None:
     """A page of a whole folio is mapped to the frame behind another folio's head."""
     if not edited.whole:
         return None
@@ -161,7 +161,7 @@ def two_owners(edited: EditedKernel) -> list[AddressKind] | None:
     return [("frame-aliased", pfn, 3), ("frame-aliased", other, 0)]
 
 
-def flag_lost(edited: EditedKernel) -> list[AddressKind] | None:
+def flag_lost(edited: EditedKernel) -> list[LinkPlace] | None:
     if edited.kernel.hvo.optimized_bit is None:
         return None
     pfn = edited.optimized[0]
@@ -169,7 +169,7 @@ def flag_lost(edited: EditedKernel) -> list[AddressKind] | None:
     return [("flag-mismatch", pfn, None)]
 
 
-def flag_made_up(edited: EditedKernel) -> list[AddressKind] | None:
+def flag_made_up(edited: EditedKernel) -> list[LinkPlace] | None:
     bit = edited.kernel.hvo.optimized_bit
     if bit is None or not edited.whole:
         return None
@@ -178,7 +178,7 @@ def flag_made_up(edited: EditedKernel) -> list[AddressKind] | None:
     return [("flag-mismatch", pfn, None)]
 
 
-def tail_overwritten(edited: EditedKernel) -> list[AddressKind]:
+def tail_overwritten(edited: EditedKernel) -> list[LinkPlace]:
     """A struct page in the reuse frame of a folio, or of a zone, is overwritten."""
     pfn = edited.optimized[0]
     page = pfn + own(edited) * PAGE_SIZE // edited.kernel.page.size + 5
@@ -186,7 +186,7 @@ def tail_overwritten(edited: EditedKernel) -> list[AddressKind]:
     return [("tail-content", pfn, own(edited))]
 
 
-def loose_read_only(edited: EditedKernel) -> list[AddressKind] | None:
+def loose_read_only(edited: EditedKernel) -> list[LinkPlace] | None:
     """A restore that made a page its own again, but not writable."""
     pfn = edited.loose()
     if pfn is None:
@@ -195,7 +195,7 @@ def loose_read_only(edited: EditedKernel) -> list[AddressKind] | None:
     return [("orphan-remap", None, None)]
 
 
-def loose_shared(edited: EditedKernel) -> list[AddressKind] | None:
+def loose_shared(edited: EditedKernel) -> list[LinkPlace] | None:
     """A restore that made pages writable again, but left them their shared frame."""
     pfn = edited.loose()
     if pfn is None:
@@ -204,7 +204,7 @@ def loose_shared(edited: EditedKernel) -> list[AddressKind] | None:
     return [("orphan-remap", None, None)]
 
 
-def restore_that_never_happened(edited: EditedKernel) -> list[AddressKind]:
+def restore_that_never_happened(edited: EditedKernel) -> list[LinkPlace]:
     """A folio is no HugeTLB folio any more, but its vmemmap is as it was."""
     pfn = edited.optimized[-1]
     mark = edited.kernel.head_test
@@ -212,20 +212,20 @@ def restore_that_never_happened(edited: EditedKernel) -> list[AddressKind]:
     return [("orphan-remap", None, None)]
 
 
-def wrong_counter(edited: EditedKernel) -> list[AddressKind]:
+def wrong_counter(edited: EditedKernel) -> list[LinkPlace]:
     kernel = edited.kernel
     member = kernel.hstate.members["free_huge_pages"]
     edited.write(kernel.hstates + member.offset, 4711, member.size)
     return [("count-mismatch", None, None)]
 
 
-def broken_list(edited: EditedKernel) -> list[AddressKind]:
+def broken_list(edited: EditedKernel) -> list[LinkPlace]:
     """A folio's pointer to the next one leads out of the memmap."""
     edited.write_member(edited.optimized[0], "lru", 0xDEAD000000000100)
     return [("list-corrupt", None, None)]
 
 
-def table_missing(edited: EditedKernel) -> list[AddressKind]:
+def table_missing(edited: EditedKernel) -> list[LinkPlace]:
     pfn = edited.optimized[0]
     entry = edited.walker().entry(edited.kernel.page_address(pfn))
     edited.memory.missing.add(entry.raw_address >> PAGE_SHIFT)

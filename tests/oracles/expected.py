@@ -21,10 +21,10 @@ from tests.synthetic.image import Image
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.model import (
     SECTION_PAGES,
-    AddressKind,
     Backing,
     Damage,
     Folio,
+    LinkPlace,
     Machine,
     Section,
     Vpage,
@@ -250,7 +250,7 @@ def listed(machine: Machine) -> tuple[list[Listed], list[Found]]:
                 if not head:
                     broken.append(Found("unreadable", "warning"))
                     break
-            if AddressKind(order, node, position) in machine.links:
+            if LinkPlace(order, node, position) in machine.links:
                 broken.append(Found("list-corrupt", "error"))
                 break
     # Folios that no list leads to are found in the memmap itself.
@@ -311,6 +311,8 @@ def document(
         if built_in and power_of_two and view.verdict == "unoptimized"
     )
     tables: set[int] = set().union(*(view.tables for view in views)) if built_in else set()
+    if built_in and hstate is None and node is None and pfn is None:
+        tables |= _left_behind(machine, views)
     totals = _counts(views)
     spent = len(tables) + len(image.tail_frames)
     return {
@@ -377,6 +379,22 @@ def findings(image: Image) -> Counter[Found]:
             *_count_mismatches(image.machine, found),
         ]
     )
+
+
+def _left_behind(machine: Machine, views: list[View]) -> set[int]:
+    """Regions of memory from boot that are mapped by a table, and that describe no folio."""
+    of_folios = {
+        machine.region(view.folio, index)
+        for view in views
+        for index in range(machine.vmemmap_pages(view.folio.order))
+    }
+    from_boot = (None, Section.PREPARED)
+    return {
+        region
+        for region in machine.split_regions - of_folios
+        if machine.damage.get(region) in (None, Damage.READ_ONLY)
+        and machine.sections.get((region << 21) // machine.page_size // SECTION_PAGES) in from_boot
+    }
 
 
 def _hstate(machine: Machine, order: int, views: list[View]) -> dict[str, Any]:

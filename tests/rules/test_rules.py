@@ -26,10 +26,10 @@ from tests.synthetic.model import (
     OWN_W,
     REUSE_R,
     REUSE_W,
-    AddressKind,
     Damage,
     Folio,
     Link,
+    LinkPlace,
     Machine,
     Vpage,
 )
@@ -346,7 +346,7 @@ def test_other_flags_of_a_folio_are_not_taken_for_the_optimized_one(release: str
 @pytest.mark.parametrize("link", Link)
 def test_a_list_that_does_not_close_is_found_and_loses_no_folio(link: Link) -> None:
     sound = machine("6.12.0")
-    image = Image(replace(sound, links={AddressKind(9, 0, 1): link}))
+    image = Image(replace(sound, links={LinkPlace(9, 0, 1): link}))
     report = image.examine()
     assert found(image) == [
         Found("list-corrupt", "error"),

@@ -27,11 +27,11 @@ from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.memmap import Memmap
 from tests.synthetic.model import (
     SECTION_PAGES,
-    AddressKind,
     Backing,
     Damage,
     Folio,
     Link,
+    LinkPlace,
     Machine,
     Section,
     Vpage,
@@ -386,7 +386,7 @@ class Image:
         circle = [head, *(self.lru(folio.pfn) for folio in folios)]
         for number in range(len(circle)):
             before, after = circle[number - 1], circle[(number + 1) % len(circle)]
-            link = self.machine.links.get(AddressKind(order, node, number - 1))
+            link = self.machine.links.get(LinkPlace(order, node, number - 1))
             if link is not None:
                 after = self._broken(link, circle[1])
             if number == 0:

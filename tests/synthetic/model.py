@@ -100,7 +100,7 @@ class Section(enum.Enum):
     PREPARED = "from boot, which optimized its memmap"
 
 
-class AddressKind(NamedTuple):
+class LinkPlace(NamedTuple):
     """A ``next`` pointer of a list: of the folio at a position, or of the list's head at -1."""
 
     order: int
@@ -133,7 +133,7 @@ class Machine:
     """Regions of vmemmap mapped by a table although no folio in them needs one now."""
     damage: Mapping[int, Damage] = field(default_factory=dict)
     """By region of vmemmap."""
-    links: Mapping[AddressKind, Link] = field(default_factory=dict)
+    links: Mapping[LinkPlace, Link] = field(default_factory=dict)
     """Broken links of lists."""
     sections: Mapping[int, Section] = field(default_factory=dict)
     """The special ones, by number."""

@@ -25,10 +25,10 @@ from tests.synthetic.model import (
     FRESH_W,
     GIB,
     REUSE_W,
-    AddressKind,
     Damage,
     Folio,
     Link,
+    LinkPlace,
     Machine,
 )
 
@@ -67,7 +67,7 @@ def damaged(release: str) -> Image:
             node_size=4 * GIB,
             folios=tuple(folios),
             damage={(gigantic >> 15) + 1: Damage.MISSING},
-            links={AddressKind(9, 1, 30): Link.OUTSIDE},
+            links={LinkPlace(9, 1, 30): Link.OUTSIDE},
         )
     )
 

@@ -24,10 +24,10 @@ from tests.synthetic.model import (
     REUSE_R,
     REUSE_W,
     SECTION_PAGES,
-    AddressKind,
     Damage,
     Folio,
     Link,
+    LinkPlace,
     Machine,
     Section,
     Vpage,
@@ -147,9 +147,9 @@ def _damage(draw: st.DrawFn, machine: Machine) -> Mapping[int, Damage]:
 
 
 @st.composite
-def _links(draw: st.DrawFn, machine: Machine) -> Mapping[AddressKind, Link]:
+def _links(draw: st.DrawFn, machine: Machine) -> Mapping[LinkPlace, Link]:
     places = [
-        AddressKind(order, node, position)
+        LinkPlace(order, node, position)
         for order, node, folios in machine.lists()
         if folios
         for position in range(-1, len(folios))
