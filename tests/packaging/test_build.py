@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import email
 import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -61,12 +62,15 @@ def test_pip_builds_the_same_wheel(
 
 
 def test_neither_time_nor_umask_nor_directory_change_what_is_built(
-    built: Path, builder: Environment, tmp_path: Path
+    built: Path, source: Path, builder: Environment, tmp_path: Path
 ) -> None:
+    copy = shutil.copytree(source, tmp_path / "elsewhere" / "source", copy_function=shutil.copy)
+    again = tmp_path / "of another length"
     umask = os.umask(0o077)
     try:
-        again = tmp_path / "of another length"
-        build.build(builder, build.copy_source(tmp_path / "elsewhere" / "source"), again, EPOCH)
+        for path in copy.rglob("*"):
+            path.chmod(path.stat().st_mode & ~0o077)
+        build.build(builder, copy, again, EPOCH)
     finally:
         os.umask(umask)
     assert {p.name: p.read_bytes() for p in again.iterdir()} == {
@@ -75,13 +79,13 @@ def test_neither_time_nor_umask_nor_directory_change_what_is_built(
 
 
 def test_what_an_earlier_build_left_is_not_packed(
-    wheel: Path, builder: Environment, tmp_path: Path
+    wheel: Path, source: Path, builder: Environment, tmp_path: Path
 ) -> None:
-    source = build.copy_source(tmp_path / "source")
-    left = source / "build" / "lib" / "drgn_vmemmap"
+    copy = shutil.copytree(source, tmp_path / "source")
+    left = copy / "build" / "lib" / "drgn_vmemmap"
     left.mkdir(parents=True)
     (left / "left.py").touch()
-    again = build.wheel_by_pip(builder, source, tmp_path)
+    again = build.wheel_by_pip(builder, copy, tmp_path)
     assert contents(again) == contents(wheel)
 
 
