@@ -81,7 +81,12 @@ class _Analysis:
         findings += (lists.shared_slot(*shared) for shared in self._tail_frames.shared())
         folios = judging.reports.folios
         special = list(
-            find_special(snapshot, found.sections, lambda pfn: folios.row_at(pfn) is not None)
+            find_special(
+                snapshot,
+                found.sections,
+                lambda pfn: folios.row_at(pfn) is not None,
+                self._tail_frames.all(),
+            )
         )
         special += _optimized_at_boot(snapshot, found.sections, judging.reports)
         special.sort(key=lambda each: each.pfns.start)

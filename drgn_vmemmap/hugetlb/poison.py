@@ -31,12 +31,12 @@ def failed_pages(snapshot: Snapshot, folio: Folio) -> FailedPages:
     """The pages of a poisoned folio that failed, as far as the kernel recorded them."""
     poison = snapshot.kernel.poison
     if poison.list is None or not poison.page.members:
-        return FailedPages([], "this kernel keeps no list of them")
+        return FailedPages([], "this kernel keeps no list of failed pages")
     pfns: set[int] = set()
     gap = None
     try:
         if _is_unreliable(snapshot, folio):
-            gap = "the kernel had no memory to record all of them (HPG_raw_hwp_unreliable)"
+            gap = "not all failed pages are recorded (HPG_raw_hwp_unreliable)"
         address = snapshot.geometry.address(folio.pfn) + poison.list.offset
         pointer = int.from_bytes(snapshot.read(address, 8), "little")
         while pointer:
@@ -44,12 +44,14 @@ def failed_pages(snapshot: Snapshot, folio: Folio) -> FailedPages:
             pfn = snapshot.geometry.pfn_of(poison.page.value(entry, "page"))
             inside = pfn is not None and folio.pfn <= pfn < folio.pfn + (1 << folio.order)
             if pfn is None or not inside or pfn in pfns or len(pfns) == _PAGES_LIMIT:
-                gap = "the list of them is damaged"
+                gap = "the list of failed pages is damaged"
                 break
             pfns.add(pfn)
             pointer = poison.page.value(entry, "next")
     except MissingMemory:
-        gap = "the list of them is not in the dump"
+        gap = "the list of failed pages is not in the dump"
+    if not pfns and gap is None:
+        gap = "the list of its failed pages is empty"
     return FailedPages(sorted(pfns), gap)
 
 

@@ -299,13 +299,19 @@ class _Surveyor:
             return
         self.ownership.stray_starts.append(first + indices.start)
         self.ownership.stray_ends.append(first + indices.stop)
-        self.ownership.read_only += (first + index for index in indices if index in read_only)
+        # A device's compound pages share their tails as HugeTLB folios do: writable, or not.
+        if not device:
+            self.ownership.read_only += (first + index for index in indices if index in read_only)
         for index in indices:
             frame = frames[index]
-            if frame is None or (device and frame == self._device_frame):
+            if frame is None or (device and self._is_device_tail(frame)):
                 continue
             self._device_frame = frame
             self._own(frame, first + index)
+
+    def _is_device_tail(self, frame: int) -> bool:
+        """Whether a frame is that of the page before, or one that a zone keeps for tails."""
+        return frame == self._device_frame or frame in self._tail_frames
 
     def _own(self, frame: int | None, page: int) -> None:
         if frame is not None:

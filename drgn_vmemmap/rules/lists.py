@@ -81,11 +81,11 @@ def impossible_counters(hstate: Hstate) -> Iterator[Finding]:
     }
     for name, count in counts.items():
         if not 0 <= count <= max(total, 0):
-            reason = "is below zero" if count < 0 else f"of {total} folios cannot be"
-            yield COUNT_MISMATCH.finding(f"{hstate.name}: {name} is {count}, which {reason}")
+            reason = "below zero" if count < 0 else f"more than the {total} folios counted"
+            yield COUNT_MISMATCH.finding(f"{hstate.name}: {name} is {count}, {reason}")
     if hstate.max_huge_pages < 0:
         yield COUNT_MISMATCH.finding(
-            f"{hstate.name}: max_huge_pages is {hstate.max_huge_pages}, which is below zero"
+            f"{hstate.name}: max_huge_pages is {hstate.max_huge_pages}, below zero"
         )
     for name in Counters._fields:
         of_nodes = sum(getattr(counters, name) for counters in hstate.node_counters.values())

@@ -45,7 +45,10 @@ class SpecialVmemmap(NamedTuple):
 
 
 def find_special(
-    snapshot: Snapshot, sections: Iterable[Section], is_of_folio: Callable[[int], bool]
+    snapshot: Snapshot,
+    sections: Iterable[Section],
+    is_of_folio: Callable[[int], bool],
+    tail_frames: frozenset[int],
 ) -> Iterator[SpecialVmemmap]:
     """
     Find them by the flags of their sections and of the frames backing their vmemmap.
@@ -53,6 +56,7 @@ def find_special(
     Where page tables are not in the dump, less is found to be freed.
 
     :param is_of_folio: Whether a PFN is of a HugeTLB folio, whose savings are counted elsewhere.
+    :param tail_frames: PFNs of the frames that zones keep for tails, which are counted elsewhere.
     """
     kernel = snapshot.kernel
     devices, self_hosted = [], []
@@ -64,7 +68,7 @@ def find_special(
         elif _is_self_hosted(snapshot, section):
             self_hosted.append(section.pfns)
     for pfns in joined(devices):
-        yield SpecialVmemmap(DEVICE, pfns, _sharing(snapshot, pfns, is_of_folio))
+        yield SpecialVmemmap(DEVICE, pfns, _sharing(snapshot, pfns, is_of_folio, tail_frames))
     for pfns in joined(self_hosted):
         yield SpecialVmemmap(SELF_HOSTED, pfns, 0)
 
@@ -101,11 +105,16 @@ def joined(ranges: Iterable[range]) -> Iterator[range]:
         yield current
 
 
-def _sharing(snapshot: Snapshot, pfns: range, is_of_folio: Callable[[int], bool]) -> int:
+def _sharing(
+    snapshot: Snapshot,
+    pfns: range,
+    is_of_folio: Callable[[int], bool],
+    tail_frames: frozenset[int],
+) -> int:
     """How many vmemmap pages of a device's memory have no frame of their own."""
     geometry, span = snapshot.geometry, snapshot.kernel.architecture.table_span
     start, end = geometry.address(pfns.start), geometry.address(pfns.stop)
-    mapped, frames = 0, set()
+    mapped, frames = 0, set[int]()
     for address in range(start // span * span, end, span):
         run = snapshot.walker.region(address)
         if run.is_last_level:
@@ -117,7 +126,7 @@ def _sharing(snapshot: Snapshot, pfns: range, is_of_folio: Callable[[int], bool]
             ]
             mapped += len(found)
             frames.update(found)
-    return mapped - len(frames)
+    return mapped - len(frames - tail_frames)
 
 
 def _is_self_hosted(snapshot: Snapshot, section: Section) -> bool:

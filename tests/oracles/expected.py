@@ -353,8 +353,10 @@ def document(
 
 def _others(machine: Machine) -> Iterator[dict[str, Any]]:
     """Memory with special vmemmap, in stretches."""
-    # A device keeps two vmemmap pages of eight for each of 64 compound pages.
-    kinds = {Section.HOST: ("self-hosted", 0), Section.DEVICE: ("device-dax", 64 * 6)}
+    # A device keeps two vmemmap pages of eight for each of 64 compound pages, or one if its zone
+    # keeps the tails.
+    freed = 64 * (6 if machine.line.device_tails is None else 7)
+    kinds = {Section.HOST: ("self-hosted", 0), Section.DEVICE: ("device-dax", freed)}
     known = [(number, kinds[s]) for number, s in sorted(machine.sections.items()) if s in kinds]
     stretches = groupby(enumerate(known), lambda item: (item[1][0] - item[0], item[1][1]))
     for (_, (kind, freed)), stretch in stretches:

@@ -186,13 +186,19 @@ class Image:
         """Virtual address of the pointer by which a zone keeps a tail frame."""
         structs = self.types.structs
         minimum = (2 * PAGE_SIZE // self.machine.page_size).bit_length() - 1
-        return (
+        slots = (
             self.nodes[node]
             + structs["pglist_data"].members["node_zones"].offset
             + zone * structs["zone"].size
             + structs["zone"].members["vmemmap_tails"].offset
-            + (order - minimum) * 8
         )
+        if self.machine.line.tails_by_pointer:
+            pointer = slots
+            slots = self.memory.read_u64(self.physical(pointer))
+            if not slots:
+                slots = self._allocate_boot(bytes(16 * 8))
+                self.write(pointer, slots)
+        return slots + (order - minimum) * 8
 
     # The kernel as booted, and what HVO made of it.
 
@@ -222,7 +228,9 @@ class Image:
         self.memmap.plug(pfns, section)
         if section in (Section.HOST, Section.OFFLINE_HOST):
             self.tables.map_range(start, pfns[:512], "PMD", KERNEL)
-        if section is Section.DEVICE:
+        if section is Section.DEVICE and self.machine.line.device_tails is not None:
+            self._share_tails(pfns, self.machine.line.device_tails)
+        elif section is Section.DEVICE:
             self.memmap.allocate(self.tables.split(start), "table")
             first = self.memmap.number(pfns.start)
             for head in range(first, first + 512, 8):
@@ -231,6 +239,18 @@ class Image:
                     self.memmap.map(number, frame)
                     address = self.machine.vmemmap + number * PAGE_SIZE
                     self.tables.map(address, frame, "PTE", KERNEL)
+
+    def _share_tails(self, pfns: range, attributes: int) -> None:
+        """Map the tails of a device's compound pages of 2 MiB to the tail frame of its zone."""
+        start = self.machine.page_address(pfns.start)
+        self.memmap.allocate(self.tables.split(start), "table")
+        frame = self._tail_frame(Folio(pfns.start))
+        first = self.memmap.number(pfns.start)
+        for head in range(first, first + 512, 8):
+            for number in range(head + 1, head + 8):
+                self.memmap.map(number, frame)
+                address = self.machine.vmemmap + number * PAGE_SIZE
+                self.tables.map(address, frame, "PTE", attributes)
 
     def _remap(self) -> None:
         """Map each folio's vmemmap as the model says; what nobody maps any more is freed."""
@@ -292,6 +312,10 @@ class Image:
         page = REUSED_PAGE[self.machine.layout]
         if page is not None:
             return own[page]
+        return self._tail_frame(folio)
+
+    def _tail_frame(self, folio: Folio) -> int:
+        """The frame that a folio's zone keeps for the tails of its order."""
         key = (self.machine.node(folio.pfn), self.machine.zone(folio.pfn), folio.order)
         if key not in self.tail_frames:
             self.tail_frames[key] = next(self._run_time[key[0]])

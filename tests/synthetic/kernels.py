@@ -21,6 +21,7 @@ import drgn
 
 from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.layouts import REUSED_PAGE
+from tests.synthetic.physical import KERNEL, KERNEL_RO
 
 
 class Mark(enum.Enum):
@@ -58,6 +59,10 @@ class Line:
     """The frames behind the memmap are counted."""
     prepares_memmap: bool = False
     """The memmap of gigantic folios may be optimized at boot, before there were frames to free."""
+    tails_by_pointer: bool = False
+    """A zone has a pointer to its tail frames, which it allocates when it first needs one."""
+    device_tails: int | None = None
+    """Attributes of the entries by which a device's memmap maps its zone's tail frame."""
 
     @property
     def section_bits(self) -> tuple[str, ...]:
@@ -167,6 +172,20 @@ LINES = {
             compound_member="compound_info",
             counts_memmap=True,
             prepares_memmap=True,
+        ),
+        *(
+            Line(
+                release,
+                Layout.SHARED_TAIL,
+                Mark.TYPE,
+                _SWITCH,
+                flags_member="memdesc_flags_t",
+                compound_member="compound_info",
+                counts_memmap=True,
+                tails_by_pointer=True,
+                device_tails=attributes,
+            )
+            for release, attributes in (("coming", KERNEL_RO), ("coming-writable", KERNEL))
         ),
         Line(
             "7.2.0-without-hvo",
@@ -290,7 +309,9 @@ class Types:
         self._declare("folio", 4 * size, page=("struct page", 0), _flags_1=("unsigned long", size))
 
     def _declare_zones(self, line: Line) -> None:
-        tails: dict[str, _Declaration] = {"vmemmap_tails": "struct page *[16]"}
+        tails: dict[str, _Declaration] = {
+            "vmemmap_tails": "struct page **" if line.tails_by_pointer else "struct page *[16]"
+        }
         self._declare(
             "zone",
             zone_start_pfn="unsigned long",

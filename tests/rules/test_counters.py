@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The kernel's counters: what they cannot be, and what they must agree with."""
+
+from __future__ import annotations
+
+import pytest
+
+from drgn_vmemmap.analysis.document import document
+from tests.damage.edited import EditedKernel
+from tests.support import open_vmcore
+
+
+@pytest.fixture
+def kernel() -> EditedKernel:
+    return EditedKernel(open_vmcore("head-reuse"))
+
+
+def counter(kernel: EditedKernel, name: str, node: int | None = None) -> int:
+    """Address of a counter of the hstate with folios."""
+    number = next(n for n, h in enumerate(kernel.before.hstates) if h.counts.folios)
+    hstate = kernel.kernel.hstate
+    member = name if node is None else f"{name}_node"
+    return kernel.kernel.hstates + number * hstate.size + hstate.offset(member, node or 0)
+
+
+def mismatches(kernel: EditedKernel) -> list[str]:
+    return [f.message for f in kernel.check().findings if f.rule == "count-mismatch"]
+
+
+@pytest.mark.parametrize("name", ("resv_huge_pages", "surplus_huge_pages"))
+@pytest.mark.parametrize(
+    ("value", "message"),
+    ((-1, "is -1, below zero"), (5000, "is 5000, more than the 72 folios counted")),
+)
+def test_a_counter_that_cannot_be_is_a_warning(
+    kernel: EditedKernel, name: str, value: int, message: str
+) -> None:
+    kernel.write(counter(kernel, name), value % (1 << 64))
+    assert f"hugepages-2048kB: {name} {message}" in mismatches(kernel)
+
+
+def test_all_counters_are_in_the_document(kernel: EditedKernel) -> None:
+    kernel.write(counter(kernel, "resv_huge_pages"), (1 << 64) - 1)
+    found = document(kernel.check(), folios=False)["hstates"]
+    (hstate,) = (each for each in found if each["folios"])
+    assert (hstate["resv_huge_pages"], hstate["max_huge_pages"]) == (-1, 72)
+
+
+def test_nodes_whose_counters_do_not_add_up_are_a_warning(kernel: EditedKernel) -> None:
+    kernel.write(counter(kernel, "nr_huge_pages", 0), 60, 4)
+    assert mismatches(kernel) == [
+        "hugepages-2048kB on node 0: nr_huge_pages is 60, 72 folios were found",
+        "hugepages-2048kB: nr_huge_pages is 72, but those of its nodes add up to 60",
+    ]
+
+
+def test_a_node_with_folios_and_no_counter_is_a_warning(kernel: EditedKernel) -> None:
+    for name in ("nr_huge_pages", "free_huge_pages"):
+        kernel.write(counter(kernel, name, 0), 0, 4)
+    assert "hugepages-2048kB on node 0: nr_huge_pages is 0, 72 folios were found" in mismatches(
+        kernel
+    )
