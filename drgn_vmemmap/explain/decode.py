@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from drgn_vmemmap.explain.journal import journal_text, without_lengths
 from drgn_vmemmap.explain.mail import mail_text
 
-TEXT_LIMIT = 1 << 28
+TEXT_LIMIT = 1 << 27
 """So many bytes of text are read at most; what is beyond is said to be missing."""
 
 _NESTING_LIMIT = 4
@@ -53,14 +53,38 @@ _BINARY = {
     b"%PDF": "a PDF file; copy its text",
     b"PK\x03\x04": "a zip archive; unpack it first",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it first",
+    b"\x04\x22\x4d\x18": "compressed with lz4; unpack it first",
     b"LPKSHHRH": "a journal file; use journalctl -k --file",
 }
 """Files that are no text, by how they begin."""
+
+
+class ZlibFile:
+    """Reads a zlib stream piece by piece."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        self._data = file.read()
+        self._stream = zlib.decompressobj()
+
+    def read(self, size: int) -> bytes:
+        """
+        :raises zlib.error: if the stream is damaged.
+        """
+        part = self._stream.decompress(self._data, size)
+        self._data = self._stream.unconsumed_tail
+        if not part and not self._stream.eof:
+            raise zlib.error("the stream ends early")
+        return part
+
 
 _OPEN: dict[bytes, Callable[[io.BytesIO], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
+    # As the kernel compresses records in pstore.
+    b"\x78\x01": ZlibFile,
+    b"\x78\x9c": ZlibFile,
+    b"\x78\xda": ZlibFile,
 }
 """What opens compressed files, by how they begin."""
 
@@ -100,7 +124,7 @@ _TAGS = re.compile(r"<(?:br|/?(?:p|div|pre|tr|li|td|blockquote))\b[^<>]{0,256}>"
 _MARKUP = re.compile(r"</?(?:span|b|i|a|code|tt|font|html|body|head|table|em)\b[^<>]{0,512}>", re.I)
 
 _SOFT_BREAK = re.compile(r"(?<!=)=[ \t]*\r*\n(?P<quote>[ \t]*(?:>[ \t]?)*)")
-_QUOTED = re.compile(r"(?:=[0-9A-F]{2})+")
+_QUOTED = re.compile(r"(?:=(?:[0-9A-F]{2}|3d))+")
 _LINE_START = re.compile(r"[ \t]*(?:>[ \t]?)*")
 
 # Quoted-printable breaks lines after 76 characters at most, and seldom before 60.
@@ -269,5 +293,6 @@ def _without_markup(text: str) -> str:
     if "<" in text:
         text = _MARKUP.sub("", _TAGS.sub("\n", text))
     if "&" in text:
-        text = html.unescape(text)
+        # Some trackers escape twice.
+        text = html.unescape(html.unescape(text))
     return text

@@ -15,9 +15,12 @@ _MESSAGE_KEYS = frozenset(
 
 # What may stand before each object: a record separator, and the field name of server-sent events.
 _FILLER = re.compile(r"(?:[\s,\x1e]|data:)*")
-_BEGINS = re.compile(r"(?:[\s\x1e]|data:)*[{\[]\s*[\"{\[\]}]")
+_BEGINS = re.compile(r"^(?:[ \t\x1e]|data:){0,8}[{\[]\s{0,64}[\"{]", re.MULTILINE)
 
-# So many pieces that are no JSON are passed over before the rest is taken for plain text.
+# How an object or an array begins; a time in brackets is no array.
+_OPENING = re.compile(r"\{|\[\s{0,64}[\"{\[\]]")
+
+# So many pieces that are no JSON are passed over before all others are taken for plain text.
 _FAILURES_LIMIT = 1000
 
 _NODES_LIMIT = 1 << 22
@@ -49,7 +52,7 @@ def without_lengths(data: bytes) -> bytes:
 
 def journal_text(text: str) -> str:
     """The messages in a text that consists of JSON objects; any other text as it is."""
-    if not _BEGINS.match(text):
+    if not _BEGINS.search(text):
         return text
     lines: list[str] = []
     found = False
@@ -68,23 +71,24 @@ class _Plain(str):
 
 
 def _values(text: str) -> Iterator[Any]:
+    """Decoded values, and the lines between them that are no JSON."""
     decoder = json.JSONDecoder()
     position, failures = 0, 0
     while True:
         position = _after_filler(text, position)
         if position >= len(text):
             return
-        try:
-            value, position = decoder.raw_decode(text, position)
-            yield value
-        except (ValueError, RecursionError):
-            failures += 1
-            end = text.find("\n", position)
-            if end < 0 or failures == _FAILURES_LIMIT:
-                yield _Plain(text[position:])
-                return
-            yield _Plain(text[position:end])
-            position = end
+        if failures < _FAILURES_LIMIT and _OPENING.match(text, position):
+            try:
+                value, position = decoder.raw_decode(text, position)
+                yield value
+                continue
+            except (ValueError, RecursionError):
+                failures += 1
+        end = text.find("\n", position)
+        end = len(text) if end < 0 else end
+        yield _Plain(text[position:end])
+        position = end
 
 
 def _after_filler(text: str, position: int) -> int:

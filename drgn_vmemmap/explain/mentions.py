@@ -270,7 +270,7 @@ _FACTS = (
     ),
     _Fact(
         "page dumped",
-        re.compile(r"page dumped because: .{1,160}?(?= ?\[ ?\d+\.|$)", re.I),
+        re.compile(r"page dumped because: (?:(?! ?\[ ?\d+\.).){1,160}", re.I),
         _Reader.add_detail,
     ),
     _Fact("page does not", re.compile(r"page does not match folio", re.I), _Reader.add_detail),

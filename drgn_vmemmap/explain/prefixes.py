@@ -5,13 +5,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from operator import lt
+
+from drgn_vmemmap.explain.beginnings import begins_message
 
 _LEVELS = r"(?:emerg|alert|crit|err|warn|notice|info|debug)"
 _DAY = r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _CLOCK = r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d{1,9})?"
 _ISO = rf"\d{{4}}-\d{{2}}-\d{{2}}[T ]{_CLOCK}(?: ?(?:Z|UTC|[A-Z]{{3,4}}|[+-]\d{{2}}:?\d{{2}}))?"
-_CTIME = rf"{_DAY}{_MONTH} {{0,2}}\d{{1,2}} (?:\d{{4}} )?(?:{_CLOCK}|\d\d:\d\d)(?: \d{{4}})?"
+_CTIME = (
+    rf"{_DAY}{_MONTH} {{0,2}}\d{{1,2}} (?:\d{{4}} )?(?:{_CLOCK}|\d\d:\d\d)"
+    r"(?: [A-Z]{3,5})?(?: \d{4})?"
+)
 
 _PREFIX = re.compile(
     "|".join(
@@ -21,14 +28,20 @@ _PREFIX = re.compile(
             # /dev/kmsg and netconsole: [release,]priority,sequence,time,flags[,more];
             r"(?:\d+\.[^,;\s]{1,64},)?\d{1,4},\d{1,20},\d{1,20},[-c+](?:,[^;\s]{1,128})*;",
             # The times of printk() and dmesg: [  12.345678], [T1], [Thu Nov 26 15:32:49 2026].
-            r"\[ {0,12}[+-]?\d{1,12}(?:\.\d{1,9})?(?:@\d+| < {0,12}[\d.]{1,24}>)?\]:?",
+            r"\[ {0,12}[+-]?\d{1,12}(?:\.\d{1,9})?(?:@\d+| < ?[\d.]{1,24} ?>)?\]:?",
             r"\[ {0,12}[TC]\d{1,10}\]",
             rf"\[{_CTIME}\]",
             rf"\[{_ISO}\]",
+            rf"\[{_CLOCK}\]",
             # Times of syslog and journalctl; the host and the program follow.
             rf"{_CTIME}(?= )",
             rf"{_DAY}{_ISO}",
             r"\d{10}\.\d{1,9}(?= )",
+            # Other times, such as 26.11.2026 15:32:04, 11-26 15:32:04.123 and 15:32:04.
+            rf"(?:\d{{1,4}}[-/.])?\d{{1,2}}[-/.]\d{{1,4}} {_CLOCK}(?= )",
+            rf"{_CLOCK}(?= )",
+            r"(?:stdout|stderr) [FP](?= )",
+            r"[\w.-]{1,64} \|(?= )",
             # dmesg -x, and syslog's facility and level.
             rf"kern {{0,4}}:{_LEVELS} {{0,4}}:",
             rf"kern\.{_LEVELS}(?:ing|or|erg)?(?= )",
@@ -43,6 +56,40 @@ _PREFIXES_LIMIT = 8
 # Quote marks: > of mails, with initials before it, | and : of some mailers, + of patches.
 _QUOTE = re.compile(r"\s*(?:(?:[A-Za-z]{1,3})?>|\||»|:(?=\s+[\[B#>:]))[ \t]?|\s*[+*] ?(?=[\[B#])")
 _QUOTES_LIMIT = 256
+
+
+# cat -n, grep -n and pagers put the number of each line before it.
+_NUMBER = re.compile(r"[ \t]*(?P<number>\d{1,8})(?:[:\t]|[ \t](?=[ \t]*\S))")
+_NUMBERED_SHARE = 0.9
+
+
+def without_numbers(lines: Sequence[str]) -> Sequence[str]:
+    """Lines without their numbers, if nearly all have ascending ones."""
+    filled = [line for line in lines if line.strip()]
+    matches = [match for match in map(_NUMBER.match, filled) if match]
+    if len(matches) < max(3, len(filled) * _NUMBERED_SHARE):
+        return lines
+    numbers = [int(match["number"]) for match in matches]
+    ascending = sum(map(lt, numbers, numbers[1:]))
+    if ascending < (len(numbers) - 1) * _NUMBERED_SHARE:
+        return lines
+    return [_NUMBER.sub("", line, count=1) if _NUMBER.match(line) else line for line in lines]
+
+
+def without_common_start(lines: Sequence[str]) -> Sequence[str]:
+    """Lines without what all of them begin with, if messages begin after that, and only there."""
+    filled = [line for line in lines if line.strip()]
+    start = _common_length(min(filled), max(filled)) if len(filled) > 1 else 0
+    if not start or any(begins_message(line.lstrip()) for line in filled):
+        return lines
+    if not any(begins_message(line[start:].lstrip()) for line in filled):
+        return lines
+    return [line[start:] for line in lines]
+
+
+def _common_length(first: str, last: str) -> int:
+    """How many characters two lines, and all lines between them in order, begin with alike."""
+    return next((n for n, (a, b) in enumerate(zip(first, last)) if a != b), len(first))
 
 
 def without_quotes(line: str) -> str:

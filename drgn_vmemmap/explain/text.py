@@ -13,7 +13,15 @@ from drgn_vmemmap.errors import printable
 from drgn_vmemmap.explain.beginnings import begins_message
 from drgn_vmemmap.explain.decode import decode
 from drgn_vmemmap.explain.fragments import in_order
-from drgn_vmemmap.explain.prefixes import without_prefix, without_quotes
+from drgn_vmemmap.explain.prefixes import (
+    without_common_start,
+    without_numbers,
+    without_prefix,
+    without_quotes,
+)
+
+LINES_LIMIT = 1 << 21
+"""So many lines of a text are read at most; what is beyond is said to be missing."""
 
 
 class Joined(NamedTuple):
@@ -57,6 +65,9 @@ def read_text(data: bytes) -> Text:
     :raises NotText: if it is no text; the message says so in one line.
     """
     text, problem = decode(data)
+    if text.count("\n") > LINES_LIMIT:
+        text = "\n".join(text.split("\n", LINES_LIMIT)[:LINES_LIMIT])
+        problem = f"only the first {LINES_LIMIT} lines of the text were read"
     return Text(list(logical_lines(text)), problem)
 
 
@@ -88,7 +99,7 @@ _WITHOUT_FUNCTION = re.compile(r"(?:(?:^| )\?|\bRIP: [0-9a-f]{4}:[\w.]{0,128}) ?
 
 # The two halves of a number that was cut in two.
 _NUMBER_END = re.compile(r"(?:(?P<begun>pfn[:= ] ?|0x))?(?P<digits>[0-9a-f]+)$", re.IGNORECASE)
-_NUMBER_START = re.compile(r"(?P<digits>[0-9a-f]{1,15})(?![0-9a-z_])", re.IGNORECASE)
+_NUMBER_START = re.compile(r"(?P<digits>[0-9a-f]{1,15})(?![0-9a-z_/-]|[:.][0-9])", re.IGNORECASE)
 _POINTER_DIGITS = 16
 _NUMBER_LIMIT = 40
 
@@ -108,7 +119,8 @@ class _Piece(NamedTuple):
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
-    for number, line in enumerate(_LINE_END.split(text), 1):
+    lines = without_common_start(without_numbers(_LINE_END.split(text)))
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             yield _Piece(number, "", False, 0)
             continue

@@ -12,6 +12,7 @@ import json
 import lzma
 import quopri
 import textwrap
+import zlib
 from collections.abc import Sequence
 from typing import Callable
 
@@ -221,6 +222,8 @@ FORMS: dict[str, Form] = {
     "journalctl": _each("Nov 26 15:32:04 host kernel: {line}"),
     "journalctl, monotonic": _each("[  {s}] host kernel: {line}"),
     "journalctl, full": _each("Thu 2026-11-26 15:32:49 UTC host kernel: {line}"),
+    "journalctl, delta": _each("[  {s} <    0.000012 >] host kernel: {line}"),
+    "journalctl, ISO": _each("2026-11-26T15:32:04+0100 host kernel: {line}"),
     "journalctl, unix": _each("1795793569.{n:06} host kernel: {line}"),
     "journalctl -o json": _journal(),
     "journalctl -o json, bytes": _journal(as_bytes=True),
@@ -228,6 +231,20 @@ FORMS: dict[str, Form] = {
     "journalctl -o json-seq": lambda lines: b"\x1e" + _journal()(lines).replace(b"\n", b"\n\x1e"),
     "journalctl -o export": _export,
     "journalctl -o verbose": _each("Thu 2026-11-26 15:32:49 UTC [s=1]\n    MESSAGE={line}"),
+    "JSON after a header": lambda lines: b"-- Logs begin\n" + _journal(as_bytes=True)(lines),
+    "crash log -T": _each("[Thu Nov 26 15:32:49 UTC 2026] {line}"),
+    "cat -n": _each("{n:6}\t{line}"),
+    "grep -n": _each("{n}:[  {s}] {line}"),
+    "pager with numbers": _each("{n:7} [  {s}] {line}"),
+    "logcat": _each("11-26 15:32:04.123     0     0 E kernel: {line}"),
+    "clock": _each("15:32:04 {line}"),
+    "clock in brackets": _each("[15:32:04.123] {line}"),
+    "date with slashes": _each("2026/11/26 15:32:04 {line}"),
+    "date with dots": _each("26.11.2026 15:32:04 {line}"),
+    "container": _each("2026-11-26T15:32:04.123456789Z stderr F {line}"),
+    "compose": _each("vm-1  | [  {s}] {line}"),
+    "comment": _each("// {line}"),
+    "unknown logger": _each("2026-W48-4T15.32 [vm] {line}"),
     "pstore": _pstore,
     "serial line": _serial,
     "CRLF": _encoded("utf-8", end="\r\n"),
@@ -242,6 +259,7 @@ FORMS: dict[str, Form] = {
     "gzip, appended": lambda lines: gzip.compress(b"first\n") + gzip.compress(_dmesg(lines)),
     "bzip2": lambda lines: bz2.compress(_dmesg(lines)),
     "xz": lambda lines: lzma.compress(_dmesg(lines)),
+    "zlib": lambda lines: zlib.compress(_dmesg(lines)),
     "gzip, UTF-16": lambda lines: gzip.compress(_encoded("utf-16-le", b"\xff\xfe")(lines)),
     "quoted": _each("> [  {s}] {line}"),
     "quoted, deep": _each("> >> > >>> [  {s}] {line}"),
@@ -258,6 +276,7 @@ FORMS: dict[str, Form] = {
     "mailbox": _mbox,
     "HTML": _html,
     "bug tracker": _tracker,
+    "bug tracker, escaped twice": lambda lines: _tracker(lines).replace(b"&", b"&amp;"),
     "docker": _docker,
     "cat -v": lambda lines: _coloured(lines).replace(b"\x1b", b"^["),
     "escapes written out": lambda lines: _coloured(lines).replace(b"\x1b", b"\\x1b"),

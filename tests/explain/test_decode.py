@@ -102,6 +102,13 @@ def test_a_small_file_that_unpacks_to_very_much_is_cut(monkeypatch: pytest.Monke
     assert len(decoded.text) == 1 << 20
 
 
+def test_lines_beyond_the_limit_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drgn_vmemmap.explain.text.LINES_LIMIT", 100)
+    text = read_text(b"BUG: x\n" * 101)
+    assert text.problem == "only the first 100 lines of the text were read"
+    assert len(text.lines) == 100
+
+
 @pytest.mark.parametrize(
     ("data", "name"),
     (
