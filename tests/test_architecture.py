@@ -36,9 +36,7 @@ LAYERS = (
 """Modules and packages in the order of the flow; each may import those above it."""
 
 UPWARD = {
-    ("extract.vmcore", "api"),
-    ("target.kallsyms", "paging.x86_64"),
-    ("target.symbols", "paging.x86_64"),
+    ("extract.recording", "api"),
 }
 """Imports that still point the wrong way: the module, and what it imports."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.document import document
-from drgn_vmemmap.extract.vmcore import extract
+from drgn_vmemmap.extract.recording import extract
 from tests.support import VMCORES, open_vmcore
 
 

@@ -26,11 +26,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
-    from drgn_vmemmap.extract.vmcore import extract
+    from drgn_vmemmap.extract.recording import extract
 
-    taken = extract(prog, options.file, options.compress, options.system_map)
-    for kind, size in taken.most_common():
+    written = extract(prog, options.file, options.compress, options.system_map)
+    for kind, size in written.taken.most_common():
         print(f"{size:>10} bytes of {kind}", file=sys.stderr)
+    for withheld in written.withheld:
+        print(f"withheld: {withheld}", file=sys.stderr)
     print(f"{os.path.getsize(options.file):>10} bytes written to {options.file}", file=sys.stderr)
     return DONE
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from drgn_vmemmap.analysis.live import Target
     from drgn_vmemmap.analysis.report import Report
     from drgn_vmemmap.analysis.watch import Pass, Tally
-    from drgn_vmemmap.extract.vmcore import Recording
+    from drgn_vmemmap.extract.recording import Recording
     from drgn_vmemmap.progress import Progress
 
 _INTERVAL = 2.0
@@ -121,7 +121,7 @@ def _target(
 
     if options.extract is None:
         return target(prog, options.system_map, progress), None
-    from drgn_vmemmap.extract.vmcore import Recording
+    from drgn_vmemmap.extract.recording import Recording
 
     recording = Recording(prog, options.system_map)
     return recording.target(progress), recording

@@ -91,7 +91,7 @@ class _Kdump(NamedTuple):
     bitmap_size: int
     """Of each."""
     parts: tuple[tuple[int, int], ...]
-    """Where VMCOREINFO and the notes are, and their sizes."""
+    """Where VMCOREINFO, the notes and the list of what was erased are, and their sizes."""
     is_split: bool
     """Whether other files have some of the pages."""
 
@@ -108,11 +108,11 @@ def _kdump(file: BinaryIO) -> _Kdump:
     file.seek(0)
     block_size, sub_header, bitmap_blocks = struct.unpack_from("<3I", file.read(440), 428)
     file.seek(block_size)
-    split, *parts = struct.unpack_from("<12xi16x4Q", file.read(64))
+    split, *parts = struct.unpack_from("<12xi16x6Q", file.read(80))
     return _Kdump(
         (1 + sub_header) * block_size,
         bitmap_blocks // 2 * block_size,
-        ((parts[0], parts[1]), (parts[2], parts[3])),
+        tuple(zip(parts[::2], parts[1::2])),
         bool(split),
     )
 

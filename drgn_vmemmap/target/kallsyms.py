@@ -19,10 +19,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
-
 Read = Callable[[int, int], bytes]
 """Reads some bytes of the kernel's memory at a virtual address."""
+
+# Memory is read, and goes missing, in pieces of this size.
+_PAGE_SHIFT = 12
+_PAGE_SIZE = 1 << _PAGE_SHIFT
 
 # kallsyms_seqs_of_names has 3 bytes for each symbol.
 _COUNT_LIMIT = 1 << 24
@@ -47,6 +49,7 @@ _TOKENS_LIMIT = 1 << 16
 # So many symbols of one name are all that are given: static functions are often called alike.
 _ALIKE_LIMIT = 1 << 12
 
+_WORD = 8
 _ALL_BITS = (1 << 64) - 1
 
 
@@ -79,8 +82,10 @@ class Kallsyms:
         :param symbols: Addresses that VMCOREINFO has.
         :raises KallsymsError: if the tables cannot be used.
         """
-        self._read, self._symbols = _PageReader(read).read, symbols
+        self._reader, self._symbols = _PageReader(read), symbols
+        self._read = self._reader.read
         self._count = self._number_of_symbols()
+        self._reader.limit(self._bounds())
         self._tokens = self._read_tokens()
         self._numbers_by_name = self._choose_search()
         self._address_of = self._choose_addresses()
@@ -127,6 +132,12 @@ class Kallsyms:
         if not 0 < count <= _COUNT_LIMIT:
             raise KallsymsError(f"the number of symbols is {count}")
         return count
+
+    def _bounds(self) -> range:
+        """What lies between the first and the last of the tables, and nothing else."""
+        known = [address for name, address in self._symbols.items() if name.startswith("kallsyms_")]
+        largest = (4 + _SEQUENCE_SIZE) * self._count + 2 * _WORD
+        return range(min(known), max(known) + max(largest, 2 * _TOKENS))
 
     def _token_table_size(self) -> int:
         """``kallsyms_token_index`` follows ``kallsyms_token_table`` in all kernels."""
@@ -233,23 +244,38 @@ class _PageReader:
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self._pages: dict[int, bytes] = {}
+        self._pages: dict[int, tuple[int, bytes]] = {}
+        self._limits = range(0)
+
+    def limit(self, limits: range) -> None:
+        """
+        Read pages, where they are within limits.
+
+        :param limits: Addresses.
+        """
+        self._limits = limits
 
     def read(self, address: int, size: int) -> bytes:
         """
         :raises KallsymsError: if it cannot be read.
         """
-        number, start = address >> PAGE_SHIFT, address & (PAGE_SIZE - 1)
-        if start + size > PAGE_SIZE:
-            return self._exactly(address, size)
-        page = self._pages.get(number)
-        if page is None:
+        number = address >> _PAGE_SHIFT
+        if number not in self._pages:
+            page = range(number << _PAGE_SHIFT, number + 1 << _PAGE_SHIFT)
+            start = max(page.start, self._limits.start)
+            stop = min(page.stop, self._limits.stop)
+            if not start <= address <= address + size <= stop:
+                return self._exactly(address, size)
             try:
-                page = self._pages[number] = self._exactly(number << PAGE_SHIFT, PAGE_SIZE)
+                self._pages[number] = start, self._exactly(start, stop - start)
             except KallsymsError:
                 # Of an extract, a part of the page may be there.
                 return self._exactly(address, size)
-        return page[start : start + size]
+        start, data = self._pages[number]
+        offset = address - start
+        if offset < 0 or offset + size > len(data):
+            return self._exactly(address, size)
+        return data[offset : offset + size]
 
     def _exactly(self, address: int, size: int) -> bytes:
         try:
@@ -415,7 +441,7 @@ class _LinearSearch(_Search):
         end = min(self.layout.names_end, address + limit)
         pieces = []
         while address < end:
-            size = min(end, (address | PAGE_SIZE - 1) + 1) - address
+            size = min(end, (address | _PAGE_SIZE - 1) + 1) - address
             try:
                 pieces.append(self._names.read(address, size))
             except KallsymsError:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Physical memory, behind one small interface."""
+"""Physical memory, and one small interface to it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import drgn
 
 from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.target.partial_pages import guarded
 
 # Up to this many bytes apart, two pieces are neighbours that one read can fetch.
 _NEIGHBOURS = 4096
@@ -85,7 +86,7 @@ class ProgramMemory(Memory):
     """The physical memory of a drgn program: a dump, a live kernel, a guest, or an image."""
 
     def __init__(self, prog: drgn.Program) -> None:
-        self._read = prog.read
+        self._read = guarded(prog)
 
     def read(self, address: int, size: int) -> bytes:
         try:

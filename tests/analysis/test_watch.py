@@ -22,7 +22,7 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.watch import Tally, watch
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE
-from drgn_vmemmap.extract.vmcore import Recorder
+from drgn_vmemmap.extract.recorder import Recorder
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.output import watch as lines
 from drgn_vmemmap.paging.walker import Walker

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import drgn
 
-from drgn_vmemmap.extract import vmcore as extract
+from drgn_vmemmap.extract import vmcore
 from drgn_vmemmap.hugetlb.folio import State
 from tests.synthetic.image import Image, add_debuginfo
 from tests.synthetic.kernels import types
@@ -128,10 +128,9 @@ class Host(Image):
 
     def write_kdump(self, path: Path) -> None:
         """Write a filtered, compressed kdump: without the folios' own memory."""
-        segments = [(pfn << PAGE_SHIFT, content) for pfn, content in sorted(self.contents())]
-        extract._write_kdump(
-            path, self.vmcoreinfo.encode(), segments, self.machine.line.release, ""
-        )
+        pieces = {pfn << PAGE_SHIFT: content for pfn, content in sorted(self.contents())}
+        release = self.machine.line.release
+        vmcore.write_kdump(path, self.vmcoreinfo.encode(), pieces, release, "")
 
     def write_debuginfo(self, path: Path) -> None:
         """Write what :func:`add_host_debuginfo()` takes."""
@@ -148,7 +147,7 @@ def add_host_debuginfo(prog: drgn.Program, path: Path) -> None:
 
 def _elf_headers(vmcoreinfo: bytes, size: int) -> bytes:
     """All of an ELF vmcore before its memory: one note, one segment."""
-    note = extract._note(vmcoreinfo)
+    note = vmcore._note(vmcoreinfo)
     header, program_header = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ")
     behind = header.size + 2 * program_header.size
     headers: Sequence[bytes] = (

@@ -25,7 +25,7 @@ from kdumpling import KdumpBuilder
 
 import drgn_vmemmap
 from drgn_vmemmap.cli import launcher
-from drgn_vmemmap.extract.vmcore import extract
+from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from drgn_vmemmap.extract.vmcore import extract
+from drgn_vmemmap.extract.recording import extract
 from tests.damage.edited import EditedKernel
 from tests.support import open_vmcore
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from drgn_vmemmap.extract import vmcore
+from drgn_vmemmap.extract.recording import extract
+from drgn_vmemmap.extract.vmcore import write_kdump
 from tests.support import open_vmcore, recorded
 
 NAMES = ("system", "node", "release", "version", "machine")
@@ -27,8 +28,8 @@ def names_in(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("host", ("node-7.example.org", "", "n" * 64, "ü" * 64))
 def test_it_has_the_kernels_release_and_the_hosts_name(host: str, tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
-    segments = [(0x1000, bytes(4096))]
-    vmcore._write_kdump(path, b"OSRELEASE=6.12.0-test\n", segments, "6.12.0-test", host)
+    pieces = {0x1000: bytes(4096)}
+    write_kdump(path, b"OSRELEASE=6.12.0-test\n", pieces, "6.12.0-test", host)
     names = names_in(path)
     assert names["release"] == "6.12.0-test"
     assert names["node"] == host.encode()[:64].decode()
@@ -37,5 +38,5 @@ def test_it_has_the_kernels_release_and_the_hosts_name(host: str, tmp_path: Path
 
 def test_a_recorded_vmcore_extracted_again_names_its_kernel(tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
-    vmcore.extract(open_vmcore("head-reuse"), str(path), compress=True)
+    extract(open_vmcore("head-reuse"), str(path), compress=True)
     assert names_in(path)["release"] == recorded("head-reuse")["kernel"]["release"]

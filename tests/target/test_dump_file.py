@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from drgn_vmemmap.errors import CannotAnalyse
-from drgn_vmemmap.extract.vmcore import extract
+from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
 from drgn_vmemmap.target.program import open_dump
 from tests.support import ROOT, VMCORES, open_vmcore, vmcore
@@ -112,7 +112,8 @@ def test_a_kdump_that_ends_within_its_bitmaps_is_not_opened(size: int, tmp_path:
 def test_a_kdump_without_its_end_says_so(tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
     path.write_bytes(KDUMP.read_bytes()[:2_000_000])
-    with pytest.raises(CannotAnalyse, match=r"cut off, 1,230,936 bytes or more are missing"):
+    missing = KDUMP.stat().st_size - 2_000_000
+    with pytest.raises(CannotAnalyse, match=f"cut off, {missing:,} bytes or more are missing"):
         open_dump(str(path))
 
 

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+What may be written of what was recorded: nothing of a user's.
+
+Memory that the vmemmap or its page tables claim may belong to somebody else on a kernel that is
+broken. Each recorded frame is judged by its own struct page, and by its content: a page table has
+entries, and vmemmap has struct pages. What is neither is withheld, word by word.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.extract.ownership import FrameOwners, Owner
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+_WORD = 8
+
+# Bits of an entry that the processor or the kernel sets, apart from the address: present,
+# accessed, and the highest one, "no execute". Bits 52 to 62 are zero in the kernel's own.
+_PRESENT, _ACCESSED = 1 << 0, 1 << 5
+_UNUSED = 0x7FF << 52
+
+# LIST_POISON1 and the like, and TAIL_MAPPING, are POISON_POINTER_DELTA and so much.
+_POISON = 0xDEAD000000000000
+_POISON_LIMIT = 0x10000
+
+# Reference and map counts, orders and numbers of pages are below; so are node numbers.
+_COUNT_LIMIT = 1 << 20
+_NODE_LIMIT = 64
+
+
+class Withheld(NamedTuple):
+    """Memory that was recorded and is not written."""
+
+    frame: int
+    """PFN."""
+    size: int
+    """In bytes."""
+    what: str
+    """What the frame should have been."""
+    owner: Owner
+    """Whose it is; the kernel's, if it is its content that is something else."""
+
+    def __str__(self) -> str:
+        whose = (
+            f"it holds no {self.what}"
+            if self.owner is Owner.KERNEL
+            else f"it is {self.owner.value}"
+        )
+        return f"{self.size} bytes of frame {self.frame:#x}, claimed as {self.what}: {whose}"
+
+
+class Filtered(NamedTuple):
+    """What is left of a recording."""
+
+    reads: Mapping[tuple[int, int], bytes]
+    """By physical address and size in bytes."""
+    withheld: list[Withheld]
+
+
+class Filter:
+    """Judges the frames of a recording."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        owners: FrameOwners,
+        tables: Collection[int],
+        vmemmap: Collection[int],
+    ) -> None:
+        """
+        :param snapshot: Of the memory that was recorded, not of the recording.
+        :param tables: PFNs of the frames that were read as page tables.
+        :param vmemmap: PFNs of the frames that back the vmemmap, or that a zone keeps as tails.
+        """
+        self._snapshot = snapshot
+        self._kernel = snapshot.kernel
+        self._owners = owners
+        self._tables, self._vmemmap = frozenset(tables), frozenset(vmemmap)
+
+    def apply(self, pieces: Mapping[int, bytes]) -> Filtered:
+        """
+        :param pieces: Recorded memory by its physical address.
+        """
+        by_frame: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
+        for address, data in pieces.items():
+            for start, part in _by_page(address, data):
+                by_frame[start >> PAGE_SHIFT].append((start, part))
+        reads: dict[tuple[int, int], bytes] = {}
+        withheld = []
+        for frame, parts in by_frame.items():
+            kept = parts
+            owner, what = self._owners.owner(frame), self._what(frame)
+            if not self._may_be_written(frame, owner, parts):
+                kept = [word for start, part in parts for word in self._words(start, part, owner)]
+                missing = sum(len(part) for _, part in parts) - sum(len(part) for _, part in kept)
+                if missing:
+                    withheld.append(Withheld(frame, missing, what, owner))
+            reads.update({(start, len(part)): part for start, part in kept})
+        return Filtered(reads, withheld)
+
+    def _what(self, frame: int) -> str:
+        if frame in self._tables:
+            return "page table"
+        return "vmemmap" if frame in self._vmemmap else "data of the kernel"
+
+    def _may_be_written(self, frame: int, owner: Owner, parts: list[tuple[int, bytes]]) -> bool:
+        """Whether a frame is what it was read as, by its struct page and by most of its content."""
+        if frame in self._tables:
+            foreign = (Owner.USER, Owner.SLAB, Owner.FREE, Owner.TAIL, Owner.HUGETLB)
+            return owner not in foreign and self._is_table(frame, parts)
+        if frame in self._vmemmap:
+            foreign = (Owner.USER, Owner.SLAB, Owner.FREE, Owner.TAIL, Owner.HUGETLB)
+            return owner not in foreign and self._is_vmemmap(frame, parts)
+        return owner not in (Owner.USER, Owner.FREE, Owner.HUGETLB)
+
+    def _content(self, frame: int, parts: list[tuple[int, bytes]]) -> bytes:
+        """All of a frame, or where that is not in the dump, what was read of it."""
+        try:
+            return self._snapshot.memory.read(frame << PAGE_SHIFT, PAGE_SIZE)
+        except MissingMemory:
+            content = bytearray(PAGE_SIZE)
+            for start, part in parts:
+                content[start % PAGE_SIZE : start % PAGE_SIZE + len(part)] = part
+            return bytes(content)
+
+    def _is_table(self, frame: int, parts: list[tuple[int, bytes]]) -> bool:
+        entries = [*filter(None, memoryview(self._content(frame, parts)).cast("Q"))]
+        return 2 * sum(map(self._is_entry, entries)) >= len(entries)
+
+    def _is_entry(self, entry: int) -> bool:
+        """Whether an entry is one that the kernel makes for itself."""
+        mask = _PRESENT | _ACCESSED
+        return not entry or entry & (mask | _UNUSED) == mask
+
+    def _is_vmemmap(self, frame: int, parts: list[tuple[int, bytes]]) -> bool:
+        content, size = self._content(frame, parts), self._kernel.page.size
+        if size & (size - 1):
+            return True  # struct pages cross the frames' edges
+        pages = [content[start : start + size] for start in range(0, PAGE_SIZE, size)]
+        used = [page for page in pages if any(page)]
+        return 2 * sum(map(self._is_struct_page, used)) >= len(used)
+
+    def _is_struct_page(self, page: bytes) -> bool:
+        struct_, flags = self._kernel.page, self._kernel.page_flags
+        return (
+            flags.node(struct_.value(page, "flags")) < _NODE_LIMIT
+            and self._is_count(struct_.value(page, "refcount"))
+            and self._is_pointer(struct_.value(page, "compound_head"))
+        )
+
+    def _is_count(self, value: int) -> bool:
+        return value < _COUNT_LIMIT or value > 0xFFFFFFFF - _COUNT_LIMIT
+
+    def _is_pointer(self, value: int) -> bool:
+        """Whether a word is a pointer of the kernel's, poisoned or null, or a tail's mask."""
+        return not value or value >> 56 == 0xFF or _POISON <= value < _POISON + _POISON_LIMIT
+
+    def _words(self, start: int, part: bytes, owner: Owner) -> Iterator[tuple[int, bytes]]:
+        """The words of a frame that are what they should be, whatever the others are."""
+        frame = start >> PAGE_SHIFT
+        for address in range(start & -_WORD, start + len(part), _WORD):
+            first, last = max(start, address), min(start + len(part), address + _WORD)
+            piece = part[first - start : last - start]
+            if len(piece) < _WORD:
+                if not any(piece):
+                    yield first, piece
+                continue
+            (word,) = struct.unpack("<Q", piece)
+            if frame in self._tables:
+                right = self._is_entry(word)
+            elif frame in self._vmemmap:
+                right = not word or self._is_word_of_tail(word)
+            else:
+                right = False
+            if right:
+                yield first, piece
+
+    def _is_word_of_tail(self, word: int) -> bool:
+        """Whether a word is one that tells a tail, and nothing else."""
+        geometry = self._snapshot.geometry
+        if self._kernel.tails_hold_mask:
+            return word in self._masks()
+        return bool(word & 1) and geometry.pfn_of(word - 1) is not None
+
+    def _masks(self) -> frozenset[int]:
+        return frozenset(self._kernel.tail_info(0, order) for order in range(32))
+
+
+def _by_page(address: int, data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The parts of some bytes by page, with their addresses."""
+    position = 0
+    while position < len(data):
+        start = address + position
+        size = min(PAGE_SIZE - start % PAGE_SIZE, len(data) - position)
+        yield start, data[position : position + size]
+        position += size

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The smallest vmcore that gives the same report.
+
+The analysis runs once on a program whose physical memory is the target's, seen through a
+recorder; what it read, to the byte, is written, and nothing else, and nothing of a user's.
+The file is then opened and analysed, and kept only if its report is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import drgn
+
+from drgn_vmemmap.analysis.document import document
+from drgn_vmemmap.analysis.live import Target
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.analysis.verify import check
+from drgn_vmemmap.api import is_there, verify
+from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
+from drgn_vmemmap.extract.filter import Filter, Filtered, Withheld
+from drgn_vmemmap.extract.ownership import FrameOwners
+from drgn_vmemmap.extract.recorder import Recorder
+from drgn_vmemmap.extract.vmcore import joined, write_elf, write_kdump
+from drgn_vmemmap.files import whole_file
+from drgn_vmemmap.kernel.discovery import discover, vmcoreinfo_text
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.origin import read_origin
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
+from drgn_vmemmap.progress import SILENT, Progress
+from drgn_vmemmap.rules.finding import Severity
+from drgn_vmemmap.target.kallsyms import KallsymsError
+from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.target.program import open_dump
+from drgn_vmemmap.target.symbols import open_kallsyms
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+
+def extract(
+    prog: drgn.Program, path: str, compress: bool, system_map: str | None = None
+) -> Written:
+    """
+    Write the smallest vmcore that gives the same report.
+
+    :param path: The file to write; it must not exist.
+    :param compress: Write a kdump-compressed file instead of an ELF one.
+    :param system_map: See :func:`discover()`.
+    :raises CannotAnalyse: if it cannot be done, or the report would not be the same.
+    :raises OSError: if the file cannot be written.
+    """
+    if os.path.exists(path):
+        raise CannotAnalyse(f"{path} exists: give another name")
+    recording = Recording(prog, system_map)
+    report = recording.analyse()
+    if not prog.flags & drgn.ProgramFlags.IS_LIVE:
+        _compare(report, verify(prog, system_map=system_map), "a recorded pass over this dump")
+    return recording.write(path, compress)
+
+
+class Written(NamedTuple):
+    """What an extract holds."""
+
+    taken: Counter[str]
+    """Bytes that were read, by kind."""
+    withheld: list[Withheld]
+    """What of it was not written."""
+
+
+class Recording:
+    """Takes passes over a kernel, of which the last one can be written as a vmcore."""
+
+    def __init__(self, prog: drgn.Program, system_map: str | None = None) -> None:
+        """
+        :raises CannotAnalyse: if this target cannot be analysed, or this drgn cannot record.
+        """
+        self._system_map = system_map
+        self._vmcoreinfo = vmcoreinfo_text(prog)
+        self._prog = prog
+        self._recorder = self._symbols = Recorder(ProgramMemory(prog))
+        self._recorded = _recorded(prog, lambda: self._recorder, self._vmcoreinfo)
+        self.kernel = discover(self._recorded, system_map)
+        self._record_kallsyms()
+
+    def _record_kallsyms(self) -> None:
+        """Read all of the tables, so that drgn's own helper can read them in the extract, too."""
+        with contextlib.suppress(KallsymsError):
+            for address, size in open_kallsyms(self._recorded).spans():
+                with contextlib.suppress(drgn.FaultError):
+                    self._recorded.read(address, size)
+
+    def analyse(self, progress: Progress = SILENT) -> Report:
+        """Take a fresh pass, with all checks."""
+        self._recorder = Recorder(ProgramMemory(self._prog))
+        # What can be switched, and how much memory there is, may be different each time.
+        self.kernel = discover(self._recorded, self._system_map)
+        self._before = set(self._recorder.reads())
+        snapshot = Snapshot(self.kernel, self._recorder)
+        self._walker = snapshot.walker
+        origin = read_origin(self._prog, snapshot.read)
+        self._report = replace(check(snapshot, progress), origin=origin)
+        return self._report
+
+    def target(self, progress: Progress = SILENT) -> Target:
+        """
+        The kernel, to be analysed again and again, if it is live.
+
+        :param progress: Ends a pass.
+        """
+        return Target(lambda: self.analyse(progress), lambda: is_there(self._prog, self.kernel))
+
+    def write(self, path: str, compress: bool) -> Written:
+        """
+        Write what the last pass saw.
+
+        :param path: The file to write; it must not exist.
+        :raises CannotAnalyse: if it would not give the same report.
+        :raises OSError: if the file cannot be written.
+        """
+        self._recorder.add(self._symbols)
+        filtered = self._filter().apply(joined(self._recorder.reads()))
+        self._write(path, compress, filtered)
+        before = self._before | set(self._symbols.reads())
+        taken = _by_kind(self._recorder, before, self._walker, self.kernel)
+        taken["VMCOREINFO"] = len(self._vmcoreinfo)
+        return Written(taken, filtered.withheld)
+
+    def _filter(self) -> Filter:
+        snapshot = Snapshot(self.kernel, ProgramMemory(self._prog))
+        owners = FrameOwners(snapshot, self._vmcoreinfo)
+        return Filter(snapshot, owners, self._tables(), set(self._frames_of_vmemmap(snapshot)))
+
+    def _tables(self) -> set[int]:
+        """PFNs of the frames that were read as page tables."""
+        starts = {address & -PAGE_SIZE for address, _ in self._recorder.reads()}
+        return {start >> PAGE_SHIFT for start in starts if self._walker.has_read_table(start)}
+
+    def _frames_of_vmemmap(self, snapshot: Snapshot) -> Iterator[int]:
+        """PFNs of the frames that back the vmemmap, and of those that a zone keeps as tails."""
+        yield from self._report.tail_frames
+        for section in self._report.sections:
+            start, end = map(snapshot.geometry.address, (section.pfns.start, section.pfns.stop))
+            end += -end % PAGE_SIZE
+            for run in snapshot.walker.walk(start & -PAGE_SIZE, end):
+                yield from filter(None, snapshot.walker.frames(run))
+
+    def _write(self, path: str, compress: bool, filtered: Filtered) -> None:
+        """Write the file, complete and verified, or not at all."""
+        pieces, report = joined(filtered.reads), self._report
+        with whole_file(path, must_be_new=True) as file:
+            written = Path(file.name)
+            if compress:
+                host = report.origin.host or ""
+                write_kdump(written, self._vmcoreinfo, pieces, report.kernel.release, host)
+            else:
+                write_elf(written, self._vmcoreinfo, pieces)
+            try:
+                copy = verify(open_dump(file.name, path), system_map=self._system_map)
+            except CannotAnalyse as error:
+                raise CannotAnalyse(f"nothing written: {error}") from error
+            if filtered.withheld:
+                _check_findings(report, copy)
+            else:
+                _compare(report, copy, "the file written")
+
+
+def _recorded(
+    prog: drgn.Program, recorder: Callable[[], Recorder], vmcoreinfo: bytes
+) -> drgn.Program:
+    """
+    The same kernel, without debugging symbols.
+
+    :param recorder: What reads its memory at this moment.
+    """
+    recorded = drgn.Program(prog.platform)
+    try:
+        recorded.set_linux_kernel_custom(vmcoreinfo, False)
+    except AttributeError:
+        # drgn commit aae2a3b8 ("libdrgn: Add set_linux_kernel_custom()") (in v0.1.0)
+        raise CannotAnalyse("extract needs drgn 0.1.0 or newer") from None
+
+    def read(address: int, count: int, offset: int, physical: bool) -> bytes:
+        try:
+            return recorder().read(address, count)
+        except MissingMemory as error:
+            raise drgn.FaultError(str(error), address) from None
+
+    recorded.add_memory_segment(0, 1 << PHYSICAL_BITS, read, True)
+    return recorded
+
+
+def _compare(report: Report, other: Report, what: str) -> None:
+    if _comparable(report) != _comparable(other):
+        raise CannotAnalyse(f"nothing written: {what} gives another report; please report this bug")
+
+
+def _check_findings(report: Report, copy: Report) -> None:
+    """See that what was withheld is not taken for something that is broken."""
+    known = {(finding.rule, finding.folio, finding.index) for finding in report.findings}
+    for finding in copy.findings:
+        key = (finding.rule, finding.folio, finding.index)
+        if finding.severity is Severity.ERROR and key not in known:
+            raise CannotAnalyse(
+                f"nothing written: the file written gives {finding.rule}, which this dump does "
+                "not; please report this bug"
+            )
+
+
+def _comparable(report: Report) -> dict[str, Any]:
+    """A report without what a recording cannot have: file, being live, debugging symbols."""
+    result = document(report, folios=True)
+    del result["target"]["file"]
+    del result["kernel"]["live"], result["kernel"]["types_from"], result["movement"]
+    return result
+
+
+def _by_kind(
+    recorder: Recorder, before: set[tuple[int, int]], walker: Walker, kernel: Kernel
+) -> Counter[str]:
+    taken: Counter[str] = Counter()
+    for address, size in recorder.reads():
+        if (address, size) in before:
+            kind = "symbols, types and variables"
+        elif walker.has_read_table(address):
+            kind = "page tables"
+        elif size == 2 * kernel.page.size:
+            kind = "head pages"
+        else:
+            kind = "hstates, sections, zones, and struct pages of frames"
+        taken[kind] += size
+    return taken

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+Pages of a kdump-compressed file that were recorded in part.
+
+The format knows whole pages only. An extract has zeros for the rest of a page, and lists the
+parts that were recorded where makedumpfile lists what it erased: ``offset_eraseinfo`` of
+``struct kdump_sub_header``. What was not recorded is not in the dump, and is not read as zero.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+
+import drgn
+
+Read = Callable[[int, int, bool], bytes]
+
+Parts = Mapping[int, "tuple[range, ...]"]
+"""Recorded bytes of pages, by the page's PFN."""
+
+# block_size of the files that are marked so.
+_PAGE_SHIFT = 12
+_PAGE_SIZE = 1 << _PAGE_SHIFT
+
+_TITLE = b"drgn-vmemmap: bytes that are recorded of these pages\n"
+
+# Where struct kdump_sub_header has offset_eraseinfo and size_eraseinfo.
+_SUB_HEADER, _ERASE_INFO = 4096, 64
+
+# A page takes a line of some 30 bytes: these are a million pages.
+_SIZE_LIMIT = 32 << 20
+
+
+def marks_of(pieces: Mapping[int, bytes]) -> bytes:
+    """
+    The list of the pages that are recorded in part.
+
+    :param pieces: Memory by its physical address, ascending; pieces do not touch.
+    """
+    parts: dict[int, list[range]] = {}
+    for address, data in pieces.items():
+        for pfn, part in _by_page(address, len(data)):
+            if len(part) < _PAGE_SIZE:
+                parts.setdefault(pfn, []).append(part)
+    return _TITLE + b"".join(_line(pfn, of_page) for pfn, of_page in parts.items())
+
+
+def _line(pfn: int, parts: list[range]) -> bytes:
+    return f"{pfn:x} {' '.join(f'{part.start:x}-{part.stop:x}' for part in parts)}\n".encode()
+
+
+def _by_page(address: int, size: int) -> Iterator[tuple[int, range]]:
+    """The parts of pages that some bytes are, by the page's PFN."""
+    end = address + size
+    while address < end:
+        pfn, start = address >> _PAGE_SHIFT, address & (_PAGE_SIZE - 1)
+        stop = min(_PAGE_SIZE, start + end - address)
+        yield pfn, range(start, stop)
+        address += stop - start
+
+
+def guarded(prog: drgn.Program) -> Read:
+    """
+    What reads a program's physical memory, and nothing that was not recorded.
+
+    :return: As :meth:`drgn.Program.read()`.
+    """
+    read: Read = prog.read
+    path = getattr(prog, "core_dump_path", None)
+    if not path or prog.flags & drgn.ProgramFlags.IS_LIVE:
+        return read
+    try:
+        status = os.stat(path)
+        parts = _read_marks(str(path), status.st_size, status.st_mtime_ns)
+    except OSError:
+        return read
+    return _guard(read, parts) if parts else read
+
+
+def _guard(read: Read, parts: Parts) -> Read:
+    def recorded(address: int, size: int, physical: bool) -> bytes:
+        for pfn, wanted in _by_page(address, size):
+            of_page = parts.get(pfn)
+            if of_page is not None and not any(
+                part.start <= wanted.start and wanted.stop <= part.stop for part in of_page
+            ):
+                raise drgn.FaultError("not recorded", address)
+        return read(address, size, physical)
+
+    return recorded
+
+
+@lru_cache(maxsize=4)
+def _read_marks(path: str, size: int, modified: int) -> Parts:
+    """The marks of a file; none if it has none."""
+    with open(path, "rb") as file:
+        header = file.read(_SUB_HEADER + 128)
+        if not header.startswith(b"KDUMP   ") or len(header) < _SUB_HEADER + 128:
+            return {}
+        start, length = struct.unpack_from("<qQ", header, _SUB_HEADER + _ERASE_INFO)
+        if not 0 < start < size or not 0 < length <= min(size - start, _SIZE_LIMIT):
+            return {}
+        file.seek(start)
+        title, *lines = file.read(length).splitlines(keepends=True)
+    return dict(_parse(line) for line in lines) if title == _TITLE else {}
+
+
+def _parse(line: bytes) -> tuple[int, tuple[range, ...]]:
+    """A page and its recorded parts; a damaged line names none."""
+    try:
+        pfn, *parts = line.split()
+        pairs = [part.split(b"-") for part in parts]
+        return int(pfn, 16), tuple(range(int(start, 16), int(stop, 16)) for start, stop in pairs)
+    except ValueError:
+        return -1, ()
