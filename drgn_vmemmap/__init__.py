@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-HugeTLB vmemmap optimization (HVO), looked at through drgn.
+Show, verify and explain what HugeTLB vmemmap optimization (HVO) did to a kernel.
 
-``examine()`` and ``verify()`` are the doors for scripts; ``discover()``, ``Walker`` and the rest
-are the rooms behind it:
+Scripts begin with ``examine()`` and ``verify()``; ``discover()``, ``Walker`` and the rest are what
+these are made of:
 
     >>> import drgn_vmemmap
     >>> report = drgn_vmemmap.examine(prog)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The door of the shell: a script for drgn, or a program of its own.
+The entry point of the shell: a script for drgn, or a program of its own.
 
 ``drgn -c vmcore …/__main__.py``, ``python3 -m drgn_vmemmap -c vmcore`` and the
 bundle all begin here.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-From a program to a report: the doors for scripts.
+From a program to a report: where scripts begin.
 
-What only one of them needs is imported when it is opened: starting takes longer than looking.
+What only one function needs is imported by it: imports take longer than most reports.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def examine(
     progress: Progress = SILENT,
 ) -> Report:
     """
-    Look at a kernel.
+    Analyse a kernel.
 
     :param prog: Any target of drgn that is an x86-64 Linux kernel.
     :param selection: What to narrow the report to.
@@ -56,7 +56,7 @@ def verify(
     prog: drgn.Program, system_map: str | None = None, progress: Progress = SILENT
 ) -> Report:
     """
-    Look at a kernel, and check all that can be checked.
+    Analyse a kernel, and check every rule.
 
     :param prog: Any target of drgn that is an x86-64 Linux kernel.
     :param system_map: See :func:`discover()`.
@@ -72,7 +72,7 @@ def verify(
 
 def samples(prog: drgn.Program, report: Report) -> list[Sample]:
     """
-    Folios to be drawn: one of each look in a report, with its entries.
+    Folios to be drawn: one of each shape in a report, with its entries.
 
     :param prog: What the report is of.
     """
@@ -90,7 +90,7 @@ def target(
     prog: drgn.Program, system_map: str | None = None, progress: Progress = SILENT
 ) -> Target:
     """
-    A live kernel, to be looked at again and again, with all checks.
+    A live kernel that can be analysed again and again, with every rule.
 
     :param progress: Ends a pass.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
@@ -161,7 +161,7 @@ def _snapshot(prog: drgn.Program, kernel: Kernel) -> Snapshot:
 def _confirmed(
     prog: drgn.Program, kernel: Kernel, take_pass: Callable[[], Report], progress: Progress
 ) -> Report:
-    """Look once at what does not move, and more often at what does."""
+    """Analyse a dump once, and a live kernel until its findings are confirmed."""
     origin = read_origin(prog, _snapshot(prog, kernel).read)
     if not kernel.live:
         return replace(take_pass(), origin=origin)

@@ -71,8 +71,10 @@ class _Analysis:
         rows = self._selection.of(found.folios)
         if len(rows) < len(found.folios):
             found.folios.pick(rows)
-        judging = Judging(snapshot, self._tail_frames, FolioReports(found.folios))
-        judging.judge_all(self._progress)
+        judging = self._judged(found.folios)
+        if self._selection.verdict is not None:
+            found.folios.pick(_rows_of(judging.reports, Verdict(self._selection.verdict)))
+            judging = self._judged(found.folios)
         findings += judging.findings
         if not self._progress.interrupted:
             for hstate in self._hstates:
@@ -105,6 +107,11 @@ class _Analysis:
             tail_frames=self._tail_frames.all(),
             interrupted=self._progress.interrupted,
         )
+
+    def _judged(self, folios: Folios) -> Judging:
+        judging = Judging(self._snapshot, self._tail_frames, FolioReports(folios))
+        judging.judge_all(self._progress)
+        return judging
 
     def _split_at_boot(self, sections: Sequence[Section]) -> set[int]:
         """
@@ -172,6 +179,11 @@ def _rows_in(reports: FolioReports, pfns: range) -> range:
     """Rows of the folios whose heads are among consecutive PFNs."""
     heads = reports.folios.pfns
     return range(bisect_left(heads, pfns.start), bisect_left(heads, pfns.stop))
+
+
+def _rows_of(reports: FolioReports, verdict: Verdict) -> list[int]:
+    """Rows of the folios with a verdict."""
+    return [row for row in range(len(reports)) if reports.judgement_of(row).verdict is verdict]
 
 
 def _by_class_and_state(folios: Folios) -> Counter[tuple[FolioClass, State]]:

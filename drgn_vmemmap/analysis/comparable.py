@@ -129,11 +129,13 @@ def _counts(counts: Document) -> dict[str, int]:
 
 def _selection(selection: object) -> Selection:
     fields = _checked(selection, dict, "selection")
-    hstate, node, pfn = (fields.get(name) for name in ("hstate", "node", "pfn"))
+    names = ("hstate", "node", "pfn", "verdict")
+    hstate, node, pfn, verdict = (fields.get(name) for name in names)
     return Selection(
         None if hstate is None else _checked(hstate, str, "selection"),
         None if node is None else _checked(node, int, "selection"),
         None if pfn is None else _checked(pfn, int, "selection"),
+        None if verdict is None else _checked(verdict, str, "selection"),
     )
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-Looking at a kernel that moves: more than once before it is accused.
+Analysing a kernel that runs: more than one pass before anything is reported as broken.
 
-Between a list and the page tables, folios come and go, tables are freed and
-their frames are used again. What is seen once may be no more than that; what
-looks of their own, a moment apart, see in the same place counts.
+While lists and page tables are read, folios come and go, and tables are freed and
+their frames used again. A finding of one pass may be no more than that. It counts
+if independent passes, a moment apart, have it in the same place.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ from drgn_vmemmap.paging.x86_64 import without_use
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.finding import Finding, Severity
 
-# Seconds between two looks: a remap takes far less. Two looks tell what moves; what both find
-# wrong, the others have to see, too. A folio that goes to and fro between two states can be seen
-# half in the one and half in the other in one look of four, and so in one series of 4**8; pauses
-# of different lengths do not keep time with it, and outlast a remap whose task waits for its turn.
+# Seconds between two passes: a remap takes far less. Two passes show what moves. What both find
+# broken, the others must find, too. A folio that alternates between two states can be read half in
+# the one and half in the other in one pass of four, and so in one series of 4**8. Pauses of
+# different lengths are not in step with it, and outlast a remap whose task waits to be scheduled.
 _PAUSES = (0.1, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
-# What else their messages tell of, such as a free block's size, may move while the fault stays.
-_TOLD_BY_ENTRY = ("frame-freed", "frame-aliased", "orphan-remap")
+# Their messages name what may change while the fault stays, such as the size of a free block.
+_SAME_BY_ENTRY = ("frame-freed", "frame-aliased", "orphan-remap")
 
 GONE = Finding(
     "unreadable",
     Severity.WARNING,
-    "the target went away, or cannot be read any more: this is what was seen before",
+    "the target went away, or cannot be read any more: this is what the passes before it found",
 )
 
 
 class Target(NamedTuple):
-    """A live kernel, to be looked at again and again."""
+    """A live kernel that can be analysed again and again."""
 
     analyse: Callable[[], Report]
-    """Takes a fresh look."""
+    """Takes a fresh pass."""
     is_there: Callable[[], bool]
     """Whether it can still be read: a guest may have ended."""
 
 
 def confirm(target: Target, progress: Progress = SILENT) -> Report:
     """
-    Look at a live kernel until what is found wrong is certain, or gone.
+    Analyse a live kernel until each finding is certain, or gone.
 
     :param progress: Ends the pauses between passes; the passes have their own.
-    :return: The last whole look, with the findings that all of them have in common, and what is
-        merely worth knowing; :attr:`Report.movement` says what vanished. Where the target went
-        away meanwhile, :data:`GONE` is among them.
-    :raises MissingFacts: if it went away before one look was done.
+    :return: The report of the last complete pass, with the errors and warnings that all passes
+        have in common, and its other findings; :attr:`Report.stability` counts what vanished.
+        Where the target went away meanwhile, :data:`GONE` is among the findings.
+    :raises MissingFacts: if it went away before one pass was complete.
     """
     start = time.monotonic()
     report = _pass(target)
     if report is None:
-        raise MissingFacts("the target went away before one look was done")
+        raise MissingFacts("the target went away before one pass was complete")
     lasting = seen = _suspicious(report)
     passes, moved, gone = 1, set[int](), []
     for pause in _PAUSES:
@@ -92,11 +92,11 @@ def confirm(target: Target, progress: Progress = SILENT) -> Report:
 
 
 def _pass(target: Target) -> Report | None:
-    """A look, unless the target is not there any more at its end."""
+    """The report of a pass, unless the target is not there any more at its end."""
     try:
         report = target.analyse()
     except Exception:
-        # Whatever a reader fails with, that there is nothing to read explains it.
+        # A target that is gone makes its readers fail in many ways.
         if target.is_there():
             raise
         return None
@@ -104,7 +104,7 @@ def _pass(target: Target) -> Report | None:
 
 
 def _suspicious(report: Report) -> frozenset[Finding]:
-    """What is wrong, as far as a fault stays the same from look to look."""
+    """The errors and warnings, without what changes from pass to pass."""
     return frozenset(
         identity(finding) for finding in report.findings if finding.severity is not Severity.INFO
     )
@@ -115,7 +115,7 @@ def identity(finding: Finding) -> Finding:
     if finding.entry is not None:
         # The processor sets these bits when it uses the entry.
         finding = replace(finding, entry=without_use(finding.entry))
-    return replace(finding, message="") if finding.rule in _TOLD_BY_ENTRY else finding
+    return replace(finding, message="") if finding.rule in _SAME_BY_ENTRY else finding
 
 
 def _moved(before: Report, after: Report) -> set[int]:

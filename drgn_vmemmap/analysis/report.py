@@ -110,9 +110,11 @@ class Selection:
     node: int | None = None
     pfn: int | None = None
     """Any PFN within the folio."""
+    verdict: str | None = None
+    """The value of a :class:`Verdict`."""
 
     def of(self, folios: Folios) -> Sequence[int]:
-        """Rows of the folios that it selects."""
+        """Rows of the folios that it selects, whatever the verdict on them is."""
         if self == EVERYTHING:
             return range(len(folios))
         orders = {

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
@@ -13,18 +14,23 @@ if TYPE_CHECKING:
     from drgn_vmemmap.analysis.report import Report, Selection
 
 
+# As in hvo.verdict, which --help need not wait for.
+_VERDICTS = ("optimized", "unoptimized", "partial", "inconsistent", "unreadable")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hstate", metavar="NAME", help="only this size: hugepages-2048kB")
     parser.add_argument("--node", type=arguments.number, metavar="N", help="only this NUMA node")
     parser.add_argument(
         "--pfn", type=arguments.number, metavar="PFN", help="only the folio that contains this PFN"
     )
+    parser.add_argument("--verdict", choices=_VERDICTS, help="only folios with this verdict")
 
 
 def selection(options: argparse.Namespace) -> Selection:
     from drgn_vmemmap.analysis.report import Selection
 
-    return Selection(options.hstate, options.node, options.pfn)
+    return Selection(options.hstate, options.node, options.pfn, options.verdict)
 
 
 def unmatched(selection: Selection, report: Report) -> str | None:
@@ -40,20 +46,21 @@ def unmatched(selection: Selection, report: Report) -> str | None:
     nodes = {node for each in report.hstates for node, _, _ in each.by_node() if node is not None}
     if selection.node is not None and selection.node not in nodes:
         return f"no folio is on node {selection.node}: there are some on {_listed(sorted(nodes))}"
-    if selection.pfn is not None:
-        narrowed = selection.hstate is not None or selection.node is not None
-        which = " of this hstate and node" if narrowed else ""
-        return f"no HugeTLB folio{which} contains PFN {selection.pfn:#x}: {_extent(report)}"
-    return None
+    if selection.pfn is None and selection.verdict is None:
+        return None
+    return f"there is no such folio: {_what_there_is(report)}"
 
 
-def _listed(things: list[str] | list[int]) -> str:
+def _listed(things: Sequence[object]) -> str:
     return ", ".join(map(str, things)) or "none"
 
 
-def _extent(report: Report) -> str:
+def _what_there_is(report: Report) -> str:
+    """How many folios there are, where, and with which verdicts."""
     folios = report.folios.folios
     if not len(folios):
         return "there are no HugeTLB folios"
-    first, last = folios.pfns[0], folios.pfns[-1]
-    return f"there are {len(folios):,} HugeTLB folios, from PFN {first:#x} to {last:#x}"
+    first, last = folios.pfns[0], folios.pfns[-1] + (1 << folios.class_of(-1).order) - 1
+    counts = report.totals.counts.as_dict()
+    verdicts = ", ".join(f"{counts[name]:,} {name}" for name in _VERDICTS if counts[name])
+    return f"there are {len(folios):,}, from PFN {first:#x} to {last:#x}: {verdicts}"

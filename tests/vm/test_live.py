@@ -193,5 +193,5 @@ def leaves_what_was_seen_when_it_ends(guest: Guest) -> None:
         rest, errors = watching.communicate(timeout=300)
     assert first["folios"] >= 0 and all(map(json.loads, rest.splitlines()))
     summary, reason = errors.splitlines()
-    assert "looks: " in summary or summary.startswith("1 look: ")
+    assert "passes: " in summary or summary.startswith("1 pass: ")
     assert watching.returncode == 3 and reason.startswith("drgn-vmemmap: the ")
