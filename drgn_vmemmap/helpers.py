@@ -4,8 +4,10 @@
 HugeTLB vmemmap
 ---------------
 
-Helpers for drgn's prompt and for scripts, in the manner of drgn's own. They are
-thin: each is a door to the rooms behind :mod:`drgn_vmemmap`.
+Helpers for drgn's prompt and for scripts, in drgn's style: HugeTLB folios, what
+HugeTLB vmemmap optimization (HVO) made of each, and the page tables that map
+their vmemmap. Without debugging symbols, types and symbols are taken from the
+kernel itself.
 
     >>> from drgn_vmemmap.helpers import for_each_hugetlb_folio, hugetlb_folio_hvo_state
     >>> any(hugetlb_folio_hvo_state(folio).freed == 0 for folio in for_each_hugetlb_folio(prog))
@@ -66,7 +68,7 @@ def hugetlb_folio_hvo_state(folio: Object) -> Judgement:
     """
     Get what HugeTLB vmemmap optimization made of a folio, as the page tables say.
 
-    The folio's own flag has no say in it.
+    The folio's own flag, ``HPG_vmemmap_optimized``, is not considered.
 
     >>> state = hugetlb_folio_hvo_state(next(for_each_hugetlb_folio(prog)))
     >>> state.verdict.value, state.layout.value, state.freed
@@ -75,6 +77,8 @@ def hugetlb_folio_hvo_state(folio: Object) -> Judgement:
     ('0x35f96', ((1, 7),))
 
     :param folio: ``struct page *`` or ``struct folio *``, the folio's head page.
+    :return: The verdict and layout; the PFN of the reuse frame; which vmemmap pages
+        share it, and which are read-only, as ranges of indices; how many were freed.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     :raises MissingMemory: if the head page or the hstates are not in the dump.
     :raises ValueError: if it is no HugeTLB folio's head page.
@@ -98,8 +102,9 @@ def vmemmap_walk(prog: Program, address: IntegerLike) -> Iterator[Step]:
     """
     Walk the page tables to an address in the vmemmap, level by level.
 
-    The access is that of the processor: what a level takes away, those below do
-    not give back. Letters are for writable, user, executable (``X``) and global.
+    The access of a step is the effective one: a permission that an upper level
+    denies is not granted by a lower one. Its letters are for writable, user,
+    executable (``X``) and global.
 
     >>> tail = next(for_each_hugetlb_folio(prog)) + 64
     >>> for step in vmemmap_walk(prog, tail):
@@ -111,8 +116,8 @@ def vmemmap_walk(prog: Program, address: IntegerLike) -> Iterator[Step]:
     PTE 8000000035f96121 ---G
 
     :param address: Virtual address in bytes, such as a ``struct page *``.
-    :return: Iterator of one step a level, as far as the walk goes; its entry is
-        ``None`` where a table is not in the dump.
+    :return: Iterator of one step for each level, as far as the walk goes. The raw
+        entry of a step is ``None`` where the table is not in the dump.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     :raises ValueError: if the address is not in the vmemmap.
     """
@@ -121,7 +126,7 @@ def vmemmap_walk(prog: Program, address: IntegerLike) -> Iterator[Step]:
 
 
 def _snapshot(prog: Program) -> Snapshot:
-    """A kernel at this moment; what it is, is found out once."""
+    """A new snapshot; the kernel's facts are discovered once for each program."""
     kernel = prog.cache.get("drgn_vmemmap.kernel")
     if kernel is None:
         kernel = prog.cache["drgn_vmemmap.kernel"] = discover(prog)

@@ -142,12 +142,14 @@ class _Discovery:
     def kernel(self, types_from: str) -> Kernel:
         hstates = self._address("hstates")
         if hstates is None:
-            raise CannotAnalyse("this kernel was built without HugeTLB: there are no folios")
+            raise CannotAnalyse("this kernel has no hstates: it was built without HugeTLB")
         hstate = self._hstate()
         nodes = hstate.members["hugepage_freelists"].length
         zone = self._zone()
         page = self._page()
         zones = self._enumerators("enum zone_type")
+        if "__MAX_NR_ZONES" not in zones:
+            raise _not_supported("enum zone_type", "__MAX_NR_ZONES")
         sections = self._sections()
         return Kernel(
             release=printable(self._vmcoreinfo.get("OSRELEASE", "unknown")),
@@ -158,7 +160,7 @@ class _Discovery:
             direct_map=self._direct_map(),
             hvo=Hvo(self._layout(zone), self._hvo_enabled(), self._optimized_bit()),
             page=page,
-            page_flags=self._page_flags(nodes, zones.get("__MAX_NR_ZONES", 1)),
+            page_flags=self._page_flags(nodes, zones["__MAX_NR_ZONES"]),
             head_test=self._head_test(page),
             hugetlb_test=self._hugetlb_test(page),
             buddy_test=self._buddy_test(page),
@@ -274,6 +276,13 @@ class _Discovery:
         # associated with each HugeTLB page") (in v5.14)
         if self._has("hugetlb_free_vmemmap_enabled"):
             return Layout.TAIL_REUSE
+        # Where HVO can be switched, it is built in. Nothing is to be accused by the rules of
+        # a layout that the kernel does not have.
+        if self._has("vmemmap_optimize_enabled", "vmemmap_optimize_mode"):
+            raise CannotAnalyse(
+                "this kernel's HVO has a layout that is not known: there is neither vmemmap_tails "
+                "in struct zone nor hugetlb_optimize_vmemmap_key"
+            )
         return Layout.NONE
 
     def _hvo_enabled(self) -> bool | None:
@@ -300,7 +309,7 @@ class _Discovery:
     def _page(self) -> Struct:
         return self._struct(
             "struct page",
-            optional=True,
+            optional=("page_type", "compound_dtor", "compound_order"),
             # Linux commit 53fbef56e07d ("mm: introduce memdesc_flags_t") (in v6.18)
             flags=["flags.f", "flags"],
             lru=["lru.next"],
@@ -327,7 +336,7 @@ class _Discovery:
     def _head_test(self, page: Struct) -> PageTest:
         flags = self._enumerators("enum pageflags")
         if "PG_head" not in flags:
-            raise CannotAnalyse("this kernel has no PG_head: it is not supported")
+            raise _not_supported("enum pageflags", "PG_head")
         head = 1 << flags["PG_head"]
         # No HugeTLB folio is on an LRU list; other large folios are.
         lru = 1 << flags["PG_lru"] if "PG_lru" in flags else 0
@@ -345,10 +354,14 @@ class _Discovery:
             return PageTest(page.size + page.offset("flags"), 8, 1 << bit, 1 << bit)
         destructor = self._enumerators("enum compound_dtor_id").get("HUGETLB_PAGE_DTOR")
         if destructor is None:
-            raise CannotAnalyse("this kernel does not mark its HugeTLB folios: it is not supported")
+            raise _not_supported(
+                "VMCOREINFO", "PAGE_HUGETLB_MAPCOUNT_VALUE", "PG_hugetlb", "HUGETLB_PAGE_DTOR"
+            )
         # Linux commit 1c5509be58f6 ("mm: remove 'First tail page' members from
         # struct page") (in v6.3)
         if "compound_dtor" not in page.members:
+            if "compound_order" in page.members:
+                raise _not_supported("struct page", "compound_dtor")
             folio = self._struct("struct folio", dtor=["_folio_dtor"])
             return PageTest(folio.offset("dtor"), 1, 0xFF, destructor)
         return PageTest(page.size + page.offset("compound_dtor"), 1, 0xFF, destructor)
@@ -359,8 +372,10 @@ class _Discovery:
     def _page_type_test(self, page: Struct, name: str) -> PageTest | None:
         """What a page type looks like, by the number that VMCOREINFO has for it."""
         value = self._number(name) & 0xFFFFFFFF
-        if not value or "page_type" not in page.members:
+        if not value:
             return None
+        if "page_type" not in page.members:
+            raise _not_supported("struct page", "page_type")
         offset = page.offset("page_type")
         # Linux commit 4ffca5a96678 ("mm: support only one page_type per page") (in v6.12)
         if value & 0xFFFFFF == 0:
@@ -381,9 +396,9 @@ class _Discovery:
     def _poison(self) -> Poison:
         bit = self._enumerators("enum pageflags").get("PG_hwpoison")
         try:
-            folio = self._struct("struct folio", optional=True, list=["_hugetlb_hwpoison"])
+            folio = self._struct("struct folio", optional=("list",), list=["_hugetlb_hwpoison"])
             entry = self._struct("struct raw_hwp_page", next=["node.next"], page=["page"])
-        except LookupError:
+        except CannotAnalyse:
             folio = entry = Struct(0, {})
         return Poison(
             flag=0 if bit is None else 1 << bit,
@@ -399,6 +414,8 @@ class _Discovery:
         # struct page") (in v6.3)
         if "compound_order" in page.members:
             return Member(page.size + page.offset("compound_order"), 1, 1)
+        if "compound_dtor" in page.members:
+            raise _not_supported("struct page", "compound_order")
         # Linux commit ebc1baf5c9b4 ("mm: free up a word in the first tail page")
         # (in v6.6) made it the lowest byte of the second page's flags.
         folio = self._struct("struct folio", order=["_folio_order", "_flags_1"])
@@ -407,7 +424,7 @@ class _Discovery:
     def _sections(self) -> Sections:
         roots = self._variable("mem_section", 8)
         if roots is None:
-            raise CannotAnalyse("this kernel has no sparse memory: it is not supported")
+            raise CannotAnalyse("this kernel has no mem_section (CONFIG_SPARSEMEM)")
         section_bits = self._number("SECTION_SIZE_BITS") or _SECTION_SIZE_BITS
         root_count = int(self._vmcoreinfo.get("LENGTH(mem_section)", "0"))
         return Sections(
@@ -458,12 +475,16 @@ class _Discovery:
 
     def _hstate_count(self) -> int:
         count = self._variable("hugetlb_max_hstate", 4)
-        if count is None or count > _HSTATES_LIMIT:
+        if count is None:
+            raise CannotAnalyse("this kernel has no hugetlb_max_hstate: it is not supported")
+        if count > _HSTATES_LIMIT:
             raise MissingFacts(f"hugetlb_max_hstate is {count}, which cannot be: damaged dump")
         return count
 
     def _zone(self) -> Struct:
-        return self._struct("struct zone", optional=True, vmemmap_tails=["vmemmap_tails"])
+        return self._struct(
+            "struct zone", optional=("vmemmap_tails",), vmemmap_tails=["vmemmap_tails"]
+        )
 
     def _tails_by_pointer(self) -> bool:
         zone = drgn.Object(self._prog, self._prog.type("struct zone"), address=0)
@@ -480,6 +501,8 @@ class _Discovery:
         if node_data is not None:
             pointers = struct.unpack(f"<{nodes}Q", self._prog.read(node_data, nodes * 8))
             addresses = dict(enumerate(pointers))
+        elif addresses[0] is None:
+            raise CannotAnalyse("this kernel has neither node_data nor contig_page_data")
         return {
             ZoneKey(node, zone): address + pgdat.offset("node_zones", zone)
             for node, address in addresses.items()
@@ -534,20 +557,31 @@ class _Discovery:
             return {}
         return {enumerator.name: enumerator.value for enumerator in enumerators}
 
-    def _struct(self, type_name: str, optional: bool = False, **members: Sequence[str]) -> Struct:
+    def _struct(
+        self, type_name: str, optional: Sequence[str] = (), **members: Sequence[str]
+    ) -> Struct:
         """
         :param members: For each name of ours, the kernels' designators, newest first.
-        :param optional: Members may be missing.
+        :param optional: Names of ours whose members may be missing.
+        :raises CannotAnalyse: if the structure, or another member, is missing.
         """
         found = {}
-        type_ = self._prog.type(type_name)
+        try:
+            type_ = self._prog.type(type_name)
+        except LookupError:
+            raise CannotAnalyse(f"this kernel has no {type_name}: it is not supported") from None
         for name, designators in members.items():
             member = next(filter(None, (_member(self._prog, type_, d) for d in designators)), None)
             if member is not None:
                 found[name] = member
-            elif not optional:
-                raise CannotAnalyse(f"this kernel's {type_name} has no {name}: it is not supported")
+            elif name not in optional:
+                raise _not_supported(type_name, *designators)
         return Struct(type_.size or 0, found)
+
+
+def _not_supported(where: str, *names: str) -> CannotAnalyse:
+    """What to raise when a kernel has none of some names, one of which each known kernel has."""
+    return CannotAnalyse(f"this kernel's {where} has no {' or '.join(names)}: it is not supported")
 
 
 def page_names(prog: drgn.Program) -> PageNames:
