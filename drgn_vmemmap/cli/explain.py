@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import drgn
 
     from drgn_vmemmap.explain.query import Query
-    from drgn_vmemmap.explain.text import Text
+    from drgn_vmemmap.explain.text.lines import Text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +35,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, prog: drgn.Program | None) -> int:
-    from drgn_vmemmap.explain.decode import NotText
     from drgn_vmemmap.explain.query import parse
-    from drgn_vmemmap.explain.text import Text, read_text
+    from drgn_vmemmap.explain.text.decode import NotText
+    from drgn_vmemmap.explain.text.lines import Text, read_text
 
     try:
         queries = [parse(text) for text in options.what]
@@ -56,7 +56,7 @@ def _explain(
 ) -> int:
     from drgn_vmemmap.api import boot_of, explainer
     from drgn_vmemmap.explain.log import explain_log
-    from drgn_vmemmap.explain.text import record_lines
+    from drgn_vmemmap.explain.text.lines import record_lines
     from drgn_vmemmap.output.explanation import render
     from drgn_vmemmap.progress import TerminalProgress
     from drgn_vmemmap.target.kernel_log import read_kernel_log

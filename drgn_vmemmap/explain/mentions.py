@@ -13,7 +13,7 @@ from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.mention import LoggedWalk, Mention, Mentions
 from drgn_vmemmap.explain.message import Kind, Message, Named
 from drgn_vmemmap.explain.messages import ANY_PFN, find_messages
-from drgn_vmemmap.explain.text import Joined, Line
+from drgn_vmemmap.explain.text.lines import Joined, Line
 
 MENTIONS_LIMIT = 4096
 """So many faults and pages are kept, and as many other addresses; the rest is counted."""

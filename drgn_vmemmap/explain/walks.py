@@ -26,6 +26,8 @@ from drgn_vmemmap.paging.x86_64 import (
 _USED = ACCESSED | DIRTY
 """Bits that the processor sets by itself."""
 
+_TOP_LEVELS = ("PGD", "P4D", "PUD")
+
 _LEAVES = {level.name: level for level in (PTE, PMD, PUD)}
 
 
@@ -41,6 +43,15 @@ class EntryThen(NamedTuple):
     def is_same(self) -> bool:
         """Whether it is the same but for what the processor sets by itself."""
         return self.now is not None and (self.then ^ self.now) & ~_USED == 0
+
+    @property
+    def is_other_table(self) -> bool:
+        """Whether it led to another table at the top, where a running kernel moves none."""
+        return (
+            self.level in _TOP_LEVELS
+            and not self.is_same
+            and bool(self.then & PRESENT and (self.now or 0) & PRESENT)
+        )
 
 
 class LeafThen(NamedTuple):
@@ -116,9 +127,9 @@ def causes(
         yield (
             "the logged entries allow it too: the processor used a stale TLB entry, or the entry "
             "was written between the fault and the walk; which processor faulted, and whether a "
-            "flush was under way, tells the two apart"
+            "flush was under way, distinguishes the two"
         )
-    elif any(not entry.then & PRESENT and entry.level in ("PGD", "P4D") for entry in entries):
+    elif any(not entry.then & PRESENT and entry.level in _TOP_LEVELS[:2] for entry in entries):
         yield (
             "the logged walk ends at the top level, where init_mm has an entry: the page table of "
             "the task had not been synchronised with init_mm"
@@ -128,7 +139,7 @@ def causes(
 
 
 def _causes_without_walk(error_code: int | None) -> Iterator[str]:
-    yield "the log has no walk (PGD ... PTE), which would tell apart what remains:"
+    yield "the log has no walk (PGD ... PTE), which would distinguish what remains:"
     yield "- the page was remapped since the fault: the logged entry forbids the access"
     if error_code is None or error_code & 1:
         yield "- a stale TLB entry was used: the logged entry allows the access"

@@ -56,6 +56,8 @@ def _entries(entries: Sequence[EntryThen]) -> Iterator[str]:
         now = "is not in the dump's walk" if entry.now is None else f"is {entry.now:016x} now"
         if not entry.is_same:
             yield f"the {entry.level} was {entry.then:016x} in the log, and {now}"
+    if any(entry.is_other_table for entry in entries):
+        yield "likely: the log is of another boot: a running kernel does not move these tables"
 
 
 def _leaf(leaf: LeafThen) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from drgn_vmemmap import __version__
 from drgn_vmemmap.analysis.document import SCHEMA_VERSION
-from drgn_vmemmap.explain.text_only import Account, Statement, TextReport
+from drgn_vmemmap.explain.statements import Statement
+from drgn_vmemmap.explain.text_only import Account, TextReport
 
 _WIDTH = 100
 

@@ -21,7 +21,7 @@ from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.explanation import Explanation
 from drgn_vmemmap.explain.log import LogExplanation, explain_log
 from drgn_vmemmap.explain.query import AddressKind, parse
-from drgn_vmemmap.explain.text import logical_lines
+from drgn_vmemmap.explain.text.lines import logical_lines
 from drgn_vmemmap.hvo.verdict import format_ranges
 from drgn_vmemmap.kernel.discovery import page_names
 from drgn_vmemmap.output.explanation import text

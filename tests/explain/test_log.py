@@ -14,7 +14,7 @@ from drgn_vmemmap import discover
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
-from drgn_vmemmap.explain.text import logical_lines, record_lines
+from drgn_vmemmap.explain.text.lines import logical_lines, record_lines
 from drgn_vmemmap.target.kernel_log import KernelLog, read_kernel_log
 from tests.support import open_vmcore
 from tests.synthetic import printk

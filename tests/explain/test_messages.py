@@ -11,7 +11,7 @@ import pytest
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.messages import ANY_PFN, MESSAGES
-from drgn_vmemmap.explain.text import logical_lines, read_text
+from drgn_vmemmap.explain.text.lines import logical_lines, read_text
 from tests.explain.forms import FORMS
 from tests.explain.wordings import WORDINGS, Wording
 

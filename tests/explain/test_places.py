@@ -12,7 +12,7 @@ from drgn_vmemmap.explain.explanation import Explanation
 from drgn_vmemmap.explain.log import explain_log
 from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind, parse
-from drgn_vmemmap.explain.text import logical_lines
+from drgn_vmemmap.explain.text.lines import logical_lines
 from drgn_vmemmap.kernel.discovery import discover, page_names
 from drgn_vmemmap.output.explanation import text
 from drgn_vmemmap.output.explanation_document import document

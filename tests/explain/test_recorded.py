@@ -14,8 +14,9 @@ from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.explanation import Explanation
 from drgn_vmemmap.explain.log import LogExplanation, explain_log
+from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.places import Place
-from drgn_vmemmap.explain.text import read_text
+from drgn_vmemmap.explain.text.lines import read_text
 from drgn_vmemmap.kernel.discovery import page_names
 from drgn_vmemmap.output.explanation import text
 from drgn_vmemmap.output.logged import rest_of_log
@@ -222,3 +223,47 @@ def test_an_address_that_two_boots_name_is_explained_for_the_one_of_the_dump() -
     found = explained([*first, *second])
     assert [each.mention.value for each in found.foreign] == [FAULT]
     assert the_only(found).what.address == FAULT
+
+
+def test_a_walk_through_other_tables_is_likely_of_another_boot() -> None:
+    log = [line.replace("P4D 7fcaf067", "P4D 7abcd067") for line in OOPS]
+    said = text(the_only(explained(log)))
+    assert "the P4D was 000000007abcd067 in the log, and is 000000007fcaf067 now" in said
+    assert "likely: the log is of another boot" in said
+    assert "another boot" not in text(the_only(explained(OOPS)))
+
+
+@pytest.mark.parametrize(
+    ("build_id", "differs"), (("0123456789abcdef0123456789abcdef01234567", True), (None, False))
+)
+def test_a_log_with_another_build_id_is_of_another_kernel(
+    build_id: str | None, differs: bool
+) -> None:
+    dump = Boot(release="6.12.117", build_id="f" * 40)
+    assert (Boot(release="6.12.117", build_id=build_id).difference(dump) is not None) == differs
+
+
+def test_a_build_id_after_the_release_is_read() -> None:
+    build_id = "0123456789abcdef0123456789abcdef01234567"
+    line = f"CPU: 0 UID: 0 PID: 7 Comm: x Not tainted 6.12.117 #1 PREEMPT(voluntary)  {build_id} "
+    log = read_text("\n".join((OOPS[0], line)).encode())
+    (mention,) = find_mentions(log.lines).named
+    assert (mention.boot.release, mention.boot.build_id) == ("6.12.117", build_id)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    (
+        "VM_BUG_ON_PAGE(PageTail(page))",
+        "VM_BUG_ON_FOLIO(folio_ref_count(folio) <= 0)",
+        "VM_WARN_ON_ONCE_FOLIO(!folio_test_hugetlb(folio))",
+        "nonzero mapcount",
+        "unmovable page",
+    ),
+)
+def test_why_a_page_of_a_folio_was_dumped_is_said(reason: str) -> None:
+    log = (
+        "page: refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x2ec5",
+        f"page dumped because: {reason}",
+    )
+    assert f"log: page dumped because: {reason}" in text(the_only(explained(log)))

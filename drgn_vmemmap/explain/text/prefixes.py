@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from operator import lt
 
-from drgn_vmemmap.explain.beginnings import begins_message
+from drgn_vmemmap.explain.text.beginnings import begins_message
 
 _LEVELS = r"(?:emerg|alert|crit|err|warn|notice|info|debug)"
 _DAY = r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?"

@@ -5,7 +5,7 @@ From bytes to characters: the forms in which logs are kept, sent and pasted.
 
 Compression, character sets, mails, JSON and escapes are undone here; what remains are
 lines as the kernel wrote them, or as a mailer wrapped them: see
-:mod:`drgn_vmemmap.explain.text`.
+:mod:`drgn_vmemmap.explain.text.lines`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from drgn_vmemmap.explain.journal import journal_text, without_lengths
-from drgn_vmemmap.explain.mail import mail_text
+from drgn_vmemmap.explain.text.journal import journal_text, without_lengths
+from drgn_vmemmap.explain.text.mail import mail_text
 
 TEXT_LIMIT = 1 << 27
 """So many bytes of text are read at most; what is beyond is said to be missing."""

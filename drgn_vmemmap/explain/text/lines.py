@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import printable
-from drgn_vmemmap.explain.beginnings import begins_message
-from drgn_vmemmap.explain.decode import decode
-from drgn_vmemmap.explain.fragments import in_order
-from drgn_vmemmap.explain.prefixes import (
+from drgn_vmemmap.explain.text.beginnings import begins_message
+from drgn_vmemmap.explain.text.decode import decode
+from drgn_vmemmap.explain.text.fragments import in_order
+from drgn_vmemmap.explain.text.prefixes import (
     without_common_start,
     without_numbers,
     without_prefix,

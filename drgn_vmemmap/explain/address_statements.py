@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a text proves of an address: its region, its struct page, and what the access was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from drgn_vmemmap.explain.boot import BASE_ALIGNMENT, Boot
+from drgn_vmemmap.explain.mention import Mention
+from drgn_vmemmap.explain.regions import VMEMMAP, default_region, may_be_moved, vmemmap_start
+from drgn_vmemmap.explain.statements import Certainty, Statement, certain, likely, unknown
+from drgn_vmemmap.explain.struct_page import (
+    PAGES_PER_HUGE_PAGE,
+    PAGES_PER_VMEMMAP_PAGE,
+    STRUCT_PAGE_SIZE,
+    known_function,
+    member_at,
+)
+from drgn_vmemmap.explain.walks import LeafThen, leaf
+from drgn_vmemmap.paging import x86_64
+from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
+
+# CR4.LA57: the page tables have five levels.
+_LA57 = 1 << 12
+
+_PROTECTION = 1 << 0
+
+
+def address_statements(mention: Mention) -> Iterator[Statement]:
+    address = mention.value
+    yield from _access_statements(mention)
+    levels = _levels(mention)
+    if not x86_64.is_canonical(address, 5):
+        yield certain("it is not canonical: it is the address of nothing")
+        return
+    if not address >> 63:
+        near = ", and so low that a pointer to a structure was NULL" if address < PAGE_SIZE else ""
+        yield certain(f"it is not in the kernel's half of addresses: not in {VMEMMAP}{near}")
+        return
+    then = None if mention.walk is None else leaf(mention.walk, address)
+    if then is not None:
+        yield _leaf_statement(then)
+    place = _place(mention, levels, then)
+    yield place.statement
+    if place.is_vmemmap:
+        yield from _in_vmemmap(mention, place.statement.certainty, levels, then)
+    elif place.is_vmemmap is None:
+        yield unknown(f"if it is {VMEMMAP}: {_arithmetic(address)}")
+    yield from _function_statements(mention)
+
+
+def _access_statements(mention: Mention) -> Iterator[Statement]:
+    if not mention.is_fault:
+        return
+    access, code = mention.access, mention.error_code
+    if access is None:
+        yield unknown("what the access was: the log has neither its kind nor its error code")
+        return
+    reason = ""
+    if code is not None:
+        present = code & _PROTECTION
+        reason = ": the page was mapped, and forbade it" if present else ": the page was not mapped"
+    yield certain(f"the access was a {access}{reason}")
+
+
+def _levels(mention: Mention) -> int | None:
+    """Levels of the page tables, where the log proves how many they are."""
+    if mention.value >> 63 and not x86_64.is_canonical(mention.value, 4):
+        return 5
+    cr4 = mention.registers.get("CR4")
+    if cr4 is not None:
+        return 5 if cr4 & _LA57 else 4
+    if mention.walk is not None:
+        pgd, p4d = mention.walk.entry("PGD"), mention.walk.entry("P4D")
+        if pgd is not None and p4d is not None:
+            # With four levels, the kernel logs the PGD a second time as P4D.
+            return 4 if pgd == p4d else 5
+    return None
+
+
+def _leaf_statement(then: LeafThen) -> Statement:
+    if not then.present:
+        return certain(f"the {then.level} was not present: nothing was mapped there")
+    access = "writable" if then.writable else "read-only"
+    return certain(f"the page was mapped {access} by a {then.level}, to frame {then.frame:#x}")
+
+
+class _Place(NamedTuple):
+    """Where an address is."""
+
+    is_vmemmap: bool | None
+    """``None`` if the text does not say."""
+    statement: Statement
+
+
+def _place(mention: Mention, levels: int | None, then: LeafThen | None) -> _Place:
+    address, boot = mention.value, mention.boot
+    if boot.pfn_at(address) is not None:
+        known = f"it is in {VMEMMAP}, which begins at {boot.vmemmap:#x}"
+        return _Place(True, certain(f"{known}: the log has a struct page and its PFN"))
+    if levels is None:
+        return _Place(None, unknown("which region it is in, and how many levels page tables have"))
+    region = default_region(address, levels)
+    name = "no region of memory" if region is None else region.name
+    is_vmemmap = region is not None and region.name == VMEMMAP
+    if not may_be_moved(address, levels):
+        return _Place(False, certain(f"it is in {name}, not in {VMEMMAP}"))
+    if boot.memory_is_fixed:
+        where = f"it is in {name}: KASLR is off, and regions are where they are by default"
+        return _Place(is_vmemmap, certain(where))
+    evidence = _evidence(mention, then)
+    if evidence:
+        return _Place(True, likely(f"it is in {VMEMMAP}: {evidence}"))
+    if boot.kernel_offset is None and is_vmemmap:
+        return _Place(True, likely(f"it is in {VMEMMAP}, if KASLR has not moved it"))
+    return _Place(
+        None,
+        unknown(f"which region it is in: KASLR moves {VMEMMAP}, and the log does not prove where"),
+    )
+
+
+def _evidence(mention: Mention, then: LeafThen | None) -> str:
+    """Why an address is likely to be that of a struct page, in words."""
+    if mention.access != "write" or then is None or not then.present or then.writable:
+        return ""
+    page = mention.value - mention.value % STRUCT_PAGE_SIZE
+    registers = [name for name, value in mention.registers.items() if value == page]
+    known = [name for name in mention.functions if known_function(name)]
+    reasons = [
+        *(f"{name} points to the start of a struct page there" for name in registers[:1]),
+        *(f"{name}() handles struct pages" for name in known[:1]),
+    ]
+    if not reasons or then.level != "PTE":
+        return ""
+    return f"it is read-only data that is mapped by a PTE, and {', '.join(reasons)}"
+
+
+def _in_vmemmap(
+    mention: Mention, certainty: Certainty, levels: int | None, then: LeafThen | None
+) -> Iterator[Statement]:
+    yield from _pfn_statements(mention, certainty, levels)
+    yield Statement(certainty, _arithmetic(mention.value))
+    if then is None:
+        return
+    if not then.present:
+        yield Statement(
+            certainty,
+            "the access needed a struct page that was not there: one of memory without a memmap, "
+            "or vmemmap that was removed",
+        )
+    elif mention.access == "write" and not then.writable:
+        yield Statement(
+            certainty,
+            f"this was a write to a page of {VMEMMAP} that HVO shares: the kernel maps no other "
+            "page of it read-only",
+        )
+
+
+def _pfn_statements(
+    mention: Mention, certainty: Certainty, levels: int | None
+) -> Iterator[Statement]:
+    """The PFN whose struct page is at an address in the vmemmap."""
+    boot = mention.boot
+    pfn = boot.pfn_at(mention.value)
+    if pfn is not None:
+        yield Statement(certainty, f"it is in the struct page of PFN {pfn:#x}")
+        return
+    default = None if levels is None else Boot(vmemmap=vmemmap_start(levels))
+    pfn = None if default is None else default.pfn_at(mention.value)
+    if pfn is not None and boot.memory_is_fixed:
+        yield Statement(certainty, f"it is in the struct page of PFN {pfn:#x}")
+    elif pfn is not None and boot.kernel_offset is None:
+        yield likely(f"it is in the struct page of PFN {pfn:#x}, if KASLR moved nothing")
+    else:
+        yield unknown(f"the PFN: the log does not prove where {VMEMMAP} begins")
+
+
+def _arithmetic(address: int) -> str:
+    """What follows from the address alone: the vmemmap begins at a multiple of 1 GiB."""
+    low = address % BASE_ALIGNMENT // STRUCT_PAGE_SIZE
+    index = low % PAGES_PER_HUGE_PAGE // PAGES_PER_VMEMMAP_PAGE
+    return (
+        f"byte {address % STRUCT_PAGE_SIZE} of a struct page is {member_at(address % 64)}; the "
+        f"PFN ends in {low:#08x} (its low 24 bits), in vmemmap page {index} of a folio of 2 MiB"
+    )
+
+
+def _function_statements(mention: Mention) -> Iterator[Statement]:
+    for name in mention.functions:
+        known = known_function(name)
+        if known:
+            yield certain(f"{name}() was on the stack: {known}")

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a text proves of a page that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drgn_vmemmap.explain.mention import Mention
+from drgn_vmemmap.explain.statements import Statement, certain, likely, unknown
+from drgn_vmemmap.explain.struct_page import (
+    PAGES_PER_HUGE_PAGE,
+    PAGES_PER_VMEMMAP_PAGE,
+    STRUCT_PAGE_SIZE,
+    is_tail,
+    order_of_mask,
+)
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
+
+
+def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
+    index, tail = divmod(pfn % PAGES_PER_HUGE_PAGE, PAGES_PER_VMEMMAP_PAGE)
+    head = pfn - pfn % PAGES_PER_HUGE_PAGE
+    yield certain(
+        f"physical address {pfn << PAGE_SHIFT:#x}; in a huge page of 2 MiB, that with the head "
+        f"PFN {head:#x}, its struct page is number {tail} in vmemmap page {index}"
+    )
+    if "huge page" in mention.line.lower() or "hugetlb" in mention.line.lower():
+        yield certain("the kernel calls it a huge page")
+    if mention.boot.vmemmap is not None:
+        address = mention.boot.vmemmap + pfn * STRUCT_PAGE_SIZE
+        yield certain(f"its struct page is at {address:#x}")
+    if len(mention.words) > 1:
+        yield from _dumped_statements(mention, pfn)
+    yield unknown("whether the page is of a HugeTLB folio, and if that is optimized: only a dump")
+
+
+def _dumped_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
+    link = mention.words[1]
+    if not is_tail(link):
+        yield certain("its struct page was that of no tail")
+        return
+    order = order_of_mask(link)
+    where = f"of a folio of order {order}" if order else f"whose head is at {link & ~1:#x}"
+    yield certain(f"its struct page was that of a tail (compound_head {link:#x}), {where}")
+    if any("corrupted mapping in tail page" in detail for detail in mention.details):
+        yield likely(
+            "its vmemmap was remapped and restored, and what it holds is a copy of the reuse "
+            "frame that was not reset: a tail that its owner frees has TAIL_MAPPING"
+        )
+        if pfn % PAGES_PER_VMEMMAP_PAGE < 8:
+            yield certain("it is among the first struct pages of its vmemmap page")
