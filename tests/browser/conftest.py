@@ -79,9 +79,13 @@ class Browser:
         self._command("Emulation.setScriptExecutionDisabled", value=not allowed)
 
     def resize(self, width: int) -> None:
-        """:param width: In CSS pixels; 0 for the window's own."""
+        """:param width: In CSS pixels."""
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self._command("Emulation.setDeviceMetricsOverride", **metrics)
+
+    def restore_size(self) -> None:
+        """Undo :meth:`resize()`."""
+        self._command("Emulation.clearDeviceMetricsOverride")
 
     def screenshot(self, name: str) -> None:
         """Leave what the page looks like, from its top on, for a person."""
@@ -118,7 +122,7 @@ def browser(_browser: Browser) -> Iterator[Browser]:
     """A browser as new; whatever a test does, its console must stay empty."""
     _browser.allow_scripts(True)
     _browser.prefer("light")
-    _browser.resize(0)
+    _browser.restore_size()
     _browser.complaints()
     yield _browser
     assert _browser.complaints() == []
