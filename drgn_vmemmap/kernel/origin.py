@@ -24,6 +24,9 @@ _MEMBER_SIZE = 65
 _SYSNAME = b"Linux\0"
 """The first of them."""
 
+_UNNAMED = "(none)"
+"""The name of a host that was given none: ``CONFIG_DEFAULT_HOSTNAME``."""
+
 # Bytes of a struct uts_namespace in which its names begin.
 _NAME_SEARCH = 16
 
@@ -81,7 +84,8 @@ def _host(vmcoreinfo: bytes, read: Callable[[int, int], bytes]) -> str | None:
     if start < 0:
         return None
     name = names[start + _MEMBER_SIZE : start + 2 * _MEMBER_SIZE].partition(b"\0")[0]
-    return printable(name.decode("utf-8", "backslashreplace")) or None
+    host = printable(name.decode("utf-8", "backslashreplace"))
+    return None if host in ("", _UNNAMED) else host
 
 
 def _crash_time(vmcoreinfo: bytes) -> datetime | None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from tests.bench import startup, table
+from tests.bench.listing import listings
 from tests.bench.runners import RUNNERS, Result
 from tests.bench.targets import FULL, SMALL, Target
 
@@ -39,6 +40,7 @@ def main() -> int:
         if why:
             print(f"\n{target.name}: no vtop, as {why}")
     print(f"\n{table.startup(startup.seconds(1 if options.small else 10))}")
+    print(f"\n{table.listings(listings(1000 if options.small else 500_000))}")
     return int(any(of_target["reference"]["differing"] for of_target in results.values()))
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import drgn
 from tabulate import tabulate
+
+from tests.bench.listing import GOALS, Listing
 
 Results = Mapping[str, Mapping[str, Any]]
 """Of one target: what each runner told."""
@@ -45,6 +47,22 @@ def header() -> str:
         f"{datetime.date.today()}, {model}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}, drgn {drgn.__version__}; seconds of processor time"
     )
+
+
+def listings(measured: Iterable[Listing]) -> str:
+    """The table of what listing a folio costs."""
+    rows = []
+    for listing in measured:
+        limits = GOALS[listing.format]
+        costs = (listing.microseconds, listing.bytes)
+        cells = [
+            f"{cost:.1f}" if limit is None else Goal(limit, False).beside(cost)
+            for cost, limit in zip(costs, limits)
+        ]
+        rows.append((listing.format, *cells, f"{listing.first_rows:.2f}"))
+    headers = ("listing as", "microseconds a folio", "bytes a folio", "first rows after")
+    align = ("left", "right", "right", "right")
+    return tabulate(rows, headers, colalign=align, disable_numparse=True)
 
 
 def targets(results: Mapping[str, Results], goals: bool) -> str:

@@ -19,3 +19,4 @@ def test_the_small_benchmark_ends_with_its_tables(tmp_path: Path) -> None:
     assert rows["as in the reference report"][-len(SMALL) :] == ["all"] * len(SMALL)
     assert rows["folios"][1:] == ["200", "2", "100"]
     assert "drgn-vmemmap --help" in rows
+    assert {"table", "json", "jsonl", "csv"} <= set(rows)

@@ -64,6 +64,7 @@ def test_the_host_has_its_name_in_the_initial_namespace(offset: int | None, befo
         (symbol(0), NAMES[:100]),
         (symbol(0), bytes(500)),
         (symbol(0), b"Linux".ljust(500, b"\0")),
+        (symbol(0), NAMES.replace(b"db-17\0", b"(none)")),
         (symbol(10**30), NAMES),
         ("SYMBOL(init_uts_ns)=zzzz\n", NAMES),
     ),

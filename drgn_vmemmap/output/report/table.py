@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from drgn_vmemmap.analysis.listing import Listing
@@ -42,7 +43,7 @@ def _summary(report: Report, view: View) -> Iterator[str]:
     empty = [hstate.hstate.name for hstate in report.hstates if not hstate.counts.folios]
     if empty:
         yield f"no folios: {', '.join(empty)}"
-    yield _totals(report.totals)
+    yield textwrap.fill(_totals(report.totals), view.style.width)
     if report.others:
         yield "\n".join(_special(report.others))
 
