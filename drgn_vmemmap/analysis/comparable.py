@@ -97,9 +97,14 @@ def _comparable(document: Document) -> Comparable:
         rules=rules,
         # Reports of earlier versions do not say it, and then nothing is concluded from it.
         verified=document.get("verified") is True,
-        incomplete=document.get("interrupted") is True or "unreadable" in rules,
+        incomplete=document.get("interrupted") is True or any(map(_is_incompleteness, findings)),
         selection=_selection(document.get("selection") or {}),
     )
+
+
+def _is_incompleteness(finding: Document) -> bool:
+    """Whether a finding says that memory which a result needs is not in the dump."""
+    return finding.get("rule") == "unreadable" and finding.get("severity") != "info"
 
 
 def _folios(folios: Iterable[object]) -> dict[int, Document]:

@@ -179,4 +179,7 @@ class Report:
     @property
     def incomplete(self) -> bool:
         """Whether memory that was needed is not in the dump."""
-        return self.interrupted or any(f.rule == UNREADABLE.name for f in self.findings)
+        return self.interrupted or any(
+            finding.rule == UNREADABLE.name and finding.severity is not Severity.INFO
+            for finding in self.findings
+        )

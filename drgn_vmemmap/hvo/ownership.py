@@ -62,6 +62,8 @@ class Ownership:
         self.pages = array("q")
         """The owners: numbers of vmemmap pages, or :data:`ZONE`."""
         self.leaves: list[Leaf] = []
+        self.tables: dict[int, int] = {}
+        """PFNs of the page tables whose entries map vmemmap, and the first page that each maps."""
         self.stray_starts = array("q")
         """First pages of the stretches that describe no HugeTLB folio."""
         self.stray_ends = array("q")
@@ -197,6 +199,8 @@ class _Surveyor:
         first = self._geometry.page_number_at(run.start)
         if not device:
             self._device_frame = -1
+        if run.raw:
+            self.ownership.tables.setdefault(run.raw_address >> self._geometry.page_shift, first)
         if not run.raw:
             self.ownership.unreadable.append(run)
         elif not run.is_last_level:

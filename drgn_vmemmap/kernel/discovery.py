@@ -19,6 +19,7 @@ from drgn_vmemmap.kernel.facts import (
     Kernel,
     MemmapCounters,
     PageFlags,
+    PageMarks,
     PageNames,
     Poison,
     Sections,
@@ -45,6 +46,15 @@ _SECTION_SIZE_BITS = 27
 
 # As many roots as 5-level paging has.
 _ROOTS_LIMIT = 1 << 17
+
+# PAGE_FLAGS_CHECK_AT_FREE of include/linux/page-flags.h, as far as a kernel has them.
+_CHECKED_AT_FREE = (
+    *("PG_lru", "PG_locked", "PG_private", "PG_private_2", "PG_writeback", "PG_reserved"),
+    *("PG_slab", "PG_active", "PG_unevictable", "PG_mlocked"),
+)
+
+# Page types of kernels in which they were macros, by the bit that is clear.
+_PAGE_TYPES = {0x80: "buddy", 0x100: "offline", 0x200: "table", 0x400: "guard", 0x800: "hugetlb"}
 
 # Unions within unions: struct page has them four deep.
 _NESTING_LIMIT = 8
@@ -164,6 +174,7 @@ class _Discovery:
             head_test=self._head_test(page),
             hugetlb_test=self._hugetlb_test(page),
             buddy_test=self._buddy_test(page),
+            page_marks=self._page_marks(),
             self_hosted=self._self_hosted(),
             poison=self._poison(),
             order=self._order(page),
@@ -315,7 +326,9 @@ class _Discovery:
             lru=["lru.next"],
             private=["private"],
             compound_head=["compound_info", "compound_head"],
+            mapping=["mapping"],
             refcount=["_refcount"],
+            memcg_data=["memcg_data", "mem_cgroup"],
             page_type=["page_type"],
             compound_dtor=["compound_dtor"],
             compound_order=["compound_order"],
@@ -386,6 +399,47 @@ class _Discovery:
         # page type with an actual type") (in v6.11) moved both.
         base = 0x80000000 if bit >> 16 else 0xF0000000
         return PageTest(offset, 4, base | bit, base)
+
+    def _page_marks(self) -> PageMarks:
+        bits = self._enumerators("enum pageflags")
+
+        def mask(*names: str) -> int:
+            return sum(1 << bits[name] for name in set(names) & bits.keys())
+
+        return PageMarks(
+            lru=mask("PG_lru"),
+            # Linux commit 46df8e73a4a3 ("mm: free up PG_slab") (in v6.10)
+            slab=mask("PG_slab"),
+            reserved=mask("PG_reserved"),
+            checked_at_free=mask(*_CHECKED_AT_FREE),
+            type_base=self._page_type_base(),
+            type_names=self._page_types(),
+        )
+
+    def _page_type_base(self) -> int:
+        """What all page types have set; 0 where they are numbers in the highest byte."""
+        buddy = self._number("PAGE_BUDDY_MAPCOUNT_VALUE") & 0xFFFFFFFF
+        # The same commits as for a single type: see _page_type_test().
+        if buddy & 0xFFFFFF == 0:
+            return 0
+        return 0x80000000 if ~buddy >> 16 & 0xFFFF else 0xF0000000
+
+    def _page_types(self) -> dict[int, str]:
+        """Names of the page types, by bit or by number."""
+        numbers = {
+            name: self._number(f"PAGE_{name.upper()}_MAPCOUNT_VALUE") & 0xFFFFFFFF
+            for name in ("buddy", "offline", "slab", "hugetlb", "unaccepted")
+        }
+        if not self._page_type_base():
+            exported = {value >> 24: name for name, value in numbers.items() if value}
+            return {**exported, **_page_type_names(self._prog)}
+        # Linux commit ff202303c398 ("mm: convert page type macros to enum") (in v6.10)
+        found = {
+            value & 0xFFFFFFFF: name.removeprefix("PG_")
+            for name, value in self._enumerators("enum pagetype").items()
+            if name.startswith("PG_")
+        }
+        return found or _PAGE_TYPES
 
     def _self_hosted(self) -> int:
         # Linux commit 66361095129b ("mm: memory_hotplug: make hugetlb_optimize_vmemmap

@@ -74,6 +74,40 @@ class PageNames(NamedTuple):
         return [name for name, member in self.folio if member.covers(offset)]
 
 
+class PageMarks(NamedTuple):
+    """
+    The marks of a struct page that say what uses the page.
+
+    Masks of flags; 0 for one that this kernel does not have.
+    """
+
+    lru: int
+    """``PG_lru``: on a list of the page reclaim."""
+    slab: int
+    """``PG_slab``; a page type in newer kernels."""
+    reserved: int
+    """``PG_reserved``: from boot, never given to an allocator."""
+    checked_at_free: int
+    """``PAGE_FLAGS_CHECK_AT_FREE``: no page may have these when it is freed."""
+    type_base: int
+    """Bits of a page type that are set in each; 0 where a type is a number in the highest byte."""
+    type_names: Mapping[int, str]
+    """Names of the page types: by bit where there is a base, otherwise by number."""
+
+    def type_name(self, word: int) -> str | None:
+        """
+        :param word: The 32 bits of ``page_type``, which are those of ``_mapcount``.
+        :return: Name of the page's type; ``None`` for a page without one.
+        """
+        if not self.type_base:
+            number = word >> 24
+            # PGTY_mapcount_underflow is the last one.
+            return self.type_names.get(number, f"{word:#010x}") if 0xF0 <= number < 0xFF else None
+        if word & self.type_base != self.type_base:
+            return None
+        return next((name for bit, name in self.type_names.items() if not word & bit), None)
+
+
 class Sections(NamedTuple):
     """Sparse memory."""
 
@@ -148,6 +182,7 @@ class Kernel:
     """Tells the head page of a HugeTLB folio from that of another compound page."""
     buddy_test: PageTest | None
     """Tells the first page of a free block of the buddy allocator."""
+    page_marks: PageMarks
     self_hosted: int
     """Mask of ``PG_vmemmap_self_hosted`` in a frame's flags; 0 if there is none."""
     poison: Poison

@@ -172,6 +172,10 @@ class Walker:
                 return
             table_address, above = child, x86_64.effective_access(above, entry)
 
+    def tables(self, address: int) -> list[int]:
+        """Physical addresses of the tables on the walk to an address, from the root down."""
+        return [table for _, table, _ in self._descend(address)]
+
     def region(self, address: int) -> Run:
         """
         The run at *address*, as far as it reaches within its 2 MiB.

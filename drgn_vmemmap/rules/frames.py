@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.paging.mapping import Entry, Run
-from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import (
     COUNT_MISMATCH,
     FRAME_ALIASED,
+    FRAME_FOREIGN,
     FRAME_FREED,
     ORPHAN_REMAP,
+    TABLE_FREED,
     UNREADABLE,
 )
-from drgn_vmemmap.vmemmap.frames import Free
+from drgn_vmemmap.vmemmap.frames import Foreign, Free
 
 
 class Owner(NamedTuple):
@@ -49,6 +51,59 @@ def tail_frame_freed(free: Free, address: int) -> Finding:
     """
     message = f"{_state_of(free)}, but a zone keeps it for shared tails; no folio uses it now"
     return FRAME_FREED.finding(message, address=address, expected="a frame in use")
+
+
+def frame_foreign(owner: Owner, foreign: Foreign) -> Finding:
+    """A frame that backs vmemmap belongs to nothing else (``alloc_vmemmap_page_list()``)."""
+    message = f"frame {foreign.frame:#x} belongs to {foreign.owner}"
+    expected = "a frame that nothing else uses"
+    return FRAME_FOREIGN.finding_at(owner.entry, message, owner.folio, owner.vmemmap_page, expected)
+
+
+def tail_frame_foreign(foreign: Foreign, address: int) -> Finding:
+    """
+    The same for a frame that a zone keeps, and that no folio shares now.
+
+    :param address: Of its struct page, to which the zone's ``vmemmap_tails`` points.
+    """
+    message = (
+        f"frame {foreign.frame:#x} belongs to {foreign.owner}, but a zone keeps it for shared "
+        "tails; no folio uses it now"
+    )
+    expected = "a frame that nothing else uses"
+    return FRAME_FOREIGN.finding(message, address=address, expected=expected)
+
+
+def table_freed(free: Free, address: int) -> Finding:
+    """
+    A page table over the vmemmap is in use (``vmemmap_split_pmd()``).
+
+    :param address: First vmemmap page that it maps.
+    """
+    message = f"the page table over the vmemmap from {address:#x} on: {_state_of(free)}"
+    return TABLE_FREED.finding(message, address=address, expected="a page table in use")
+
+
+def table_foreign(foreign: Foreign, address: int) -> Finding:
+    """
+    A page table over the vmemmap belongs to nothing else.
+
+    :param address: First vmemmap page that it maps.
+    """
+    message = (
+        f"frame {foreign.frame:#x}, the page table over the vmemmap from {address:#x} on, "
+        f"belongs to {foreign.owner}"
+    )
+    return FRAME_FOREIGN.finding(message, address=address, expected="a page table of the kernel")
+
+
+def unreadable_owners(count: int) -> Finding:
+    """Page tables over the vmemmap whose own struct pages are not in the dump."""
+    return UNREADABLE.finding(
+        f"the struct pages of {count} page tables over the vmemmap are not in the dump: "
+        "whether these are in use is not known",
+        severity=Severity.INFO,
+    )
 
 
 def _state_of(free: Free) -> str:

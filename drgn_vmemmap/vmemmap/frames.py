@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The frames themselves: whether they are in use, by their own struct pages.
+The frames themselves: whether they are in use, and by what, by their own struct pages.
 
 Follows ``struct page`` of ``include/linux/mm_types.h`` and the buddy allocator of
 ``mm/page_alloc.c``.
@@ -12,10 +12,11 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.kernel.structs import Member
+from drgn_vmemmap.vmemmap.owners import OwnerKind, OwnerReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # MAX_PAGE_ORDER: the buddy allocator's largest blocks have so many pages, as a power of two.
@@ -31,6 +32,11 @@ class Block(NamedTuple):
     pfn: int
     order: int
 
+    @property
+    def end(self) -> int:
+        """PFN after its last page."""
+        return self.pfn + (1 << self.order)
+
 
 class Free(NamedTuple):
     """A frame that is not in use."""
@@ -40,73 +46,150 @@ class Free(NamedTuple):
     """The free block that it is in; ``None`` if its reference count alone is 0."""
 
 
+class Foreign(NamedTuple):
+    """A frame that belongs to something else than the vmemmap."""
+
+    frame: int
+    owner: str
+    """In words."""
+
+
 class Unknown(NamedTuple):
     """A frame whose struct page is not in the dump."""
 
     frame: int
 
 
+Problem = Union[Free, Foreign, Unknown]
+
+
 class PageReader:
-    """Reads the struct pages of many frames."""
+    """Checks frames by their own struct pages, many together."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._kernel = snapshot.kernel
+        self._owners = OwnerReader(snapshot)
         geometry = snapshot.geometry
         size = geometry.struct_size
         # Struct pages that cross the pages' edges are read one by one.
         self._together = 1 if size & (size - 1) else geometry.page_size // size
+        self._refcounts = self._column("refcount")
+        self._unsplit: dict[int, bool] = {}
 
-    def unused(self, frames: Sequence[int]) -> Iterator[Free | Unknown]:
+    def check(self, frames: Sequence[int]) -> Iterator[Problem]:
         """
-        Frames that last-level entries map, and that are not in use.
+        Frames that last-level entries map, and that are not in use, or used by something else.
 
         :param frames: PFNs, ascending.
         """
-        refcounts = self._column("refcount")
-        start = 0
-        while start < len(frames):
-            first = frames[start] // self._together * self._together
-            end = bisect_left(frames, first + self._together, start)
+        for first, group in self._groups(frames):
             try:
-                counts = refcounts.unpack(self._pages(first))
+                pages = self._pages(first)
             except MissingMemory:
-                yield from map(Unknown, frames[start:end])
-            else:
-                # Fast path: if no page here has refcount 0, none is unused.
-                if 0 in counts:
-                    for frame in frames[start:end]:
-                        if counts[frame - first] == 0 and not self._is_of_unsplit_block(frame):
-                            yield Free(frame, self.free_block(frame))
-            start = end
+                yield from map(Unknown, group)
+                continue
+            counts = self._refcounts.unpack(pages)
+            # Fast path: all pages here are referenced, and none says whose it is.
+            if 0 in counts or not self._owners.are_plain(pages):
+                for frame in group:
+                    problem = self._problem(frame, pages, frame - first, counts[frame - first])
+                    if problem is not None:
+                        yield problem
 
-    def free_under_leaf(self, frame: int, count: int) -> Iterator[Free | Unknown]:
+    def check_tables(self, tables: Sequence[int]) -> Iterator[Problem]:
         """
-        The first of a large leaf's frames that the buddy allocator has.
+        Page tables that are free, or used by something else.
+
+        Recent kernels mark page tables of the kernel as such. Their reference counts are not
+        checked.
+
+        :param tables: PFNs, ascending.
+        """
+        for first, group in self._groups(tables):
+            try:
+                pages = self._pages(first)
+            except MissingMemory:
+                yield from map(Unknown, group)
+                continue
+            for table in group:
+                owner = self._owners.at(pages, table - first)
+                block = self.free_block(table) if owner is None else None
+                if block is not None or (owner and owner.kind is OwnerKind.BUDDY):
+                    yield self._free(table)
+                elif owner is not None and owner.kind is not OwnerKind.PAGE_TABLE:
+                    yield Foreign(table, self._owners.describe(table, owner))
+
+    def check_leaf(self, frame: int, count: int) -> Iterator[Problem]:
+        """
+        A large leaf's frames that are free, or used by something else.
 
         Their reference counts are not checked: an unsplit block has only one.
 
         :param frame: PFN of the leaf's first frame.
         :param count: How many frames it maps.
         """
-        mark = self._kernel.buddy_test
-        if mark is None:
-            return
-        types = self._column("page_type")
-        for first in range(frame // self._together * self._together, frame + count, self._together):
-            try:
-                found = types.unpack(self._pages(first))
-            except MissingMemory:
-                yield Unknown(first)
-                return
-            for page_type in set(found):
-                if page_type & mark.mask == mark.value:
-                    pfn = max(frame, first + found.index(page_type))
-                    yield Free(pfn, self.free_block(pfn))
-                    return
         block = self.free_block(frame)
-        if block is not None:
-            yield Free(frame, block)
+        for frames in self._readable_together(frame, count):
+            try:
+                pages = self._snapshot.struct_pages(frames.start, len(frames))
+            except MissingMemory:
+                yield from map(Unknown, frames)
+                continue
+            in_block = block is not None and frames.start < block.end
+            if not in_block and self._owners.are_plain(pages):
+                continue
+            for index, pfn in enumerate(frames):
+                owner = self._owners.at(pages, index)
+                if owner is not None and owner.kind is OwnerKind.BUDDY:
+                    block = self.free_block(pfn) or Block(pfn, 0)
+                if block is not None and pfn < block.end:
+                    yield Free(pfn, block)
+                elif owner is not None:
+                    yield Foreign(pfn, self._owners.describe(pfn, owner))
+
+    def _readable_together(self, frame: int, count: int) -> list[range]:
+        """Consecutive frames, in pieces whose struct pages are in the dump, or are not."""
+        try:
+            self._snapshot.struct_pages(frame, count)
+        except MissingMemory:
+            starts = range(frame, frame + count, self._together)
+            return [range(start, min(start + self._together, frame + count)) for start in starts]
+        return [range(frame, frame + count)]
+
+    def _groups(self, frames: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
+        """
+        Frames whose struct pages are read together.
+
+        :param frames: PFNs, ascending.
+        :return: PFN of the first struct page that is read, and the frames.
+        """
+        start = 0
+        while start < len(frames):
+            first = frames[start] // self._together * self._together
+            end = bisect_left(frames, first + self._together, start)
+            yield first, frames[start:end]
+            start = end
+
+    def _problem(self, frame: int, pages: bytes, index: int, count: int) -> Free | Foreign | None:
+        """
+        What is wrong with a frame that a last-level entry maps.
+
+        :param pages: Struct pages, with its own at an index.
+        :param count: Its reference count.
+        """
+        owner = self._owners.at(pages, index)
+        if owner is not None:
+            if owner.kind is OwnerKind.BUDDY:
+                return self._free(frame)
+            return Foreign(frame, self._owners.describe(frame, owner))
+        if count or self._is_of_unsplit_block(frame):
+            return None
+        return Free(frame, self.free_block(frame))
+
+    def _free(self, frame: int) -> Free:
+        """A frame that is marked as the first of a free block."""
+        return Free(frame, self.free_block(frame) or Block(frame, 0))
 
     def free_block(self, frame: int) -> Block | None:
         """The free block that a frame is in; only its first page is marked."""
@@ -132,14 +215,23 @@ class PageReader:
         Hot-plugged vmemmap can be: its first page has a count, and the 511 others have none.
         """
         pfn = frame >> _LEAF_ORDER << _LEAF_ORDER
-        refcount = self._column("refcount")
-        counts: list[int] = []
+        if pfn not in self._unsplit:
+            self._unsplit[pfn] = self._is_unsplit_block(pfn)
+        return self._unsplit[pfn]
+
+    def _is_unsplit_block(self, pfn: int) -> bool:
+        pages = b""
         for first in range(pfn, pfn + (1 << _LEAF_ORDER), self._together):
             try:
-                counts += refcount.unpack(self._pages(first))
+                pages += self._pages(first)
             except MissingMemory:
                 return False
-        return counts[0] > 0 and not any(counts[1:]) and self.free_block(pfn) is None
+        counts = self._kernel.page.column(pages, "refcount")
+        if not counts[0] or any(counts[1:]):
+            return False
+        # If any of it is free, it was split.
+        owners = (self._owners.at(pages, index) for index in range(len(counts)))
+        return not any(owner and owner.kind is OwnerKind.BUDDY for owner in owners)
 
     def _column(self, name: str) -> struct.Struct:
         """Unpacks one member of each of the struct pages that are read together."""

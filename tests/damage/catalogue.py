@@ -151,6 +151,26 @@ def head_without_reference(edited: EditedKernel) -> list[LinkPlace]:
     return [("frame-freed", pfn, 0)]
 
 
+def head_of_somebody_else(edited: EditedKernel) -> list[LinkPlace]:
+    """The frame that backs a head is anonymous memory of a process."""
+    pfn = edited.optimized[0]
+    edited.write_member(edited.frame(pfn, 0), "mapping", 0xFFFF888123456701)
+    return [("frame-foreign", pfn, 0)]
+
+
+def table_in_buddy(edited: EditedKernel) -> list[LinkPlace] | None:
+    """The last-level table over a folio's vmemmap is in the buddy allocator."""
+    mark = edited.kernel.buddy_test
+    address = edited.kernel.page_address(edited.optimized[0])
+    table = edited.walker().entry(address).raw_address >> PAGE_SHIFT
+    if mark is None or not edited.is_described(table):
+        return None
+    edited.write_page(table, mark.offset, mark.value, mark.size)
+    edited.write_member(table, "private", 0)
+    edited.write_member(table, "refcount", 0)
+    return [("table-freed", None, None)]
+
+
 def two_owners(edited: EditedKernel) -> list[LinkPlace] | None:
     """A page of a whole folio is mapped to the frame behind another folio's head."""
     if not edited.whole:
@@ -245,6 +265,8 @@ CATALOGUE = (
     ),
     Fault("a head in the buddy allocator", "frame-freed", head_freed),
     Fault("a head without a reference", "frame-freed", head_without_reference),
+    Fault("a head that is somebody else's", "frame-foreign", head_of_somebody_else),
+    Fault("a page table in the buddy allocator", "table-freed", table_in_buddy),
     Fault("a frame with two owners", "frame-aliased", two_owners, ("count-mismatch",)),
     Fault("a flag that is lost", "flag-mismatch", flag_lost),
     Fault("a flag that is made up", "flag-mismatch", flag_made_up),

@@ -119,6 +119,14 @@ class EditedKernel:
 
     # Places of interest.
 
+    def is_described(self, pfn: int) -> bool:
+        """Whether the struct page of a PFN is in the dump."""
+        try:
+            self.snapshot().struct_pages(pfn)
+        except MissingMemory:
+            return False
+        return True
+
     def loose(self) -> int | None:
         """A PFN with two pages of vmemmap from it on that are split, and no folio's."""
         folios = self.before.folios.folios

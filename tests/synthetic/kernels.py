@@ -78,23 +78,28 @@ class Line:
     def flags(self) -> dict[str, int]:
         """``enum pageflags``."""
         if self.old_flags:
-            flags = {"PG_locked": 0, "PG_lru": 4, "PG_active": 5, "PG_reserved": 12, "PG_head": 16}
+            flags = {
+                **{"PG_locked": 0, "PG_lru": 4, "PG_active": 5, "PG_slab": 9, "PG_reserved": 12},
+                **{"PG_private": 13, "PG_writeback": 15, "PG_head": 16, "PG_unevictable": 20},
+            }
             return {**flags, "PG_vmemmap_self_hosted": 10} if self.hosts_memmap else flags
         more = 2 if self.mark in (Mark.FLAG, Mark.INVERTED_TYPE) else 0
         reserved = 14 if more else 13
-        return {
-            "PG_locked": 0,
-            "PG_lru": 5,
-            "PG_head": 6,
-            "PG_active": 8,
+        flags = {
+            **{"PG_locked": 0, "PG_writeback": 1, "PG_lru": 5, "PG_head": 6, "PG_active": 8},
             "PG_vmemmap_self_hosted": 10 + more,
             "PG_reserved": reserved,
+            "PG_private": reserved + 1,
+            "PG_private_2": reserved + 2,
+            "PG_unevictable": 18 + more,
+            "PG_mlocked": 19 + more,
         }
+        return {**flags, "PG_slab": 11} if more else flags
 
     def page_type(self, name: str) -> int:
-        """The head's ``page_type`` of a page that is ``buddy``, ``table`` or ``hugetlb``."""
+        """``page_type`` of a page that is ``buddy``, ``table``, ``hugetlb`` or ``slab``."""
         if self.mark is Mark.TYPE:
-            return {"buddy": 0xF0, "table": 0xF2, "hugetlb": 0xF4}[name] << 24
+            return {"buddy": 0xF0, "table": 0xF2, "hugetlb": 0xF4, "slab": 0xF5}[name] << 24
         bit = {"buddy": 0x80, "table": 0x200, "hugetlb": 0x800}[name]
         return ~(0 if name == "hugetlb" and self.mark is not Mark.INVERTED_TYPE else bit) & NO_TYPE
 
@@ -272,7 +277,8 @@ class Types:
             }
         if line.mark is Mark.TYPE:
             self.enums["pagetype"] = {
-                f"PGTY_{name}": line.page_type(name) >> 24 for name in ("buddy", "table", "hugetlb")
+                f"PGTY_{name}": line.page_type(name) >> 24
+                for name in ("buddy", "table", "hugetlb", "slab")
             }
         if line.mark is Mark.DESTRUCTOR:
             self.enums["compound_dtor_id"] = {

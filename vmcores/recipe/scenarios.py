@@ -150,6 +150,11 @@ _ALL = (
         memory_file=True,
         deadline=600,
     ),
+    Scenario(
+        "shrunk",
+        "a pool of 64 optimized folios that shrinks to 10: the others are restored and given back",
+        script="shrunk.sh",
+    ),
     Scenario("surplus", "8 folios in the pool and 8 surplus ones, all in use", script="surplus.sh"),
     replace(
         BASIC,

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Checks on the frames that back the vmemmap: whether they are in use."""
+"""Checks on the frames that back the vmemmap: whether they are in use, and by what."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.hvo.ownership import ZONE, Ownership
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.vmemmap.frames import Free, PageReader
+from drgn_vmemmap.vmemmap.frames import Foreign, Free, PageReader, Problem, Unknown
 
 # Frames that are checked between two checks whether the user has interrupted.
 _BATCH = 4096
 
 
 def check_frames(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
-    """Find frames that back the vmemmap and are not in use."""
+    """Find frames that back the vmemmap and are free, or belong to something else."""
     yield from _FrameCheck(context, ownership).findings()
 
 
@@ -42,36 +42,44 @@ class _FrameCheck:
         frames = sorted(set(self._ownership.frames))
         if self._context.has_offline:
             frames = [frame for frame in frames if self._context.is_online(frame)]
-        found: dict[int, Free] = {}
+        found: dict[int, Free | Foreign] = {}
         batches = [frames[start : start + _BATCH] for start in range(0, len(frames), _BATCH)]
         for batch in self._context.progress.track(batches, "frames"):
-            for answer in self._pages.unused(batch):
-                if isinstance(answer, Free):
-                    found[answer.frame] = answer
-                else:
-                    self._unknown += 1
+            for problem in self._certain(self._pages.check(batch)):
+                found[problem.frame] = problem
         for frame, page in zip(self._ownership.frames, self._ownership.pages) if found else ():
             if frame in found:
-                yield self._freed(found[frame], self._first_tail(frame) if page == ZONE else page)
+                yield self._finding(found[frame], self._first_tail(frame) if page == ZONE else page)
 
     def _of_leaves(self) -> Iterator[Finding]:
         """Frames that large leaves map."""
         context = self._context
         leaves = [leaf for leaf in self._ownership.leaves if context.is_online(leaf.frame)]
         for leaf in context.progress.track(leaves, "frames"):
-            for answer in self._pages.free_under_leaf(leaf.frame, leaf.pages):
-                if isinstance(answer, Free):
-                    yield self._freed(answer, leaf.page + answer.frame - leaf.frame)
-                else:
-                    self._unknown += 1
+            for problem in self._certain(self._pages.check_leaf(leaf.frame, leaf.pages)):
+                yield self._finding(problem, leaf.page + problem.frame - leaf.frame)
 
-    def _freed(self, free: Free, page: int) -> Finding:
+    def _certain(self, problems: Iterable[Problem]) -> Iterator[Free | Foreign]:
+        """What is known for certain; frames of which nothing is known are counted."""
+        for problem in problems:
+            if isinstance(problem, Unknown):
+                self._unknown += 1
+            else:
+                yield problem
+
+    def _finding(self, problem: Free | Foreign, page: int) -> Finding:
         """
         :param page: Number of the vmemmap page that the frame backs; :data:`ZONE` for none.
         """
         if page == ZONE:
-            return frame_rules.tail_frame_freed(free, self._context.geometry.address(free.frame))
-        return frame_rules.frame_freed(self._context.owner(page), free)
+            address = self._context.geometry.address(problem.frame)
+            if isinstance(problem, Free):
+                return frame_rules.tail_frame_freed(problem, address)
+            return frame_rules.tail_frame_foreign(problem, address)
+        owner = self._context.owner(page)
+        if isinstance(problem, Free):
+            return frame_rules.frame_freed(owner, problem)
+        return frame_rules.frame_foreign(owner, problem)
 
     def _first_tail(self, frame: int) -> int:
         """The first vmemmap page that shares a zone's frame; :data:`ZONE` if none does."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Checks on the page tables over the vmemmap: whether they could be read."""
+"""Checks on the page tables over the vmemmap: whether they could be read, and are in use."""
 
 from __future__ import annotations
 
@@ -11,13 +11,55 @@ from drgn_vmemmap.hvo.ownership import Ownership
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.vmemmap.frames import Free, PageReader, Unknown
+
+# A table has 512 entries: what one table of the second level maps, in tables of the last.
+_INDEX_BITS = 9
 
 
 def check_tables(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
-    """Name the page tables over the vmemmap that are not in the dump, or lead in a circle."""
+    """Find page tables over the vmemmap that are free, used by something else, or missing."""
+    yield from _in_use(context, ownership)
     yield from map(frame_rules.unreadable_vmemmap, _not_reported(context, ownership))
     if ownership.endless:
         yield frame_rules.endless_vmemmap()
+
+
+def _in_use(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
+    """Find page tables that are free, or used by something else."""
+    geometry, unknown = context.geometry, 0
+    tables = _all_tables(context, ownership)
+    frames = sorted(frame for frame in tables if context.is_online(frame))
+    for problem in PageReader(context.snapshot).check_tables(frames):
+        if isinstance(problem, Unknown):
+            unknown += 1
+            continue
+        address = geometry.page_number_address(tables[problem.frame])
+        if isinstance(problem, Free):
+            yield frame_rules.table_freed(problem, address)
+        else:
+            yield frame_rules.table_foreign(problem, address)
+    if unknown:
+        yield frame_rules.unreadable_owners(unknown)
+
+
+def _all_tables(context: VmemmapContext, ownership: Ownership) -> dict[int, int]:
+    """
+    PFNs of the page tables over the vmemmap, at every level but the highest.
+
+    :return: For each, the number of the first vmemmap page that it maps.
+    """
+    geometry, found = context.geometry, dict(ownership.tables)
+    span = context.kernel.architecture.table_span << _INDEX_BITS
+    above: dict[int, int] = {}
+    for page in ownership.tables.values():
+        above.setdefault(geometry.page_number_address(page) // span, page)
+    root = context.kernel.paging.root
+    for page in above.values():
+        for table in context.walker.tables(geometry.page_number_address(page)):
+            if table != root:
+                found.setdefault(table >> geometry.page_shift, page)
+    return found
 
 
 def _not_reported(context: VmemmapContext, ownership: Ownership) -> Iterator[Run]:

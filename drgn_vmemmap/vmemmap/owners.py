@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The owners of frames: what uses a page, by its own struct page.
+
+Follows ``struct page`` of ``include/linux/mm_types.h`` and the flags and page types of
+``include/linux/page-flags.h``. A mark that nothing in the vmemmap can have names an owner;
+the absence of marks names none.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import NamedTuple
+
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+_TAIL = 1 << 0
+"""Of ``compound_head``: this is a tail page."""
+_MAPPING_ANON = 1 << 0
+"""``PAGE_MAPPING_ANON`` of ``mapping``."""
+_NO_TYPE = 0xFFFFFFFF
+_ALL_ONES = (1 << 64) - 1
+_KERNEL_HALF = 0xFF << 56
+"""Kernel addresses have these bits set."""
+_EVEN = bytes(range(0, 256, 2))
+
+
+class OwnerKind(enum.Enum):
+    """What may use a page, other than the vmemmap and its page tables."""
+
+    BUDDY = "the buddy allocator"
+    COMPOUND_TAIL = "a compound page, as a tail"
+    COMPOUND_HEAD = "a compound page, as its head"
+    SLAB = "slab"
+    PAGE_TABLE = "page tables"
+    PAGE_CACHE = "the page cache"
+    ANONYMOUS = "anonymous memory"
+    MAPPED = "processes that map it"
+    LRU = "a list of the page reclaim"
+    TYPED = "a user with a page type of its own"
+
+
+class FrameOwner(NamedTuple):
+    """What a frame's own struct page says of its use."""
+
+    kind: OwnerKind
+    detail: int = 0
+    """
+    A tail's raw ``compound_head``, the raw ``mapping`` of page cache or anonymous memory, the
+    number of mappings, the raw page type.
+    """
+
+
+class Marks(NamedTuple):
+    """The members of a struct page that say what uses it; as of no use where there is none."""
+
+    flags: int
+    compound_head: int
+    mapping: int = 0
+    page_type: int = _NO_TYPE
+
+
+class OwnerReader:
+    """Classifies frames by their own struct pages."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._kernel = snapshot.kernel
+        self._names, self._format = _marks_format(snapshot.kernel)
+        self._known: dict[tuple[int, ...], FrameOwner | None] = {}
+        """Owners by the marks that they follow from: frames of one use are all alike."""
+
+    def are_plain(self, pages: bytes) -> bool:
+        """
+        Whether consecutive frames are all alike, and none has a mark of an owner.
+
+        It may say no where that is so.
+
+        :param pages: Their struct pages.
+        """
+        page = self._kernel.page
+        if page.size % 8 or self.at(pages, 0) is not None:
+            return False
+        count, words = len(pages) // page.size, memoryview(pages).cast("Q")
+
+        def column(name: str) -> bytes:
+            return words[page.offset(name) // 8 :: page.size // 8].tobytes()
+
+        flags, link = page.offset("flags"), page.offset("compound_head")
+        if column("flags") != pages[flags : flags + 8] * count:
+            return False
+        if pages[link :: page.size].translate(None, _EVEN):
+            return False  # a tail
+        if "mapping" in page.members and any(column("mapping")):
+            return False
+        if "page_type" not in page.members:
+            return True
+        halves = memoryview(pages).cast("I")
+        types = halves[page.offset("page_type") // 4 :: page.size // 4].tobytes()
+        return types == b"\xff" * len(types)
+
+    def at(self, pages: bytes, index: int) -> FrameOwner | None:
+        """
+        What uses a frame, as far as its struct page has a mark of it.
+
+        :param pages: Consecutive struct pages.
+        :param index: Of the frame's among them.
+        """
+        marks = self._format.unpack_from(pages, index * self._kernel.page.size)
+        if marks not in self._known:
+            named = Marks(**dict(zip(self._names, marks)))
+            self._known[marks] = classify(self._kernel, named)
+        return self._known[marks]
+
+    def owner(self, frame: int) -> FrameOwner | None:
+        """
+        What uses a frame, as far as its struct page has a mark of it.
+
+        :param frame: PFN.
+        :return: ``None`` if there is no mark: kernel memory, such as the vmemmap itself.
+        :raises MissingMemory: if its struct page is not in the dump.
+        """
+        return self.at(self._snapshot.struct_pages(frame), 0)
+
+    def describe(self, frame: int, owner: FrameOwner) -> str:
+        """
+        An owner in words, with what is known of it.
+
+        :param frame: PFN that it owns.
+        """
+        kind, detail = owner
+        if kind is OwnerKind.COMPOUND_TAIL:
+            head = self._head(frame, detail)
+            where = "outside the memmap" if head is None else f"at PFN {head:#x}"
+            return f"{kind.value} (compound_head leads to the head {where})"
+        if kind in (OwnerKind.PAGE_CACHE, OwnerKind.ANONYMOUS):
+            return f"{kind.value} (mapping {detail:#x})"
+        if kind is OwnerKind.MAPPED:
+            return f"{kind.value} ({detail} times)"
+        if kind is OwnerKind.TYPED:
+            return f"{kind.value} ({self._kernel.page_marks.type_name(detail)})"
+        return str(kind.value)
+
+    def _head(self, frame: int, link: int) -> int | None:
+        """PFN of the head that a tail's ``compound_head`` leads to; ``None`` if to none."""
+        geometry, pointer = self._snapshot.geometry, link & ~_TAIL
+        if self._kernel.tails_hold_mask:
+            # The head's struct page is aligned to the size of all of the folio's.
+            pointer &= geometry.address(frame)
+        return geometry.pfn_of(pointer)
+
+
+def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
+    """What uses a page with these marks; ``None`` if none of them names an owner."""
+    flags, link, mapping, page_type = marks
+    # Poisoned by page_init_poison(), or not recorded in an extract: nothing was written here.
+    if flags == _ALL_ONES or not any(marks):
+        return None
+    names, is_head = kernel.page_marks, bool(flags & kernel.head_test.value)
+    name = names.type_name(page_type)
+    if name == "buddy":
+        return FrameOwner(OwnerKind.BUDDY)
+    if link & _TAIL:
+        return FrameOwner(OwnerKind.COMPOUND_TAIL, link)
+    if name == "slab" or flags & names.slab:
+        return FrameOwner(OwnerKind.SLAB)
+    # The type of HugeTLB folios without PG_head is what a restore may leave behind.
+    if name not in (None, "hugetlb", "table"):
+        return FrameOwner(OwnerKind.TYPED, page_type)
+    if mapping & _KERNEL_HALF == _KERNEL_HALF:
+        kind = OwnerKind.ANONYMOUS if mapping & _MAPPING_ANON else OwnerKind.PAGE_CACHE
+        return FrameOwner(kind, mapping)
+    if is_head:
+        return FrameOwner(OwnerKind.COMPOUND_HEAD)
+    if flags & names.lru:
+        return FrameOwner(OwnerKind.LRU)
+    # The last one, as it is lawful for a page table over the vmemmap.
+    if name == "table":
+        return FrameOwner(OwnerKind.PAGE_TABLE)
+    # Without a type, it is a count of mappings, from -1 on.
+    if name is None and page_type < 1 << 31:
+        return FrameOwner(OwnerKind.MAPPED, page_type + 1)
+    return None
+
+
+def _marks_format(kernel: Kernel) -> tuple[list[str], struct.Struct]:
+    """The names of :class:`Marks` that a kernel has, and what unpacks them from a struct page."""
+    present = (name for name in Marks._fields if name in kernel.page.members)
+    names = sorted(present, key=kernel.page.offset)
+    form, end = "<", 0
+    for name in names:
+        member = kernel.page.members[name]
+        form += f"{member.offset - end}x" + ("Q" if member.size == 8 else "I")
+        end = member.offset + member.size
+    return names, struct.Struct(form)
