@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from drgn_vmemmap.cli.exit_codes import CANNOT, NAME
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
 _EXAMPLES = "examples:"
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """
     A command of the command line.
 

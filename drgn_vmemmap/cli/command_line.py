@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -158,6 +157,8 @@ def _unknown_words(words: list[str]) -> str:
 def _unknown_command(name: str) -> str:
     if os.path.isfile(name):
         return f"{name!r} is not a command but a file: to analyse it, give it with -c"
+    import difflib
+
     near = difflib.get_close_matches(name, COMMANDS, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COMMANDS)}"
     return f"there is no command {name!r}; {hint}"

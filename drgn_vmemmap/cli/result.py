@@ -6,9 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
@@ -58,6 +55,8 @@ def _is_standard_output(path: str) -> bool:
 
 def _pager() -> str | None:
     """The shell command of the user's pager, chosen as git does; ``None`` for none."""
+    import shutil
+
     command = os.environ.get("PAGER", "less")
     words = command.split()
     if not words or words == ["cat"] or os.environ.get("TERM", "dumb") == "dumb":
@@ -67,6 +66,8 @@ def _pager() -> str | None:
 
 def _show(pieces: Iterable[str], pager: str) -> None:
     """Write pieces to a pager as they come, and wait until the user leaves it."""
+    import subprocess
+
     # less ends at once if all fits the screen (F), shows colours (R), and leaves the text (X).
     environment = {"LESS": "FRX", **os.environ}
     with _interrupts_left_to_pager():
@@ -86,6 +87,8 @@ def _show(pieces: Iterable[str], pager: str) -> None:
 @contextlib.contextmanager
 def _interrupts_left_to_pager() -> Iterator[None]:
     """Ctrl-C at a pager is the pager's: less goes back to its prompt."""
+    import signal
+
     try:
         before = signal.signal(signal.SIGINT, lambda number, frame: None)
     except ValueError:

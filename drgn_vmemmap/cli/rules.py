@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Iterable
 
 from drgn_vmemmap.cli import arguments
@@ -36,6 +35,8 @@ def _run(options: argparse.Namespace, prog: None) -> int:
 
 def unknown_rule(name: str, names: Iterable[str]) -> str | None:
     """What to say of a rule that does not exist, with the nearest one."""
+    import difflib
+
     names = list(names)
     if name in names:
         return None

@@ -11,7 +11,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
-from drgn_vmemmap.cli.child import Child, NoChild
 from drgn_vmemmap.cli.command import Command
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, NAME, fail, warn
 from drgn_vmemmap.cli.rules import unknown_rule
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from drgn_vmemmap.analysis.live import Target
     from drgn_vmemmap.analysis.report import Report
     from drgn_vmemmap.analysis.watch import Pass, Tally
+    from drgn_vmemmap.cli.child import NoChild
     from drgn_vmemmap.extract.recording import Recording
     from drgn_vmemmap.progress import Progress
 
@@ -53,6 +53,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.analysis.watch import Tally
+    from drgn_vmemmap.cli.child import Child, NoChild
     from drgn_vmemmap.output.watch import summary
     from drgn_vmemmap.progress import InterruptibleProgress
 
