@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The documents: every command that they show runs, and every output is the tool's.
+
+In a ``console`` block, a line that begins with ``$`` is a command, and the lines after it are its
+output; ``...`` stands for lines that are left out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from drgn_vmemmap.cli.command import subparsers
+from drgn_vmemmap.cli.parser import parser
+from tests.support import BIN, ROOT
+
+DOCUMENTS = sorted(
+    [ROOT / "README.md", *(ROOT / "contrib").rglob("*.md")]
+    + [ROOT / folder / "README.md" for folder in ("drgn_vmemmap", "tests", "vmcores")]
+)
+
+_BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
+_SHOWN = re.compile(r"`(drgn-vmemmap [^`]*)`")
+
+
+class Shown(NamedTuple):
+    """A command that a document shows, and its output."""
+
+    document: Path
+    command: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.document.relative_to(ROOT)}: {self.command}"
+
+
+def shown(document: Path) -> list[Shown]:
+    found = []
+    for block in _BLOCK.findall(document.read_text()):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            found.append(Shown(document, command, output))
+    return found
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the documents' relative paths lead where they should."""
+    place = tmp_path_factory.mktemp("documents")
+    for name in ("contrib", "vmcores"):
+        (place / name).symlink_to(ROOT / name)
+    (place / "build").mkdir()
+    return place
+
+
+@pytest.mark.parametrize("example", [s for d in DOCUMENTS for s in shown(d)], ids=str)
+def test_a_command_prints_what_the_document_shows(example: Shown, workplace: Path) -> None:
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("LC_")},
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "80",
+        "LANG": "C.UTF-8",
+        "NO_COLOR": "1",
+    }
+    done = subprocess.run(
+        ["bash", "-c", example.command],
+        cwd=workplace,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    pattern = ".*".join(re.escape(part) for part in example.output.split("...\n"))
+    assert re.fullmatch(pattern, done.stdout, re.DOTALL), done.stdout
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_link_leads_to_a_file(document: Path) -> None:
+    for target in _LINK.findall(document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_command_in_a_sentence_is_one_that_the_tool_has(document: Path) -> None:
+    known = {*subparsers(parser()), "COMMAND"}
+    for command in _SHOWN.findall(document.read_text()):
+        words = [word for word in command.split()[1:] if word[0] not in "-./"]
+        named = [word for word in words if word in known]
+        bare = re.search(r" -[ck]\b| --\w", command)
+        assert named or bare, command
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
