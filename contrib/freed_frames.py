@@ -33,7 +33,7 @@ def main() -> None:
         starts = (f - i for i, f in enumerate(frames) if f is not None)
         ((block, agree),) = Counter(s for s in starts if s % 512 == 0).most_common(1) or [(0, 0)]
         if agree < 8:
-            found["not to be told: no page of the block is where it was"] += count
+            found["unknown: no page of the block is where it was"] += count
         else:
             left = {*range(block, block + 512)}.difference(frames)
             found.update(became(frame, report.kernel, walker) for frame in left)
@@ -61,7 +61,7 @@ def became(frame: int, kernel: Kernel, walker: Walker) -> str:
         # A free block's first page alone says so; the largest blocks have 1024 pages.
         walker.read(kernel.page_address(frame & -1024), 1024 * kernel.page.size)
     except MissingMemory:
-        return "not to be told: struct pages are not in the dump"
+        return "unknown: struct pages are not in the dump"
     if PageReader(Snapshot(kernel, walker.memory)).free_block(frame):
         return "free, in the buddy allocator"
     return "without a reference: on a processor's list of free pages, or inside a larger block"
