@@ -13,6 +13,8 @@ from drgn_vmemmap.kernel.structs import Member
 _TAIL = 1 << 0
 """Of ``compound_head`` or ``compound_info``: this is a tail."""
 
+_LINKS = ("compound_info", "compound_head")
+
 # ``enum pagetype`` is in the highest of four bytes (commit 4ffca5a96678, v6.12).
 _PAGE_TYPE_SHIFT = 24
 _NO_PAGE_TYPE = 0xFFFFFFFF
@@ -32,7 +34,9 @@ class PageContents(NamedTuple):
     mapcount: int | None
     mapping: int | None
     link: int | None
-    """Raw ``compound_head`` or ``compound_info``."""
+    """Raw ``compound_head``, or ``compound_info`` since v7.1."""
+    link_name: str
+    """Which of the two it is."""
     head: int | None
     """PFN that the link of a tail leads to; ``None`` if it is no tail, or leads nowhere."""
 
@@ -57,7 +61,7 @@ class ContentsReader:
         """
         flags = self._kernel.page.value(page, "flags")
         mapcount, page_type = self._mapcount_or_type(page)
-        link = self._value(page, ("compound_info", "compound_head"))
+        link = self._value(page, _LINKS)
         return PageContents(
             flags=flags,
             flag_names=[name for bit, name in self._names.flags if flags >> bit & 1],
@@ -66,6 +70,7 @@ class ContentsReader:
             mapcount=mapcount,
             mapping=self._value(page, ("mapping",)),
             link=link,
+            link_name=next((name for name in _LINKS if name in self._members), ""),
             head=self._head(link, pfn),
         )
 

@@ -81,14 +81,14 @@ def contents_lines(what: str, contents: PageContents, pfn: int) -> Iterator[str]
     elif contents.mapcount is not None:
         counts.append(f"mapcount {contents.mapcount}")
     yield f"{what} {flags}, {', '.join(counts)}"
-    if contents.mapping:
+    if contents.mapping or (contents.is_tail and contents.mapping is not None):
         tail = " (TAIL_MAPPING)" if contents.mapping == TAIL_MAPPING else ""
         yield f"mapping {contents.mapping:#x}{tail}"
     if contents.is_tail:
         leads = "nowhere" if contents.head is None else f"to the head {contents.head:#x}"
         if contents.head == pfn:
             leads = "to itself"
-        yield f"compound_info {contents.link:#x}: a tail, which leads {leads}"
+        yield f"{contents.link_name} {contents.link:#x}: a tail, which leads {leads}"
 
 
 def _restored(contents: PageContents, details: list[str]) -> Iterator[str]:
