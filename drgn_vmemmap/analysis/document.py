@@ -32,7 +32,17 @@ def document(report: Report, folios: bool) -> dict[str, Any]:
     """
     :param folios: Whether to list the folios.
     """
-    result: dict[str, Any] = {
+    listed = Listing(report.kernel, report.folios).documents() if folios else None
+    return {
+        **before_folios(report),
+        **({} if listed is None else {"folios": list(listed)}),
+        **after_folios(report),
+    }
+
+
+def before_folios(report: Report) -> dict[str, Any]:
+    """The part of the document that comes before the list of folios."""
+    return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "drgn-vmemmap", "version": __version__},
         "target": _target(report.origin),
@@ -40,16 +50,20 @@ def document(report: Report, folios: bool) -> dict[str, Any]:
         "hstates": [_hstate(hstate) for hstate in report.hstates],
         "totals": _totals(report.totals),
     }
-    if folios:
-        result["folios"] = list(Listing(report.kernel, report.folios).documents())
-    result["others"] = [_special(special) for special in report.others]
-    result["selection"] = asdict(report.selection)
-    result["verified"] = report.verified
-    result["incomplete"] = report.incomplete
-    result["interrupted"] = report.interrupted
-    result["movement"] = None if report.stability is None else stability_document(report.stability)
-    result["findings"] = [finding_document(finding) for finding in report.findings]
-    return result
+
+
+def after_folios(report: Report) -> dict[str, Any]:
+    """The part of the document that comes after the list of folios."""
+    stability = report.stability
+    return {
+        "others": [_special(special) for special in report.others],
+        "selection": asdict(report.selection),
+        "verified": report.verified,
+        "incomplete": report.incomplete,
+        "interrupted": report.interrupted,
+        "movement": None if stability is None else stability_document(stability),
+        "findings": [finding_document(finding) for finding in report.findings],
+    }
 
 
 def stability_document(stability: Stability) -> dict[str, Any]:

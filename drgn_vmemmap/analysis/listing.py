@@ -131,6 +131,11 @@ def text(column: Column, traits: Traits) -> str:
     return literal(column.unknown if value is None else str(value))
 
 
+def common_text(column: Column, traits: Traits) -> str:
+    """A value that is no folio's own, as people read it."""
+    return text(column, traits).format()
+
+
 def literal(fixed: str) -> str:
     """Text as ``str.format()`` takes it for itself."""
     return fixed.replace("{", "{{").replace("}", "}}")

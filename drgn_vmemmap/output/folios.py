@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from drgn_vmemmap.analysis.listing import (
     COLUMNS,
@@ -14,6 +14,8 @@ from drgn_vmemmap.analysis.listing import (
     Listing,
     Own,
     Traits,
+    common_text,
+    literal,
     text,
 )
 
@@ -44,20 +46,25 @@ def folio_table(listing: Listing, width: int) -> Iterator[str]:
     """
     shown = [column for column in COLUMNS if column.heading]
     widths = {column.name: _width(column, listing) for column in shown}
-    same = [column for column in shown if len({text(column, t) for t in listing.traits}) == 1]
-    kept = _fitting(shown, widths, [column.name for column in same], width)
-    gone = [column for column in shown if column not in kept]
-    once = [f"{c.heading} {text(c, listing.traits[0])}" for c in gone if c in same]
-    if once:
-        yield f"each folio: {', '.join(once)}\n".format()
-    omitted = [column.heading for column in gone if column not in same]
-    if omitted:
-        yield f"left out, for a wider terminal or --format csv: {', '.join(omitted)}\n"
+    same = {c.name for c in shown if len({text(c, t) for t in listing.traits}) == 1}
+    kept = _fitting(shown, widths, same, width)
+    yield from _left_out(listing, [column for column in shown if column not in kept], same)
     yield _line([_aligned(c.heading, c, widths) for c in kept])
     yield _line(["-" * widths[c.name] for c in kept])
     yield from listing.lines(
         lambda traits: _line([_cell(column, traits, widths) for column in kept])
     )
+
+
+def _left_out(listing: Listing, columns: Sequence[Column], same: Container[str]) -> Iterator[str]:
+    """What is said of columns that are not shown."""
+    traits = listing.traits[0]
+    once = [f"{c.heading} {common_text(c, traits)}" for c in columns if c.name in same]
+    if once:
+        yield f"each folio: {', '.join(once)}\n"
+    omitted = [column.heading for column in columns if column.name not in same]
+    if omitted:
+        yield f"left out, for a wider terminal or --format csv: {', '.join(omitted)}\n"
 
 
 def _width(column: Column, listing: Listing) -> int:
@@ -66,7 +73,7 @@ def _width(column: Column, listing: Listing) -> int:
     for traits in listing.traits:
         value = column.value(traits)
         if not isinstance(value, Own):
-            longest = max(longest, len(text(column, traits).format()))
+            longest = max(longest, len(common_text(column, traits)))
     numbers = {PFN.text: listing.folios.folios.pfns, REUSE_FRAME.text: listing.folios.reuse_frames}
     for field in {text(column, traits) for traits in listing.traits} & set(numbers):
         longest = max(longest, len(hex(max(numbers[field]))))
@@ -74,9 +81,13 @@ def _width(column: Column, listing: Listing) -> int:
 
 
 def _fitting(
-    columns: Sequence[Column], widths: dict[str, int], same: Sequence[str], width: int
+    columns: Sequence[Column], widths: dict[str, int], same: Container[str], width: int
 ) -> list[Column]:
-    """The columns that are shown."""
+    """
+    The columns that are shown.
+
+    :param same: Names of those whose values are the same for all folios.
+    """
     order = [name for name in _LEAST_IMPORTANT if name in same]
     order += [name for name in _LEAST_IMPORTANT if name not in same]
     kept = list(columns)
@@ -92,10 +103,7 @@ def _cell(column: Column, traits: Traits, widths: dict[str, int]) -> str:
     value = column.value(traits)
     if isinstance(value, Own):
         return value.text.replace("#x", f"#{widths[column.name]}x")
-    cell = text(column, traits)
-    # Braces are doubled in it.
-    doubled = len(cell) - len(cell.format())
-    return _aligned(cell, column, {column.name: widths[column.name] + doubled})
+    return literal(_aligned(common_text(column, traits), column, widths))
 
 
 def _aligned(cell: str, column: Column, widths: dict[str, int]) -> str:

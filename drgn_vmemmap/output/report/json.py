@@ -8,39 +8,33 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from drgn_vmemmap.analysis.document import document
+from drgn_vmemmap.analysis.document import after_folios, before_folios
 from drgn_vmemmap.analysis.listing import COLUMNS, Listing, Own, Traits, literal
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.report import View
-
-# An empty list of folios. Within a JSON string quotes and newlines are escaped, so this is no
-# part of one.
-_NO_FOLIOS = '\n "folios": [],\n'
 
 
 def render(report: Report, view: View) -> Iterator[str]:
     """
     :return: What ``json.dumps(document(report, view.folios), indent=1)`` gives, in pieces.
     """
-    contents = document(report, folios=False)
+    yield json.dumps(before_folios(report), indent=1).removesuffix("\n}") + ",\n"
     if view.folios:
-        # In the place that document() gives it.
-        keys = list(contents)
-        position = keys.index("others")
-        items = list(contents.items())
-        contents = dict([*items[:position], ("folios", []), *items[position:]])
-    before, folios, after = (json.dumps(contents, indent=1) + "\n").partition(_NO_FOLIOS)
-    yield before
-    if folios and not len(report.folios):
-        yield folios
-    elif folios:
-        yield '\n "folios": [\n'
-        lines = Listing(report.kernel, report.folios).lines(_template)
-        yield next(lines)
-        for line in lines:
-            yield ",\n" + line
-        yield "\n ],\n"
-    yield after
+        yield from _folios(Listing(report.kernel, report.folios))
+    yield json.dumps(after_folios(report), indent=1).removeprefix("{\n") + "\n"
+
+
+def _folios(listing: Listing) -> Iterator[str]:
+    """The field ``folios``, and the comma after it."""
+    if not len(listing):
+        yield ' "folios": [],\n'
+        return
+    yield ' "folios": [\n'
+    lines = listing.lines(_template)
+    yield next(lines)
+    for line in lines:
+        yield ",\n" + line
+    yield "\n ],\n"
 
 
 def _template(traits: Traits) -> str:

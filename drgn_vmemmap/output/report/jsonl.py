@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from drgn_vmemmap.analysis.document import document, finding_document
+from drgn_vmemmap.analysis.document import after_folios, before_folios
 from drgn_vmemmap.analysis.listing import Listing, Traits, literal
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.report import View
@@ -18,13 +18,13 @@ def render(report: Report, view: View) -> Iterator[str]:
     """
     :return: One JSON object per line; its ``type`` is ``report``, ``folio`` or ``finding``.
     """
-    contents = document(report, folios=False)
-    del contents["findings"]
-    yield json.dumps({"type": "report", **contents}) + "\n"
+    after = after_folios(report)
+    findings = after.pop("findings")
+    yield json.dumps({"type": "report", **before_folios(report), **after}) + "\n"
     if view.folios:
         yield from Listing(report.kernel, report.folios).lines(_template)
-    for finding in report.findings:
-        yield json.dumps({"type": "finding", **finding_document(finding)}) + "\n"
+    for finding in findings:
+        yield json.dumps({"type": "finding", **finding}) + "\n"
 
 
 def _template(traits: Traits) -> str:

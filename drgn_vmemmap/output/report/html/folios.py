@@ -11,7 +11,7 @@ from itertools import chain, groupby
 from operator import sub
 from typing import Any
 
-from drgn_vmemmap.analysis.listing import COLUMNS, Listing, Own, Traits, text
+from drgn_vmemmap.analysis.listing import COLUMNS, Listing, Own, Traits, common_text, text
 from drgn_vmemmap.analysis.map import FOUND, State
 from drgn_vmemmap.rules.finding import Finding, Severity
 
@@ -76,7 +76,7 @@ def _cells(traits: Traits) -> dict[str, str | int]:
         if isinstance(value, Own):
             continue
         is_number = column.is_number and isinstance(value, int)
-        cells[column.name] = int(value or 0) if is_number else text(column, traits).format()
+        cells[column.name] = int(value or 0) if is_number else common_text(column, traits)
     return cells
 
 
