@@ -8,7 +8,6 @@ All of it is for people: what cannot be found is left out, and nothing depends o
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import datetime, timezone
 from typing import Callable, NamedTuple
@@ -17,6 +16,7 @@ import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory, printable
 from drgn_vmemmap.kernel.discovery import vmcoreinfo_text
+from drgn_vmemmap.target.program import dump_path
 
 # Each member of struct new_utsname: __NEW_UTS_LEN characters and a zero.
 _MEMBER_SIZE = 65
@@ -58,15 +58,8 @@ def read_origin(prog: drgn.Program, read: Callable[[int, int], bytes]) -> Origin
 
 
 def _file(prog: drgn.Program) -> str | None:
-    # Older versions of drgn have no attribute for it; /proc/kcore is no dump.
-    try:
-        path = getattr(prog, "core_dump_path", None)
-    except UnicodeDecodeError as error:
-        # drgn takes a path of any bytes, and gives back UTF-8 alone.
-        path = os.fsdecode(error.object)
-    if not path or prog.flags & drgn.ProgramFlags.IS_LIVE:
-        return None
-    return printable(str(path))
+    path = dump_path(prog)
+    return None if path is None else printable(path)
 
 
 def _host(vmcoreinfo: bytes, read: Callable[[int, int], bytes]) -> str | None:

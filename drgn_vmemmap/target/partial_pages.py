@@ -17,6 +17,8 @@ from functools import lru_cache
 
 import drgn
 
+from drgn_vmemmap.target.program import dump_path
+
 Read = Callable[[int, int, bool], bytes]
 
 Parts = Mapping[int, "tuple[range, ...]"]
@@ -70,12 +72,12 @@ def guarded(prog: drgn.Program) -> Read:
     :return: As :meth:`drgn.Program.read()`.
     """
     read: Read = prog.read
-    path = getattr(prog, "core_dump_path", None)
-    if not path or prog.flags & drgn.ProgramFlags.IS_LIVE:
+    path = dump_path(prog)
+    if path is None:
         return read
     try:
         status = os.stat(path)
-        parts = _read_marks(str(path), status.st_size, status.st_mtime_ns)
+        parts = _read_marks(path, status.st_size, status.st_mtime_ns)
     except OSError:
         return read
     return _guard(read, parts) if parts else read

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import drgn
@@ -27,6 +28,19 @@ def open_dump(path: str, name: str | None = None) -> drgn.Program:
         # libkdumpfile fails in many ways with a damaged file.
         raise cannot_open(path, str(error), name) from error
     return prog
+
+
+def dump_path(prog: drgn.Program) -> str | None:
+    """The path of a program's dump; ``None`` for a live kernel, or where drgn does not know it."""
+    if prog.flags & drgn.ProgramFlags.IS_LIVE:
+        return None  # /proc/kcore is no dump
+    try:
+        # Older versions of drgn have no attribute for it.
+        path = getattr(prog, "core_dump_path", None)
+    except UnicodeDecodeError as error:
+        # drgn takes a path of any bytes, and gives back UTF-8 alone.
+        path = os.fsdecode(error.object)
+    return str(path) if path else None
 
 
 def check_dump(path: str, name: str | None = None) -> None:

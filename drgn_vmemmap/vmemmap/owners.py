@@ -167,8 +167,10 @@ def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
         return FrameOwner(OwnerKind.COMPOUND_TAIL, link)
     if name == "slab" or flags & names.slab:
         return FrameOwner(OwnerKind.SLAB)
-    # The type of HugeTLB folios without PG_head is what a restore may leave behind.
-    if name not in (None, "hugetlb", "table"):
+    # The type of HugeTLB folios without PG_head is what a restore may leave behind. A kernel whose
+    # page tables have a type by another name has types that are not known.
+    are_known = "table" in names.type_names.values()
+    if name not in (None, "hugetlb", "table") and are_known:
         return FrameOwner(OwnerKind.TYPED, page_type)
     if mapping & _KERNEL_HALF == _KERNEL_HALF:
         kind = OwnerKind.ANONYMOUS if mapping & _MAPPING_ANON else OwnerKind.PAGE_CACHE
