@@ -61,11 +61,13 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     if reason is not None:
         return fail(CANNOT, reason)
     tally = Tally(options.until)
-    child = Child(options.child) if options.child else NoChild()
     signals = (signal.SIGINT, signal.SIGTERM) if options.child else (signal.SIGINT,)
-    with child, InterruptibleProgress(signals, child.send) as progress:
+    progress = InterruptibleProgress(signals, lambda number: child.send(number))
+    watched = _watched(options, prog, progress)
+    child = Child(options.child) if options.child else NoChild()
+    with child, progress:
         try:
-            _watch(options, prog, tally, child, progress)
+            _watch(options, watched, tally, child, progress)
         finally:
             print(summary(tally), end="", file=sys.stderr)
         if tally.broken and options.until is not None:
@@ -90,7 +92,7 @@ def _refusal(options: argparse.Namespace, prog: drgn.Program) -> str | None:
 
 def _watch(
     options: argparse.Namespace,
-    prog: drgn.Program,
+    watched: tuple[Target, Recording | None],
     tally: Tally,
     child: NoChild,
     progress: Progress,
@@ -101,7 +103,7 @@ def _watch(
     interval = options.interval
     if interval is None:
         interval = 0.0 if options.child else _INTERVAL
-    target, recording = _target(options, prog, progress)
+    target, recording = watched
     for pass_ in watch(target, interval, options.count, progress, child.is_over):
         is_broken = tally.add(pass_)
         _write(options.format, pass_, tally)
@@ -114,7 +116,7 @@ def _watch(
         _write_ktap(report)
 
 
-def _target(
+def _watched(
     options: argparse.Namespace, prog: drgn.Program, progress: Progress
 ) -> tuple[Target, Recording | None]:
     """What is watched, and what can write it as a vmcore."""

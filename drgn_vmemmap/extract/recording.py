@@ -29,7 +29,7 @@ from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.extract.filter import Filter, Filtered, Withheld
 from drgn_vmemmap.extract.ownership import FrameOwners
 from drgn_vmemmap.extract.recorder import Recorder
-from drgn_vmemmap.extract.vmcore import joined, write_elf, write_kdump
+from drgn_vmemmap.extract.vmcore import check_writer, joined, write_elf, write_kdump
 from drgn_vmemmap.files import whole_file
 from drgn_vmemmap.kernel.discovery import discover, vmcoreinfo_text
 from drgn_vmemmap.kernel.facts import Kernel
@@ -82,6 +82,7 @@ class Recording:
         """
         :raises CannotAnalyse: if this target cannot be analysed, or this drgn cannot record.
         """
+        check_writer()
         self._system_map = system_map
         self._vmcoreinfo = vmcoreinfo_text(prog)
         self._prog = prog

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -96,6 +97,14 @@ def write_kdump(path: Path, vmcoreinfo: bytes, pieces: Pieces, release: str, hos
     last, data = pages[-1]
     _correct_header(path, vmcoreinfo, last + len(data), host)
     _append_marks(path, marks_of(pieces))
+
+
+def check_writer() -> None:
+    """
+    :raises CannotAnalyse: if the library that writes vmcores is not installed.
+    """
+    if importlib.util.find_spec("kdumpling") is None:
+        raise _without_kdumpling()
 
 
 def _without_kdumpling() -> CannotAnalyse:
