@@ -19,9 +19,16 @@ from drgn_vmemmap.hvo.folios import FolioReports
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules import lists
-from drgn_vmemmap.vmemmap.sections import Section
+from drgn_vmemmap.vmemmap.sections import MissingSections, Section
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
-from drgn_vmemmap.vmemmap.special import BOOT, SELF_HOSTED, SpecialVmemmap, find_special, joined
+from drgn_vmemmap.vmemmap.special import (
+    BOOT,
+    SELF_HOSTED,
+    SpecialVmemmap,
+    UnknownMemory,
+    find_special,
+    joined,
+)
 
 # MAX_PAGE_ORDER: larger folios do not come from the buddy allocator.
 _MAX_BUDDY_ORDER = 10
@@ -78,18 +85,11 @@ class _Analysis:
         findings += judging.findings
         if not self._progress.interrupted:
             for hstate in self._hstates:
-                findings.extend(lists.count_mismatch(hstate, counts))
+                findings.extend(lists.count_mismatch(hstate, counts, found.complete))
                 findings.extend(lists.impossible_counters(hstate))
         findings += (lists.shared_slot(*shared) for shared in self._tail_frames.shared())
-        folios = judging.reports.folios
-        special = list(
-            find_special(
-                snapshot,
-                found.sections,
-                lambda pfn: folios.row_at(pfn) is not None,
-                self._tail_frames.all(),
-            )
-        )
+        special, unknown = self._special(found.sections, judging.reports.folios)
+        findings += map(lists.unknown_memory, unknown)
         special += _optimized_at_boot(snapshot, found.sections, judging.reports)
         special.sort(key=lambda each: each.pfns.start)
         hstates, totals = self._added_up(judging, special)
@@ -104,6 +104,10 @@ class _Analysis:
             others=special,
             findings=findings,
             sections=found.sections,
+            unknown=[
+                *(each.described for each in found.problems if isinstance(each, MissingSections)),
+                *(each.pfns for each in unknown),
+            ],
             tail_frames=self._tail_frames.all(),
             interrupted=self._progress.interrupted,
         )
@@ -112,6 +116,23 @@ class _Analysis:
         judging = Judging(self._snapshot, self._tail_frames, FolioReports(folios))
         judging.judge_all(self._progress)
         return judging
+
+    def _special(
+        self, sections: Sequence[Section], folios: Folios
+    ) -> tuple[list[SpecialVmemmap], list[UnknownMemory]]:
+        """Special vmemmap, and memory whose vmemmap may be special."""
+        found = list(
+            find_special(
+                self._snapshot,
+                sections,
+                lambda pfn: folios.row_at(pfn) is not None,
+                self._tail_frames.all(),
+            )
+        )
+        return (
+            [each for each in found if isinstance(each, SpecialVmemmap)],
+            [each for each in found if isinstance(each, UnknownMemory)],
+        )
 
     def _split_at_boot(self, sections: Sequence[Section]) -> set[int]:
         """

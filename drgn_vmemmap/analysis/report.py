@@ -158,6 +158,8 @@ class Report:
     findings: list[Finding]
     sections: list[Section]
     """The pieces of physical memory that have a memmap."""
+    unknown: list[range]
+    """PFNs of which the dump does not show what memory they are, or whether they are memory."""
     tail_frames: frozenset[int]
     """PFNs of the frames that zones keep for shared tails."""
     interrupted: bool

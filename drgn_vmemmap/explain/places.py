@@ -62,4 +62,4 @@ class Places:
 
     @cached_property
     def _missing(self) -> list[range]:
-        return [s.pfns for s in self._found if isinstance(s, MissingSections)]
+        return [s.described for s in self._found if isinstance(s, MissingSections)]

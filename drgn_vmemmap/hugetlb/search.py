@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.folio import OFF_LIST, Folios
@@ -27,13 +27,28 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 _CLASSES_LIMIT = 4096
 
 
+class MissingHeads(NamedTuple):
+    """Memory in which a folio may begin whose head page is not in the dump."""
+
+    pfns: range
+
+
+Problem = Union[BrokenList, MissingSections, MissingHeads]
+"""What keeps a search from being complete."""
+
+
 class SearchResult(NamedTuple):
     """What the memmap and the hstates' lists hold."""
 
     folios: Folios
     """In ascending order of PFN."""
     sections: list[Section]
-    problems: list[BrokenList | MissingSections]
+    problems: list[Problem]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the dump holds all that shows folios and what lists they are on."""
+        return all(isinstance(each, BrokenList) and not each.unreadable for each in self.problems)
 
 
 def find_folios(
@@ -45,7 +60,7 @@ def find_folios(
     A list that cannot be followed to its end gives what was found, and a
     :class:`BrokenList`.
     """
-    problems: list[BrokenList | MissingSections] = []
+    problems: list[Problem] = []
     sections = []
     for section in present_sections(snapshot):
         if isinstance(section, MissingSections):
@@ -57,7 +72,7 @@ def find_folios(
     online = [section for section in sections if section.flags & snapshot.kernel.sections.online]
     for section in progress.track(online, "memmap"):
         if not scan.add_section(section):
-            problems.append(MissingSections(section.pfns))
+            problems.append(MissingHeads(section.pfns))
     walk = ListWalk(snapshot, scan.classes, scan.folios, scan.links)
     problems += walk.follow(hstates)
     _put_in_order(snapshot, scan.folios, scan.links, walk.has_added)

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from drgn_vmemmap.hugetlb.folio import FolioClass, State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, Counters, Hstate
 from drgn_vmemmap.hugetlb.lists import BrokenList
+from drgn_vmemmap.hugetlb.search import Problem
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.rule import COUNT_MISMATCH, LIST_CORRUPT, REUSE_INVALID, UNREADABLE
 from drgn_vmemmap.vmemmap.sections import MissingSections
+from drgn_vmemmap.vmemmap.special import UnknownMemory
 
 
 def broken_list(broken: BrokenList) -> Finding:
@@ -28,19 +30,27 @@ def broken_hstate(broken: BrokenHstate) -> Finding:
     )
 
 
-def search_problem(problem: BrokenList | MissingSections) -> Finding:
+def search_problem(problem: Problem) -> Finding:
     """What kept the search for folios from being complete."""
     if isinstance(problem, BrokenList):
         return broken_list(problem)
-    first, last = problem.pfns[0], problem.pfns[-1]
+    pfns = f"PFNs {problem.pfns[0]:#x} to {problem.pfns[-1]:#x}"
+    if isinstance(problem, MissingSections):
+        return UNREADABLE.finding(f"which of {pfns} have a memmap is not in the dump")
     # Folios there are found only if a list leads to them.
+    return UNREADABLE.finding(f"not all of the memmap of {pfns} is in the dump")
+
+
+def unknown_memory(unknown: UnknownMemory) -> Finding:
+    """Whether memory is a device's, or hosts its own vmemmap, its struct pages show."""
     return UNREADABLE.finding(
-        f"not all of the memmap of PFNs {first:#x} to {last:#x} is in the dump"
+        f"whether PFNs {unknown.pfns[0]:#x} to {unknown.pfns[-1]:#x} {unknown.question} "
+        "is not in the dump"
     )
 
 
 def count_mismatch(
-    hstate: Hstate, folios: Mapping[tuple[FolioClass, State], int]
+    hstate: Hstate, folios: Mapping[tuple[FolioClass, State], int], complete: bool
 ) -> Iterator[Finding]:
     """
     The hstate's counters agree with its lists (``__prep_account_new_huge_page()``).
@@ -48,6 +58,7 @@ def count_mismatch(
     Folios on no list may or may not be counted: those being made or given back are not.
 
     :param folios: How many folios were found of each class in each state.
+    :param complete: Whether all folios can have been found: the dump lacks nothing that shows them.
     """
     found: Counter[tuple[int | None, str]] = Counter()
     off_list: Counter[tuple[int | None, str]] = Counter()
@@ -63,7 +74,7 @@ def count_mismatch(
         counters = hstate.counters if node is None else hstate.counters_of(node)
         for name in ("nr_huge_pages", "free_huge_pages"):
             expected, seen = getattr(counters, name), found[node, name]
-            if not seen - off_list[node, name] <= expected <= seen:
+            if expected < seen - off_list[node, name] or (complete and expected > seen):
                 yield COUNT_MISMATCH.finding(
                     f"{_place(hstate, node)}: {name} is {expected}, {seen} folios were found"
                 )

@@ -33,42 +33,56 @@ class MissingSections(NamedTuple):
     """Sections that may have a memmap: their ``struct mem_section`` is not in the dump."""
 
     pfns: range
+    """What a message names: of sections that may not exist, those below ``max_pfn``."""
+    described: range
+    """All PFNs that they would describe."""
 
 
 def present_sections(snapshot: Snapshot) -> Iterator[Section | MissingSections]:
     """The sections that have a memmap, in ascending order of PFN."""
     facts = snapshot.kernel.sections
-    per_root = snapshot.geometry.page_size // facts.section.size
-    for index, data in _roots(snapshot):
-        first = index * per_root
+    per_root = snapshot.geometry.page_size // facts.section.size * facts.pages
+    for root in _roots(snapshot):
+        start = root.number * per_root
+        data = root.data
         if data is None:
-            # Only what is certainly memory is missing.
-            end = min((first + per_root) * facts.pages, facts.memory_end)
-            if first * facts.pages < end:
-                yield MissingSections(range(first * facts.pages, end))
+            described = range(start, start + per_root)
+            certain = range(start, min(start + per_root, facts.memory_end))
+            # A device's memory may lie after max_pfn.
+            if certain or root.exists:
+                yield MissingSections(certain or described, described)
             continue
-        start = first * facts.pages
         for flags in facts.section.column(data, "section_mem_map"):
             if flags & _MARKED_PRESENT and flags & _HAS_MEM_MAP:
                 yield Section(range(start, start + facts.pages), flags)
             start += facts.pages
 
 
-def _roots(snapshot: Snapshot) -> Iterator[tuple[int, bytes | None]]:
-    """Index and bytes of each page of sections; ``None`` for one that is not in the dump."""
+class _Root(NamedTuple):
+    """A page of sections."""
+
+    number: int
+    data: bytes | None
+    """``None`` if it is not in the dump."""
+    exists: bool
+    """Whether it is known that there is one."""
+
+
+def _roots(snapshot: Snapshot) -> Iterator[_Root]:
+    """Each page of sections that there is, or may be."""
     facts, page_size = snapshot.kernel.sections, snapshot.geometry.page_size
     for start in range(0, facts.root_count, page_size // 8):
         indices = range(start, min(start + page_size // 8, facts.root_count))
         try:
             data = snapshot.read(facts.roots + start * 8, len(indices) * 8)
         except MissingMemory:
-            yield from ((index, None) for index in indices)
+            yield from (_Root(index, None, False) for index in indices)
             continue
         if data == bytes(len(data)):
             continue
         for index, (root,) in zip(indices, struct.iter_unpack("<Q", data)):
             if root:
                 try:
-                    yield index, snapshot.read(root, page_size)
+                    yield _Root(index, snapshot.read(root, page_size), True)
                 except MissingMemory:
-                    yield index, None
+                    yield _Root(index, None, True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Callable, NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.paging.mapping import Problem
 from drgn_vmemmap.vmemmap.sections import Section
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
@@ -44,12 +45,20 @@ class SpecialVmemmap(NamedTuple):
     """Vmemmap pages that have no frame of their own."""
 
 
+class UnknownMemory(NamedTuple):
+    """Memory of which the dump does not show whether it is special."""
+
+    pfns: range
+    question: str
+    """What is not known, after "whether these PFNs"."""
+
+
 def find_special(
     snapshot: Snapshot,
     sections: Iterable[Section],
     is_of_folio: Callable[[int], bool],
     tail_frames: frozenset[int],
-) -> Iterator[SpecialVmemmap]:
+) -> Iterator[SpecialVmemmap | UnknownMemory]:
     """
     Find them by the flags of their sections and of the frames backing their vmemmap.
 
@@ -58,37 +67,55 @@ def find_special(
     :param is_of_folio: Whether a PFN is of a HugeTLB folio, whose savings are counted elsewhere.
     :param tail_frames: PFNs of the frames that zones keep for tails, which are counted elsewhere.
     """
-    kernel = snapshot.kernel
-    devices, self_hosted = [], []
+    facts = snapshot.kernel.sections
+    devices, self_hosted, unknown = [], [], []
     for section in sections:
-        if section.flags & kernel.sections.early and not section.flags & kernel.sections.device:
+        if section.flags & facts.early and not section.flags & facts.device:
             continue
-        if is_device(snapshot, section):
+        of_device = is_device(snapshot, section)
+        if of_device is None:
+            unknown.append(section.pfns)
+        elif of_device:
             devices.append(section.pfns)
-        elif _is_self_hosted(snapshot, section):
-            self_hosted.append(section.pfns)
+        else:
+            hosts = _is_self_hosted(snapshot, section)
+            if hosts is None:
+                yield UnknownMemory(section.pfns, "host their own vmemmap")
+            elif hosts:
+                self_hosted.append(section.pfns)
     for pfns in joined(devices):
-        yield SpecialVmemmap(DEVICE, pfns, _sharing(snapshot, pfns, is_of_folio, tail_frames))
+        freed = _sharing(snapshot, pfns, is_of_folio, tail_frames)
+        yield SpecialVmemmap(DEVICE, pfns, freed)
+        if not _tables_are_in_dump(snapshot, pfns):
+            yield UnknownMemory(pfns, "of a device all share vmemmap")
     for pfns in joined(self_hosted):
         yield SpecialVmemmap(SELF_HOSTED, pfns, 0)
+    for pfns in joined(unknown):
+        yield UnknownMemory(pfns, "are a device's memory")
 
 
-def is_device(snapshot: Snapshot, section: Section) -> bool:
+def is_device(snapshot: Snapshot, section: Section) -> bool | None:
     """
-    Whether a section holds a device's memory.
+    Whether a section holds a device's memory; ``None`` if the dump does not show it.
 
     One that holds other memory, too, has a flag (``section_taint_zone_device()`` of
-    ``mm/memory_hotplug.c``); of the others, each page says so.
+    ``mm/memory_hotplug.c``); of the others, each page says so. A device's memory never gets
+    online (``online_mem_sections()`` of ``mm/sparse.c``).
     """
     kernel = snapshot.kernel
     if section.flags & kernel.sections.device:
         return True
-    if section.flags & kernel.sections.early:
+    if section.flags & (kernel.sections.early | kernel.sections.online):
         return False
     # The first ones may describe what the device keeps for itself, and say nothing.
     pfns = section.pfns[:: kernel.architecture.table_span >> kernel.page_shift]
-    flags = (_flags(snapshot, pfn) for pfn in pfns)
-    return any(f is not None and kernel.page_flags.zone(f) == kernel.device_zone for f in flags)
+    known = True
+    for pfn in pfns:
+        flags = _flags(snapshot, pfn)
+        if flags is not None and kernel.page_flags.zone(flags) == kernel.device_zone:
+            return True
+        known = known and (flags is not None or not _is_mapped(snapshot, pfn))
+    return False if known else None
 
 
 def joined(ranges: Iterable[range]) -> Iterator[range]:
@@ -129,17 +156,40 @@ def _sharing(
     return mapped - len(frames - tail_frames)
 
 
-def _is_self_hosted(snapshot: Snapshot, section: Section) -> bool:
-    """Whether the frames backing a section's vmemmap are marked as hosting it themselves."""
-    frame = snapshot.walker.entry(snapshot.geometry.address(section.pfns.start)).frame
-    flags = None if frame is None else _flags(snapshot, frame)
-    return flags is not None and bool(flags & snapshot.kernel.self_hosted)
+def _tables_are_in_dump(snapshot: Snapshot, pfns: range) -> bool:
+    """Whether all page tables over the vmemmap of consecutive PFNs are in the dump."""
+    geometry, span = snapshot.geometry, snapshot.kernel.architecture.table_span
+    start, end = geometry.address(pfns.start), geometry.address(pfns.stop)
+    return all(snapshot.walker.region(at).raw for at in range(start // span * span, end, span))
+
+
+def _is_self_hosted(snapshot: Snapshot, section: Section) -> bool | None:
+    """
+    Whether the frames backing a section's vmemmap are marked as hosting it themselves.
+
+    :return: ``None`` if the dump does not show it.
+    """
+    if not snapshot.kernel.self_hosted:
+        return False
+    entry = snapshot.walker.entry(snapshot.geometry.address(section.pfns.start))
+    if entry.frame is None:
+        return None if entry.problem is Problem.UNREADABLE else False
+    flags = _flags(snapshot, entry.frame)
+    if flags is None:
+        return None if _is_mapped(snapshot, entry.frame) else False
+    return bool(flags & snapshot.kernel.self_hosted)
 
 
 def _flags(snapshot: Snapshot, pfn: int) -> int | None:
-    """Flags of a struct page; ``None`` if it is not in the dump."""
+    """Flags of a struct page; ``None`` if it is not mapped, or not in the dump."""
     try:
         page = snapshot.struct_pages(pfn)
     except MissingMemory:
         return None
     return snapshot.kernel.page.value(page, "flags")
+
+
+def _is_mapped(snapshot: Snapshot, pfn: int) -> bool:
+    """Whether a struct page is mapped to memory, for all that the dump shows."""
+    problem = snapshot.walker.entry(snapshot.geometry.address(pfn)).problem
+    return problem in (None, Problem.UNREADABLE)

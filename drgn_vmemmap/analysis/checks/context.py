@@ -30,6 +30,8 @@ class VmemmapContext:
             for section in report.sections
             if not section.flags & facts.online
         }
+        for pfns in report.unknown:
+            self._offline.update(range(pfns.start // facts.pages, pfns.stop // facts.pages))
 
     def folio_at(self, pfn: int) -> int | None:
         """Head PFN of the folio that contains a PFN; ``None`` if none does."""
@@ -67,6 +69,6 @@ class VmemmapContext:
         Whether the kernel has written the struct page of a PFN.
 
         It may not have where memory is not online, such as plugged memory that hosts its
-        own vmemmap (``pfn_to_online_page()``).
+        own vmemmap (``pfn_to_online_page()``); where the dump does not show it, it is not known.
         """
         return pfn // self.kernel.sections.pages not in self._offline
