@@ -23,6 +23,7 @@ from drgn_vmemmap.vmemmap.sections import MissingSections, Section
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from drgn_vmemmap.vmemmap.special import (
     BOOT,
+    DEVICE,
     SELF_HOSTED,
     SpecialVmemmap,
     UnknownMemory,
@@ -90,6 +91,9 @@ class _Analysis:
         findings += (lists.shared_slot(*shared) for shared in self._tail_frames.shared())
         special, unknown = self._special(found.sections, judging.reports.folios)
         findings += map(lists.unknown_memory, unknown)
+        missing = self._tail_frames.missing()
+        if missing:
+            findings.append(lists.missing_zones(missing))
         special += _optimized_at_boot(snapshot, found.sections, judging.reports)
         special.sort(key=lambda each: each.pfns.start)
         hstates, totals = self._added_up(judging, special)
@@ -107,6 +111,8 @@ class _Analysis:
             unknown=[
                 *(each.described for each in found.problems if isinstance(each, MissingSections)),
                 *(each.pfns for each in unknown),
+                # A device's pages may share what a zone keeps, too.
+                *(each.pfns for each in special if missing and each.kind == DEVICE),
             ],
             tail_frames=self._tail_frames.all(),
             interrupted=self._progress.interrupted,

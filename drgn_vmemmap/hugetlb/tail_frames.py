@@ -37,6 +37,10 @@ class TailFrames:
         """PFNs of all of them that are in the dump."""
         return frozenset(frame for frame, _, _ in self._slots())
 
+    def missing(self) -> list[ZoneKey]:
+        """The zones of which it is not in the dump what they keep."""
+        return [zone for zone, frames in self._by_zone.items() if frames is None]
+
     def shared(self) -> Iterator[tuple[int, list[str]]]:
         """Frames that are kept more than once, and what for, in words."""
         slots: dict[int, list[str]] = {}

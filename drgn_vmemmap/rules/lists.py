@@ -11,10 +11,14 @@ from drgn_vmemmap.hugetlb.folio import FolioClass, State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, Counters, Hstate
 from drgn_vmemmap.hugetlb.lists import BrokenList
 from drgn_vmemmap.hugetlb.search import Problem
+from drgn_vmemmap.kernel.facts import ZoneKey
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.rule import COUNT_MISMATCH, LIST_CORRUPT, REUSE_INVALID, UNREADABLE
 from drgn_vmemmap.vmemmap.sections import MissingSections
 from drgn_vmemmap.vmemmap.special import UnknownMemory
+
+# So many zones are named that are not in the dump.
+_NAMED_ZONES = 8
 
 
 def broken_list(broken: BrokenList) -> Finding:
@@ -47,6 +51,17 @@ def unknown_memory(unknown: UnknownMemory) -> Finding:
         f"whether PFNs {unknown.pfns[0]:#x} to {unknown.pfns[-1]:#x} {unknown.question} "
         "is not in the dump"
     )
+
+
+def missing_zones(zones: Sequence[ZoneKey]) -> Finding:
+    """
+    The zones say which frames they keep for shared tails (``vmemmap_get_tail()``).
+
+    :param zones: Those that are not in the dump, at least one.
+    """
+    names = ", ".join(f"{zone.zone} of node {zone.node}" for zone in zones[:_NAMED_ZONES])
+    more = f" and {len(zones) - _NAMED_ZONES} more" if len(zones) > _NAMED_ZONES else ""
+    return UNREADABLE.finding(f"the tail frames of zones {names}{more} are not in the dump")
 
 
 def count_mismatch(
