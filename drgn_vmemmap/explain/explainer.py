@@ -86,6 +86,10 @@ class Explainer:
         end = min(self._kernel.page_address(self._places.end), _VMEMMAP_LIMIT)
         return self._kernel.vmemmap <= address < end
 
+    def is_struct_page(self, address: int) -> bool:
+        """Whether an address is that of the struct page of memory that there can be."""
+        return self._snapshot.geometry.contains(address)
+
     @property
     def encryption_mask(self) -> int:
         """See :class:`drgn_vmemmap.paging.walker.Paging`."""

@@ -57,7 +57,7 @@ def explain_log(explainer: Explainer, lines: Iterable[Line], boot: Boot) -> LogE
     :param lines: The log.
     :param boot: The dump's.
     """
-    found = find_mentions(lines, explainer.is_in_vmemmap)
+    found = find_mentions(lines, explainer.is_struct_page)
     result = LogExplanation(dropped=found.dropped)
     own: list[Mention] = []
     for mention in (*found.named, *found.others):

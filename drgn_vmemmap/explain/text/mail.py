@@ -52,7 +52,8 @@ def _one_mail(text: str, decode: Callable[[bytes], str]) -> str:
     try:
         message = email.message_from_string(text.lstrip())
         parts = list(_parts(message, decode))
-    except (RecursionError, ValueError, LookupError):
+    # Damaged headers make the email package fail in many ways.
+    except (RecursionError, ValueError, LookupError, TypeError, AttributeError):
         return text
     return "\n\n".join(parts) or text
 
