@@ -10,13 +10,14 @@ entries, and vmemmap has struct pages. What is neither is withheld, word by word
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.extract.ownership import FrameOwners, Owner
+from drgn_vmemmap.extract.ownership import FrameOwners, Owner, is_struct_page
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
@@ -26,14 +27,6 @@ _WORD = 8
 # accessed, and the highest one, "no execute". Bits 52 to 62 are zero in the kernel's own.
 _PRESENT, _ACCESSED = 1 << 0, 1 << 5
 _UNUSED = 0x7FF << 52
-
-# LIST_POISON1 and the like, and TAIL_MAPPING, are POISON_POINTER_DELTA and so much.
-_POISON = 0xDEAD000000000000
-_POISON_LIMIT = 0x10000
-
-# Reference and map counts, orders and numbers of pages are below; so are node numbers.
-_COUNT_LIMIT = 1 << 20
-_NODE_LIMIT = 64
 
 
 class Withheld(NamedTuple):
@@ -115,53 +108,39 @@ class Filter:
         """Whether a frame is what it was read as, by its struct page and by most of its content."""
         if frame in self._tables:
             foreign = (Owner.USER, Owner.SLAB, Owner.FREE, Owner.TAIL, Owner.HUGETLB)
-            return owner not in foreign and self._is_table(frame, parts)
+            return owner not in foreign and self._is_table(parts)
         if frame in self._vmemmap:
             foreign = (Owner.USER, Owner.SLAB, Owner.FREE, Owner.TAIL, Owner.HUGETLB)
-            return owner not in foreign and self._is_vmemmap(frame, parts)
+            return owner not in foreign and self._is_vmemmap(parts)
         return owner not in (Owner.USER, Owner.FREE, Owner.HUGETLB)
 
-    def _content(self, frame: int, parts: list[tuple[int, bytes]]) -> bytes:
-        """All of a frame, or where that is not in the dump, what was read of it."""
-        try:
-            return self._snapshot.memory.read(frame << PAGE_SHIFT, PAGE_SIZE)
-        except MissingMemory:
-            content = bytearray(PAGE_SIZE)
-            for start, part in parts:
-                content[start % PAGE_SIZE : start % PAGE_SIZE + len(part)] = part
-            return bytes(content)
-
-    def _is_table(self, frame: int, parts: list[tuple[int, bytes]]) -> bool:
-        entries = [*filter(None, memoryview(self._content(frame, parts)).cast("Q"))]
+    def _is_table(self, parts: list[tuple[int, bytes]]) -> bool:
+        words = (int.from_bytes(data, "little") for data in self._elements(parts, _WORD))
+        entries = [entry for entry in words if entry]
         return 2 * sum(map(self._is_entry, entries)) >= len(entries)
+
+    def _is_vmemmap(self, parts: list[tuple[int, bytes]]) -> bool:
+        size = self._kernel.page.size
+        if size & (size - 1):
+            return True  # struct pages cross the frames' edges
+        pages = [page for page in self._elements(parts, size) if any(page)]
+        return 2 * sum(is_struct_page(self._kernel, page) for page in pages) >= len(pages)
+
+    def _elements(self, parts: list[tuple[int, bytes]], size: int) -> Iterator[bytes]:
+        """The aligned elements of one size that were read, if only in part."""
+        starts = {
+            element
+            for start, part in parts
+            for element in range(start // size * size, start + len(part), size)
+        }
+        for start in sorted(starts):
+            with contextlib.suppress(MissingMemory):
+                yield self._snapshot.memory.read(start, size)
 
     def _is_entry(self, entry: int) -> bool:
         """Whether an entry is one that the kernel makes for itself."""
         mask = _PRESENT | _ACCESSED
         return not entry or entry & (mask | _UNUSED) == mask
-
-    def _is_vmemmap(self, frame: int, parts: list[tuple[int, bytes]]) -> bool:
-        content, size = self._content(frame, parts), self._kernel.page.size
-        if size & (size - 1):
-            return True  # struct pages cross the frames' edges
-        pages = [content[start : start + size] for start in range(0, PAGE_SIZE, size)]
-        used = [page for page in pages if any(page)]
-        return 2 * sum(map(self._is_struct_page, used)) >= len(used)
-
-    def _is_struct_page(self, page: bytes) -> bool:
-        struct_, flags = self._kernel.page, self._kernel.page_flags
-        return (
-            flags.node(struct_.value(page, "flags")) < _NODE_LIMIT
-            and self._is_count(struct_.value(page, "refcount"))
-            and self._is_pointer(struct_.value(page, "compound_head"))
-        )
-
-    def _is_count(self, value: int) -> bool:
-        return value < _COUNT_LIMIT or value > 0xFFFFFFFF - _COUNT_LIMIT
-
-    def _is_pointer(self, value: int) -> bool:
-        """Whether a word is a pointer of the kernel's, poisoned or null, or a tail's mask."""
-        return not value or value >> 56 == 0xFF or _POISON <= value < _POISON + _POISON_LIMIT
 
     def _words(self, start: int, part: bytes, owner: Owner) -> Iterator[tuple[int, bytes]]:
         """The words of a frame that are what they should be, whatever the others are."""

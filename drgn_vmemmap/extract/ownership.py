@@ -12,6 +12,7 @@ import enum
 import re
 
 from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.structs import PageTest
 from drgn_vmemmap.vmemmap.frames import PageReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -21,6 +22,15 @@ _MAPPING = 24
 
 # PAGE_MAPPING_ANON of include/linux/page-flags.h; the lowest bit of a tail's compound_info.
 _LOWEST_BIT = 1
+
+
+# LIST_POISON1 and the like, and TAIL_MAPPING, are POISON_POINTER_DELTA and so much.
+_POISON = 0xDEAD000000000000
+_POISON_LIMIT = 0x10000
+
+# Reference counts and node numbers are below, in all but the strangest kernels.
+_COUNT_LIMIT = 1 << 20
+_NODE_LIMIT = 64
 
 
 class Owner(enum.Enum):
@@ -33,6 +43,25 @@ class Owner(enum.Enum):
     TAIL = "a tail of a compound page"
     HUGETLB = "a HugeTLB folio's"
     UNKNOWN = "not known"
+    """Its struct page is not in the dump, or is none."""
+
+
+def is_struct_page(kernel: Kernel, page: bytes) -> bool:
+    """Whether some bytes can be a struct page: node, reference count and first pointer are sane."""
+    return (
+        kernel.page_flags.node(kernel.page.value(page, "flags")) < _NODE_LIMIT
+        and _is_count(kernel.page.value(page, "refcount"))
+        and _is_pointer(kernel.page.value(page, "compound_head"))
+    )
+
+
+def _is_count(value: int) -> bool:
+    return value < _COUNT_LIMIT or value > 0xFFFFFFFF - _COUNT_LIMIT
+
+
+def _is_pointer(value: int) -> bool:
+    """Whether a word is a pointer of the kernel's, poisoned or null, or a tail's mask."""
+    return not value or value >> 56 == 0xFF or _POISON <= value < _POISON + _POISON_LIMIT
 
 
 class FrameOwners:
@@ -55,6 +84,8 @@ class FrameOwners:
         except MissingMemory:
             return Owner.UNKNOWN
         kernel = self._kernel
+        if not is_struct_page(kernel, page):
+            return Owner.UNKNOWN
         if self._pages.free_block(frame) is not None:
             return Owner.FREE
         if kernel.page.value(page, "compound_head") & _LOWEST_BIT:

@@ -49,7 +49,6 @@ _TOKENS_LIMIT = 1 << 16
 # So many symbols of one name are all that are given: static functions are often called alike.
 _ALIKE_LIMIT = 1 << 12
 
-_WORD = 8
 _ALL_BITS = (1 << 64) - 1
 
 
@@ -135,9 +134,17 @@ class Kallsyms:
 
     def _bounds(self) -> range:
         """What lies between the first and the last of the tables, and nothing else."""
-        known = [address for name, address in self._symbols.items() if name.startswith("kallsyms_")]
-        largest = (4 + _SEQUENCE_SIZE) * self._count + 2 * _WORD
-        return range(min(known), max(known) + max(largest, 2 * _TOKENS))
+        tables = [a for name, a in self._symbols.items() if name.startswith("kallsyms_")]
+        end = self._table("kallsyms_token_index") + 2 * _TOKENS
+        if self._end_of_offsets() > end:
+            end = self._end_of_offsets() + _SEQUENCE_SIZE * self._count
+        return range(min(tables), end)
+
+    def _end_of_offsets(self) -> int:
+        """The end of ``kallsyms_offsets``, and of the base that follows it in some kernels."""
+        if "kallsyms_relative_base" in self._symbols:
+            return self._symbols["kallsyms_relative_base"] + 8
+        return self._table("kallsyms_offsets") + 4 * self._count
 
     def _token_table_size(self) -> int:
         """``kallsyms_token_index`` follows ``kallsyms_token_table`` in all kernels."""
@@ -182,12 +189,9 @@ class Kallsyms:
             markers = tokens - _aligned(markers_size, alignment)
             # Linux commit 404bad70fcf7 ("scripts/kallsyms: change the output order") (in v6.4)
             # moved kallsyms_seqs_of_names to the end.
-            if "kallsyms_relative_base" in self._symbols:
-                last = self._symbols["kallsyms_relative_base"] + 8
-            else:
-                last = self._table("kallsyms_offsets") + 4 * self._count
+            last = _aligned(self._end_of_offsets(), alignment)
             if last > tokens:
-                yield _Layout(names, markers, markers, _aligned(last, alignment))
+                yield _Layout(names, markers, markers, last)
                 continue
             # Linux commit 60443c88f3a8 ("kallsyms: Improve the performance of
             # kallsyms_lookup_name()") (in v6.2) added kallsyms_seqs_of_names, and commit

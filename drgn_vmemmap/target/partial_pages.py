@@ -75,12 +75,17 @@ def guarded(prog: drgn.Program) -> Read:
     path = dump_path(prog)
     if path is None:
         return read
+    parts = parts_in(path)
+    return _guard(read, parts) if parts else read
+
+
+def parts_in(path: str) -> Parts:
+    """The pages of a file that were recorded in part."""
     try:
         status = os.stat(path)
-        parts = _read_marks(path, status.st_size, status.st_mtime_ns)
+        return _read_marks(path, status.st_size, status.st_mtime_ns)
     except OSError:
-        return read
-    return _guard(read, parts) if parts else read
+        return {}
 
 
 def _guard(read: Read, parts: Parts) -> Read:

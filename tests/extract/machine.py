@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Whole machines made of recorded vmcores: what was not recorded is somebody's secret."""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import drgn
+
+from drgn_vmemmap.kernel.discovery import discover, vmcoreinfo_text
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
+from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.target.partial_pages import parts_in
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+from tests.support import open_vmcore, vmcore
+
+SECRET = random.Random(20_26).randbytes(64) * (PAGE_SIZE // 64)
+"""A page of a user's. Each 64 bytes are alike, and all eight words of them are at random."""
+
+
+class Machine:
+    """The memory of a recorded kernel, with a secret wherever it was not recorded."""
+
+    def __init__(self, name: str) -> None:
+        """
+        :param name: Of the recorded vmcore.
+        """
+        self._recorded = open_vmcore(name)
+        self._parts = parts_in(str(vmcore(name)))
+        self.snapshot = Snapshot(discover(self._recorded), ProgramMemory(self._recorded))
+        self.changed: dict[int, bytes] = {}
+        """Pages by their PFN, as they are now."""
+
+        self._name_host()
+
+    def _name_host(self) -> None:
+        """Write the names of ``init_uts_ns``, which older vmcores do not have."""
+        symbol = re.search(rb"^SYMBOL\(init_uts_ns\)=(\w+)$", self._vmcoreinfo(), re.MULTILINE)
+        assert symbol
+        address = int(symbol[1], 16)
+        frame, start = self.snapshot.walker.entry(address).frame, address % PAGE_SIZE
+        assert frame is not None
+        names = b"".join(name.ljust(65, b"\0") for name in (b"Linux", b"host")).ljust(146, b"\0")
+        page = bytearray(self._recorded_page(frame))
+        page[start : start + len(names)] = names
+        self.changed[frame] = bytes(page)
+
+    def _vmcoreinfo(self) -> bytes:
+        return vmcoreinfo_text(self._recorded)
+
+    def program(self) -> drgn.Program:
+        prog = drgn.Program(self._recorded.platform)
+        prog.set_linux_kernel_custom(self._vmcoreinfo(), False)
+        prog.add_memory_segment(0, 1 << PHYSICAL_BITS, self._read, True)
+        return prog
+
+    def _read(self, address: int, count: int, offset: int, physical: bool) -> bytes:
+        pieces = []
+        while count:
+            start = address % PAGE_SIZE
+            size = min(count, PAGE_SIZE - start)
+            pieces.append(self._page(address >> PAGE_SHIFT)[start : start + size])
+            address, count = address + size, count - size
+        return b"".join(pieces)
+
+    def _page(self, pfn: int) -> bytes:
+        if pfn not in self.changed:
+            self.changed[pfn] = self._recorded_page(pfn)
+        return self.changed[pfn]
+
+    def _recorded_page(self, pfn: int) -> bytes:
+        """A page, with the secret wherever it was not recorded."""
+        try:
+            data = self._recorded.read(pfn << PAGE_SHIFT, PAGE_SIZE, True)
+        except drgn.FaultError:
+            return SECRET
+        page = bytearray(SECRET)
+        for part in self._parts.get(pfn, (range(PAGE_SIZE),)):
+            page[part.start : part.stop] = data[part.start : part.stop]
+        return bytes(page)
+
+
+def has_secret(path: Path) -> bool:
+    """Whether any word of the secret is in a vmcore."""
+    words = [SECRET[start : start + 8] for start in range(57)]
+    return any(word in data for data in _contents(path) for word in words)
+
+
+def _contents(path: Path) -> Iterator[bytes]:
+    """The bytes of an ELF file, and the pages of a kdump-compressed one."""
+    data = path.read_bytes()
+    yield data
+    if not data.startswith(b"KDUMP   "):
+        return
+    (blocks,) = struct.unpack_from("<I", data, 436)
+    start = (2 + blocks) * PAGE_SIZE
+    bitmap = data[(2 + blocks // 2) * PAGE_SIZE : start]
+    count = bin(int.from_bytes(bitmap, "little")).count("1")
+    for offset, size, flags in struct.iter_unpack("<QII8x", data[start : start + 24 * count]):
+        page = data[offset : offset + size]
+        yield zlib.decompress(page) if flags & 1 else page
