@@ -36,7 +36,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, prog: drgn.Program | None) -> int:
     from drgn_vmemmap.explain.query import parse
-    from drgn_vmemmap.explain.text.decode import NotText
+    from drgn_vmemmap.explain.text.compression import NotText
     from drgn_vmemmap.explain.text.lines import Text, read_text
 
     try:

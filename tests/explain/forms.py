@@ -166,6 +166,34 @@ def _attached(lines: Sequence[str]) -> bytes:
     return _mail(body, "7bit", 'multipart/mixed; boundary="=_part"')
 
 
+def _in_html(lines: Sequence[str]) -> bytes:
+    """A mail whose only part is HTML."""
+    part = "--b\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n"
+    body = part.encode() + quopri.encodestring(_html(lines)) + b"\n--b--\n"
+    return _mail(body, "7bit", 'multipart/alternative; boundary="b"')
+
+
+def _in_utf_16(lines: Sequence[str]) -> bytes:
+    body = base64.encodebytes(_text(lines).encode("utf-16"))
+    return _mail(body, "base64", "text/plain; charset=utf-16")
+
+
+def _forwarded(lines: Sequence[str]) -> bytes:
+    quoted = b"".join(b"> " + row + b"\n" for row in _dmesg(lines).splitlines())
+    return b"Hi,\n\n---------- Forwarded message ---------\nFrom: A <a@b>\n\n" + quoted
+
+
+def _part_alone(lines: Sequence[str]) -> bytes:
+    """A part of a mail, after some of the text before it."""
+    part = b"--b\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\n"
+    return b"see below\n\n" + part + base64.encodebytes(_dmesg(lines)) + b"--b--\n"
+
+
+def _elastic(lines: Sequence[str]) -> bytes:
+    hits = [{"_source": {"message": line}} for line in lines]
+    return json.dumps({"hits": {"total": len(hits), "hits": hits}}).encode()
+
+
 def _mbox(lines: Sequence[str]) -> bytes:
     mark = b"From user@example.com Thu Nov 26 15:32:49 2026\n"
     return mark + _mail(b"first\n\n", "7bit") + mark + _base64(lines)
@@ -273,6 +301,13 @@ FORMS: dict[str, Form] = {
     "mail, base64": _base64,
     "base64": lambda lines: base64.encodebytes(_dmesg(lines)),
     "mail, attachment": _attached,
+    "mail, HTML": _in_html,
+    "mail, UTF-16": _in_utf_16,
+    "mail, CRLF": lambda lines: _quoted_printable(lines).replace(b"\n", b"\r\n"),
+    "mail, forwarded": _forwarded,
+    "part of a mail": _part_alone,
+    "base64 of gzip": lambda lines: base64.encodebytes(gzip.compress(_dmesg(lines))),
+    "JSON, nested": _elastic,
     "mailbox": _mbox,
     "HTML": _html,
     "bug tracker": _tracker,

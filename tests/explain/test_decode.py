@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drgn_vmemmap.explain.text.decode import NotText, decode
+from drgn_vmemmap.explain.text.compression import NotText
+from drgn_vmemmap.explain.text.decode import decode
 from drgn_vmemmap.explain.text.lines import read_text
 from drgn_vmemmap.explain.text_only import text_only
 from drgn_vmemmap.output.text_only import render
@@ -96,7 +97,7 @@ def test_a_text_that_is_compressed_over_and_over_is_refused() -> None:
 
 
 def test_a_small_file_that_unpacks_to_very_much_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drgn_vmemmap.explain.text.decode.TEXT_LIMIT", 1 << 20)
+    monkeypatch.setattr("drgn_vmemmap.explain.text.compression.TEXT_LIMIT", 1 << 20)
     decoded = decode(gzip.compress(b"0123456789\n" * 1_000_000))
     assert decoded.problem == "only the first 1 MiB of the text were read"
     assert len(decoded.text) == 1 << 20

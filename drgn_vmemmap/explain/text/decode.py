@@ -10,28 +10,17 @@ lines as the kernel wrote them, or as a mailer wrapped them: see
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import html
-import io
-import lzma
 import re
-import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
+from drgn_vmemmap.explain.text.compression import NotText, unpacked
 from drgn_vmemmap.explain.text.journal import journal_text, without_lengths
 from drgn_vmemmap.explain.text.mail import mail_text
 
-TEXT_LIMIT = 1 << 27
-"""So many bytes of text are read at most; what is beyond is said to be missing."""
-
 _NESTING_LIMIT = 4
-
-
-class NotText(ValueError):
-    """What was given is no text; the message says what it is instead, in one line."""
 
 
 class Decoded(NamedTuple):
@@ -58,35 +47,6 @@ _BINARY = {
 }
 """Files that are no text, by how they begin."""
 
-
-class ZlibFile:
-    """Reads a zlib stream piece by piece."""
-
-    def __init__(self, file: io.BytesIO) -> None:
-        self._data = file.read()
-        self._stream = zlib.decompressobj()
-
-    def read(self, size: int) -> bytes:
-        """
-        :raises zlib.error: if the stream is damaged.
-        """
-        part = self._stream.decompress(self._data, size)
-        self._data = self._stream.unconsumed_tail
-        if not part and not self._stream.eof:
-            raise zlib.error("the stream ends early")
-        return part
-
-
-_OPEN: dict[bytes, Callable[[io.BytesIO], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\0": lzma.open,
-    # As the kernel compresses records in pstore.
-    b"\x78\x01": ZlibFile,
-    b"\x78\x9c": ZlibFile,
-    b"\x78\xda": ZlibFile,
-}
-"""What opens compressed files, by how they begin."""
 
 _CHARSETS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -142,7 +102,7 @@ def decode(data: bytes, nesting: int = 0) -> Decoded:
     :param data: As it was read from a file or a pipe.
     :raises NotText: if it is none.
     """
-    data, problem = _unpacked(data)
+    data, problem = unpacked(data)
     for magic, name in _BINARY.items():
         if data.startswith(magic):
             raise NotText(f"this is no text but {name}")
@@ -163,37 +123,6 @@ def _part(data: bytes, nesting: int) -> str:
         return decode(data, nesting + 1).text
     except NotText:
         return ""
-
-
-def _unpacked(data: bytes) -> tuple[bytes, str | None]:
-    """Undo compression."""
-    problem = None
-    for _ in range(_NESTING_LIMIT):
-        opener = next((open_ for magic, open_ in _OPEN.items() if data.startswith(magic)), None)
-        if opener is None:
-            break
-        data, problem = _read(opener(io.BytesIO(data)))
-    else:
-        raise NotText("this is no text but a file compressed many times over")
-    if len(data) > TEXT_LIMIT:
-        return data[:TEXT_LIMIT], f"only the first {TEXT_LIMIT >> 20} MiB of the text were read"
-    return data, problem
-
-
-def _read(file: Any) -> tuple[bytes, str | None]:
-    """Read a compressed file as far as it goes."""
-    data = bytearray()
-    try:
-        while len(data) <= TEXT_LIMIT:
-            part = file.read(_SAMPLE)
-            if not part:
-                return bytes(data), None
-            data += part
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError):
-        if not data:
-            raise NotText("this is no text but a compressed file that is damaged") from None
-        return bytes(data), "the compressed text is damaged or cut off: the rest of it is lost"
-    return bytes(data), None
 
 
 def _characters(data: bytes) -> str:
