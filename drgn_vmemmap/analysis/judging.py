@@ -118,14 +118,24 @@ class Judging:
             return (
                 self._in_several(run, size) if geometry.address(pfns[rows[0]]) == run.start else ()
             )
-        before = run.start - geometry.base >> geometry.page_shift
-        starts = [geometry.page_number(pfns[row]) - before for row in rows]
+        starts = self._starts(run, size, rows)
         if starts[-1] + size.pages > per_table:
             return ()
         if run.is_last_level:
             self._add_page_tables((run,))
             return self._fast.in_table(run, starts, size.pages, size.tail_frames)
         return self._fast.in_leaves((run,), range(len(rows)), size.pages, size.tail_frames)
+
+    def _starts(self, run: Run, size: _Size, rows: Sequence[int]) -> Sequence[int]:
+        """Of each folio, the index of its first vmemmap page in a run."""
+        pfns, geometry = self.reports.folios.pfns, self._geometry
+        before = geometry.page_number_at(run.start)
+        first = geometry.page_number(pfns[rows[0]]) - before
+        last = geometry.page_number(pfns[rows[-1]]) - before
+        if isinstance(rows, range) and last - first == (len(rows) - 1) * size.pages:
+            return range(first, last + 1, size.pages)
+        struct_size, shift = geometry.struct_size, geometry.page_shift
+        return [(pfns[row] * struct_size >> shift) - before for row in rows]
 
     def _in_several(self, run: Run, size: _Size) -> Iterable[Answer]:
         """Judge one folio whose vmemmap several tables or leaves map."""

@@ -22,13 +22,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compress", action="store_true", help="write a kdump-compressed file instead of ELF"
     )
+    parser.add_argument(
+        "--log", action="store_true", help="write the kernel's log too, for explain --dmesg"
+    )
     arguments.add_system_map(parser)
 
 
 def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.extract.recording import extract
 
-    written = extract(prog, options.file, options.compress, options.system_map)
+    written = extract(prog, options.file, options.compress, options.system_map, options.log)
     for kind, size in written.taken.most_common():
         print(f"{size:>10} bytes of {kind}", file=sys.stderr)
     for withheld in written.withheld:

@@ -39,6 +39,7 @@ from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.target.kallsyms import KallsymsError
+from drgn_vmemmap.target.kernel_log import read_kernel_log
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.target.program import open_dump
 from drgn_vmemmap.target.symbols import open_kallsyms
@@ -46,7 +47,11 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
 def extract(
-    prog: drgn.Program, path: str, compress: bool, system_map: str | None = None
+    prog: drgn.Program,
+    path: str,
+    compress: bool,
+    system_map: str | None = None,
+    log: bool = False,
 ) -> Written:
     """
     Write the smallest vmcore that gives the same report.
@@ -54,12 +59,13 @@ def extract(
     :param path: The file to write; it must not exist.
     :param compress: Write a kdump-compressed file instead of an ELF one.
     :param system_map: See :func:`discover()`.
+    :param log: Write the kernel's log too.
     :raises CannotAnalyse: if it cannot be done, or the report would not be the same.
     :raises OSError: if the file cannot be written.
     """
     if os.path.exists(path):
         raise CannotAnalyse(f"{path} exists: give another name")
-    recording = Recording(prog, system_map)
+    recording = Recording(prog, system_map, log)
     report = recording.analyse()
     if not prog.flags & drgn.ProgramFlags.IS_LIVE:
         _compare(report, verify(prog, system_map=system_map), "a recorded pass over this dump")
@@ -78,8 +84,11 @@ class Written(NamedTuple):
 class Recording:
     """Takes passes over a kernel, of which the last one can be written as a vmcore."""
 
-    def __init__(self, prog: drgn.Program, system_map: str | None = None) -> None:
+    def __init__(
+        self, prog: drgn.Program, system_map: str | None = None, log: bool = False
+    ) -> None:
         """
+        :param log: Record the kernel's log too.
         :raises CannotAnalyse: if this target cannot be analysed, or this drgn cannot record.
         """
         check_writer()
@@ -90,6 +99,8 @@ class Recording:
         self._recorded = _recorded(prog, lambda: self._recorder, self._vmcoreinfo)
         self.kernel = discover(self._recorded, system_map)
         self._record_kallsyms()
+        if log:
+            read_kernel_log(self._recorded)
 
     def _record_kallsyms(self) -> None:
         """Read all of the tables, so that drgn's own helper can read them in the extract, too."""

@@ -123,20 +123,35 @@ class ListWalk:
         :param chain: Receives the rows of its folios.
         :raises _Broken: where it cannot be followed.
         """
-        head, next_, take = list_.head, self._links.next, self._rows.pop
-        classes, of_order = self._folios.classes, self._of_order(order)
+        head, next_, take, add = list_.head, self._links.next, self._rows.pop, chain.append
         pointer = list_.first
-        while pointer != head:
-            row = take(pointer, None)
-            if row is None:
-                row = self._step_off(list_, order, pointer)
-            elif classes[row] not in of_order:
-                self._rows[pointer] = row
-                found = self._folios.class_of(row).order
-                pfn = self._folios.pfns[row]
-                raise _Broken(pointer, f"leads to PFN {pfn:#x}, a folio of order {found}")
-            chain.append(row)
-            pointer = next_[row]
+        try:
+            while pointer != head:
+                try:
+                    row = take(pointer)
+                except KeyError:
+                    row = self._step_off(list_, order, pointer)
+                add(row)
+                pointer = next_[row]
+        finally:
+            self._end_at_another_order(order, chain)
+
+    def _end_at_another_order(self, order: int, chain: list[int]) -> None:
+        """
+        End a chain before the first folio of another order.
+
+        :raises _Broken: if there is one.
+        """
+        classes, of_order = self._folios.classes, self._of_order(order)
+        if of_order.issuperset(map(classes.__getitem__, chain)):
+            return
+        wrong = next(i for i, row in enumerate(chain) if classes[row] not in of_order)
+        first = chain[wrong]
+        for row in chain[wrong:]:
+            self._rows[self._addresses[row]] = row
+        del chain[wrong:]
+        pfn, found = self._folios.pfns[first], self._folios.class_of(first).order
+        raise _Broken(self._addresses[first], f"leads to PFN {pfn:#x}, a folio of order {found}")
 
     def _of_order(self, order: int) -> set[int]:
         """Classes of an order."""

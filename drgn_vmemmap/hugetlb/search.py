@@ -153,8 +153,11 @@ class _MemmapScan:
         :return: Whether there is; otherwise, none was added.
         """
         columns = [column.tolist() for column in heads.columns(self._class_words)]
+        if all(column.count(column[0]) == len(column) for column in columns):
+            keys = [tuple(column[0] for column in columns)] * len(pfns)
+        else:
+            keys = list(zip(*columns))
         numbers: dict[tuple[int, ...], int] = {}
-        keys = list(zip(*columns))
         for key in set(keys):
             number = self._known.get(key)
             if number is None:
@@ -162,7 +165,11 @@ class _MemmapScan:
             if number is None or 1 << self.folios.class_table[number].order != self._step:
                 return False
             numbers[key] = number
-        self.folios.extend(pfns, array("I", map(numbers.__getitem__, keys)), OFF_LIST)
+        if len(numbers) == 1:
+            classes = array("I", numbers.values()) * len(pfns)
+        else:
+            classes = array("I", map(numbers.__getitem__, keys))
+        self.folios.extend(pfns, classes, OFF_LIST)
         self.links.extend(*heads.columns((self._link_word, self._link_word + 1)))
         self._end = pfns[-1] + self._step
         return True

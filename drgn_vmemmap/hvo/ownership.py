@@ -12,6 +12,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from operator import eq
 from typing import NamedTuple, Optional
@@ -21,6 +22,7 @@ from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.column import ColumnReader
 from drgn_vmemmap.paging.mapping import Run
+from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.vmemmap.sections import Section
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -139,6 +141,31 @@ def survey(snapshot: Snapshot, described: Described, progress: Progress = SILENT
     return surveyor.ownership
 
 
+class _Table:
+    """The entries of a last-level table, decoded as far as they are needed."""
+
+    def __init__(self, walker: Walker, columns: ColumnReader, run: Run) -> None:
+        self._walker = walker
+        self._columns = columns
+        self._run = run
+        self._entries = run.entries()
+
+    def frame(self, index: int) -> int:
+        """PFN that an entry holds which is known to be present."""
+        (frame,) = self._columns.frames((self._entries[index],))
+        return frame
+
+    @cached_property
+    def frames(self) -> Frames:
+        """PFNs of the frames that the entries map."""
+        return self._walker.frames(self._run)
+
+    @cached_property
+    def read_only(self) -> set[int]:
+        """Indices of the entries that are present and not writable."""
+        return set(self._walker.read_only(self._run))
+
+
 class _Surveyor:
     """Walks the vmemmap in ascending order, and with it the folios that it describes."""
 
@@ -237,14 +264,13 @@ class _Surveyor:
 
     def _add_table(self, run: Run, first: int, device: bool) -> None:
         """Add the frames of a table that describes folios and other memory."""
-        frames = self._walker.frames(run)
-        read_only = set(self._walker.read_only(run))
+        table, count = _Table(self._walker, self._columns, run), run.pages
         position = 0
-        for row, start, end in self._folios_in(first, len(frames)):
-            self._add_stray(frames, read_only, first, range(position, start), device)
-            self._add_folio(row, frames, first, range(start, end))
+        for row, start, end in self._folios_in(first, count):
+            self._add_stray(table, first, range(position, start), device)
+            self._add_folio(row, table, first, range(start, end))
             position = end
-        self._add_stray(frames, read_only, first, range(position, len(frames)), device)
+        self._add_stray(table, first, range(position, count), device)
 
     def _add_leaf(self, run: Run, first: int) -> None:
         frame = self._walker.first_frame(run)
@@ -276,13 +302,13 @@ class _Surveyor:
                 return
             self._row += 1
 
-    def _add_folio(self, row: int, frames: Frames, first: int, indices: range) -> None:
+    def _add_folio(self, row: int, table: _Table, first: int, indices: range) -> None:
         """Add the frames that a folio owns among those of the pages that describe it."""
         start = self._geometry.page_number(self._folios.folios.pfns[row]) - first
         owned = self._owned.get(self._folios.judgements[row])
         if owned is not None:
             for index in indices[: max(0, start + owned - indices.start)]:
-                self._own(frames[index], first + index)
+                self._own(table.frame(index), first + index)
             return
         # The reuse frame belongs to the first page that maps it, or to a zone.
         known = set(self._tail_frames)
@@ -290,14 +316,12 @@ class _Surveyor:
         if start < indices.start or layout is Layout.SHARED_TAIL:
             known.add(self._folios.reuse_frames[row])
         for index in indices:
-            frame = frames[index]
+            frame = table.frames[index]
             if frame is not None and frame not in known:
                 known.add(frame)
                 self._own(frame, first + index)
 
-    def _add_stray(
-        self, frames: Frames, read_only: set[int], first: int, indices: range, device: bool
-    ) -> None:
+    def _add_stray(self, table: _Table, first: int, indices: range, device: bool) -> None:
         """Add the frames of vmemmap that describes no HugeTLB folio."""
         if not indices:
             return
@@ -305,9 +329,10 @@ class _Surveyor:
         self.ownership.stray_ends.append(first + indices.stop)
         # A device's compound pages share their tails as HugeTLB folios do: writable, or not.
         if not device:
+            read_only = table.read_only
             self.ownership.read_only += (first + index for index in indices if index in read_only)
         for index in indices:
-            frame = frames[index]
+            frame = table.frames[index]
             if frame is None or (device and self._is_device_tail(frame)):
                 continue
             self._device_frame = frame

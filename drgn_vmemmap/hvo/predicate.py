@@ -34,7 +34,7 @@ def admits(
     return (
         (layout is Layout.NONE if tails is None else _are_tails(layout, own, tails, zone))
         and all(_is_own(column, zone, limit) for column in own)
-        and all(len({*frames}) == len(own) for frames in zip(*(each.frames for each in own)))
+        and _are_distinct([column.frames for column in own])
     )
 
 
@@ -45,6 +45,13 @@ def _are_tails(layout: Layout, own: Sequence[Column], tails: Column, zone: froze
     if layout.reuse_from is ZONE:
         return zone.issuperset(tails.frames)
     return tails.frames == own[layout.reuse_from].frames
+
+
+def _are_distinct(columns: Sequence[Sequence[int]]) -> bool:
+    """Whether no folio has one frame for two of its pages."""
+    if len(columns) == 1:
+        return True
+    return all(len({*frames}) == len(columns) for frames in zip(*columns))
 
 
 def _is_own(column: Column, zone: frozenset[int], limit: int) -> bool:

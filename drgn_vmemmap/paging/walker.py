@@ -243,13 +243,9 @@ class Walker:
 
     def read_only(self, run: Run) -> list[int]:
         """Indices of the pages of a run that are present and not writable; of a leaf, only 0."""
-        if not run.above & WRITABLE:
-            return [index for index, entry in enumerate(run.entries()) if entry & PRESENT]
-        return [
-            index
-            for index, entry in enumerate(run.entries())
-            if entry & (PRESENT | WRITABLE) == PRESENT
-        ]
+        entries = run.entries().tolist()
+        mask = PRESENT | (run.above & WRITABLE)
+        return [index for index, entry in enumerate(entries) if entry & mask == PRESENT]
 
     def writable_leaf(self, run: Run) -> range | None:
         """

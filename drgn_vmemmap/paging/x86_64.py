@@ -12,6 +12,8 @@ Checks"), with CR0.WP set as Linux always runs.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import repeat
+from operator import and_
 from typing import NamedTuple
 
 PAGE_SHIFT = 12
@@ -156,8 +158,9 @@ def attributes(entries: Iterable[int], above: int) -> set[int]:
     :return: Sets of bits, :data:`PAGE_KERNEL` and :data:`PAGE_KERNEL_RO` among them.
     """
     mask = _ATTRIBUTES if above & WRITABLE else _ATTRIBUTES & ~WRITABLE
+    found = set(map(and_, entries, repeat(mask)))
     forced = above & NO_EXECUTE
-    return {entry & mask | forced for entry in entries}
+    return {bits | forced for bits in found} if forced else found
 
 
 def unusual_attributes(entry: int, level: Level, access: Access) -> list[str]:

@@ -20,7 +20,7 @@ import pytest
 
 from drgn_vmemmap.cli.command import subparsers
 from drgn_vmemmap.cli.parser import parser
-from tests.support import BIN, ROOT
+from tests.support import BIN, ROOT, VMCORES, recorded
 
 DOCUMENTS = sorted(
     [ROOT / "README.md", *(ROOT / "contrib").rglob("*.md")]
@@ -101,3 +101,16 @@ def test_a_command_in_a_sentence_is_one_that_the_tool_has(document: Path) -> Non
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_each_recorded_vmcore_is_listed_with_its_kernel_and_size() -> None:
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| (\S+) \| ([\d,]+) \|",
+        (ROOT / "vmcores" / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    listed = {name: (release, int(size.replace(",", ""))) for name, release, size in rows}
+    assert listed == {
+        path.stem: (recorded(path.stem)["kernel"]["release"], path.stat().st_size)
+        for path in VMCORES
+    }

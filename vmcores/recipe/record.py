@@ -13,13 +13,14 @@ from vmcores.recipe.dump import Dump, dump
 
 DIRECTORY = Path(__file__).parent.parent
 
-#: Name of each: kernel line, scenario, and file of the scenario's dump.
-RECORDED = {
-    "head-reuse": ("6.12", "basic", "vmcore"),
-    "shared-tail": ("7.3", "basic", "vmcore"),
-    "two-nodes-1GiB": ("6.12", "numa", "vmcore"),
-    "hvo-off": ("6.1", "hvo-off", "vmcore"),
-    "filtered-kdump": ("6.1", "kdump", "vmcore.lzo"),
+#: Name of each: kernel line, scenario, file of the scenario's dump, and what else is extracted.
+RECORDED: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+    "head-reuse": ("6.12", "basic", "vmcore", ()),
+    "shared-tail": ("7.3", "basic", "vmcore", ()),
+    "two-nodes-1GiB": ("6.12", "numa", "vmcore", ()),
+    "hvo-off": ("6.1", "hvo-off", "vmcore", ()),
+    "filtered-kdump": ("6.1", "kdump", "vmcore.lzo", ()),
+    "oops": ("6.12", "oops", "vmcore", ("--log",)),
 }
 
 
@@ -30,13 +31,14 @@ def record(name: str) -> Path:
     :param name: a name out of RECORDED
     :returns: the vmcore
     """
-    line, scenario, file = RECORDED[name]
+    line, scenario, file, options = RECORDED[name]
     with tempfile.TemporaryDirectory() as directory:
         made = dump(line, scenario, directory)
         whole = made.vmcore.with_name(file)
         target = DIRECTORY / f"{name}.vmcore"
         target.unlink(missing_ok=True)
-        taken = _vmemmap(whole, "extract", "--compress", str(target)).stderr.splitlines()
+        made_of = _vmemmap(whole, "extract", "--compress", *options, str(target))
+        taken = made_of.stderr.splitlines()
         full, cut = _report(whole), _report(target)
         if full != cut:
             raise AssertionError(f"{name}: the report of the whole dump is another")
