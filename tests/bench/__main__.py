@@ -39,7 +39,7 @@ def main() -> int:
         why = results[target.name]["crash"].get("why")
         if why:
             print(f"\n{target.name}: no vtop, as {why}")
-    print(f"\n{table.startup(startup.seconds(1 if options.small else 10))}")
+    print(f"\n{table.startup(startup.timings(1 if options.small else 10))}")
     print(f"\n{table.listings(listings(1000 if options.small else 500_000))}")
     return int(any(of_target["reference"]["differing"] for of_target in results.values()))
 

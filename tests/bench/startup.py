@@ -1,36 +1,76 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The time from a command to its report, on a small dump without debuginfo, beside drgn's own."""
+"""
+The time from a command to its report, on small dumps without debuginfo, beside drgn's own.
+
+Commands are run in turn, so that a machine whose speed changes disturbs all of them alike, and
+compared run by run. Modules are compiled first, as they are where the package is installed.
+"""
 
 from __future__ import annotations
 
+import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from drgn_vmemmap.bundle import write_bundle
 from tests.support import BIN, COMMAND, vmcore
 
+VMCORES = ("filtered-kdump", "head-reuse", "shared-tail")
+"""Kernels 6.1, 6.12 and 7.3."""
 
-def seconds(times: int) -> Mapping[str, float]:
-    """The best of some times of each command, one after the other."""
+BARE = "drgn's bare start"
+WITH_GOAL = ("drgn-vmemmap", "the bundle")
+
+
+class Timing(NamedTuple):
+    """A command on a vmcore."""
+
+    vmcore: str
+    command: str
+    seconds: float
+    """Of processor time, the median."""
+    over_bare: float
+    """How many times drgn's bare start on the same vmcore, the median of the runs."""
+
+
+def timings(times: int) -> list[Timing]:
+    """Run each command some times on each vmcore."""
     with tempfile.TemporaryDirectory() as directory:
-        commands = _commands(Path(directory))
-        found = {name: [_time(command) for _ in range(times)] for name, command in commands.items()}
-    return {name: min(times) for name, times in found.items()}
+        return [timing for name in VMCORES for timing in _timings(name, Path(directory), times)]
 
 
-def _commands(directory: Path) -> dict[str, list[str]]:
+def _timings(name: str, directory: Path, times: int) -> list[Timing]:
+    commands = _commands(name, directory)
+    for command in commands.values():
+        _time(command)
+    runs = [{key: _time(command) for key, command in commands.items()} for _ in range(times)]
+    return [
+        Timing(
+            name,
+            key,
+            statistics.median(run[key] for run in runs),
+            statistics.median(run[key] / run[BARE] for run in runs),
+        )
+        for key in commands
+    ]
+
+
+def _commands(name: str, directory: Path) -> dict[str, list[str]]:
     nothing, bundle = directory / "nothing.py", directory / "drgn_vmemmap"
     nothing.touch()
-    write_bundle(str(bundle))
+    if not bundle.exists():
+        write_bundle(str(bundle))
     drgn, tool = str(BIN / "drgn"), str(COMMAND)
-    target = ["-q", "--no-default-symbols", "-c", str(vmcore("head-reuse"))]
+    target = ["-q", "--no-default-symbols", "-c", str(vmcore(name))]
     return {
-        "drgn's bare start": [drgn, *target, str(nothing)],
+        BARE: [drgn, *target, str(nothing)],
         "drgn-vmemmap": [tool, *target],
         "the bundle": [drgn, *target, str(bundle)],
         "Python's bare start": [sys.executable, "-c", ""],
@@ -40,7 +80,8 @@ def _commands(directory: Path) -> dict[str, list[str]]:
 
 def _time(command: Sequence[str]) -> float:
     """Processor time, that of the command's own children included."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import drgn
 from tabulate import tabulate
 
 from tests.bench.listing import GOALS, Listing
+from tests.bench.startup import WITH_GOAL, Timing
 
 Results = Mapping[str, Mapping[str, Any]]
 """Of one target: what each runner told."""
@@ -79,24 +80,21 @@ def targets(results: Mapping[str, Results], goals: bool) -> str:
     return tabulate(rows, ("", "goal", *results), colalign=align, disable_numparse=True)
 
 
-def startup(seconds: Mapping[str, float]) -> str:
-    """
-    The table of the commands' times.
-
-    :param seconds: By the command's name.
-    """
-    goal, bare = Goal(1.5, False), seconds["drgn's bare start"]
+def startup(timings: Sequence[Timing]) -> str:
+    """The table of the commands' times."""
+    goal = Goal(2, False)
     rows = [
         (
-            name,
-            goal if name in ("drgn-vmemmap", "the bundle") else None,
-            f"{time * 1000:.0f}",
-            goal.beside(time / bare) if name in ("drgn-vmemmap", "the bundle") else None,
+            each.vmcore,
+            each.command,
+            goal if each.command in WITH_GOAL else None,
+            f"{each.seconds * 1000:.0f}",
+            goal.beside(each.over_bare) if each.command in WITH_GOAL else f"{each.over_bare:.1f}",
         )
-        for name, time in seconds.items()
+        for each in timings
     ]
-    headers = ("", "goal", "ms", "over drgn's bare start")
-    align = ("left", "left", "right", "right")
+    headers = ("", "", "goal", "ms", "over drgn's bare start")
+    align = ("left", "left", "left", "right", "right")
     return tabulate(rows, headers, colalign=align, disable_numparse=True)
 
 
