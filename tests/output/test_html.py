@@ -13,7 +13,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ import drgn
 import pytest
 from hypothesis import given, settings
 
-from drgn_vmemmap import __version__
+from drgn_vmemmap import __version__, examine, verify
 from drgn_vmemmap.analysis.listing import Listing
 from drgn_vmemmap.analysis.map import State
 from drgn_vmemmap.analysis.report import Report, Stability
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.output.report import View, html
 from drgn_vmemmap.output.report.html.folios import findings_of
 from drgn_vmemmap.output.report.html.map import Picture, draw_map
@@ -237,6 +239,45 @@ def test_a_live_kernel_and_an_end_before_the_end_are_told() -> None:
     summary = parsed("".join(html.render(report, View()))).one("section", id="summary").text
     assert "Interrupted. This is not all." in summary
     assert "2 passes over this kernel in 1.2 s: 3 folios moved, 1 transient finding." in summary
+
+
+@pytest.mark.parametrize(
+    ("folio", "verified", "kind", "text"),
+    (
+        (Folio(FIRST_FOLIO), True, "sound", "nothing is broken"),
+        (Folio(FIRST_FOLIO), False, "unverified", "not verified: 'verify' checks all rules"),
+        (Folio(FIRST_FOLIO, edits={3: REUSE_W}), False, "broken", "broken (1 error)"),
+        (
+            Folio(FIRST_FOLIO, head_in_dump=False),
+            True,
+            "incomplete",
+            "incomplete; nothing is known to be broken",
+        ),
+    ),
+)
+def test_the_verdict_stands_beside_the_title(
+    folio: Folio, verified: bool, kind: str, text: str
+) -> None:
+    prog = Image(Machine(folios=(folio,))).prog
+    report = (verify if verified else examine)(prog)
+    title = parsed("".join(html.render(report, View()))).one("h1")
+    assert title.one("span").attributes["class"] == f"conclusion {kind}"
+    assert title.one("span").text == text
+
+
+def test_the_page_names_the_dump() -> None:
+    origin = Origin("/var/crash/vmcore", "db-17", datetime(2026, 11, 23, tzinfo=timezone.utc))
+    report = replace(Image(Machine()).examine(), origin=origin)
+    page = parsed("".join(html.render(report, View())))
+    named = "/var/crash/vmcore, host db-17, crashed 2026-11-23 00:00:00 UTC"
+    assert page.one("header").one("strong").text == named
+    assert page.one("title").text == "HugeTLB vmemmap of db-17"
+
+
+def test_what_is_merely_worth_knowing_is_closed(page: Element) -> None:
+    for article in page.one("section", id="findings").all("article"):
+        is_open = "open" in article.one("details").attributes
+        assert is_open == (article.attributes["class"] != "info")
 
 
 # The drawings.
