@@ -10,7 +10,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.listing import Listing
-from drgn_vmemmap.analysis.map import LABELS, Cell, Map, NoMap, Part, State, draw
+from drgn_vmemmap.analysis.map import Cell, Map, NoMap, Part, draw
+from drgn_vmemmap.analysis.map_states import LABELS, State
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.output.text import size

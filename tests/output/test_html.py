@@ -25,7 +25,7 @@ from hypothesis import given, settings
 
 from drgn_vmemmap import __version__, examine, verify
 from drgn_vmemmap.analysis.listing import Listing
-from drgn_vmemmap.analysis.map import State
+from drgn_vmemmap.analysis.map_states import State
 from drgn_vmemmap.analysis.report import Report, Stability
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout

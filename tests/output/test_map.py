@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis import map as model
 from drgn_vmemmap.analysis.listing import Listing
-from drgn_vmemmap.analysis.map import Cell, Map, NoMap, Part, State
+from drgn_vmemmap.analysis.map import Cell, Map, NoMap, Part
+from drgn_vmemmap.analysis.map_states import State
 from drgn_vmemmap.analysis.report import HstateReport, Report
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.hugetlb.folio import FolioClass, Folios

@@ -12,7 +12,7 @@ from operator import sub
 from typing import Any
 
 from drgn_vmemmap.analysis.listing import COLUMNS, Listing, Own, Traits, common_text, text
-from drgn_vmemmap.analysis.map import FOUND, State
+from drgn_vmemmap.analysis.map_states import FOUND, State
 from drgn_vmemmap.rules.finding import Finding, Severity
 
 SHOWN = tuple(column for column in COLUMNS if column.heading)

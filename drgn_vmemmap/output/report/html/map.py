@@ -10,15 +10,11 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from drgn_vmemmap.analysis.listing import Listing, Traits
-from drgn_vmemmap.analysis.map import (
+from drgn_vmemmap.analysis.map import SMALLEST, Cell, Part, Row, draw
+from drgn_vmemmap.analysis.map_states import (
     FOUND,
     LABELS,
-    SMALLEST,
-    Cell,
-    Part,
-    Row,
     State,
-    draw,
     folio_state,
     places,
     special_memory,

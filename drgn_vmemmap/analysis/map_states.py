@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What memory shows on a map: a state, which is a number; the least one is shown."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+
+from drgn_vmemmap.analysis.listing import Traits
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.hvo.verdict import Judgement, Verdict
+from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
+from drgn_vmemmap.rules.finding import Finding, Severity
+from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED, joined
+
+
+class State(enum.IntEnum):
+    """What a cell shows: of all that is there, the least."""
+
+    ERROR = 0
+    WARNING = 1
+    OPTIMIZED = 2
+    PARTLY = 3
+    """Folios that are optimized and folios that are not, or folios that are half remapped."""
+    UNOPTIMIZED = 4
+    """Not optimized, and mapped by last-level tables at least in part."""
+    LEAF = 5
+    """Not optimized, and mapped by larger leaves."""
+    BOOT = 6
+    """Of no folio, in memory whose vmemmap HugeTLB optimized at boot."""
+    SELF_HOSTED = 7
+    """Memory that holds its own vmemmap."""
+    DEVICE = 8
+    """Memory of a device."""
+    OTHER = 9
+    """Memory of no HugeTLB folio."""
+    HOLE = 10
+    """No memmap."""
+
+
+LABELS: Mapping[State, str] = {
+    State.ERROR: "error",
+    State.WARNING: "warning",
+    State.OPTIMIZED: "optimized",
+    State.PARTLY: "optimized in part",
+    State.UNOPTIMIZED: "not optimized",
+    State.LEAF: "not optimized, PMD-mapped",
+    State.BOOT: "optimized at boot, no folio",
+    State.SELF_HOSTED: "self-hosted",
+    State.DEVICE: "device DAX",
+    State.OTHER: "no HugeTLB folio",
+    State.HOLE: "no memmap",
+}
+"""The states in words, for legends."""
+
+_SPECIAL = {BOOT: State.BOOT, SELF_HOSTED: State.SELF_HOSTED, DEVICE: State.DEVICE}
+FOUND = {Severity.ERROR: State.ERROR, Severity.WARNING: State.WARNING}
+
+
+def folio_state(traits: Traits) -> State:
+    """What a folio shows; what is wrong with it is a finding, besides."""
+    return _judged(traits.judgement)
+
+
+def _judged(judgement: Judgement) -> State:
+    if judgement.verdict is Verdict.OPTIMIZED:
+        return State.OPTIMIZED
+    if judgement.verdict is Verdict.UNREADABLE:
+        return State.WARNING
+    if judgement.freed:
+        return State.PARTLY
+    return State.LEAF if judgement.mapped_by in ("pmd", "pud") else State.UNOPTIMIZED
+
+
+def special_memory(report: Report) -> Iterator[tuple[State, range]]:
+    """What memory shows that is no folio's, and its PFNs."""
+    for section in report.sections:
+        yield State.OTHER, section.pfns
+    for special in report.others:
+        yield _SPECIAL.get(special.kind, State.OTHER), special.pfns
+
+
+def places(
+    report: Report, hstate: str | None = None
+) -> Iterator[tuple[Severity, range, int | None]]:
+    """
+    Severity of each error and warning, the PFNs that it concerns, and its folio.
+
+    :param hstate: Folios of other hstates have no place.
+    :return: Without PFNs, if it has no place.
+    """
+    for finding in report.findings:
+        if finding.severity in FOUND:
+            yield finding.severity, _place(report, finding, hstate), finding.folio
+
+
+def memory(report: Report) -> Iterator[range]:
+    """Stretches of memory that have a memmap or folios, in ascending order."""
+    folios = report.folios.folios
+    pages = report.kernel.sections.pages
+    known = {section.pfns.start // pages for section in report.sections}
+    # Sections that are not in the dump may have folios, all the same.
+    sizes = [1 << kind.order for kind in folios.class_table]
+    missed = [
+        range(pfn, pfn + sizes[kind])
+        for pfn, kind in zip(folios.pfns, folios.classes)
+        if pfn // pages not in known
+    ]
+    there = [*(section.pfns for section in report.sections), *missed]
+    return joined(sorted(there, key=lambda pfns: pfns.start))
+
+
+def _place(report: Report, finding: Finding, hstate: str | None) -> range:
+    """PFNs that a finding concerns; none if it has no place."""
+    folios, kernel = report.folios.folios, report.kernel
+    if finding.folio is not None:
+        row = folios.row_at(finding.folio)
+        kind = None if row is None else folios.class_table[folios.classes[row]]
+        if kind is None or hstate not in (None, kind.hstate):
+            return range(0)
+        return range(finding.folio, finding.folio + (1 << kind.order))
+    if finding.address is not None and finding.address >= kernel.vmemmap:
+        pfn = (finding.address - kernel.vmemmap) // kernel.page.size
+        return range(pfn, pfn + PAGE_SIZE // kernel.page.size)
+    return range(0)
