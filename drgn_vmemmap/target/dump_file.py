@@ -27,6 +27,11 @@ _FOREIGN = (
 _KDUMP = b"KDUMP   "
 _ELF = b"\x7fELF\x02\x01"
 
+# status of struct disk_dump_header, e_flags of an ELF header, and the flags that makedumpfile
+# sets in them: DUMP_DH_COMPRESSED_INCOMPLETE and DUMP_ELF_INCOMPLETE.
+_STATUS, _KDUMP_INCOMPLETE = 424, 0x8
+_ELF_FLAGS, _ELF_INCOMPLETE = 48, 0x1
+
 # Extended numbering of program headers: sh_info of section 0 has their number.
 _PN_XNUM = 0xFFFF
 _PROGRAM_HEADERS_LIMIT = 1 << 20
@@ -77,6 +82,19 @@ def missing_bytes(path: str) -> int:
             return max(0, end - os.fstat(file.fileno()).st_size)
     except (OSError, OverflowError, ValueError, struct.error):
         return 0
+
+
+def is_marked_incomplete(path: str) -> bool:
+    """Whether makedumpfile could not write all of a dump, as it says in the dump's header."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(_STATUS + 4)
+    except OSError:
+        return False
+    if header.startswith(_KDUMP) and len(header) == _STATUS + 4:
+        return bool(header[_STATUS] & _KDUMP_INCOMPLETE)
+    is_elf = header.startswith(_ELF) and len(header) > _ELF_FLAGS
+    return is_elf and bool(header[_ELF_FLAGS] & _ELF_INCOMPLETE)
 
 
 class _Kdump(NamedTuple):

@@ -10,7 +10,7 @@ import re
 import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, printable
-from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
+from drgn_vmemmap.target.dump_file import is_marked_incomplete, missing_bytes, why_not_a_dump
 
 
 def open_dump(path: str, name: str | None = None) -> drgn.Program:
@@ -74,4 +74,8 @@ def what_is_cut_off(path: str) -> str | None:
     :return: A predicate, such as "is cut off"; ``None`` if it does not.
     """
     missing = missing_bytes(path)
-    return f"is cut off, {missing:,} bytes or more are missing: copy it again" if missing else None
+    if missing:
+        return f"is cut off, {missing:,} bytes or more are missing: copy it again"
+    if is_marked_incomplete(path):
+        return "is incomplete: makedumpfile could not write all of it, as where a disk was full"
+    return None

@@ -18,7 +18,7 @@ import pytest
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
-from drgn_vmemmap.target.program import open_dump
+from drgn_vmemmap.target.program import open_dump, what_is_cut_off
 from tests.support import ROOT, VMCORES, open_vmcore, vmcore
 
 KDUMP = vmcore("head-reuse")
@@ -140,3 +140,13 @@ def test_an_elf_file_with_a_damaged_header_is_no_trouble(
     path = tmp_path / "vmcore"
     path.write_bytes(data)
     assert missing_bytes(str(path)) >= 0
+
+
+def test_a_dump_that_makedumpfile_could_not_complete_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    data = bytearray(KDUMP.read_bytes())
+    path.write_bytes(data)
+    assert what_is_cut_off(str(path)) is None
+    data[424] |= 8
+    path.write_bytes(data)
+    assert "makedumpfile could not write all of it" in str(what_is_cut_off(str(path)))
