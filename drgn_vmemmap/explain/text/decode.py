@@ -47,7 +47,6 @@ _BINARY = {
 }
 """Files that are no text, by how they begin."""
 
-
 _CHARSETS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -74,8 +73,7 @@ _ESCAPES = re.compile(
 
 # How rsyslog, dmesg, journalctl, cat -v and JSON write control characters.
 _WRITTEN = re.compile(
-    r"#0(?P<octal>11|12|15|33)(?!\d)|\\0(?P<more>11|12|15|33)|\\x(?P<hex>09|0a|0d|1b)"
-    r"|\\u00(?P<long>09|0a|0d|1b)|\^\[(?=\[[0-9;]*m)|\^I|\\[tn]",
+    r"#0(?:11|12|15|33)(?!\d)|\\0(?:11|12|15|33)|\\(?:x|u00)(?:09|0a|0d|1b)|\^I|\\[tn]",
     re.IGNORECASE,
 )
 _WRITTEN_ESCAPE = re.compile(r"(?:#033|\\(?:033|x1b|u001b|e)|\^\[)\[[0-9;]{0,32}[A-Za-z]", re.I)
