@@ -54,21 +54,6 @@ def test_each_script_says_when_to_use_it_and_is_listed(script: Path) -> None:
     assert len(text.splitlines()) <= 70
 
 
-@pytest.mark.parametrize(
-    "vmcore, script, arguments",
-    [
-        ("head-reuse", "folio_entries.py", ("0x2000",)),
-        ("shared-tail", "shared_tails.py", ()),
-        ("two-nodes-1GiB", "freed_frames.py", ()),
-    ],
-)
-def test_the_outputs_listed_are_real(vmcore: str, script: str, arguments: tuple[str, ...]) -> None:
-    command = " ".join((f"$ drgn -c vmcores/{vmcore}.vmcore contrib/{script}", *arguments))
-    output = run(vmcore, script, *arguments)
-    listed = (ROOT / "contrib" / "README.md").read_text()
-    assert f"```console\n{command}\n{output}```\n" in listed
-
-
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_what_cannot_be_analysed_is_refused_in_one_line(
     script: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
