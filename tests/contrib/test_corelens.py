@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, run, vmcore, vmemmap
+from tests.support import ROOT, recorded, run, vmcore, vmemmap
 
 RUN = """
 import sys
@@ -60,9 +60,10 @@ def test_a_report_has_what_verify_says(checkout: Path) -> None:
 
 
 def test_another_command_is_run_with_its_options(checkout: Path) -> None:
-    done = corelens(checkout, "report", "--folios", "--pfn", "0x2000")
+    command = ("report", "--folios", "--pfn", hex(recorded("shared-tail")["folios"][0]["pfn"]))
+    done = corelens(checkout, *command)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == expected(checkout, "report", "--folios", "--pfn", "0x2000")
+    assert done.stdout == expected(checkout, *command)
 
 
 def test_what_is_wrong_with_a_command_is_one_line(checkout: Path) -> None:
