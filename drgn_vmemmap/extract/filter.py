@@ -29,6 +29,10 @@ _PRESENT, _ACCESSED = 1 << 0, 1 << 5
 _UNUSED = 0x7FF << 52
 
 
+# Owners of frames that may hold vmemmap or page tables, if their content is such.
+_KERNELS = (Owner.KERNEL, Owner.UNKNOWN)
+
+
 class Withheld(NamedTuple):
     """Memory that was recorded and is not written."""
 
@@ -107,12 +111,10 @@ class Filter:
     def _may_be_written(self, frame: int, owner: Owner, parts: list[tuple[int, bytes]]) -> bool:
         """Whether a frame is what it was read as, by its struct page and by most of its content."""
         if frame in self._tables:
-            foreign = (Owner.USER, Owner.SLAB, Owner.FREE, Owner.TAIL, Owner.HUGETLB)
-            return owner not in foreign and self._is_table(parts)
+            return owner in _KERNELS and self._is_table(parts)
         if frame in self._vmemmap:
-            foreign = (Owner.USER, Owner.SLAB, Owner.FREE, Owner.TAIL, Owner.HUGETLB)
-            return owner not in foreign and self._is_vmemmap(parts)
-        return owner not in (Owner.USER, Owner.FREE, Owner.HUGETLB)
+            return owner in _KERNELS and self._is_vmemmap(parts)
+        return owner in (*_KERNELS, Owner.SLAB, Owner.TAIL)
 
     def _is_table(self, parts: list[tuple[int, bytes]]) -> bool:
         words = (int.from_bytes(data, "little") for data in self._elements(parts, _WORD))
