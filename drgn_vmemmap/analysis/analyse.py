@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from drgn_vmemmap.analysis.judging import Judging
 from drgn_vmemmap.analysis.report import EVERYTHING, Counts, HstateReport, Report, Selection, Totals
 from drgn_vmemmap.errors import MissingFacts, MissingMemory
+from drgn_vmemmap.hugetlb.accounting import Accounts
 from drgn_vmemmap.hugetlb.folio import STATES, FolioClass, Folios, State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, Hstate, read_hstates
 from drgn_vmemmap.hugetlb.search import find_folios
@@ -79,10 +80,11 @@ class _Analysis:
         rows = self._selection.of(found.folios)
         if len(rows) < len(found.folios):
             found.folios.pick(rows)
-        judging = self._judged(found.folios)
+        accounts = Accounts(self._hstates, counts, found.complete)
+        judging = self._judged(found.folios, accounts)
         if self._selection.verdict is not None:
             found.folios.pick(_rows_of(judging.reports, Verdict(self._selection.verdict)))
-            judging = self._judged(found.folios)
+            judging = self._judged(found.folios, accounts)
         findings += judging.findings
         if not self._progress.interrupted:
             for hstate in self._hstates:
@@ -118,8 +120,8 @@ class _Analysis:
             interrupted=self._progress.interrupted,
         )
 
-    def _judged(self, folios: Folios) -> Judging:
-        judging = Judging(self._snapshot, self._tail_frames, FolioReports(folios))
+    def _judged(self, folios: Folios, accounts: Accounts) -> Judging:
+        judging = Judging(self._snapshot, self._tail_frames, FolioReports(folios), accounts)
         judging.judge_all(self._progress)
         return judging
 

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from drgn_vmemmap.hugetlb.accounting import Accounting, Accounts
 from drgn_vmemmap.hugetlb.folio import STATES
 from drgn_vmemmap.hugetlb.tail_frames import TailFrames
 from drgn_vmemmap.hvo.adjacent import Answer, FastPath
@@ -37,11 +38,18 @@ class _Size(NamedTuple):
 class Judging:
     """Judges folios, a table of entries at a time, and checks the rules on single folios."""
 
-    def __init__(self, snapshot: Snapshot, tail_frames: TailFrames, reports: FolioReports) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        tail_frames: TailFrames,
+        reports: FolioReports,
+        accounts: Accounts,
+    ) -> None:
         self.reports = reports
         self.findings: list[Finding] = []
         self.page_tables: set[int] = set()
         """Physical addresses of the last-level tables over the folios' vmemmap."""
+        self._accounts = accounts
         self._snapshot = snapshot
         self._walker = snapshot.walker
         self._geometry = snapshot.geometry
@@ -194,7 +202,8 @@ class Judging:
     def _check_concerned(self, row: int) -> None:
         folio, judgement = self.reports[row]
         tail_frames = self._size(self.reports.folios.classes[row]).tail_frames
-        context = FolioContext(self._snapshot, folio, judgement, tail_frames)
+        accounting = self._accounts.of(folio)
+        context = FolioContext(self._snapshot, folio, judgement, tail_frames, accounting=accounting)
         self.findings.extend(check_concerned(context))
 
     def _diagnose(self, row: int) -> None:
@@ -207,7 +216,11 @@ class Judging:
             for entry in entries
             if entry.is_last_level and entry.raw is not None
         )
-        judgement = judge(entries, snapshot.kernel.hvo.layout, tail_frames)
+        hvo, accounting = snapshot.kernel.hvo, self._accounts.of(folio)
+        may_be_partial = accounting is not Accounting.COUNTED or (
+            hvo.may_stay_partial and folio.flag_optimized is True
+        )
+        judgement = judge(entries, hvo.layout, tail_frames, may_be_partial)
         self.reports.set(row, judgement)
-        context = FolioContext(snapshot, folio, judgement, tail_frames, entries)
+        context = FolioContext(snapshot, folio, judgement, tail_frames, entries, accounting)
         self.findings.extend(check_folio(context))

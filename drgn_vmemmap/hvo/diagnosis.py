@@ -24,7 +24,10 @@ _NO_LIMIT = 1 << 64
 
 
 def judge(
-    entries: Sequence[Entry], layout: Layout, tail_frames: frozenset[int] | None
+    entries: Sequence[Entry],
+    layout: Layout,
+    tail_frames: frozenset[int] | None,
+    may_be_partial: bool = False,
 ) -> Judgement:
     """
     Judge one folio.
@@ -33,6 +36,7 @@ def judge(
     :param layout: What this kernel makes of an optimized folio.
     :param tail_frames: PFNs that its zone keeps for shared tails of its order;
         ``None`` if that is not in the dump.
+    :param may_be_partial: Whether the folio may lawfully be optimized in part.
     """
     reuse_frame = _reuse_frame(entries, tail_frames or frozenset())
     shape = _shape(entries, reuse_frame, layout, tail_frames)
@@ -41,8 +45,13 @@ def judge(
         for index, entry in enumerate(entries)
         if index >= shape.kept and entry.frame == reuse_frame and reuse_frame is not None
     ]
+    verdict = _verdict(entries, shape, layout, reuse_frame, tail_frames)
+    if verdict is Verdict.INCONSISTENT and may_be_partial:
+        zone = frozenset((reuse_frame or 0,)) if tail_frames is None else tail_frames
+        if shape is layout and _is_partial(entries, layout, reuse_frame, zone):
+            verdict = Verdict.UNREADABLE if tail_frames is None else Verdict.PARTIAL
     return Judgement(
-        verdict=_verdict(entries, shape, layout, reuse_frame, tail_frames),
+        verdict=verdict,
         layout=shape,
         mapped_by=_mapped_by(entries),
         reuse_frame=reuse_frame,
@@ -127,6 +136,23 @@ def _is_optimized(entries: Sequence[Entry], layout: Layout, zone: frozenset[int]
         tails = tails[: unprotected - layout.kept]
     if len({entry.frame for entry in entries[layout.kept :]}) != 1:
         return False
+    column = column_of(tails)
+    return admits(layout, own, column._replace(frames=column.frames[:1]), zone, _NO_LIMIT)
+
+
+def _is_partial(
+    entries: Sequence[Entry], layout: Layout, reuse_frame: int | None, zone: frozenset[int]
+) -> bool:
+    """
+    Whether each tail is either remapped, or not yet or not any more.
+
+    A remap and a restore go from page to page (``vmemmap_remap_range()``).
+    """
+    if any(entry.problem for entry in entries):
+        return False
+    tails = [entry for entry in entries[layout.kept :] if entry.frame == reuse_frame]
+    rest = [entry for entry in entries[layout.kept :] if entry.frame != reuse_frame]
+    own = [column_of((entry,)) for entry in (*entries[: layout.kept], *rest)]
     column = column_of(tails)
     return admits(layout, own, column._replace(frames=column.frames[:1]), zone, _NO_LIMIT)
 

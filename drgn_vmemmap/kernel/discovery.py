@@ -168,7 +168,12 @@ class _Discovery:
             paging=self._paging(self._max_pfn(sections)),
             vmemmap=self._vmemmap(sections),
             direct_map=self._direct_map(),
-            hvo=Hvo(self._layout(zone), self._hvo_enabled(), self._optimized_bit()),
+            hvo=Hvo(
+                self._layout(zone),
+                self._hvo_enabled(),
+                self._optimized_bit(),
+                bool(self._flag("VMEMMAP_REMAP_INCOMPLETE")),
+            ),
             page=page,
             page_flags=self._page_flags(nodes, zones["__MAX_NR_ZONES"]),
             head_test=self._head_test(page),

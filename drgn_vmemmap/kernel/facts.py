@@ -32,6 +32,8 @@ class Hvo(NamedTuple):
     """Whether it is on for new folios, now; ``None`` if that is not known."""
     optimized_bit: int | None
     """Bit number of ``HPG_vmemmap_optimized`` in the head page's ``private``."""
+    may_stay_partial: bool = False
+    """A remap that failed may leave a folio partly optimized (``VMEMMAP_REMAP_INCOMPLETE``)."""
 
     @property
     def built_in(self) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from drgn_vmemmap.hugetlb.accounting import Accounting
 from drgn_vmemmap.hugetlb.folio import Folio
 from drgn_vmemmap.hvo.verdict import Judgement
 from drgn_vmemmap.kernel.layout import Layout
@@ -25,18 +26,21 @@ class FolioContext:
         judgement: Judgement,
         tail_frames: frozenset[int] | None,
         entries: Sequence[Entry] | None = None,
+        accounting: Accounting = Accounting.COUNTED,
     ) -> None:
         """
         :param tail_frames: PFNs that the folio's zone keeps for tails of its order; ``None`` if
             that is not in the dump.
         :param entries: How its vmemmap pages are mapped, in order, all of them; ``None`` if they
             are plainly what a layout requires.
+        :param accounting: Whether the kernel counts the folio.
         """
         self.snapshot = snapshot
         self.kernel = snapshot.kernel
         self.folio = folio
         self.judgement = judgement
         self.tail_frames = tail_frames
+        self.accounting = accounting
         self._entries = entries
 
     @property
@@ -57,6 +61,11 @@ class FolioContext:
             return self._entries[index]
         page_size = self.snapshot.geometry.page_size
         return self.snapshot.walker.entry(self.address + index * page_size)
+
+    @property
+    def may_be_in_flight(self) -> bool:
+        """Whether the folio may be on its way into or out of the pool."""
+        return self.accounting is not Accounting.COUNTED
 
     @property
     def kept(self) -> int:

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Callable, NamedTuple
 
+from drgn_vmemmap.hugetlb.accounting import Accounting
 from drgn_vmemmap.hugetlb.folio import FolioClass, State
 from drgn_vmemmap.hugetlb.poison import failed_pages
 from drgn_vmemmap.hvo.diagnosis import boot_protected
-from drgn_vmemmap.hvo.verdict import Judgement, Verdict
+from drgn_vmemmap.hvo.verdict import Judgement, Verdict, format_ranges
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.mapping import Problem
 from drgn_vmemmap.rules.context import FolioContext
@@ -24,6 +25,7 @@ from drgn_vmemmap.rules.rule import (
     ENTRY_ATTRIBUTES,
     FLAG_MISMATCH,
     HEAD_READ_ONLY,
+    IN_FLIGHT,
     NOT_PRESENT,
     OFF_LIST,
     POISONED,
@@ -92,6 +94,8 @@ def _head_read_only(context: FolioContext) -> Iterator[Finding]:
 
 def _reuse_mismatch(context: FolioContext) -> Iterator[Finding]:
     """A remap, and a roll-back, covers all tails of a folio (``vmemmap_remap_free()``)."""
+    if context.judgement.verdict is Verdict.PARTIAL:
+        return
     kept = context.kept
     shared = context.judgement.layout is not Layout.NONE
     own = "a frame of its own, writable"
@@ -162,6 +166,9 @@ def _flag_mismatch(context: FolioContext) -> Iterator[Finding]:
     flag, layout = context.folio.flag_optimized, context.judgement.layout
     if flag is None or context.judgement.verdict is Verdict.UNREADABLE:
         return
+    # The kernel sets and clears it some time before or after it remaps.
+    if context.may_be_in_flight:
+        return
     if flag and layout is Layout.NONE:
         message = "HPG_vmemmap_optimized is set, but nothing is shared"
         yield context.finding(FLAG_MISMATCH, message, None, "the flag clear")
@@ -188,8 +195,37 @@ def _unreadable(context: FolioContext) -> Iterator[Finding]:
 
 def _off_list(context: FolioContext) -> Iterator[Finding]:
     """A folio in isolation, in migration or in the making is on no list (``mm/hugetlb.c``)."""
-    if context.folio.state is State.OFF_LIST:
+    if context.folio.state is State.OFF_LIST and not _is_in_flight(context):
         yield context.finding(OFF_LIST, "is on no list")
+
+
+def _is_in_flight(context: FolioContext) -> bool:
+    """Whether a folio is on its way into or out of the pool, or in a state that only such have."""
+    folio, judgement = context.folio, context.judgement
+    if context.accounting is not Accounting.UNKNOWN:
+        return context.accounting is Accounting.UNCOUNTED
+    return judgement.verdict is Verdict.PARTIAL or (
+        judgement.verdict in (Verdict.OPTIMIZED, Verdict.UNOPTIMIZED)
+        and _flag_differs(folio.folio_class, folio.state, judgement)
+    )
+
+
+def _in_flight(context: FolioContext) -> Iterator[Finding]:
+    """
+    A folio is remapped before it is counted and on a list, and restored after that
+    (``hugetlb_vmemmap_optimize_folios()``, ``hugetlb_vmemmap_restore_folio()``).
+    """
+    partial = context.judgement.verdict is Verdict.PARTIAL
+    shared = format_ranges(context.judgement.shared)
+    state = f"partly optimized, pages {shared} share a frame" if partial else "on no list"
+    if _is_in_flight(context):
+        if context.accounting is Accounting.UNCOUNTED:
+            reason = "not counted: on its way into or out of the pool"
+        else:
+            reason = "on its way into or out of the pool, or a remap that was given up half-way"
+        yield context.finding(IN_FLIGHT, f"{state}; {reason}")
+    elif partial:
+        yield context.finding(IN_FLIGHT, f"{state}: a remap failed, and its roll-back, too")
 
 
 def _entry_attributes(context: FolioContext) -> Iterator[Finding]:
@@ -245,6 +281,7 @@ FOLIO_CHECKS: Sequence[FolioCheck] = (
     FolioCheck(ENTRY_ATTRIBUTES, _entry_attributes),
     FolioCheck(UNREADABLE, _unreadable),
     FolioCheck(POISONED, _poisoned, lambda folio_class, _, __: folio_class.poisoned),
+    FolioCheck(IN_FLIGHT, _in_flight, lambda _, state, __: state is State.OFF_LIST),
     FolioCheck(OFF_LIST, _off_list, lambda _, state, __: state is State.OFF_LIST),
 )
 """In the order in which they are made."""

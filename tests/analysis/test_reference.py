@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from drgn_vmemmap.analysis.analyse import analyse
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -28,7 +29,14 @@ often = settings(max_examples=3 * settings().max_examples)
 def compare(prog: drgn.Program) -> None:
     kernel = discover(prog)
     report = analyse(Snapshot(kernel, ProgramMemory(prog)))
-    assert list(report.folios) == list(reference_folios(prog, kernel))
+    # What is half-way is lawful or not by the folio's state; the reference knows entries alone.
+    found = [
+        each._replace(judgement=each.judgement._replace(verdict=Verdict.INCONSISTENT))
+        if each.judgement.verdict is Verdict.PARTIAL
+        else each
+        for each in report.folios
+    ]
+    assert found == list(reference_folios(prog, kernel))
 
 
 @often

@@ -58,7 +58,11 @@ class Listed:
 class View:
     """What can be seen of one folio."""
 
-    def __init__(self, image: Image, listed: Listed) -> None:
+    def __init__(self, image: Image, listed: Listed, counted: bool | None) -> None:
+        """
+        :param counted: Whether the counters have it; ``None`` if nobody can know.
+        """
+        self.counted = counted
         self.machine = machine = image.machine
         self.listed = listed
         self.folio = listed.folio
@@ -104,7 +108,28 @@ class View:
             # Which frame may be shared is told by the zone, which the head names.
             unknown = REUSED_PAGE.get(self.layout, 0) is None and not self.listed.head
             return "unreadable" if unknown else "optimized"
-        return "inconsistent"
+        return "partial" if self._is_partial else "inconsistent"
+
+    @property
+    def _is_partial(self) -> bool:
+        """Whether it is half-way to being optimized or restored, and on no list or counter."""
+        seen, shared = list(self._seen()), set(self.shared)
+        return (
+            self.counted is not True
+            and bool(shared)
+            and all(vpage.writable is not (index in shared) for index, vpage in seen)
+            and all(_is_own(vpage) or index in shared for index, vpage in seen)
+        )
+
+    @property
+    def _in_flight(self) -> bool:
+        """Whether it is on its way into or out of the pool, or may well be."""
+        half_way = self.verdict == "partial" or (
+            self.verdict in ("optimized", "unoptimized")
+            and self.flag is not None
+            and self.flag is not (self.verdict == "optimized")
+        )
+        return self.counted is False or (self.counted is None and half_way)
 
     @property
     def mapped(self) -> list[tuple[int, Vpage]]:
@@ -159,8 +184,9 @@ class View:
             "flag-mismatch": self._flag_mismatch,
             "unreadable": self._unreadable,
             "off-list": self._off_list,
+            "in-flight": self._is_in_flight,
         }
-        severities = {"unreadable": "warning", "off-list": "info"}
+        severities = {"unreadable": "warning", "off-list": "info", "in-flight": "info"}
         for rule, indices in rules.items():
             for index in indices():
                 yield Found(rule, severities.get(rule, "error"), self.folio.pfn, index)
@@ -184,6 +210,8 @@ class View:
         return (i for i, vpage in self.mapped if i < self.kept and not vpage.writable)
 
     def _reuse_mismatch(self) -> Iterator[int | None]:
+        if self.verdict == "partial":
+            return
         for index, vpage in self.mapped:
             if index < self.kept or vpage.backing is Backing.REUSE:
                 continue
@@ -191,7 +219,7 @@ class View:
                 yield index
 
     def _flag_mismatch(self) -> Iterator[int | None]:
-        if self.verdict != "unreadable" and self.flag is (not self.shared):
+        if self.counted is True and self.verdict != "unreadable" and self.flag is (not self.shared):
             yield None
 
     def _unreadable(self) -> Iterator[int | None]:
@@ -206,7 +234,11 @@ class View:
             yield None
 
     def _off_list(self) -> Iterator[int | None]:
-        if self.listed.state is State.OFF_LIST:
+        if self.listed.state is State.OFF_LIST and not self._in_flight:
+            yield None
+
+    def _is_in_flight(self) -> Iterator[int | None]:
+        if self._in_flight:
             yield None
 
     def _is_writable(self, index: int) -> bool:
@@ -280,15 +312,44 @@ def _missing_sections(machine: Machine) -> Iterator[Found]:
 def _count_mismatches(machine: Machine, found: list[Listed]) -> Iterator[Found]:
     """The counters count all folios that there are, found or not."""
     for order in machine.orders:
-        folios = [folio for folio in machine.folios if folio.order == order]
+        folios = [folio for folio in machine.folios if folio.order == order and folio.counted]
         for node in (None, *sorted({machine.node(folio.pfn) for folio in folios})):
             there = [f for f in folios if node in (None, machine.node(f.pfn))]
             seen = [f for f in found if f.folio.order == order and node in (None, f.node)]
             free = [f for f in there if f.state is State.FREE]
             seen_free = [f for f in seen if f.state is State.FREE]
-            for counted, known in ((there, seen), (free, seen_free)):
-                if len(counted) != len(known):
+            off_list = sum(f.state is State.OFF_LIST for f in seen)
+            for counted, known, may in ((there, seen, off_list), (free, seen_free, 0)):
+                if not len(known) - may <= len(counted) <= len(known):
                     yield Found("count-mismatch", "warning")
+
+
+def _is_complete(broken: list[Found], machine: Machine) -> bool:
+    """Whether the dump has all that shows folios: otherwise, nobody knows how many there are."""
+    return not any(_missing_sections(machine)) and all(f.rule != "unreadable" for f in broken)
+
+
+def views_of(image: Image) -> list[View]:
+    """All folios that can be found."""
+    machine = image.machine
+    found, broken = listed(machine)
+    complete = _is_complete(broken, machine)
+
+    def counted(item: Listed) -> bool | None:
+        if item.state is not State.OFF_LIST:
+            return True
+        if not complete:
+            return None
+        order, node = item.folio.order, item.node
+        alike = [f for f in found if (f.folio.order, f.node) == (order, node)]
+        on_none = sum(f.state is State.OFF_LIST for f in alike)
+        by_kernel = sum(
+            f.counted and (f.order, machine.node(f.pfn)) == (order, node) for f in machine.folios
+        )
+        more = len(alike) - by_kernel
+        return True if more <= 0 else False if more >= on_none else None
+
+    return [View(image, item, counted(item)) for item in found]
 
 
 def document(
@@ -297,11 +358,11 @@ def document(
     """The JSON document of the report, but for the tool's version and the findings."""
     machine = image.machine
     views = [
-        View(image, item)
-        for item in listed(machine)[0]
-        if hstate in (None, hstate_name(item.folio.order))
-        and node in (None, item.node)
-        and (pfn is None or pfn in item.folio.pfns)
+        view
+        for view in views_of(image)
+        if hstate in (None, hstate_name(view.folio.order))
+        and node in (None, view.listed.node)
+        and (pfn is None or pfn in view.folio.pfns)
     ]
     layout, built_in = machine.layout, machine.layout is not Layout.NONE
     power_of_two = not machine.page_size & (machine.page_size - 1)
@@ -374,13 +435,12 @@ def findings(image: Image) -> Counter[Found]:
     """All that must be found, in no order."""
     found, broken = listed(image.machine)
     missing = list(_missing_sections(image.machine))
-    # Where the dump lacks what shows folios, nobody knows how many there are.
-    complete = not missing and all(problem.rule != "unreadable" for problem in broken)
+    complete = _is_complete(broken, image.machine)
     return Counter(
         [
             *broken,
             *missing,
-            *(finding for item in found for finding in View(image, item).findings()),
+            *(finding for view in views_of(image) for finding in view.findings()),
             *(_count_mismatches(image.machine, found) if complete else ()),
         ]
     )
@@ -415,7 +475,7 @@ def _hstate(machine: Machine, order: int, views: list[View]) -> dict[str, Any]:
         "order": order,
         **_counters(folios),
         "resv_huge_pages": 0,
-        "max_huge_pages": len(folios),
+        "max_huge_pages": sum(folio.counted for folio in folios),
         "vmemmap_pages": n,
         **_counts(views),
         "nodes": [
@@ -433,7 +493,7 @@ def _hstate(machine: Machine, order: int, views: list[View]) -> dict[str, Any]:
 def _counters(folios: list[Folio]) -> dict[str, int]:
     """What the kernel counts."""
     return {
-        "nr_huge_pages": len(folios),
+        "nr_huge_pages": sum(folio.counted for folio in folios),
         "free_huge_pages": sum(folio.state is State.FREE for folio in folios),
         "surplus_huge_pages": 0,
     }

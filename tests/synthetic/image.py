@@ -385,7 +385,7 @@ class Image:
 
     def _hstate(self, order: int, address: int) -> bytes:
         members = self.types.structs["hstate"].members
-        folios = [folio for folio in self.machine.folios if folio.order == order]
+        folios = [f for f in self.machine.folios if f.order == order and f.counted]
         free = [folio for folio in folios if folio.state is State.FREE]
         counts = {
             "nr_huge_pages": len(folios),

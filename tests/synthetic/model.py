@@ -66,6 +66,8 @@ class Folio:
     """``HPG_vmemmap_optimized``; ``None`` for what ``remapped`` says."""
     head_in_dump: bool = True
     """Whether the frame behind its first vmemmap page is in the dump."""
+    counted: bool = True
+    """Whether its hstate counts it; what is on its way into or out of the pool, it does not."""
 
     @property
     def pfns(self) -> range:

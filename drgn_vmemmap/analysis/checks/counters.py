@@ -11,6 +11,7 @@ from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hvo.ownership import Ownership
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.rules.rule import IN_FLIGHT
 from drgn_vmemmap.vmemmap.special import DEVICE
 
 
@@ -29,9 +30,28 @@ def check_memmap_counters(context: VmemmapContext, ownership: Ownership) -> Iter
     found = ownership.distinct() - len(context.report.tail_frames)
     # Without a later fix, kernels count a device's vmemmap as if it shared nothing.
     of_devices = sum(other.freed for other in context.report.others if other.kind == DEVICE)
-    surplus = {counted - found, counted - found - of_devices}
-    if surplus.isdisjoint(range(0, _frames_of_removed(context) + 1, _per_section(context))):
+    removed = range(0, _frames_of_removed(context) + 1, _per_section(context))
+    waiting = _frames_of_folios_in_flight(context)
+    surplus = [counted - found, counted - found - of_devices]
+    if not any(0 <= each - frames <= waiting for each in surplus for frames in removed):
         yield frame_rules.memmap_count_mismatch(counted, found)
+
+
+def _frames_of_folios_in_flight(context: VmemmapContext) -> int:
+    """
+    How many frames may be counted although they do not back the vmemmap yet, or not any more.
+
+    Those of a batch of folios wait on one list until it is done
+    (``hugetlb_vmemmap_optimize_folios()``).
+    """
+    folios = context.report.folios.folios
+    rows = (
+        folios.row_at(finding.folio)
+        for finding in context.report.findings
+        if finding.rule == IN_FLIGHT.name and finding.folio is not None
+    )
+    orders = (folios.class_of(row).order for row in rows if row is not None)
+    return sum(map(context.geometry.pages_of_order, orders))
 
 
 def _per_section(context: VmemmapContext) -> int:

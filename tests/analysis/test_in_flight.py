@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Folios on their way into or out of the pool: in flight is not broken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from drgn_vmemmap import verify
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.hugetlb.folio import State
+from drgn_vmemmap.hvo.verdict import Verdict
+from drgn_vmemmap.rules.finding import Severity
+from tests.oracles.expected import findings
+from tests.support import findings_of
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
+from tests.synthetic.layouts import KEPT
+from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, OWN_W, Folio, Machine, Vpage
+from tests.synthetic.physical import PAGE_SHIFT
+
+FLYING = FIRST_FOLIO + 1024
+GIGANTIC = GIB >> PAGE_SHIFT
+
+every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
+
+
+def machine(release: str, *more: Folio) -> Machine:
+    """Two sound folios, and others."""
+    folios = (Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512), *more)
+    size = 3 * GIB if any(folio.order == 18 for folio in more) else GIB
+    return Machine(line=LINES[release], node_size=size, folios=folios)
+
+
+def flying(
+    edits: Mapping[int, Vpage], flag: bool | None = None, remapped: bool = True, order: int = 9
+) -> Folio:
+    """A folio on no list that is not counted."""
+    pfn = GIGANTIC if order == 18 else FLYING
+    return Folio(pfn, order, State.OFF_LIST, remapped, edits, flag, counted=False)
+
+
+def accusations(report: Report) -> list[str]:
+    return [f"{f.rule}: {f.message}" for f in report.findings if f.severity is not Severity.INFO]
+
+
+def in_flight(report: Report) -> dict[int | None, str]:
+    return {f.folio: f.message for f in report.findings if f.rule == "in-flight"}
+
+
+def half_way(release: str, order: int, done: int) -> dict[int, Vpage]:
+    """A remap that has come as far as a vmemmap page."""
+    return dict.fromkeys(range(KEPT[LINES[release].layout] + done, 8 << (order - 9)), OWN_W)
+
+
+@pytest.mark.parametrize(("order", "done"), ((9, 1), (9, 3), (18, 1), (18, 600)))
+@pytest.mark.parametrize("flag", (True, False))
+@every_layout
+def test_a_remap_that_is_half_done_is_in_flight(
+    release: str, flag: bool, order: int, done: int
+) -> None:
+    folio = flying(half_way(release, order, done), flag, order=order)
+    image = Image(machine(release, folio))
+    report = verify(image.prog)
+    assert accusations(report) == []
+    assert list(in_flight(report)) == [folio.pfn]
+    (verdict,) = (j.verdict for f, j in report.folios if f.pfn == folio.pfn)
+    assert verdict is Verdict.PARTIAL
+    assert Counter(findings_of(image.examine())) == findings(image)
+
+
+@every_layout
+def test_a_restore_that_is_half_done_is_in_flight(release: str) -> None:
+    first = KEPT[LINES[release].layout]
+    image = Image(machine(release, flying(dict.fromkeys(range(first, 5), FRESH_W))))
+    report = verify(image.prog)
+    assert accusations(report) == []
+    assert "pages 5-7 share a frame" in in_flight(report)[FLYING]
+
+
+@pytest.mark.parametrize("remapped", (True, False))
+@every_layout
+def test_the_flag_of_a_folio_in_flight_says_nothing(release: str, remapped: bool) -> None:
+    report = verify(Image(machine(release, flying({}, not remapped, remapped))).prog)
+    assert accusations(report) == []
+    assert "not counted" in in_flight(report)[FLYING]
+
+
+@pytest.mark.parametrize("state", State, ids=lambda state: state.value)
+@every_layout
+def test_what_is_half_done_to_a_folio_that_is_counted_is_broken(release: str, state: State) -> None:
+    folio = replace(flying(half_way(release, 9, 3)), state=state, counted=True)
+    report = verify(Image(machine(release, folio)).prog)
+    assert {f.rule for f in report.findings if f.severity is Severity.ERROR} == {"reuse-mismatch"}
+    assert in_flight(report) == {}
+
+
+@every_layout
+def test_where_one_of_two_is_not_counted_both_may_be_in_flight(release: str) -> None:
+    folio = flying(half_way(release, 9, 3))
+    other = Folio(FLYING + 512, state=State.OFF_LIST)
+    image = Image(machine(release, folio, other))
+    report = verify(image.prog)
+    assert accusations(report) == []
+    assert "or a remap that was given up" in in_flight(report)[FLYING]
+    assert Counter(findings_of(image.examine())) == findings(image)
+
+
+@pytest.mark.parametrize("release", ("6.12.0", "7.2.0"))
+def test_frames_that_wait_for_the_end_of_a_batch_are_counted_and_not_missed(release: str) -> None:
+    image = Image(machine(release, flying({})))
+    address = image.variables["nr_memmap_pages"][1]
+    count = image.memory.read_u64(image.physical(address))
+    image.write(address, count + 7)
+    assert accusations(verify(image.prog)) == []
+    image.write(address, count + 9)
+    assert "add up to" in accusations(verify(image.prog))[0]
