@@ -23,15 +23,18 @@ from drgn_vmemmap.kernel.layout import Layout
 def main() -> None:
     report = examine(get_default_prog())
     kernel, memory = report.kernel, ProgramMemory(get_default_prog())
-    users: dict[int, list[int]] = {frame: [] for frame in report.tail_frames}
+    users: dict[int, list[tuple[int, int]]] = {frame: [] for frame in report.tail_frames}
     for folio, judgement in report.folios:
         if judgement.reuse_frame is not None and judgement.layout is Layout.SHARED_TAIL:
             info = kernel.tail_info(folio.pfn, folio.order)
-            users.setdefault(judgement.reuse_frame, []).append(info)
+            users.setdefault(judgement.reuse_frame, []).append((info, folio.order))
     for frame, infos in sorted(users.items()):
         try:
             content = memory.read(frame << 12, 4096)
-            right = all(Tails(kernel).are_right(content, info, first=0) for info in set(infos))
+            right = all(
+                Tails(kernel, order).is_right(content, info, has_head=False)
+                for info, order in set(infos)
+            )
             state = ("right" if right else "wrong") if infos else "unused"
         except MissingMemory:
             state = "not in the dump"

@@ -12,6 +12,7 @@ from drgn_vmemmap.analysis.checks.content import check_tails
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.analysis.checks.counters import check_memmap_counters
 from drgn_vmemmap.analysis.checks.frames import check_frames
+from drgn_vmemmap.analysis.checks.given_back import check_given_back
 from drgn_vmemmap.analysis.checks.tables import check_tables
 from drgn_vmemmap.analysis.checks.unoptimized import check_unoptimized
 from drgn_vmemmap.analysis.report import Report
@@ -43,6 +44,7 @@ def _findings(context: VmemmapContext) -> Iterator[Finding]:
     yield from check_aliases(context, ownership)
     yield from check_frames(context, ownership)
     yield from check_tables(context, ownership)
+    yield from check_given_back(context, ownership)
     if not report.incomplete and not progress.interrupted:
         yield from check_memmap_counters(context, ownership)
     yield from check_unoptimized(context)

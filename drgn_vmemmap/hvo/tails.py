@@ -1,57 +1,125 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The tails: what the struct pages in a reuse frame hold.
+The tails: what the struct pages of a folio hold, and what they must hold.
 
-Follows ``prep_compound_tail()`` of ``mm/internal.h``.
+Follows ``prep_compound_tail()`` of ``mm/internal.h``, and what freeing a folio trips over:
+``free_tail_page_prepare()``, ``page_expected_state()`` and ``free_page_is_bad()`` of
+``mm/page_alloc.c``.
 """
 
 from __future__ import annotations
 
-import struct
-from itertools import repeat
-from operator import eq
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.target.memory import StridedRead
+
+TAIL_MAPPING = 0xDEAD000000000400
+"""``mapping`` of a tail, ``include/linux/poison.h`` with x86-64's offset of illegal pointers."""
+
+FIRST_PLAIN = 4
+"""
+The first tail that carries nothing for its folio: those before it hold its order, its counts,
+its subpool, its cgroup and the list of its failed pages (``__NR_USED_SUBPAGE``).
+"""
+
+# MAX_PAGE_ORDER: larger folios are not from the buddy allocator.
+_MAX_ORDER = 10
+_NO_TYPE = 0xFFFFFFFF
+_TAIL = 1 << 0
+
+
+class WrongTail(NamedTuple):
+    """A struct page that is not the tail that it should be."""
+
+    page: int
+    """Its index in the frame."""
+    reason: str
+    link: int
+    """Raw ``compound_head``."""
+    is_head: bool
+    """Whether it has ``PG_head``, as a copy of a head has."""
+    info: int
+    """What ``compound_head`` should be."""
+
+    @property
+    def leads_elsewhere(self) -> bool:
+        """Whether it is the tail of something else."""
+        return self.link != self.info and bool(self.link & _TAIL)
 
 
 class Tails:
-    """Compares what is in a reuse frame with what its layout requires."""
+    """Compares the struct pages in frames of a folio's vmemmap with what a folio requires."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, order: int) -> None:
+        """
+        :param order: Of the folios.
+        """
         self._kernel = kernel
         self._size = kernel.page.size
         self._count = kernel.page_size // self._size
-        self._info = kernel.page.members["compound_head"]
-        after = self._size - self._info.offset - 8
-        self._infos = struct.Struct("<" + f"{self._info.offset}xQ{after}x" * self._count)
+        self._link = kernel.page.offset("compound_head")
+        # Older kernels do not write the mapping of a gigantic folio's tails.
+        self._mappings = (TAIL_MAPPING, 0) if order > _MAX_ORDER else (TAIL_MAPPING,)
+        self._forbidden = kernel.page_marks.checked_at_free | kernel.head_test.value
+        self._plain: dict[bytes, bool] = {}
+        """Whether tails are plain, by their bytes but for ``compound_head``."""
 
-    def are_all_right(self, contents: StridedRead, infos: memoryview[int], first: int) -> bool:
+    def is_right(self, content: bytes, info: int, has_head: bool) -> bool:
         """
-        The same as :meth:`are_right()` for the reuse frames of many folios at once.
+        Whether a frame of a folio's vmemmap holds what it must; fast where it does.
 
-        :param infos: What a tail's ``compound_info`` holds, for each folio.
-        """
-        size = self._size // 8
-        words = range(first * size + self._info.offset // 8, self._count * size, size)
-        return all(map(eq, contents.columns(words), repeat(infos)))
-
-    def are_right(self, content: bytes, info: int, first: int) -> bool:
-        """
-        Whether all struct pages are tails of one folio.
-
-        :param content: The reuse frame's 4096 bytes.
+        :param content: The frame's bytes.
         :param info: What a tail's ``compound_info`` holds: :meth:`Kernel.tail_info()`.
-        :param first: 1 if the frame begins with the head page, 0 if with a tail.
+        :param has_head: It begins with the head and the tails that carry its metadata.
         """
-        return self._infos.unpack(content).count(info) == self._count - first
+        size, link = self._size, self._link
+        start = FIRST_PLAIN * size if has_head else 0
+        # Fast path: each plain tail equals the one before it.
+        if content[start:-size] != content[start + size :]:
+            return self.first_wrong(content, info, has_head) is None
+        wanted = info.to_bytes(8, "little")
+        if any(
+            content[at + link : at + link + 8] != wanted
+            for at in range(size if has_head else 0, start + 1, size)
+        ):
+            return False
+        rest = content[start : start + link] + content[start + link + 8 : start + size]
+        plain = self._plain.get(rest)
+        if plain is None:
+            plain = not any(self._faults(content[start : start + size]))
+            self._plain[rest] = plain
+        return plain
 
-    def first_wrong(self, content: bytes, info: int, first: int) -> tuple[int, int]:
-        """
-        Find a struct page that is no tail of a folio; parameters as for :meth:`are_right()`.
+    def first_wrong(self, content: bytes, info: int, has_head: bool) -> WrongTail | None:
+        """Find a struct page that is not the tail that it should be; parameters as above."""
+        size, page = self._size, self._kernel.page
+        for index in range(int(has_head), self._count):
+            each = content[index * size : (index + 1) * size]
+            found = page.value(each, "compound_head")
+            is_plain = not has_head or index >= FIRST_PLAIN
+            reason = "is no tail of this folio" if found != info else None
+            if reason is None and is_plain:
+                reason = next(self._faults(each), None)
+            if reason is not None:
+                is_head = bool(page.value(each, "flags") & self._kernel.head_test.value)
+                return WrongTail(index, reason, found, is_head, info)
+        return None
 
-        :return: Its index in the frame, and what it holds instead.
-        """
-        infos = enumerate(self._infos.unpack(content))
-        return next((i, found) for i, found in infos if i >= first and found != info)
+    def _faults(self, page: bytes) -> Iterator[str]:
+        """What no plain tail has, or lacks."""
+        members = self._kernel.page.members
+        value = self._kernel.page.value
+        flags = value(page, "flags") & self._forbidden
+        if flags:
+            yield f"has flags that no tail has: {flags:#x}"
+        if value(page, "refcount"):
+            yield f"has {value(page, 'refcount')} references, and a tail has none"
+        if "page_type" in members and value(page, "page_type") != _NO_TYPE:
+            yield f"has a mapcount or page type: {value(page, 'page_type'):#x}"
+        if "mapping" in members and value(page, "mapping") not in self._mappings:
+            mapping = value(page, "mapping")
+            yield f"has the mapping {mapping:#x}, and a tail has {TAIL_MAPPING:#x}"
+        if "memcg_data" in members and value(page, "memcg_data"):
+            yield "is charged to a memory cgroup"

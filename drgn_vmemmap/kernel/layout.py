@@ -41,3 +41,8 @@ class Layout(enum.Enum):
         layout.kept = access.count("W")
         layout.reuse_from = ZONE if frames[-1] == "t" else frames.index(frames[-1])
         return layout
+
+    @property
+    def reused_index(self) -> int:
+        """Index of the first vmemmap page that maps the reuse frame."""
+        return self.kept if self.reuse_from is ZONE else self.reuse_from

@@ -7,23 +7,32 @@ from __future__ import annotations
 from dataclasses import replace
 
 from drgn_vmemmap.hugetlb.folio import Folio
-from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.hvo.tails import WrongTail
+from drgn_vmemmap.paging.mapping import Entry
+from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.frames import Owner
-from drgn_vmemmap.rules.rule import REUSE_INVALID, TAIL_CONTENT, UNOPTIMIZED
+from drgn_vmemmap.rules.rule import (
+    REUSE_INVALID,
+    STALE_STRUCT_PAGE,
+    TAIL_CONTENT,
+    UNOPTIMIZED,
+    UNREADABLE,
+)
 
 
 def tail_content(
-    owner: Owner, frame: int, page: int, address: int, belongs_to: int | None
+    owner: Owner, frame: int, wrong: WrongTail, address: int, belongs_to: int | None
 ) -> Finding:
     """
     Struct pages in the reuse frame are tails (``prep_compound_tail()``, ``init_compound_tail()``).
 
     :param owner: The vmemmap page that the reuse frame belongs to.
-    :param page: Index of the first wrong struct page in the frame.
+    :param wrong: The first wrong struct page in the frame.
     :param address: Virtual address in bytes of that struct page.
     :param belongs_to: Head PFN of another folio, if all in the frame is that one's.
     """
-    rule, message = TAIL_CONTENT, f"struct page {page} in the reuse frame {frame:#x} is no tail"
+    rule = TAIL_CONTENT
+    message = f"struct page {wrong.page} in the reuse frame {frame:#x} {wrong.reason}"
     if belongs_to is not None:
         rule = REUSE_INVALID
         message = f"reuse frame {frame:#x} is that of the folio at PFN {belongs_to:#x}"
@@ -31,6 +40,71 @@ def tail_content(
         owner.entry, message, owner.folio, owner.vmemmap_page, "tails of this folio"
     )
     return replace(finding, address=address)
+
+
+def kept_tail(
+    owner: Owner, frame: int, wrong: WrongTail, address: int, is_restored: bool
+) -> Finding:
+    """
+    Struct pages in a frame that a vmemmap page has for itself are tails, too.
+
+    :param owner: That vmemmap page.
+    :param wrong: The first wrong struct page in the frame.
+    :param address: Virtual address in bytes of that struct page.
+    :param is_restored: The folio is not optimized: a restore wrote it (``vmemmap_restore_pte()``).
+    """
+    is_stale = is_restored and (wrong.is_head or wrong.leads_elsewhere)
+    rule, what = TAIL_CONTENT, wrong.reason
+    if is_stale:
+        rule = STALE_STRUCT_PAGE
+        what = "is a copy of a head" if wrong.is_head else "is a tail of something else"
+    message = f"struct page {wrong.page} in frame {frame:#x} {what}"
+    finding = rule.finding_at(
+        owner.entry, message, owner.folio, owner.vmemmap_page, "tails of this folio"
+    )
+    return replace(finding, address=address)
+
+
+def stale_head(entry: Entry, pfn: int, address: int) -> Finding:
+    """
+    Memory that was given back has no HugeTLB folios (``vmemmap_restore_pte()``).
+
+    :param entry: How the struct page's vmemmap page is mapped.
+    :param pfn: PFN that still looks like a folio's head.
+    :param address: Virtual address in bytes of its struct page.
+    """
+    message = (
+        f"the struct page of PFN {pfn:#x} still says HugeTLB, and is of no folio: compaction or "
+        "offlining that meets it finds no hstate, and oopses"
+    )
+    finding = STALE_STRUCT_PAGE.finding_at(entry, message, expected="no page type")
+    return replace(finding, address=address)
+
+
+def stale_tails(entry: Entry, pfns: range, head: int | None, address: int) -> Finding:
+    """
+    The same for tails.
+
+    :param pfns: Consecutive PFNs whose struct pages are tails.
+    :param head: PFN that they lead to; ``None`` if they lead out of the memmap.
+    :param address: Virtual address in bytes of the first struct page.
+    """
+    which = f"struct page of PFN {pfns[0]:#x} is a tail"
+    if len(pfns) > 1:
+        which = f"struct pages of PFNs {pfns[0]:#x} to {pfns[-1]:#x} are tails"
+    where = "leads out of the memmap" if head is None else f"leads to PFN {head:#x}"
+    message = f"the {which} of nothing: compound_head {where}, which is no head of theirs"
+    finding = STALE_STRUCT_PAGE.finding_at(entry, message, expected="no tail")
+    return replace(finding, address=address)
+
+
+def not_recorded(pages: int) -> Finding:
+    """Struct pages that only verification reads, and that an extract of a report lacks."""
+    return UNREADABLE.finding(
+        f"what {pages} vmemmap pages hold, of folios and of memory that was given back, is not in "
+        "the dump: it was not compared",
+        severity=Severity.INFO,
+    )
 
 
 def unoptimized(folio: Folio, address: int, reason: str, freed: int) -> Finding:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
-_TAIL = 1 << 0
+TAIL = 1 << 0
 """Of ``compound_head``: this is a tail page."""
 _MAPPING_ANON = 1 << 0
 """``PAGE_MAPPING_ANON`` of ``mapping``."""
@@ -133,7 +133,7 @@ class OwnerReader:
         """
         kind, detail = owner
         if kind is OwnerKind.COMPOUND_TAIL:
-            head = self._head(frame, detail)
+            head = head_of_tail(self._snapshot, frame, detail)
             where = "outside the memmap" if head is None else f"at PFN {head:#x}"
             return f"{kind.value} (compound_head leads to the head {where})"
         if kind in (OwnerKind.PAGE_CACHE, OwnerKind.ANONYMOUS):
@@ -144,13 +144,21 @@ class OwnerReader:
             return f"{kind.value} ({self._kernel.page_marks.type_name(detail)})"
         return str(kind.value)
 
-    def _head(self, frame: int, link: int) -> int | None:
-        """PFN of the head that a tail's ``compound_head`` leads to; ``None`` if to none."""
-        geometry, pointer = self._snapshot.geometry, link & ~_TAIL
-        if self._kernel.tails_hold_mask:
-            # The head's struct page is aligned to the size of all of the folio's.
-            pointer &= geometry.address(frame)
-        return geometry.pfn_of(pointer)
+
+def head_of_tail(snapshot: Snapshot, pfn: int, link: int) -> int | None:
+    """
+    PFN of the head that a tail leads to; ``None`` if it leads out of the memmap.
+
+    Follows ``compound_head()`` of ``include/linux/page-flags.h``.
+
+    :param pfn: Of the tail.
+    :param link: Its raw ``compound_info``, or ``compound_head`` before v7.1.
+    """
+    geometry, pointer = snapshot.geometry, link & ~TAIL
+    if snapshot.kernel.tails_hold_mask:
+        # The head's struct page is aligned to the size of all of the folio's.
+        pointer &= geometry.address(pfn)
+    return geometry.pfn_of(pointer)
 
 
 def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
@@ -163,7 +171,7 @@ def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
     name = names.type_name(page_type)
     if name == "buddy":
         return FrameOwner(OwnerKind.BUDDY)
-    if link & _TAIL:
+    if link & TAIL:
         return FrameOwner(OwnerKind.COMPOUND_TAIL, link)
     if name == "slab" or flags & names.slab:
         return FrameOwner(OwnerKind.SLAB)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+Checks on memory that folios gave back: struct pages that a restore left as they were.
+
+Only vmemmap that last-level tables map is read: HVO never touched the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from drgn_vmemmap.analysis.checks.context import VmemmapContext
+from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.hugetlb.head import parse_head
+from drgn_vmemmap.hvo.ownership import Ownership
+from drgn_vmemmap.rules import content as content_rules
+from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.vmemmap.owners import TAIL, head_of_tail
+
+# Vmemmap pages that are read together.
+_BATCH = 128
+
+_EVEN = bytes(range(0, 256, 2))
+
+
+def check_given_back(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
+    """Find struct pages of no folio that still look like heads or tails of one."""
+    # HVO needs struct pages that do not cross page boundaries.
+    if not context.kernel.page.size & (context.kernel.page.size - 1):
+        yield from _Check(context, ownership).findings()
+
+
+class _Check:
+    """Looks through the struct pages of no HugeTLB folio."""
+
+    def __init__(self, context: VmemmapContext, ownership: Ownership) -> None:
+        self._context = context
+        self._ownership = ownership
+        self._size = context.kernel.page.size
+        self._per_page = context.kernel.page_size // self._size
+        kernel = context.kernel
+        self._type_byte = kernel.hugetlb_test.offset + 3
+        self._type = bytes((kernel.hugetlb_test.value >> 24,))
+        # A mark of the head itself, rather than of the struct page after it.
+        self._marked_by_type = kernel.hugetlb_test.offset < kernel.page.size
+        self._head_byte, self._without_head = _flag_byte(kernel.head_test.value)
+        self._head_byte += kernel.page.offset("flags")
+        self._link_byte = kernel.page.offset("compound_head")
+        self._not_recorded = 0
+
+    def findings(self) -> Iterator[Finding]:
+        context = self._context
+        stretches = list(zip(self._ownership.stray_starts, self._ownership.stray_ends))
+        for start, end in context.progress.track(stretches, "memory given back"):
+            run = context.walker.region(context.geometry.page_number_address(start))
+            if run.is_last_level and context.is_online(context.geometry.first_pfn_of(start)):
+                yield from self._stretch(range(start, end))
+        if self._not_recorded:
+            yield content_rules.not_recorded(self._not_recorded)
+
+    def _stretch(self, pages: range) -> Iterator[Finding]:
+        """
+        :param pages: Numbers of consecutive vmemmap pages, of one table.
+        """
+        context = self._context
+        shift = context.geometry.page_shift
+        address = context.geometry.page_number_address(pages.start)
+        run = context.walker.region(address)
+        first = (address - run.start) >> shift
+        frames = context.walker.frames(run)[first : first + len(pages)]
+        mapped = [(page, frame << shift) for page, frame in zip(pages, frames) if frame is not None]
+        for start in range(0, len(mapped), _BATCH):
+            batch = mapped[start : start + _BATCH]
+            addresses = [address for _, address in batch]
+            together = context.walker.memory.read_together(addresses, 1 << shift)
+            contents = (
+                together.each()
+                if together
+                else context.walker.memory.read_each(addresses, 1 << shift)
+            )
+            for (page, _), content in zip(batch, contents):
+                if content is None:
+                    self._not_recorded += 1
+                elif self._may_be_stale(content):
+                    yield from self._stale(page, content)
+
+    def _may_be_stale(self, content: bytes) -> bool:
+        """Whether a struct page is a tail, or may say that it is a HugeTLB folio's head."""
+        size = self._size
+        if content[self._link_byte :: size].translate(None, _EVEN):
+            return True
+        if self._marked_by_type:
+            return self._type in content[self._type_byte :: size]
+        return bool(content[self._head_byte :: size].translate(None, self._without_head))
+
+    def _stale(self, page: int, content: bytes) -> Iterator[Finding]:
+        """
+        :param page: Number of the vmemmap page.
+        """
+        geometry, size = self._context.geometry, self._size
+        entry = self._context.walker.entry(geometry.page_number_address(page))
+        first = geometry.first_pfn_of(page)
+        heads: list[tuple[int, int | None, bool]] = []
+        for index in range(self._per_page):
+            pages = content[index * size : (index + 2) * size]
+            link = self._context.kernel.page.value(pages, "compound_head")
+            pfn = first + index
+            if link & TAIL:
+                head = head_of_tail(self._context.snapshot, pfn, link)
+                if not self._may_be_tail(pfn, head):
+                    heads.append((pfn, head, True))
+            elif self._looks_like_head(pages, pfn):
+                heads.append((pfn, None, False))
+        for (head, is_tail), group in groupby(heads, key=lambda each: each[1:]):
+            pfns = [pfn for pfn, *_ in group]
+            address = geometry.address(pfns[0])
+            if is_tail:
+                span = range(pfns[0], pfns[-1] + 1)
+                yield content_rules.stale_tails(entry, span, head, address)
+            else:
+                for pfn in pfns:
+                    yield content_rules.stale_head(entry, pfn, geometry.address(pfn))
+
+    def _looks_like_head(self, pages: bytes, pfn: int) -> bool:
+        """Whether a struct page that is no folio's says that it is the head of one."""
+        kernel = self._context.kernel
+        if self._marked_by_type:
+            return kernel.hugetlb_test.matches(pages)
+        head = parse_head(kernel, pages) if len(pages) == 2 * self._size else None
+        # One where a folio may begin is on its way into or out of a pool.
+        return head is not None and head.order > 0 and pfn % (1 << min(head.order, 64)) != 0
+
+    def _may_be_tail(self, pfn: int, head: int | None) -> bool:
+        """Whether a tail leads to the head of a compound page; true where that is not known."""
+        if head is None:
+            return False
+        try:
+            page = self._context.snapshot.struct_pages(head)
+        except MissingMemory:
+            return True
+        value = self._context.kernel.head_test.value
+        is_head = bool(self._context.kernel.page.value(page, "flags") & value)
+        # A folio's tails are not here: this is memory of no folio.
+        return is_head and head < pfn and self._context.folio_at(head) is None
+
+
+def _flag_byte(mask: int) -> tuple[int, bytes]:
+    """Which byte of the flags a flag is in, and the values of that byte without it."""
+    byte = (mask.bit_length() - 1) // 8
+    bit = mask >> 8 * byte
+    return byte, bytes(value for value in range(256) if not value & bit)
