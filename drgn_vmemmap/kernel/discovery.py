@@ -325,7 +325,7 @@ class _Discovery:
     def _page(self) -> Struct:
         return self._struct(
             "struct page",
-            optional=("page_type", "compound_dtor", "compound_order"),
+            optional=("mapping", "memcg_data", "page_type", "compound_dtor", "compound_order"),
             # Linux commit 53fbef56e07d ("mm: introduce memdesc_flags_t") (in v6.18)
             flags=["flags.f", "flags"],
             lru=["lru.next"],

@@ -206,6 +206,36 @@ def tail_overwritten(edited: EditedKernel) -> list[LinkPlace]:
     return [("tail-content", pfn, own(edited))]
 
 
+def tail_referenced(edited: EditedKernel) -> list[LinkPlace]:
+    """A tail in the reuse frame has a reference: its compound_head is right."""
+    pfn = edited.optimized[0]
+    page = pfn + own(edited) * PAGE_SIZE // edited.kernel.page.size + 5
+    edited.write_member(page, "refcount", 1)
+    return [("tail-content", pfn, own(edited))]
+
+
+def kept_tail_overwritten(edited: EditedKernel) -> list[LinkPlace] | None:
+    """A tail beside the head, in the frame that the folio keeps, is overwritten."""
+    pfn = edited.optimized[0]
+    if not edited.is_described(pfn + 63):
+        return None
+    edited.write_member(pfn + 63, "compound_head", 0)
+    return [("tail-content", pfn, 0)]
+
+
+def head_copied(edited: EditedKernel) -> list[LinkPlace] | None:
+    """A restore left a copy of the head in one of the vmemmap pages."""
+    if not edited.whole:
+        return None
+    pfn = edited.whole[0]
+    page = pfn + 3 * PAGE_SIZE // edited.kernel.page.size
+    if not edited.is_described(page + 63):
+        return None
+    edited.write_member(page, "flags", edited.kernel.head_test.value)
+    edited.write_member(page, "compound_head", 0)
+    return [("stale-struct-page", pfn, 3)]
+
+
 def loose_read_only(edited: EditedKernel) -> list[LinkPlace] | None:
     """A restore that made a page its own again, but not writable."""
     pfn = edited.loose()
@@ -267,10 +297,18 @@ CATALOGUE = (
     Fault("a head without a reference", "frame-freed", head_without_reference),
     Fault("a head that is somebody else's", "frame-foreign", head_of_somebody_else),
     Fault("a page table in the buddy allocator", "table-freed", table_in_buddy),
-    Fault("a frame with two owners", "frame-aliased", two_owners, ("count-mismatch",)),
+    Fault(
+        "a frame with two owners",
+        "frame-aliased",
+        two_owners,
+        ("count-mismatch", "stale-struct-page"),
+    ),
     Fault("a flag that is lost", "flag-mismatch", flag_lost),
     Fault("a flag that is made up", "flag-mismatch", flag_made_up),
     Fault("a tail that is overwritten", "tail-content", tail_overwritten),
+    Fault("a tail that is referenced", "tail-content", tail_referenced),
+    Fault("a kept tail that is overwritten", "tail-content", kept_tail_overwritten),
+    Fault("a copy of the head among tails", "stale-struct-page", head_copied),
     Fault("loose vmemmap that is read-only", "orphan-remap", loose_read_only),
     Fault("loose vmemmap with one frame", "orphan-remap", loose_shared, ("count-mismatch",)),
     Fault(

@@ -41,8 +41,6 @@ class _Check:
         self._size = context.kernel.page.size
         self._per_page = context.kernel.page_size // self._size
         kernel = context.kernel
-        self._type_byte = kernel.hugetlb_test.offset + 3
-        self._type = bytes((kernel.hugetlb_test.value >> 24,))
         # A mark of the head itself, rather than of the struct page after it.
         self._marked_by_type = kernel.hugetlb_test.offset < kernel.page.size
         self._head_byte, self._without_head = _flag_byte(kernel.head_test.value)
@@ -92,7 +90,9 @@ class _Check:
         if content[self._link_byte :: size].translate(None, _EVEN):
             return True
         if self._marked_by_type:
-            return self._type in content[self._type_byte :: size]
+            test = self._context.kernel.hugetlb_test
+            types = set(memoryview(content).cast("I")[test.offset // 4 :: size // 4])
+            return any(page_type & test.mask == test.value for page_type in types)
         return bool(content[self._head_byte :: size].translate(None, self._without_head))
 
     def _stale(self, page: int, content: bytes) -> Iterator[Finding]:

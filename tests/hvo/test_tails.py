@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What the struct pages of folios, and of memory that was given back, must hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from drgn_vmemmap import verify
+from tests.damage.edited import EditedKernel
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, Mark
+from tests.synthetic.layouts import KEPT
+from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, Folio, Machine
+from tests.synthetic.physical import PAGE_SHIFT
+
+OPTIMIZED, RESTORED, GIVEN_BACK = FIRST_FOLIO, FIRST_FOLIO + 512, FIRST_FOLIO + 1024
+UNSPLIT = FIRST_FOLIO + 64 * 512 * 2
+FRESH = dict.fromkeys(range(1, 8), FRESH_W)
+"""Vmemmap pages that a restore gave new frames."""
+
+every_line = pytest.mark.parametrize("release", LINES)
+every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
+
+Place = tuple[str, "int | None", "int | None"]
+
+
+def image(release: str) -> Image:
+    folios = (Folio(OPTIMIZED), Folio(RESTORED, remapped=False, edits=FRESH))
+    return Image(Machine(line=LINES[release], folios=folios))
+
+
+def errors(image: Image) -> list[Place]:
+    found = (f for f in verify(image.prog).findings if f.severity.value == "error")
+    return [(f.rule, f.folio, f.index) for f in found]
+
+
+# Tails of folios.
+
+
+@pytest.mark.parametrize("tail", (1, 3, 4, 5, 63))
+@every_layout
+def test_a_tail_beside_the_head_that_leads_elsewhere_is_found(release: str, tail: int) -> None:
+    for pfn in (OPTIMIZED, RESTORED):
+        kernel = EditedKernel(image(release).prog)
+        kernel.write_member(pfn + tail, "compound_head", 0)
+        found = [(f.rule, f.folio, f.index) for f in kernel.check().findings if f.folio == pfn]
+        assert ("tail-content", pfn, 0) in found
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "words"),
+    (
+        ("refcount", 1, "has 1 references"),
+        ("page_type", 0, "has a mapcount or page type: 0x0"),
+        ("flags", 1, "has flags that no tail has"),
+        ("mapping", 0, "has the mapping 0x0, and a tail has 0xdead000000000400"),
+    ),
+)
+@every_layout
+def test_a_tail_that_freeing_the_folio_trips_over_is_found(
+    release: str, member: str, value: int, words: str
+) -> None:
+    kept = KEPT[LINES[release].layout]
+    reused = 0 if release == "6.12.0" else 1
+    for pfn, index in ((OPTIMIZED, reused), (RESTORED, 0), (RESTORED, 5)):
+        kernel = EditedKernel(image(release).prog)
+        kernel.write_member(pfn + 64 * index + 5, member, value)
+        (finding,) = (f for f in kernel.check().findings if f.rule == "tail-content")
+        assert (finding.folio, finding.index) == (pfn, index)
+        assert words in finding.message
+        assert finding.address == kernel.kernel.page_address(pfn + 64 * index + 5)
+    assert kept in (1, 2)
+
+
+@pytest.mark.parametrize("member", ("private", "lru"))
+def test_what_a_tail_does_not_use_may_be_anything(member: str) -> None:
+    kernel = EditedKernel(image("6.12.0").prog)
+    address = kernel.kernel.page.members[member]
+    offset = address.offset + (8 if member == "lru" else 0)
+    kernel.write_page(OPTIMIZED + 5, offset, 0xDEAD000000000122, 8)
+    assert not kernel.check().broken
+
+
+@pytest.mark.parametrize("tail", (1, 2, 3))
+@every_layout
+def test_the_first_tails_carry_metadata_of_their_folio(release: str, tail: int) -> None:
+    kernel = EditedKernel(image(release).prog)
+    kernel.write_member(OPTIMIZED + tail, "mapping", 0xFFFF888000001000)
+    assert not kernel.check().broken
+
+
+@pytest.mark.parametrize("release", ("5.15.0", "6.1.0"))
+def test_tails_of_a_gigantic_folio_may_have_no_mapping(release: str) -> None:
+    """Only prep_compound_tail() writes it, which older kernels do not call for gigantic folios."""
+    pfn = GIB >> PAGE_SHIFT
+    folios = (Folio(pfn, 18, remapped=False),)
+    split = frozenset(range(pfn >> 15, 2 * pfn >> 15))
+    kernel = Image(Machine(line=LINES[release], node_size=3 * GIB, folios=folios, split=split))
+    for tail in range(4, 200):
+        kernel.write_page(pfn + tail, mapping=0)
+    assert errors(kernel) == []
+
+
+def test_a_folio_whose_vmemmap_was_never_split_is_not_read() -> None:
+    folios = (Folio(OPTIMIZED), Folio(UNSPLIT, remapped=False))
+    kernel = Image(Machine(line=LINES["6.12.0"], folios=folios))
+    kernel.write_page(UNSPLIT + 70, compound_head=0)
+    assert errors(kernel) == []
+
+
+# What a restore left.
+
+
+def test_a_restored_page_whose_tails_lost_their_mapping_is_found() -> None:
+    kernel = image("6.12.0")
+    for index in range(1, 8):
+        kernel.write_page(RESTORED + 64 * index + 3, mapping=0)
+    assert errors(kernel) == [("tail-content", RESTORED, index) for index in range(1, 8)]
+
+
+@pytest.mark.parametrize("release", ("5.15.0", "6.12.0"))
+def test_a_restored_page_with_tails_of_another_folio_is_found(release: str) -> None:
+    kernel = image(release)
+    for index in range(1, 8):
+        link = kernel.machine.page_address(OPTIMIZED) | 1
+        kernel.write_page(RESTORED + 64 * index + 1, compound_head=link)
+    assert errors(kernel) == [("stale-struct-page", RESTORED, index) for index in range(1, 8)]
+
+
+@every_layout
+def test_a_restored_page_with_a_copy_of_the_head_is_found(release: str) -> None:
+    kernel = image(release)
+    link = kernel.machine.line.compound_member
+    for index in range(1, 8):
+        flags = kernel.memmap.flags(RESTORED, "PG_head")
+        kernel.write_page(RESTORED + 64 * index, flags=flags, **{link: 0}, _refcount=1)
+    assert errors(kernel) == [("stale-struct-page", RESTORED, index) for index in range(1, 8)]
+
+
+@pytest.mark.parametrize("release", [r for r in LINES if LINES[r].mark is not Mark.FLAG])
+@pytest.mark.parametrize("has_flag", (True, False), ids=("with-PG_head", "without"))
+def test_heads_in_memory_given_back_are_found(release: str, has_flag: bool) -> None:
+    """Without the flag, as Linux 6.12 leaves them, only a page type tells them."""
+    line = LINES[release]
+    has_hvo = line.layout.value != "none"
+    folios = (Folio(OPTIMIZED, remapped=has_hvo),)
+    split = frozenset((OPTIMIZED >> 15,))
+    kernel = Image(Machine(line=line, folios=folios, split=split))
+    for index in range(1, 8):
+        pfn = GIVEN_BACK + 64 * index
+        flags = kernel.memmap.flags(pfn, *(("PG_head",) if has_flag else ()))
+        kernel.write_page(pfn, flags=flags, page_type=line.page_type("hugetlb"))
+        if line.mark is Mark.DESTRUCTOR:
+            kernel.write_page(pfn + 1, compound_dtor=2, compound_order=9)
+    found = [f for f in verify(kernel.prog).findings if f.severity.value == "error"]
+    if line.mark is Mark.DESTRUCTOR and not has_flag:
+        assert found == []
+        return
+    assert Counter(f.rule for f in found) == {"stale-struct-page": 7}
+    assert [f.address for f in found] == [
+        kernel.machine.page_address(GIVEN_BACK + 64 * index) for index in range(1, 8)
+    ]
+    assert all("compaction" in f.message for f in found)
+
+
+@every_line
+def test_tails_of_nothing_in_memory_given_back_are_found(release: str) -> None:
+    line = LINES[release]
+    folios = (Folio(OPTIMIZED, remapped=line.layout.value != "none"),)
+    kernel = Image(Machine(line=line, folios=folios, split=frozenset((OPTIMIZED >> 15,))))
+    link = kernel.machine.page_address(GIVEN_BACK) | 1
+    if line.masks_heads:
+        # Of order 9, with struct pages of 64 bytes.
+        link = (-1 << 9 + 6) % (1 << 64) | 1
+    for tail in range(65, 128):
+        kernel.write_page(GIVEN_BACK + tail, **{line.compound_member: link})
+    (finding,) = (f for f in verify(kernel.prog).findings if f.severity.value == "error")
+    assert finding.rule == "stale-struct-page"
+    assert f"PFNs {GIVEN_BACK + 65:#x} to {GIVEN_BACK + 127:#x} are tails" in finding.message
+    assert f"leads to PFN {GIVEN_BACK:#x}" in finding.message
+
+
+@every_layout
+def test_another_compound_page_in_memory_given_back_is_not_accused(release: str) -> None:
+    kernel = image(release)
+    line = kernel.machine.line
+    kernel.write_page(GIVEN_BACK, flags=kernel.memmap.flags(GIVEN_BACK, "PG_head"))
+    link = kernel.machine.page_address(GIVEN_BACK) | 1
+    if line.masks_heads:
+        link = (-1 << 3 + 6) % (1 << 64) | 1
+    for tail in range(1, 8):
+        kernel.write_page(GIVEN_BACK + tail, **{line.compound_member: link}, _refcount=0)
+    assert errors(kernel) == []
