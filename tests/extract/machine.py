@@ -13,6 +13,7 @@ from pathlib import Path
 
 import drgn
 
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.kernel.discovery import discover, vmcoreinfo_text
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.target.memory import ProgramMemory
@@ -25,7 +26,11 @@ SECRET = random.Random(20_26).randbytes(64) * (PAGE_SIZE // 64)
 
 
 class Machine:
-    """The memory of a recorded kernel, with a secret wherever it was not recorded."""
+    """
+    The memory of a recorded kernel, with a secret wherever it was not recorded.
+
+    Vmemmap that was not recorded is missing: no kernel has a user's page there.
+    """
 
     def __init__(self, name: str) -> None:
         """
@@ -37,7 +42,14 @@ class Machine:
         self.changed: dict[int, bytes] = {}
         """Pages by their PFN, as they are now."""
 
+        self._vmemmap = frozenset(self._frames_of_vmemmap())
         self._name_host()
+
+    def _frames_of_vmemmap(self) -> Iterator[int]:
+        geometry, walker = self.snapshot.geometry, self.snapshot.walker
+        for run in walker.walk(geometry.base, geometry.end):
+            if run.is_last_level or walker.first_frame(run) is not None:
+                yield from (frame for frame in walker.frames(run) if frame is not None)
 
     def _name_host(self) -> None:
         """Write the names of ``init_uts_ns``, which older vmcores do not have."""
@@ -65,9 +77,17 @@ class Machine:
         while count:
             start = address % PAGE_SIZE
             size = min(count, PAGE_SIZE - start)
-            pieces.append(self._page(address >> PAGE_SHIFT)[start : start + size])
+            pieces.append(self._piece(address >> PAGE_SHIFT, start, size))
             address, count = address + size, count - size
         return b"".join(pieces)
+
+    def _piece(self, pfn: int, start: int, size: int) -> bytes:
+        if pfn in self._vmemmap and pfn not in self.changed:
+            try:
+                return self.snapshot.memory.read((pfn << PAGE_SHIFT) + start, size)
+            except MissingMemory as error:
+                raise drgn.FaultError("was not recorded", (pfn << PAGE_SHIFT) + start) from error
+        return self._page(pfn)[start : start + size]
 
     def _page(self, pfn: int) -> bytes:
         if pfn not in self.changed:
