@@ -13,6 +13,7 @@ from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.analysis.checks.counters import check_memmap_counters
 from drgn_vmemmap.analysis.checks.frames import check_frames
 from drgn_vmemmap.analysis.checks.given_back import check_given_back
+from drgn_vmemmap.analysis.checks.presence import check_presence
 from drgn_vmemmap.analysis.checks.tables import check_tables
 from drgn_vmemmap.analysis.checks.unoptimized import check_unoptimized
 from drgn_vmemmap.analysis.report import Report
@@ -41,6 +42,7 @@ def _findings(context: VmemmapContext) -> Iterator[Finding]:
     yield from check_tails(context)
     described = Described(report.sections, report.folios, report.others, report.tail_frames)
     ownership = survey(context.snapshot, described, progress)
+    yield from check_presence(context, ownership)
     yield from check_aliases(context, ownership)
     yield from check_frames(context, ownership)
     yield from check_tables(context, ownership)

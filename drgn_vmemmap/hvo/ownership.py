@@ -72,6 +72,8 @@ class Ownership:
         """The first pages after them."""
         self.read_only: list[int] = []
         """Those of no HugeTLB folio that are read-only."""
+        self.absent: list[range] = []
+        """Those of no HugeTLB folio that are mapped to no memory, but have to be."""
         self.unreadable: list[Run] = []
         """Where page tables are not in the dump."""
         self.endless = False
@@ -178,10 +180,16 @@ class _Surveyor:
         self._folios = described.folios
         self._special = described.special
         self._tail_frames = described.tail_frames
+        facts = snapshot.kernel.sections
+        self._populated = facts.early | facts.online
+        """Flags of sections whose vmemmap is complete: a device may have made parts of others."""
+        self._limit = snapshot.kernel.paging.max_pfn
         self._row = 0
         """Of the first folio whose vmemmap was not reached yet."""
         self._end = self._geometry.base & -self._span
         """Address after the vmemmap that was surveyed."""
+        self._required = range(0)
+        """Numbers of the vmemmap pages of a section that have to be mapped."""
         self._gap_runs = self._gap_pages = 0
         self._device_frame = -1
         """The frame of the page before, if a device's memory is described there."""
@@ -202,9 +210,12 @@ class _Surveyor:
             special.kind == DEVICE and section.pfns.start in special.pfns
             for special in self._special
         )
+        if section.flags & self._populated:
+            self._required = self._geometry.pages_of(section.pfns)
         while self._end < self._geometry.address(section.pfns.stop):
             self._add(self._walker.region(self._end), device)
             self._end += self._span
+        self._required = range(0)
 
     def add_rest(self) -> None:
         """Add what is mapped after the last section."""
@@ -274,6 +285,9 @@ class _Surveyor:
 
     def _add_leaf(self, run: Run, first: int) -> None:
         frame = self._walker.first_frame(run)
+        mapped = 0 if frame is None else min(run.pages, self._limit - frame)
+        if mapped < run.pages and self._required:
+            self._add_unmapped_leaf(first, range(mapped, run.pages))
         if frame is None:
             return
         self.ownership.leaves.append(Leaf(frame, first, run.pages))
@@ -282,6 +296,26 @@ class _Surveyor:
         self.ownership.stray_starts.append(first)
         self.ownership.stray_ends.append(first + run.pages)
         self.ownership.read_only += (first for _ in self._walker.read_only(run))
+
+    def _add_unmapped_leaf(self, first: int, indices: range) -> None:
+        """Add pages that a leaf maps to no memory, but for those that describe a folio."""
+        row, position = self._row, indices.start
+        for _, start, end in self._folios_in(first, indices.stop):
+            self._add_absent(first + position, first + start)
+            position = max(position, end)
+        self._add_absent(first + position, first + indices.stop)
+        self._row = row
+
+    def _add_absent(self, start: int, stop: int) -> None:
+        """Add pages that are mapped to no memory, as far as they have to be."""
+        start, stop = max(start, self._required.start), min(stop, self._required.stop)
+        absent = self.ownership.absent
+        if start >= stop:
+            return
+        if absent and absent[-1].stop == start:
+            absent[-1] = range(absent[-1].start, stop)
+        else:
+            absent.append(range(start, stop))
 
     def _folios_in(self, first: int, count: int) -> Iterator[tuple[int, int, int]]:
         """
@@ -333,7 +367,10 @@ class _Surveyor:
             self.ownership.read_only += (first + index for index in indices if index in read_only)
         for index in indices:
             frame = table.frames[index]
-            if frame is None or (device and self._is_device_tail(frame)):
+            if frame is None:
+                self._add_absent(first + index, first + index + 1)
+                continue
+            if device and self._is_device_tail(frame):
                 continue
             self._device_frame = frame
             self._own(frame, first + index)

@@ -14,6 +14,7 @@ from drgn_vmemmap.rules.rule import (
     FRAME_ALIASED,
     FRAME_FOREIGN,
     FRAME_FREED,
+    NOT_PRESENT,
     ORPHAN_REMAP,
     TABLE_FREED,
     UNREADABLE,
@@ -123,6 +124,18 @@ def frame_aliased(owner: Owner, frame: int, others: Sequence[str]) -> Finding:
     message = f"frame {frame:#x} also backs {others[0]}{more}"
     expected = "a frame that nothing else maps"
     return FRAME_ALIASED.finding_at(owner.entry, message, owner.folio, owner.vmemmap_page, expected)
+
+
+def not_present(entry: Entry, pfns: range) -> Finding:
+    """
+    All memory from boot, and all that is online, has its vmemmap (``vmemmap_populate()``).
+
+    :param entry: The first one that maps no memory.
+    :param pfns: What the vmemmap describes.
+    """
+    problem = entry.problem.value if entry.problem else "maps nothing"
+    message = f"vmemmap of PFNs {pfns[0]:#x} to {pfns[-1]:#x}: {entry.level.name} entry: {problem}"
+    return NOT_PRESENT.finding_at(entry, message, expected="a present entry, of this memory")
 
 
 def orphan_remap(entry: Entry, pfns: range, what: str) -> Finding:

@@ -74,9 +74,13 @@ def test_a_broken_machine_is_accused_of_what_is_broken_and_of_nothing_else(
     found = Counter(verify(image.prog).findings)
     assert by_entries <= found
     more = {f.rule for f in found - by_entries if f.severity is Severity.ERROR}
-    # A table that is read-only describes more than folios.
-    read_only = Damage.READ_ONLY in machine.damage.values()
-    assert more <= ({"orphan-remap"} if read_only else set())
+    # A table that is read-only, or not there, describes more than folios.
+    follows = {
+        Damage.READ_ONLY: "orphan-remap",
+        Damage.ABSENT: "not-present",
+        Damage.BEYOND: "not-present",
+    }
+    assert more <= {follows.get(damage, "") for damage in machine.damage.values()}
 
 
 # Frames.
@@ -166,6 +170,50 @@ def test_a_zones_tail_frame_without_a_reference_is_told_where_it_is_used_or_kept
         assert (finding.folio, finding.index, finding.entry) == (None, None, None)
         assert finding.address == image.machine.page_address(frame)
         assert "a zone keeps it for shared tails" in finding.message
+
+
+# Vmemmap that is not mapped.
+
+
+def not_present(report: Report) -> list[str]:
+    return [f.message for f in report.findings if f.rule == "not-present" and f.folio is None]
+
+
+@pytest.mark.parametrize("damage", (Damage.ABSENT, Damage.BEYOND), ids=lambda d: d.name)
+@every_layout
+def test_vmemmap_of_no_folio_that_a_large_entry_does_not_map_is_found(
+    release: str, damage: Damage
+) -> None:
+    # Two neighbouring entries are one stretch.
+    machine = Machine(
+        line=LINES[release], folios=(Folio(OPTIMIZED),), damage={3: damage, 4: damage}
+    )
+    (message,) = not_present(verify(Image(machine).prog))
+    assert message.startswith("vmemmap of PFNs 0x18000 to 0x27fff: PMD entry: ")
+
+
+@every_layout
+def test_vmemmap_of_no_folio_that_is_not_mapped_in_a_split_table_is_found(release: str) -> None:
+    kernel = edited(release)
+    pfn = OPTIMIZED + 512 * 20
+    for index in (0, 1, 3):
+        kernel.write_entry(pfn, index, kernel.entry(pfn, index) & ~1)
+    assert not_present(kernel.check()) == [
+        f"vmemmap of PFNs {pfn:#x} to {pfn + 127:#x}: PTE entry: not present",
+        f"vmemmap of PFNs {pfn + 192:#x} to {pfn + 255:#x}: PTE entry: not present",
+    ]
+
+
+@pytest.mark.parametrize("damage", (Damage.ABSENT, Damage.BEYOND), ids=lambda d: d.name)
+def test_vmemmap_of_a_device_may_be_there_in_part(damage: Damage) -> None:
+    sections = {PLUGGED // SECTION_PAGES: Section.OFFLINE}
+    machine = Machine(
+        line=LINES["6.12.0"],
+        folios=(Folio(OPTIMIZED),),
+        sections=sections,
+        damage={PLUGGED >> 15: damage},
+    )
+    assert not_present(verify(Image(machine).prog)) == []
 
 
 # Memory that is not plain memory from boot.
