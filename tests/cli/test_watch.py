@@ -287,7 +287,9 @@ def test_ctrl_c_is_seen_in_the_middle_of_a_pass(
         return read(address, size)
 
     running.memory.read = slow  # type: ignore[method-assign]
-    code, seconds = interrupted("sleep 3; {}; sleep 60", running.prog, tmp_path)
+    # A shell that is about to start its next command would wait for that one's end.
+    script = "trap 'exit 130' INT; sleep 3; {}; sleep 60 & wait"
+    code, seconds = interrupted(script, running.prog, tmp_path)
     assert code == 128 + signal.SIGINT and seconds < SOON
 
 
