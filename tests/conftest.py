@@ -26,6 +26,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     found: dict[str, Counter[str]] = {}
     clean: Counter[str] = Counter()
     answers: Counter[str] = Counter()
+    incomplete: Counter[str] = Counter()
     wordings: dict[str, set[str]] = {}
     forms: list[list[str]] = []
     for report in terminalreporter.stats.get("passed", ()):
@@ -37,6 +38,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 clean[value] += 1
             elif name == "answers":
                 answers.update(value)
+            elif name == "incomplete":
+                incomplete.update(value)
             elif name == "wording":
                 wordings.setdefault(value[0], set()).add(value[1])
             elif name == "form":
@@ -50,6 +53,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"sound kernels that are not accused, by layout: {dict(clean)}")
     if answers:
         terminalreporter.write_line(f"random damage, by exit code: {dict(answers)}")
+    if incomplete:
+        terminalreporter.write_line(
+            f"sound kernels whose dumps lack frames, none accused, by exit code: {dict(incomplete)}"
+        )
     if wordings:
         columns = sorted(set().union(*wordings.values()))
         rows = [

@@ -10,7 +10,11 @@ from typing import NamedTuple
 from drgn_vmemmap.hugetlb.folio import FolioClass, Folios
 from drgn_vmemmap.hugetlb.hstate import Hstate
 from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.structs import PageTest
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+# enum hugetlb_page_flags has fewer flags than a byte has bits.
+_FLAGS_END = 1 << 8
 
 
 class Head(NamedTuple):
@@ -30,7 +34,25 @@ def parse_head(kernel: Kernel, pages: bytes) -> Head | None:
     :param pages: The first two struct pages of what may be a HugeTLB folio.
     :return: ``None`` if they are none's.
     """
-    if not kernel.hugetlb_test.matches(pages) or not kernel.head_test.matches(pages):
+    return _parse(kernel, pages, kernel.hugetlb_test)
+
+
+def parse_removed(kernel: Kernel, pages: bytes) -> Head | None:
+    """
+    The head of a folio that left its pool, but whose vmemmap may not be restored yet.
+
+    Follows ``remove_hugetlb_page()`` of v5.14 to v6.4. Other compound pages look like that, too,
+    if their ``private`` is a small number.
+    """
+    bit = kernel.hvo.optimized_bit
+    if kernel.removed_test is None or bit is None:
+        return None
+    head = _parse(kernel, pages, kernel.removed_test)
+    return head if head and head.private >> bit & 1 and head.private < _FLAGS_END else None
+
+
+def _parse(kernel: Kernel, pages: bytes, test: PageTest) -> Head | None:
+    if not test.matches(pages) or not kernel.head_test.matches(pages):
         return None
     return Head(
         order=pages[kernel.order.offset],

@@ -14,10 +14,11 @@ from typing import NamedTuple, Union
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.folio import OFF_LIST, Folios
-from drgn_vmemmap.hugetlb.head import HeadClasses, parse_head
+from drgn_vmemmap.hugetlb.head import HeadClasses, parse_head, parse_removed
 from drgn_vmemmap.hugetlb.hstate import Hstate
 from drgn_vmemmap.hugetlb.lists import BrokenList, Links, ListWalk
-from drgn_vmemmap.paging.mapping import Run
+from drgn_vmemmap.kernel.layout import ZONE
+from drgn_vmemmap.paging.mapping import Problem, Run
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import StridedRead
 from drgn_vmemmap.vmemmap.sections import MissingSections, Section, present_sections
@@ -33,7 +34,7 @@ class MissingHeads(NamedTuple):
     pfns: range
 
 
-Problem = Union[BrokenList, MissingSections, MissingHeads]
+SearchProblem = Union[BrokenList, MissingSections, MissingHeads]
 """What keeps a search from being complete."""
 
 
@@ -43,7 +44,7 @@ class SearchResult(NamedTuple):
     folios: Folios
     """In ascending order of PFN."""
     sections: list[Section]
-    problems: list[Problem]
+    problems: list[SearchProblem]
 
     @property
     def complete(self) -> bool:
@@ -60,7 +61,7 @@ def find_folios(
     A list that cannot be followed to its end gives what was found, and a
     :class:`BrokenList`.
     """
-    problems: list[Problem] = []
+    problems: list[SearchProblem] = []
     sections = []
     for section in present_sections(snapshot):
         if isinstance(section, MissingSections):
@@ -75,7 +76,10 @@ def find_folios(
             problems.append(MissingHeads(section.pfns))
     walk = ListWalk(snapshot, scan.classes, scan.folios, scan.links)
     problems += walk.follow(hstates)
-    _put_in_order(snapshot, scan.folios, scan.links, walk.has_added)
+    for pfn, number in scan.removed:
+        scan.folios.add(pfn, number, OFF_LIST)
+        scan.links.add(0, 0)
+    _put_in_order(snapshot, scan.folios, scan.links, walk.has_added or bool(scan.removed))
     return SearchResult(scan.folios, sections, problems)
 
 
@@ -86,6 +90,8 @@ class _MemmapScan:
         self.folios = Folios()
         self.links = Links()
         self.classes = HeadClasses(snapshot, hstates, self.folios)
+        self.removed: list[tuple[int, int]] = []
+        """PFNs and classes of folios that left their pool, but whose vmemmap is not restored."""
         self._snapshot = snapshot
         kernel = snapshot.kernel
         self._step, *self._larger = (1 << order for order in sorted(self.classes.names or (0,)))
@@ -193,6 +199,7 @@ class _MemmapScan:
     def _add(self, pfn: int, pages: bytes) -> None:
         """Add the folio at a PFN, if there is one."""
         if not self._snapshot.kernel.hugetlb_test.matches(pages):
+            self._add_removed(pfn, pages)
             return
         words = memoryview(pages).cast("Q")
         key = tuple(words[word] for word in self._class_words)
@@ -207,6 +214,16 @@ class _MemmapScan:
             self.folios.add(pfn, number, OFF_LIST)
             self.links.add(words[self._link_word], words[self._link_word + 1])
 
+    def _add_removed(self, pfn: int, pages: bytes) -> None:
+        """Add the folio at a PFN, if one left its pool and its vmemmap is still remapped."""
+        head = parse_removed(self._snapshot.kernel, pages)
+        number = None if head is None else self.classes.number(head)
+        if head is None or number is None or pfn % (1 << head.order):
+            return
+        if _is_remapped(self._snapshot, pfn, head.order):
+            self._end = pfn + (1 << head.order)
+            self.removed.append((pfn, number))
+
     def _learn(self, pages: bytes, key: tuple[int, ...]) -> int | None:
         """The class of the folio with these head pages; ``None`` if they are none's."""
         head = parse_head(self._snapshot.kernel, pages)
@@ -214,6 +231,24 @@ class _MemmapScan:
         if number is not None and len(self._known) < _CLASSES_LIMIT:
             self._known[key] = number
         return number
+
+
+def _is_remapped(snapshot: Snapshot, pfn: int, order: int) -> bool:
+    """
+    Whether the last tails of what may be a folio share, or may share, its reuse frame.
+
+    They are the last that a restore gives back their own (``vmemmap_remap_range()``).
+    """
+    geometry, source = snapshot.geometry, snapshot.kernel.hvo.layout.reuse_from
+    if source is ZONE:
+        return False
+    pages = geometry.pages_of_order(order)
+    start = geometry.address(pfn)
+    last = snapshot.walker.entry(start + (pages - 1) * geometry.page_size)
+    first = snapshot.walker.entry(start + source * geometry.page_size)
+    if Problem.UNREADABLE in (first.problem, last.problem):
+        return True
+    return first.frame is not None and first.frame == last.frame and not last.access.writable
 
 
 def _put_in_order(snapshot: Snapshot, folios: Folios, links: Links, lists_have_added: bool) -> None:

@@ -178,6 +178,7 @@ class _Discovery:
             page_flags=self._page_flags(nodes, zones["__MAX_NR_ZONES"]),
             head_test=self._head_test(page),
             hugetlb_test=self._hugetlb_test(page),
+            removed_test=self._removed_test(page),
             buddy_test=self._buddy_test(page),
             page_marks=self._page_marks(),
             self_hosted=self._self_hosted(),
@@ -383,6 +384,16 @@ class _Discovery:
             folio = self._struct("struct folio", dtor=["_folio_dtor"])
             return PageTest(folio.offset("dtor"), 1, 0xFF, destructor)
         return PageTest(page.size + page.offset("compound_dtor"), 1, 0xFF, destructor)
+
+    def _removed_test(self, page: Struct) -> PageTest | None:
+        # Until Linux commit 32c877191e02 ("hugetlb: do not clear hugetlb dtor until allocating
+        # vmemmap") (in v6.5), a folio got NULL_COMPOUND_DTOR or COMPOUND_PAGE_DTOR, which are 0
+        # and 1, before its vmemmap was restored.
+        destructors = self._enumerators("enum compound_dtor_id")
+        test = self._hugetlb_test(page)
+        if "HUGETLB_PAGE_DTOR" not in destructors or test.size != 1:
+            return None
+        return PageTest(test.offset, 1, 0xFE, 0)
 
     def _buddy_test(self, page: Struct) -> PageTest | None:
         return self._page_type_test(page, "PAGE_BUDDY_MAPCOUNT_VALUE")

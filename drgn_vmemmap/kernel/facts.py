@@ -182,6 +182,8 @@ class Kernel:
     """Tells a head page of a compound page from any other."""
     hugetlb_test: PageTest
     """Tells the head page of a HugeTLB folio from that of another compound page."""
+    removed_test: PageTest | None
+    """Tells a folio that left its pool before its vmemmap was restored; ``None`` if none can."""
     buddy_test: PageTest | None
     """Tells the first page of a free block of the buddy allocator."""
     page_marks: PageMarks

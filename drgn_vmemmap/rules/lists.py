@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from drgn_vmemmap.hugetlb.folio import FolioClass, State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, Counters, Hstate
 from drgn_vmemmap.hugetlb.lists import BrokenList
-from drgn_vmemmap.hugetlb.search import Problem
+from drgn_vmemmap.hugetlb.search import SearchProblem
 from drgn_vmemmap.kernel.facts import ZoneKey
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.rule import COUNT_MISMATCH, LIST_CORRUPT, REUSE_INVALID, UNREADABLE
@@ -34,7 +34,7 @@ def broken_hstate(broken: BrokenHstate) -> Finding:
     )
 
 
-def search_problem(problem: Problem) -> Finding:
+def search_problem(problem: SearchProblem) -> Finding:
     """What kept the search for folios from being complete."""
     if isinstance(problem, BrokenList):
         return broken_list(problem)

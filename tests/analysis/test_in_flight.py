@@ -119,3 +119,33 @@ def test_frames_that_wait_for_the_end_of_a_batch_are_counted_and_not_missed(rele
     assert accusations(verify(image.prog)) == []
     image.write(address, count + 9)
     assert "add up to" in accusations(verify(image.prog))[0]
+
+
+@pytest.mark.parametrize("restored", (0, 2))
+@pytest.mark.parametrize("destructor", (0, 1), ids=("no-destructor", "compound-page"))
+@pytest.mark.parametrize("release", ("5.15.0", "5.18.0", "6.1.0"))
+def test_folios_that_left_the_pool_before_they_are_restored_are_in_flight(
+    release: str, destructor: int, restored: int
+) -> None:
+    first = KEPT[LINES[release].layout]
+    image = Image(machine(release, flying(dict.fromkeys(range(first, first + restored), FRESH_W))))
+    image.write_page(FLYING + 1, compound_dtor=destructor)
+    report = verify(image.prog)
+    assert accusations(report) == []
+    assert "not counted" in in_flight(report)[FLYING]
+    assert len(report.folios) == 3
+
+
+@pytest.mark.parametrize("release", ("5.15.0", "6.1.0"))
+def test_a_compound_page_that_only_looks_as_if_it_left_the_pool_is_no_folio(release: str) -> None:
+    image = Image(machine(release, flying({}, True, remapped=False)))
+    image.write_page(FLYING + 1, compound_dtor=1)
+    report = verify(image.prog)
+    assert accusations(report) == []
+    assert len(report.folios) == 2
+
+
+def test_a_folio_on_a_list_that_is_marked_as_removed_is_broken() -> None:
+    image = Image(machine("6.1.0"))
+    image.write_page(FIRST_FOLIO + 1, compound_dtor=1)
+    assert "list-corrupt" in {finding.rule for finding in verify(image.prog).findings}
