@@ -47,9 +47,10 @@ def judge(
     ]
     verdict = _verdict(entries, shape, layout, reuse_frame, tail_frames)
     if verdict is Verdict.INCONSISTENT and may_be_partial:
-        zone = frozenset((reuse_frame or 0,)) if tail_frames is None else tail_frames
-        if shape is layout and _is_partial(entries, layout, reuse_frame, zone):
-            verdict = Verdict.UNREADABLE if tail_frames is None else Verdict.PARTIAL
+        if tail_frames is None and not any(entry.problem for entry in entries):
+            verdict = Verdict.UNREADABLE
+        elif shape is layout and _is_partial(entries, layout, reuse_frame, tail_frames):
+            verdict = Verdict.PARTIAL
     return Judgement(
         verdict=verdict,
         layout=shape,
@@ -141,7 +142,10 @@ def _is_optimized(entries: Sequence[Entry], layout: Layout, zone: frozenset[int]
 
 
 def _is_partial(
-    entries: Sequence[Entry], layout: Layout, reuse_frame: int | None, zone: frozenset[int]
+    entries: Sequence[Entry],
+    layout: Layout,
+    reuse_frame: int | None,
+    tail_frames: frozenset[int] | None,
 ) -> bool:
     """
     Whether each tail is either remapped, or not yet or not any more.
@@ -150,6 +154,7 @@ def _is_partial(
     """
     if any(entry.problem for entry in entries):
         return False
+    zone = tail_frames or frozenset()
     tails = [entry for entry in entries[layout.kept :] if entry.frame == reuse_frame]
     rest = [entry for entry in entries[layout.kept :] if entry.frame != reuse_frame]
     own = [column_of((entry,)) for entry in (*entries[: layout.kept], *rest)]

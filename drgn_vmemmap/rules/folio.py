@@ -94,7 +94,8 @@ def _head_read_only(context: FolioContext) -> Iterator[Finding]:
 
 def _reuse_mismatch(context: FolioContext) -> Iterator[Finding]:
     """A remap, and a roll-back, covers all tails of a folio (``vmemmap_remap_free()``)."""
-    if context.judgement.verdict is Verdict.PARTIAL:
+    verdict = context.judgement.verdict
+    if verdict is Verdict.PARTIAL or (verdict is Verdict.UNREADABLE and context.may_be_in_flight):
         return
     kept = context.kept
     shared = context.judgement.layout is not Layout.NONE

@@ -27,7 +27,7 @@ from tests.damage.edited import EditedKernel
 from tests.support import VMCORES, open_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
-from tests.synthetic.model import FIRST_FOLIO, GIB, SECTION_PAGES, Folio, Machine, Section
+from tests.synthetic.model import FIRST_FOLIO, GIB, OWN_W, SECTION_PAGES, Folio, Machine, Section
 from tests.synthetic.physical import PAGE_SHIFT
 
 CASES = int(os.environ.get("VMEMMAP_EXAMPLES", "12"))
@@ -95,6 +95,14 @@ def image(release: str) -> Image:
         Folio(FIRST_FOLIO + 512 * 4, remapped=False),
         Folio(FIRST_FOLIO + 512 * 5, remapped=has_hvo, state=State.ACTIVE),
         Folio(FIRST_FOLIO + 512 * 6, remapped=has_hvo, state=State.OFF_LIST),
+        # In flight.
+        Folio(
+            FIRST_FOLIO + 512 * 7,
+            remapped=has_hvo,
+            state=State.OFF_LIST,
+            edits={6: OWN_W, 7: OWN_W},
+            counted=False,
+        ),
         Folio(giant, 18, remapped=has_hvo),
         Folio(4 * giant, 18, remapped=has_hvo, state=State.ACTIVE),
         Folio(3 * giant + FIRST_FOLIO, remapped=has_hvo),
