@@ -10,6 +10,7 @@ Follows ``prep_compound_tail()`` of ``mm/internal.h``, and what freeing a folio 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -60,6 +61,10 @@ class Tails:
         self._size = kernel.page.size
         self._count = kernel.page_size // self._size
         self._link = kernel.page.offset("compound_head")
+        self._link_format = struct.Struct(f"<{self._link}xQ")
+        # Of the tails that carry metadata, and of the first plain one.
+        between = f"{self._size - 8}xQ" * (FIRST_PLAIN - 1)
+        self._first_links = struct.Struct(f"<{self._size + self._link}xQ{between}")
         # Older kernels do not write the mapping of a gigantic folio's tails.
         self._mappings = (TAIL_MAPPING, 0) if order > _MAX_ORDER else (TAIL_MAPPING,)
         self._forbidden = kernel.page_marks.checked_at_free | kernel.head_test.value
@@ -79,11 +84,9 @@ class Tails:
         # Fast path: each plain tail equals the one before it.
         if content[start:-size] != content[start + size :]:
             return self.first_wrong(content, info, has_head) is None
-        wanted = info.to_bytes(8, "little")
-        if any(
-            content[at + link : at + link + 8] != wanted
-            for at in range(size if has_head else 0, start + 1, size)
-        ):
+        if has_head and self._first_links.unpack_from(content) != (info,) * FIRST_PLAIN:
+            return False
+        if not has_head and self._link_format.unpack_from(content) != (info,):
             return False
         rest = content[start : start + link] + content[start + link + 8 : start + size]
         plain = self._plain.get(rest)
