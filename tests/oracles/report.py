@@ -247,8 +247,12 @@ class _Reference:
         zone = kernel.zones[ZoneKey(folio.node, folio.zone)]
         # An order less, and it would have no tail page to share.
         first_order = (2 * PAGE_SIZE // kernel.page.size).bit_length() - 1
-        slot = zone + kernel.zone.offset("vmemmap_tails", folio.order - first_order)
-        (page,) = self._words(slot, 1)
+        slots = zone + kernel.zone.offset("vmemmap_tails")
+        if kernel.tails_by_pointer:
+            (slots,) = self._words(slots, 1)
+        if not slots:
+            return Own(layout, None)
+        (page,) = self._words(slots + 8 * (folio.order - first_order), 1)
         return Own(layout, (page - kernel.vmemmap) // kernel.page.size if page else None)
 
 
