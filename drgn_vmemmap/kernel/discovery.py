@@ -62,6 +62,19 @@ _NESTING_LIMIT = 8
 # HUGE_MAX_HSTATE is 2 on x86-64; a count beyond this is damage.
 _HSTATES_LIMIT = 16
 
+# HVO's switch and its size in bytes, newest first.
+# Linux commit 30152245c63b ("mm: hugetlb_vmemmap: replace early_param() with
+# core_param()") (in v6.0) made it a bool; it was an enum since 78f39084b41d
+# ("mm: hugetlb_vmemmap: add hugetlb_optimize_vmemmap sysctl") (in v5.19).
+# Before, a static key was the switch: Linux commit a6b40850c442 ("mm:
+# hugetlb: replace hugetlb_free_vmemmap_enabled with a static_key") (in v5.18).
+_HVO_SWITCHES = {
+    "vmemmap_optimize_enabled": 1,
+    "vmemmap_optimize_mode": 4,
+    "hugetlb_free_vmemmap_enabled_key": 4,
+    "hugetlb_free_vmemmap_enabled": 1,
+}
+
 
 def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
     """
@@ -295,7 +308,7 @@ class _Discovery:
             return Layout.TAIL_REUSE
         # Where HVO can be switched, it is built in. Nothing is to be accused by the rules of
         # a layout that the kernel does not have.
-        if self._has("vmemmap_optimize_enabled", "vmemmap_optimize_mode"):
+        if self._has(*_HVO_SWITCHES):
             raise CannotAnalyse(
                 "this kernel's HVO has a layout that is not known: there is neither vmemmap_tails "
                 "in struct zone nor hugetlb_optimize_vmemmap_key"
@@ -303,18 +316,7 @@ class _Discovery:
         return Layout.NONE
 
     def _hvo_enabled(self) -> bool | None:
-        # Linux commit 30152245c63b ("mm: hugetlb_vmemmap: replace early_param() with
-        # core_param()") (in v6.0) made it a bool; it was an enum since 78f39084b41d
-        # ("mm: hugetlb_vmemmap: add hugetlb_optimize_vmemmap sysctl") (in v5.19).
-        # Before, a static key was the switch: Linux commit a6b40850c442 ("mm:
-        # hugetlb: replace hugetlb_free_vmemmap_enabled with a static_key") (in v5.18).
-        switches = {
-            "vmemmap_optimize_enabled": 1,
-            "vmemmap_optimize_mode": 4,
-            "hugetlb_free_vmemmap_enabled_key": 4,
-            "hugetlb_free_vmemmap_enabled": 1,
-        }
-        for name, size in switches.items():
+        for name, size in _HVO_SWITCHES.items():
             value = self._variable(name, size)
             if value is not None:
                 return bool(value)
