@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from drgn_vmemmap.hvo.predicate import admits
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict, ranges
-from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.kernel.layout import ZONE, Layout
 from drgn_vmemmap.paging.column import column_of
 from drgn_vmemmap.paging.mapping import Entry, Problem
 
@@ -89,16 +89,17 @@ def _shape(
     if reuse_frame == entries[0].frame:
         return Layout.HEAD_REUSE
     # Where the entry that decides is missing, the kernel's own layout is presumed.
-    exit_code_of = {Layout.HEAD_REUSE: 0, Layout.TAIL_REUSE: 1}.get(layout)
-    if exit_code_of is not None and entries[exit_code_of].frame is None:
+    if layout.reuse_from is not ZONE and entries[layout.reuse_from].frame is None:
         return layout
-    # The other two have the same frames: where the reuse frame comes from distinguishes them.
+    # The others may have the same frames: where the reuse frame comes from distinguishes them.
     if tail_frames is None or reuse_frame in tail_frames:
         return Layout.SHARED_TAIL
-    if layout is Layout.TAIL_REUSE or (
-        entries[1].frame == reuse_frame and entries[1].access.writable
-    ):
-        return Layout.TAIL_REUSE
+    if layout.reuse_from:
+        return layout
+    for shape in Layout:
+        source = entries[shape.reuse_from] if shape.reuse_from else None
+        if source is not None and source.frame == reuse_frame and source.access.writable:
+            return shape
     return Layout.SHARED_TAIL
 
 

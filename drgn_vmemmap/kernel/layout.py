@@ -10,6 +10,23 @@ ZONE = None
 """In place of the index of a vmemmap page: the reuse frame is one that the zone keeps."""
 
 
+def reuse_from(frames: str, access: str) -> int | None:
+    """
+    The page of a picture whose frame the read-only pages map.
+
+    :return: :data:`ZONE` for a frame of the zone, and where no page is read-only.
+    :raises ValueError: if this is no picture of a layout.
+    """
+    kept = access.count("W")
+    shared = set(frames[kept:])
+    if access == "W" * kept + "R" * (len(frames) - kept):
+        if shared <= {"t"}:
+            return ZONE
+        if len(shared) == 1 and frames[-1] in frames[:kept]:
+            return frames.index(frames[-1])
+    raise ValueError(f"{frames} {access} is no picture of a layout")
+
+
 class Layout(enum.Enum):
     """
     How the vmemmap pages of a HugeTLB folio are mapped.
@@ -19,6 +36,9 @@ class Layout(enum.Enum):
     :attr:`access` pages are writable (``W``) or read-only (``R``). In a larger folio the last
     letter stands for all pages from there on.
 
+    A picture begins with the pages that keep their frames, and only these are writable. The
+    frame that the others map is that of one of these, or the zone's.
+
     Follows ``vmemmap_remap_pte()`` of ``mm/hugetlb_vmemmap.c``.
     """
 
@@ -27,7 +47,10 @@ class Layout(enum.Enum):
     kept: int
     """How many of a folio's vmemmap pages keep a frame of their own."""
     reuse_from: int | None
-    """Index of the page whose frame the others map; :data:`ZONE` for a frame of the zone."""
+    """
+    Index of the page whose frame the others map; :data:`ZONE` for a frame of the zone, and
+    where no frame is shared.
+    """
 
     NONE = ("none", "abcdefgh", "WWWWWWWW")
     TAIL_REUSE = ("tail-reuse", "abbbbbbb", "WWRRRRRR")
@@ -39,7 +62,7 @@ class Layout(enum.Enum):
         layout._value_ = name
         layout.frames, layout.access = frames, access
         layout.kept = access.count("W")
-        layout.reuse_from = ZONE if frames[-1] == "t" else frames.index(frames[-1])
+        layout.reuse_from = reuse_from(frames, access)
         return layout
 
     @property

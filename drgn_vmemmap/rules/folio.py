@@ -17,7 +17,7 @@ from drgn_vmemmap.hugetlb.folio import FolioClass, State
 from drgn_vmemmap.hugetlb.poison import failed_pages
 from drgn_vmemmap.hvo.diagnosis import boot_protected
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict, format_ranges
-from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.kernel.layout import ZONE, Layout
 from drgn_vmemmap.paging.mapping import Problem
 from drgn_vmemmap.rules.context import FolioContext
 from drgn_vmemmap.rules.finding import Finding, Severity
@@ -135,27 +135,33 @@ def _reuse_invalid(context: FolioContext) -> Iterator[Finding]:
     if frame is None:
         return
     index = next(i for i, entry in enumerate(context.entries) if i and entry.frame == frame)
-    expected = {
-        Layout.NONE: "no reuse frame: this kernel has no HVO",
-        Layout.TAIL_REUSE: "the folio's own second frame",
-        Layout.HEAD_REUSE: "the folio's own head frame",
-        Layout.SHARED_TAIL: "the frame that the zone keeps for this order",
-    }[layout]
+    expected = _reuse_frame_of(layout)
     reason = None
     if context.entries[index].problem is Problem.BEYOND_MEMORY:
         reason = "is beyond memory"
     elif shape is not layout:
         reason = f"is not what this kernel takes: {expected}"
-    elif shape is Layout.TAIL_REUSE and context.entries[1].frame not in (None, frame):
-        reason = "is not the folio's second frame"
+    elif shape.reuse_from is not ZONE and (
+        context.entries[shape.reuse_from].frame not in (None, frame)
+    ):
+        reason = f"is not {expected}"
     elif (
-        shape is Layout.SHARED_TAIL
+        shape.reuse_from is ZONE
         and context.tail_frames is not None
         and frame not in context.tail_frames
     ):
         reason = "is not registered for this zone and order"
     if reason is not None:
         yield context.finding(REUSE_INVALID, f"reuse frame {frame:#x} {reason}", index, expected)
+
+
+def _reuse_frame_of(layout: Layout) -> str:
+    """Where the reuse frame of a layout comes from, in words."""
+    if layout is Layout.NONE:
+        return "no reuse frame: this kernel has no HVO"
+    if layout.reuse_from is ZONE:
+        return "the frame that the zone keeps for this order"
+    return f"the folio's own {('head', 'second', 'third', 'fourth')[layout.reuse_from]} frame"
 
 
 def _flag_differs(folio_class: FolioClass, state: State, judgement: Judgement) -> bool:

@@ -23,7 +23,7 @@ from drgn_vmemmap.hvo.verdict import Judgement, Ranges, Verdict
 from drgn_vmemmap.kernel.facts import Kernel, ZoneKey
 from drgn_vmemmap.kernel.layout import Layout
 from tests.oracles.page_tables import Page, ReferenceWalker
-from tests.synthetic.layouts import KEPT
+from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
 
 PRESENT_WITH_MEMMAP = 0b11
@@ -277,15 +277,17 @@ def _shape(pages: Sequence[Page], reuse: int | None, own: Own) -> Layout:
         return Layout.NONE
     if reuse == pages[0].frame:
         return Layout.HEAD_REUSE
-    # Where the entry that would tell is missing, it is presumed to be as in this kernel.
-    if own.layout is Layout.HEAD_REUSE and pages[0].frame is None:
-        return Layout.HEAD_REUSE
+    source = REUSED_PAGE.get(own.layout)
+    # Where the entry that decides is missing, it is presumed to be as in this kernel.
+    if source == 0 and pages[0].frame is None:
+        return own.layout
     if reuse == own.tail_frame or not own.zone_known:
         return Layout.SHARED_TAIL
-    if own.layout is Layout.TAIL_REUSE:
-        return Layout.TAIL_REUSE
-    if pages[1].frame == reuse and _letter(pages[1]) == "W":
-        return Layout.TAIL_REUSE
+    if source is not None and source > 0:
+        return own.layout
+    for layout, index in REUSED_PAGE.items():
+        if index and pages[index].frame == reuse and _letter(pages[index]) == "W":
+            return layout
     return Layout.SHARED_TAIL
 
 
@@ -303,11 +305,12 @@ def _verdict(pages: Sequence[Page], own: Own) -> Verdict:
         return Verdict.INCONSISTENT if own.tail_frame in numbers else Verdict.UNOPTIMIZED
     if own.layout is Layout.NONE:
         return Verdict.INCONSISTENT
-    if frames != [0] + [int(own.layout is not Layout.HEAD_REUSE)] * (count - 1):
+    kept, source = KEPT[own.layout], REUSED_PAGE[own.layout]
+    shared = kept if source is None else source
+    if frames != [*range(kept), *[shared] * (count - kept)]:
         return Verdict.INCONSISTENT
     if own.tail_frame != pages[1].frame and own.layout is Layout.SHARED_TAIL and own.zone_known:
         return Verdict.INCONSISTENT
-    kept = KEPT[own.layout]
     right = ["W" * kept + "R" * (count - kept)]
     if count == 4096 and kept == 1:
         # From boot: the kernel protected 64 pages of a folio of 1 GiB, and forgot the others.

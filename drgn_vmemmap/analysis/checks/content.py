@@ -10,7 +10,7 @@ from typing import NamedTuple
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.hvo.tails import Tails, WrongTail
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
-from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.kernel.layout import ZONE, Layout
 from drgn_vmemmap.rules import content as content_rules
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
@@ -82,15 +82,16 @@ class _TailCheck:
                     yield from self._restored(rows, order)
                 continue
             layout = judgement.layout
-            if layout is not Layout.HEAD_REUSE and judgement.verdict is Verdict.OPTIMIZED:
-                yield _Group(order, True, False), self._pieces(rows, 0)
+            if judgement.verdict is Verdict.OPTIMIZED:
+                for index in sorted({*range(layout.kept)} - {layout.reuse_from}):
+                    yield _Group(order, index == 0, False), self._pieces(rows, index)
             reused = [_Piece(row, layout.reused_index, folios.reuse_frames[row]) for row in rows]
-            if layout is Layout.SHARED_TAIL:
+            if layout.reuse_from is ZONE:
                 # A frame that a zone keeps is compared once.
                 first = {piece.frame: piece for piece in reversed(reused)}
                 reused = [first[frame] for frame in sorted(first.keys() - compared)]
                 compared.update(first)
-            yield _Group(order, layout is Layout.HEAD_REUSE, True), reused
+            yield _Group(order, layout.reused_index == 0, True), reused
 
     def _restored(self, rows: Sequence[int], order: int) -> Iterator[tuple[_Group, list[_Piece]]]:
         """All frames of folios that are not optimized, and whose vmemmap is split."""
