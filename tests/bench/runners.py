@@ -111,6 +111,9 @@ class _Recorder:
         self._prog = prog
         self.addresses, self.sizes = array("Q"), array("Q")
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._prog, name)
+
     def read(self, address: int, size: int, physical: bool) -> bytes:
         data: bytes = self._prog.read(address, size, physical)
         assert physical
