@@ -65,8 +65,10 @@ class Tails:
         # Of the tails that carry metadata, and of the first plain one.
         between = f"{self._size - 8}xQ" * (FIRST_PLAIN - 1)
         self._first_links = struct.Struct(f"<{self._size + self._link}xQ{between}")
-        # Older kernels do not write the mapping of a gigantic folio's tails.
+        # Of a gigantic folio's tails, older kernels do not write the mapping, and v7.1 to v7.3 leave
+        # the reference of memory from boot in the frame that a zone keeps for them.
         self._mappings = (TAIL_MAPPING, 0) if order > _MAX_ORDER else (TAIL_MAPPING,)
+        self._refcounts = (0, 1) if order > _MAX_ORDER else (0,)
         self._forbidden = kernel.page_marks.checked_at_free | kernel.head_test.value
         self._plain: dict[bytes, bool] = {}
         """Whether tails are plain, by their bytes but for ``compound_head``."""
@@ -117,7 +119,7 @@ class Tails:
         flags = value(page, "flags") & self._forbidden
         if flags:
             yield f"has flags that no tail has: {flags:#x}"
-        if value(page, "refcount"):
+        if value(page, "refcount") not in self._refcounts:
             yield f"has {value(page, 'refcount')} references, and a tail has none"
         if "page_type" in members and value(page, "page_type") != _NO_TYPE:
             yield f"has a mapcount or page type: {value(page, 'page_type'):#x}"
