@@ -65,8 +65,8 @@ class Tails:
         # Of the tails that carry metadata, and of the first plain one.
         between = f"{self._size - 8}xQ" * (FIRST_PLAIN - 1)
         self._first_links = struct.Struct(f"<{self._size + self._link}xQ{between}")
-        # Of a gigantic folio's tails, older kernels do not write the mapping, and v7.1 to v7.3 leave
-        # the reference of memory from boot in the frame that a zone keeps for them.
+        # Of a gigantic folio's tails, older kernels do not write the mapping, and v7.1 to v7.3
+        # leave the reference of memory from boot in the frame that a zone keeps for them.
         self._mappings = (TAIL_MAPPING, 0) if order > _MAX_ORDER else (TAIL_MAPPING,)
         self._refcounts = (0, 1) if order > _MAX_ORDER else (0,)
         self._forbidden = kernel.page_marks.checked_at_free | kernel.head_test.value

@@ -104,6 +104,18 @@ def test_tails_of_a_gigantic_folio_may_have_no_mapping(release: str) -> None:
     assert errors(kernel) == []
 
 
+@pytest.mark.parametrize(("order", "broken"), ((9, True), (18, False)))
+def test_the_shared_tail_of_gigantic_folios_may_keep_a_reference(order: int, broken: bool) -> None:
+    """v7.1 to v7.3 make it at boot, when each page has a reference, and do not take that away."""
+    pfn = GIB >> PAGE_SHIFT
+    kernel = Image(Machine(line=LINES["7.2.0"], node_size=3 * GIB, folios=(Folio(pfn, order),)))
+    (frame,) = kernel.tail_frames.values()
+    refcount = kernel.types.structs["page"].members["_refcount"].offset
+    for tail in range(64):
+        kernel.memory.write((frame << PAGE_SHIFT) + tail * 64 + refcount, b"\1")
+    assert bool(errors(kernel)) == broken
+
+
 def test_a_folio_whose_vmemmap_was_never_split_is_not_read() -> None:
     folios = (Folio(OPTIMIZED), Folio(UNSPLIT, remapped=False))
     kernel = Image(Machine(line=LINES["6.12.0"], folios=folios))
