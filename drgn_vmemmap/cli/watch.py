@@ -186,7 +186,7 @@ COMMAND = Command(
     examples=(
         f"{NAME} -k watch --interval 5",
         f"{NAME} --qemu SOCKET watch --until tail-writable --extract .",
-        f"{NAME} -k watch --format ktap --extract . -- ./run_vmtests.sh -t hugetlb",
+        f"{NAME} -k watch --format ktap -- ./run_vmtests.sh -t hugetlb",
     ),
     add_arguments=_add_arguments,
     run=_run,
