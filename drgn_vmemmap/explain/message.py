@@ -46,7 +46,7 @@ class Message(NamedTuple):
     one), ``entry`` (of a page table) and ``physical``; digits may follow.
     """
     kernels: str
-    """The versions that have it, of those that were read: v5.15, v6.1, v6.12 and v7.3."""
+    """The versions that have it, of those that were read."""
     source: str
     """The function that writes it, and its file."""
 

@@ -3,7 +3,8 @@
 """
 The kernel's messages that name a page: one entry for each wording.
 
-Each was read in the kernel's source, in v5.15, v6.1, v6.12 and v7.3.
+Each was read in the kernel's source of v6.1, v6.12 or v7.3; of v5.15, only that of
+``mm/memory-failure.c`` was. The versions are those that have it for certain: others may, too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 from drgn_vmemmap.explain.message import Message, message
 
-ALL = "v5.15 to v7.3"
+ALL = "v6.1 to v7.3"
 
 _FAULT = "show_fault_oops(), arch/x86/mm/fault.c"
 _PROTECTION = "exc_general_protection(), arch/x86/kernel/traps.c"
