@@ -19,9 +19,6 @@ _LINKS = ("compound_info", "compound_head")
 _PAGE_TYPE_SHIFT = 24
 _NO_PAGE_TYPE = 0xFFFFFFFF
 
-TAIL_MAPPING = 0xDEAD000000000400
-"""``mapping`` of a tail, ``include/linux/poison.h`` with x86-64's offset of illegal pointers."""
-
 
 class PageContents(NamedTuple):
     """What a struct page holds; ``None`` for a member that this kernel does not have."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from drgn_vmemmap.explain.contents import TAIL_MAPPING, PageContents
+from drgn_vmemmap.explain.contents import PageContents
 from drgn_vmemmap.explain.explanation import Explanation, Logged
 from drgn_vmemmap.explain.log import Foreign, LogExplanation
 from drgn_vmemmap.explain.mappers import ReverseMap
@@ -14,6 +14,7 @@ from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind
 from drgn_vmemmap.explain.walks import EntryThen, LeafThen
+from drgn_vmemmap.hvo.tails import TAIL_MAPPING
 from drgn_vmemmap.hvo.verdict import Ranges, format_ranges
 
 _NAMES_LIMIT = 16
