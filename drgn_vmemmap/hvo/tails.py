@@ -65,10 +65,11 @@ class Tails:
         # Of the tails that carry metadata, and of the first plain one.
         between = f"{self._size - 8}xQ" * (FIRST_PLAIN - 1)
         self._first_links = struct.Struct(f"<{self._size + self._link}xQ{between}")
-        # Of a gigantic folio's tails, older kernels do not write the mapping, and v7.1 to v7.3
-        # leave the reference of memory from boot in the frame that a zone keeps for them.
+        # Older kernels do not write the mapping of a gigantic folio's tails.
         self._mappings = (TAIL_MAPPING, 0) if order > _MAX_ORDER else (TAIL_MAPPING,)
-        self._refcounts = (0, 1) if order > _MAX_ORDER else (0,)
+        # In the frame that a zone keeps for gigantic folios, v7.1 to v7.3 leave each struct page
+        # the reference that memory from boot begins with.
+        self._keeps_references = kernel.tails_hold_mask and order > _MAX_ORDER
         self._forbidden = kernel.page_marks.checked_at_free | kernel.head_test.value
         self._plain: dict[bytes, bool] = {}
         """Whether tails are plain, by their bytes but for ``compound_head``."""
@@ -93,33 +94,46 @@ class Tails:
         rest = content[start : start + link] + content[start + link + 8 : start + size]
         plain = self._plain.get(rest)
         if plain is None:
-            plain = not any(self._faults(content[start : start + size]))
+            refcount = self._refcount(content, has_head)
+            plain = not any(self._faults(content[start : start + size], refcount))
             self._plain[rest] = plain
         return plain
 
     def first_wrong(self, content: bytes, info: int, has_head: bool) -> WrongTail | None:
         """Find a struct page that is not the tail that it should be; parameters as above."""
         size, page = self._size, self._kernel.page
+        refcount = self._refcount(content, has_head)
         for index in range(int(has_head), self._count):
             each = content[index * size : (index + 1) * size]
             found = page.value(each, "compound_head")
             is_plain = not has_head or index >= FIRST_PLAIN
             reason = "is no tail of this folio" if found != info else None
             if reason is None and is_plain:
-                reason = next(self._faults(each), None)
+                reason = next(self._faults(each, refcount), None)
             if reason is not None:
                 is_head = bool(page.value(each, "flags") & self._kernel.head_test.value)
                 return WrongTail(index, reason, found, is_head, info)
         return None
 
-    def _faults(self, page: bytes) -> Iterator[str]:
-        """What no plain tail has, or lacks."""
+    def _refcount(self, content: bytes, has_head: bool) -> int:
+        """The reference count of the tails in a frame: none, or for each the one from boot."""
+        if self._keeps_references and not has_head:
+            counts = {*self._kernel.page.column(content, "refcount")}
+            return int(counts == {1})
+        return 0
+
+    def _faults(self, page: bytes, refcount: int) -> Iterator[str]:
+        """
+        What no plain tail has, or lacks.
+
+        :param refcount: The reference count that it has.
+        """
         members = self._kernel.page.members
         value = self._kernel.page.value
         flags = value(page, "flags") & self._forbidden
         if flags:
             yield f"has flags that no tail has: {flags:#x}"
-        if value(page, "refcount") not in self._refcounts:
+        if value(page, "refcount") != refcount:
             yield f"has {value(page, 'refcount')} references, and a tail has none"
         if "page_type" in members and value(page, "page_type") != _NO_TYPE:
             yield f"has a mapcount or page type: {value(page, 'page_type'):#x}"

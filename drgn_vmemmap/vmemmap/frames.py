@@ -75,7 +75,7 @@ class PageReader:
         # Struct pages that cross the pages' edges are read one by one.
         self._together = 1 if size & (size - 1) else geometry.page_size // size
         self._refcounts = self._column("refcount")
-        self._unsplit: dict[int, bool] = {}
+        self._unsplit: dict[int, bool | None] = {}
 
     def check(self, frames: Sequence[int]) -> Iterator[Problem]:
         """
@@ -171,7 +171,9 @@ class PageReader:
             yield first, frames[start:end]
             start = end
 
-    def _problem(self, frame: int, pages: bytes, index: int, count: int) -> Free | Foreign | None:
+    def _problem(
+        self, frame: int, pages: bytes, index: int, count: int
+    ) -> Free | Foreign | Unknown | None:
         """
         What is wrong with a frame that a last-level entry maps.
 
@@ -183,9 +185,12 @@ class PageReader:
             if owner.kind is OwnerKind.BUDDY:
                 return self._free(frame)
             return Foreign(frame, self._owners.describe(frame, owner))
-        if count or self._is_of_unsplit_block(frame):
+        if count:
             return None
-        return Free(frame, self.free_block(frame))
+        is_of_unsplit_block = self._is_of_unsplit_block(frame)
+        if is_of_unsplit_block is None:
+            return Unknown(frame)
+        return None if is_of_unsplit_block else Free(frame, self.free_block(frame))
 
     def _free(self, frame: int) -> Free:
         """A frame that is marked as the first of a free block."""
@@ -208,29 +213,36 @@ class PageReader:
                     return Block(pfn, size)
         return None
 
-    def _is_of_unsplit_block(self, frame: int) -> bool:
+    def _is_of_unsplit_block(self, frame: int) -> bool | None:
         """
         Whether a frame with refcount 0 is of a block that was allocated at once and never split.
 
         Hot-plugged vmemmap can be: its first page has a count, and the 511 others have none.
+
+        :return: ``None`` if struct pages that decide it are not in the dump.
         """
         pfn = frame >> _LEAF_ORDER << _LEAF_ORDER
         if pfn not in self._unsplit:
             self._unsplit[pfn] = self._is_unsplit_block(pfn)
         return self._unsplit[pfn]
 
-    def _is_unsplit_block(self, pfn: int) -> bool:
-        pages = b""
+    def _is_unsplit_block(self, pfn: int) -> bool | None:
+        pages, is_complete = b"", True
         for first in range(pfn, pfn + (1 << _LEAF_ORDER), self._together):
             try:
-                pages += self._pages(first)
+                found = self._pages(first)
             except MissingMemory:
+                is_complete = False
+                continue
+            counts = self._kernel.page.column(found, "refcount")
+            has_head = first == pfn
+            if any(counts[has_head:]) or (has_head and not counts[0]):
                 return False
-        counts = self._kernel.page.column(pages, "refcount")
-        if not counts[0] or any(counts[1:]):
-            return False
+            pages += found
+        if not is_complete:
+            return None
         # If any of it is free, it was split.
-        owners = (self._owners.at(pages, index) for index in range(len(counts)))
+        owners = (self._owners.at(pages, index) for index in range(1 << _LEAF_ORDER))
         return not any(owner and owner.kind is OwnerKind.BUDDY for owner in owners)
 
     def _column(self, name: str) -> struct.Struct:
