@@ -93,21 +93,27 @@ class Ownership:
             for frame, page in zip(self.frames, self.pages):
                 if frame in owners:
                     owners[frame].append(page)
-        for frame, pages in owners.items():
-            pages += [
-                leaf.page + frame - leaf.frame
-                for leaf in self.leaves
-                if 0 <= frame - leaf.frame < leaf.pages
-            ]
-        owners.update(self._shared_by_leaves())
+        by_leaves = sorted(frames)
+        for leaf in self.leaves:
+            start = bisect_left(by_leaves, leaf.frame)
+            for frame in by_leaves[start : bisect_left(by_leaves, leaf.frame + leaf.pages, start)]:
+                owners[frame].append(leaf.page + frame - leaf.frame)
+        for frame, pages in self._shared_by_leaves().items():
+            known = owners.setdefault(frame, [])
+            known += sorted(set(pages).difference(known))
         return owners
 
-    def _shared_by_leaves(self) -> Iterator[tuple[int, list[int]]]:
-        """The first frame that two leaves have in common, and its owners."""
-        ordered = sorted(self.leaves)
-        for one, other in zip(ordered, ordered[1:]):
-            if other.frame < one.frame + one.pages:
-                yield other.frame, [one.page + other.frame - one.frame, other.page]
+    def _shared_by_leaves(self) -> dict[int, list[int]]:
+        """The first frame that each leaf has in common with another one, and its owners."""
+        owners: dict[int, list[int]] = {}
+        farthest: Leaf | None = None
+        for leaf in sorted(self.leaves):
+            if farthest is not None and leaf.frame < farthest.frame + farthest.pages:
+                first = farthest.page + leaf.frame - farthest.frame
+                owners.setdefault(leaf.frame, [first]).append(leaf.page)
+            if farthest is None or leaf.frame + leaf.pages > farthest.frame + farthest.pages:
+                farthest = leaf
+        return owners
 
     def distinct(self) -> int:
         """How many frames back the vmemmap."""

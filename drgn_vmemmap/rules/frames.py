@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.paging.mapping import Entry, Run
@@ -114,14 +113,15 @@ def _state_of(free: Free) -> str:
     return f"frame {free.frame:#x} is free, in the buddy allocator's {block}"
 
 
-def frame_aliased(owner: Owner, frame: int, others: Sequence[str]) -> Finding:
+def frame_aliased(owner: Owner, frame: int, other: str, rest: int) -> Finding:
     """
     A frame that is no reuse frame backs one page of vmemmap (``vmemmap_remap_pte()``).
 
-    :param others: What else the frame backs, in words; not empty.
+    :param other: What else the frame backs, in words.
+    :param rest: How many more pages it backs.
     """
-    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-    message = f"frame {frame:#x} also backs {others[0]}{more}"
+    more = f" and {rest} more" if rest > 0 else ""
+    message = f"frame {frame:#x} also backs {other}{more}"
     expected = "a frame that nothing else maps"
     return FRAME_ALIASED.finding_at(owner.entry, message, owner.folio, owner.vmemmap_page, expected)
 

@@ -25,8 +25,9 @@ def check_aliases(context: VmemmapContext, ownership: Ownership) -> Iterator[Fin
             if ownership.is_of_no_folio(page):
                 orphans[page] = "shares frames"
                 continue
-            others = [_name(context, other) for other in pages if other != page]
-            yield frame_rules.frame_aliased(context.owner(page), frame, others)
+            other = next((each for each in pages if each != page), page)
+            name = _name(context, other)
+            yield frame_rules.frame_aliased(context.owner(page), frame, name, len(pages) - 2)
     certain = (page for page in sorted(orphans) if not _may_be_folio(context, page))
     for stretch in joined(range(page, page + 1) for page in certain):
         pfns = context.geometry.pfns_of(stretch)

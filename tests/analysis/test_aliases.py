@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""One frame for many pages of vmemmap: each of them is named, and the cost is that of naming."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from drgn_vmemmap import verify
+from drgn_vmemmap.analysis.checks.context import VmemmapContext
+from drgn_vmemmap.analysis.report import Report
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+
+every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
+
+
+def many(release: str, count: int, **machine: Any) -> Image:
+    """So many folios that are not optimized."""
+    folios = tuple(Folio(FIRST_FOLIO + 512 * n, remapped=False) for n in range(count))
+    return Image(Machine(line=LINES[release], folios=folios, **machine))
+
+
+def aliased(report: Report) -> Counter[tuple[int | None, int | None]]:
+    found = (f for f in report.findings if f.rule == "frame-aliased")
+    return Counter((finding.folio, finding.index) for finding in found)
+
+
+@every_layout
+def test_a_frame_that_backs_a_page_of_each_folio_costs_as_much_as_there_are_folios(
+    release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pfns = [FIRST_FOLIO + 512 * number for number in range(200)]
+    image = many(release, len(pfns), split=frozenset(pfn >> 15 for pfn in pfns))
+    shared = image.entry(FIRST_FOLIO, 3)
+    for pfn in pfns:
+        image.write_entry(pfn, 3, shared)
+    names, owner = 0, VmemmapContext.owner
+
+    def counted(context: VmemmapContext, page: int) -> Any:
+        nonlocal names
+        names += 1
+        return owner(context, page)
+
+    monkeypatch.setattr(VmemmapContext, "owner", counted)
+    report = verify(image.prog)
+    assert aliased(report) == Counter((pfn, 3) for pfn in pfns)
+    assert names <= 4 * len(pfns)
+    messages = {f.folio: f.message for f in report.findings if f.rule == "frame-aliased"}
+    frame = image.frames[FIRST_FOLIO][3]
+    other = f"vmemmap page 3 of folio {FIRST_FOLIO:#x}"
+    assert messages[pfns[1]] == f"frame {frame:#x} also backs {other} and 198 more"
+
+
+@every_layout
+def test_large_leaves_that_all_map_the_same_frames_are_each_named(release: str) -> None:
+    pfns = [FIRST_FOLIO + 64 * 512 * number for number in range(4)]
+    folios = tuple(Folio(pfn, remapped=False) for pfn in pfns)
+    image = Image(Machine(line=LINES[release], folios=folios))
+    leaf = image.entry(pfns[0], level="PMD")
+    for pfn in pfns[1:]:
+        image.write_entry(pfn, 0, leaf, level="PMD")
+    assert aliased(verify(image.prog)) == Counter((pfn, 0) for pfn in pfns)
+
+
+@every_layout
+def test_entries_and_leaves_that_map_one_frame_are_all_named(release: str) -> None:
+    by_pte, *by_leaf = (FIRST_FOLIO + 64 * 512 * number for number in range(3))
+    folios = tuple(Folio(pfn, remapped=False) for pfn in (by_pte, *by_leaf))
+    split = frozenset((by_pte >> 15,))
+    image = Image(Machine(line=LINES[release], folios=folios, split=split))
+    image.write_entry(by_leaf[1], 0, image.entry(by_leaf[0], level="PMD"), level="PMD")
+    frame = image.frames[by_leaf[0]][0]
+    assert frame is not None
+    mask = ((1 << 52) - 1) & -4096
+    image.write_entry(by_pte, 5, image.entry(by_pte, 5) & ~mask | frame << 12)
+    found = aliased(verify(image.prog))
+    assert found == Counter([(by_pte, 5), (by_leaf[0], 0), (by_leaf[1], 0)])
