@@ -17,9 +17,11 @@ from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.analysis.live import Target, confirm
 from drgn_vmemmap.analysis.report import EVERYTHING, Report, Selection
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts, MissingMemory, printable
-from drgn_vmemmap.kernel.discovery import discover, page_names, vmcoreinfo
+from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import read_origin
+from drgn_vmemmap.kernel.page_names import page_names
+from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot

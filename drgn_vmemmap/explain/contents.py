@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from drgn_vmemmap.kernel.facts import Kernel, PageNames
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.page_names import PageNames
 from drgn_vmemmap.kernel.structs import Member
 
 _TAIL = 1 << 0

@@ -20,8 +20,8 @@ from drgn_vmemmap.explain.query import AddressKind, Query
 from drgn_vmemmap.hugetlb.folio import Folio
 from drgn_vmemmap.hugetlb.head import read_head
 from drgn_vmemmap.hvo.folios import FolioReport
-from drgn_vmemmap.kernel.facts import PageNames
 from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.kernel.page_names import PageNames
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.mapping import Entry, Problem
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE

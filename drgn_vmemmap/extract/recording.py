@@ -31,9 +31,10 @@ from drgn_vmemmap.extract.ownership import FrameOwners
 from drgn_vmemmap.extract.recorder import Recorder
 from drgn_vmemmap.extract.vmcore import check_writer, joined, write_elf, write_kdump
 from drgn_vmemmap.files import whole_file
-from drgn_vmemmap.kernel.discovery import discover, vmcoreinfo_text
+from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import read_origin
+from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress

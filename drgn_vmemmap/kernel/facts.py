@@ -3,7 +3,7 @@
 """
 What a kernel is, as plain numbers.
 
-:mod:`drgn_vmemmap.kernel.discovery` asks drgn for them once; from then on the analysis
+:func:`drgn_vmemmap.kernel.discovery.discover` asks drgn for them once; from then on the analysis
 knows integers and bytes.
 """
 
@@ -53,27 +53,6 @@ class PageFlags(NamedTuple):
 
     def zone(self, flags: int) -> int:
         return (flags >> self.zone_shift) & self.zone_mask
-
-
-class PageNames(NamedTuple):
-    """The kernel's own names of what is in a struct page."""
-
-    page: Sequence[tuple[str, Member]]
-    """Members of ``struct page``, those of its unions among them."""
-    folio: Sequence[tuple[str, Member]]
-    """Members of ``struct folio``, which lies over a folio's first struct pages."""
-    flags: Sequence[tuple[int, str]] = ()
-    """Bits of the flags and their names, those of ``enum pageflags`` without ``PG_``."""
-    types: Mapping[int, str] = {}
-    """Page types and their names, those of ``enum pagetype`` without ``PGTY_``."""
-
-    def at(self, offset: int) -> list[str]:
-        """Names of the members of a struct page that a byte belongs to."""
-        return [name for name, member in self.page if member.covers(offset)]
-
-    def in_folio(self, offset: int) -> list[str]:
-        """The same for a byte of a folio's struct pages, counted from its head page on."""
-        return [name for name, member in self.folio if member.covers(offset)]
 
 
 class PageMarks(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Callable, NamedTuple
 import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory, printable
-from drgn_vmemmap.kernel.discovery import vmcoreinfo_text
+from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text
 from drgn_vmemmap.target.program import dump_path
 
 # Each member of struct new_utsname: __NEW_UTS_LEN characters and a zero.

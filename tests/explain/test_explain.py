@@ -23,7 +23,7 @@ from drgn_vmemmap.explain.log import LogExplanation, explain_log
 from drgn_vmemmap.explain.query import AddressKind, parse
 from drgn_vmemmap.explain.text.lines import logical_lines
 from drgn_vmemmap.hvo.verdict import format_ranges
-from drgn_vmemmap.kernel.discovery import page_names
+from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.output.explanation import text
 from drgn_vmemmap.output.explanation_document import document
 from drgn_vmemmap.paging.walker import Walker

@@ -13,7 +13,8 @@ from drgn_vmemmap.explain.log import explain_log
 from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind, parse
 from drgn_vmemmap.explain.text.lines import logical_lines
-from drgn_vmemmap.kernel.discovery import discover, page_names
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.output.explanation import text
 from drgn_vmemmap.output.explanation_document import document
 from drgn_vmemmap.output.logged import rest_of_log

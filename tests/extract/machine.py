@@ -14,7 +14,8 @@ from pathlib import Path
 import drgn
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.kernel.discovery import discover, vmcoreinfo_text
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.target.partial_pages import parts_in

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""HugeTLB in a kernel: hstates, and the failed memory of their folios."""
+
+from __future__ import annotations
+
+from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
+from drgn_vmemmap.kernel.facts import Poison
+from drgn_vmemmap.kernel.lookup import Lookup
+from drgn_vmemmap.kernel.structs import Struct
+
+# HUGE_MAX_HSTATE is 2 on x86-64; a count beyond this is damage.
+_HSTATES_LIMIT = 16
+
+
+def hstate(lookup: Lookup) -> Struct:
+    """``struct hstate``."""
+    return lookup.struct(
+        "struct hstate",
+        name=["name"],
+        order=["order"],
+        hugepage_activelist=["hugepage_activelist"],
+        hugepage_freelists=["hugepage_freelists"],
+        nr_huge_pages=["nr_huge_pages"],
+        nr_huge_pages_node=["nr_huge_pages_node"],
+        free_huge_pages=["free_huge_pages"],
+        free_huge_pages_node=["free_huge_pages_node"],
+        surplus_huge_pages=["surplus_huge_pages"],
+        resv_huge_pages=["resv_huge_pages"],
+        max_huge_pages=["max_huge_pages"],
+        surplus_huge_pages_node=["surplus_huge_pages_node"],
+    )
+
+
+def hstate_count(lookup: Lookup) -> int:
+    """
+    How many elements of ``hstates`` are in use.
+
+    :raises CannotAnalyse: if this kernel does not say.
+    :raises MissingFacts: if there cannot be as many.
+    """
+    count = lookup.variable("hugetlb_max_hstate", 4)
+    if count is None:
+        raise CannotAnalyse("this kernel has no hugetlb_max_hstate: it is not supported")
+    if count > _HSTATES_LIMIT:
+        raise MissingFacts(f"hugetlb_max_hstate is {count}, which cannot be: damaged dump")
+    return count
+
+
+def poison(lookup: Lookup) -> Poison:
+    """How the kernel records memory of a folio that failed, as far as it does."""
+    bit = lookup.enumerators("enum pageflags").get("PG_hwpoison")
+    try:
+        folio = lookup.struct("struct folio", optional=("list",), list=["_hugetlb_hwpoison"])
+        entry = lookup.struct("struct raw_hwp_page", next=["node.next"], page=["page"])
+    except CannotAnalyse:
+        folio = entry = Struct(0, {})
+    return Poison(
+        flag=0 if bit is None else 1 << bit,
+        list=folio.members.get("list"),
+        unreliable_bit=lookup.enumerators("enum hugetlb_page_flags").get("HPG_raw_hwp_unreliable"),
+        page=entry,
+    )

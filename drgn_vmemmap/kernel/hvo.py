@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""HugeTLB vmemmap optimization in a kernel: its layout, its switch and its flag."""
+
+from __future__ import annotations
+
+from drgn_vmemmap.errors import CannotAnalyse
+from drgn_vmemmap.kernel.facts import Hvo
+from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.kernel.lookup import Lookup
+from drgn_vmemmap.kernel.structs import Struct
+
+# HVO's switch and its size in bytes, newest first.
+# Linux commit 30152245c63b ("mm: hugetlb_vmemmap: replace early_param() with
+# core_param()") (in v6.0) made it a bool; it was an enum since 78f39084b41d
+# ("mm: hugetlb_vmemmap: add hugetlb_optimize_vmemmap sysctl") (in v5.19).
+# Before, a static key was the switch: Linux commit a6b40850c442 ("mm:
+# hugetlb: replace hugetlb_free_vmemmap_enabled with a static_key") (in v5.18).
+_HVO_SWITCHES = {
+    "vmemmap_optimize_enabled": 1,
+    "vmemmap_optimize_mode": 4,
+    "hugetlb_free_vmemmap_enabled_key": 4,
+    "hugetlb_free_vmemmap_enabled": 1,
+}
+
+
+def hvo(lookup: Lookup, zone: Struct) -> Hvo:
+    """
+    HugeTLB vmemmap optimization in this kernel.
+
+    :param zone: ``struct zone``.
+    :raises CannotAnalyse: if its layout is not known.
+    """
+    return Hvo(
+        _layout(lookup, zone),
+        _enabled(lookup),
+        _optimized_bit(lookup),
+        bool(lookup.flag("VMEMMAP_REMAP_INCOMPLETE")),
+    )
+
+
+def _layout(lookup: Lookup, zone: Struct) -> Layout:
+    # Linux commit 622026e87c40 ("mm/hugetlb: remove fake head pages") (in v7.1)
+    # made the folios of a zone share their tails.
+    if zone.members:
+        return Layout.SHARED_TAIL
+    # Linux commit e7d324850bfc ("mm: hugetlb: free the 2nd vmemmap page
+    # associated with each HugeTLB page") (in v5.18) came with the first of
+    # these keys; v5.19 renamed it.
+    if lookup.has_any("hugetlb_optimize_vmemmap_key", "hugetlb_free_vmemmap_enabled_key"):
+        return Layout.HEAD_REUSE
+    # Linux commit f41f2ed43ca5 ("mm: hugetlb: free the vmemmap pages
+    # associated with each HugeTLB page") (in v5.14)
+    if lookup.has_any("hugetlb_free_vmemmap_enabled"):
+        return Layout.TAIL_REUSE
+    # Where HVO can be switched, it is built in. Nothing is to be accused by the rules of
+    # a layout that the kernel does not have.
+    if lookup.has_any(*_HVO_SWITCHES):
+        raise CannotAnalyse(
+            "this kernel's HVO has a layout that is not known: there is neither vmemmap_tails "
+            "in struct zone nor hugetlb_optimize_vmemmap_key"
+        )
+    return Layout.NONE
+
+
+def _enabled(lookup: Lookup) -> bool | None:
+    for name, size in _HVO_SWITCHES.items():
+        value = lookup.variable(name, size)
+        if value is not None:
+            return bool(value)
+    return None
+
+
+def _optimized_bit(lookup: Lookup) -> int | None:
+    return lookup.enumerators("enum hugetlb_page_flags").get("HPG_vmemmap_optimized")

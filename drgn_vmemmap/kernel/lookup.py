@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Looks up what a kernel may or may not have: variables, flags, types and members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import drgn
+
+from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
+from drgn_vmemmap.kernel.c_types import enumerators, find_member
+from drgn_vmemmap.kernel.structs import Struct
+
+
+class Lookup:
+    """
+    The names of one kernel.
+
+    Its methods raise :class:`drgn.FaultError` where memory that is needed is not in the dump.
+    """
+
+    def __init__(self, prog: drgn.Program, vmcoreinfo: Mapping[str, str]) -> None:
+        """
+        :param prog: Any target of drgn, with types.
+        :param vmcoreinfo: Its VMCOREINFO, by key.
+        """
+        self.prog = prog
+        self.vmcoreinfo = vmcoreinfo
+
+    def number(self, name: str) -> int:
+        """
+        A ``NUMBER()`` of VMCOREINFO; 0 if it is not there.
+
+        :raises MissingFacts: if it is no number.
+        """
+        try:
+            return int(self.vmcoreinfo.get(f"NUMBER({name})", "0"))
+        except ValueError:
+            raise MissingFacts(f"VMCOREINFO's {name} is no number: damaged dump") from None
+
+    def address(self, name: str) -> int | None:
+        """Virtual address of a variable; ``None`` if this kernel has none of that name."""
+        try:
+            address: int | None = self.prog.variable(name).address_
+            return address
+        except LookupError:
+            pass
+        try:
+            return int(self.prog.symbol(name).address)
+        except LookupError:
+            return None
+
+    def has_any(self, *names: str) -> bool:
+        """Whether this kernel has one of some variables."""
+        return any(self.address(name) is not None for name in names)
+
+    def variable(self, name: str, size: int) -> int | None:
+        """Value of an unsigned variable of *size* bytes; ``None`` if there is none."""
+        address = self.address(name)
+        if address is None:
+            return None
+        return int.from_bytes(self.prog.read(address, size), "little")
+
+    def constant(self, name: str, default: int) -> int:
+        """Value of an enumerator, whichever enumeration has it."""
+        try:
+            return int(self.prog.constant(name))
+        except LookupError:
+            return default
+
+    def flag(self, bit_name: str) -> int:
+        """Mask of the flag whose bit number is an enumerator; 0 if there is none."""
+        bit = self.constant(bit_name, -1)
+        return 0 if bit < 0 else 1 << bit
+
+    def enumerators(self, type_name: str) -> dict[str, int]:
+        """Values of an enumeration by their names; empty if this kernel does not have it."""
+        return enumerators(self.prog, type_name)
+
+    def struct(
+        self, type_name: str, optional: Sequence[str] = (), **members: Sequence[str]
+    ) -> Struct:
+        """
+        :param members: For each name of ours, the kernels' designators, newest first.
+        :param optional: Names of ours whose members may be missing.
+        :raises CannotAnalyse: if the structure, or another member, is missing.
+        """
+        found = {}
+        try:
+            type_ = self.prog.type(type_name)
+        except LookupError:
+            raise CannotAnalyse(f"this kernel has no {type_name}: it is not supported") from None
+        for name, designators in members.items():
+            places = (find_member(self.prog, type_, designator) for designator in designators)
+            member = next(filter(None, places), None)
+            if member is not None:
+                found[name] = member
+            elif name not in optional:
+                raise not_supported(type_name, *designators)
+        return Struct(type_.size or 0, found)
+
+
+def not_supported(where: str, *names: str) -> CannotAnalyse:
+    """What to raise when a kernel has none of some names, one of which each known kernel has."""
+    return CannotAnalyse(f"this kernel's {where} has no {' or '.join(names)}: it is not supported")

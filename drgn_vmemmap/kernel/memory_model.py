@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Where a kernel has its memory: page tables, sections, the vmemmap and the direct map."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import drgn
+
+from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
+from drgn_vmemmap.kernel.c_types import find_member
+from drgn_vmemmap.kernel.facts import MemmapCounters, Sections
+from drgn_vmemmap.kernel.lookup import Lookup
+from drgn_vmemmap.paging.mapping import Paging
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
+
+# __START_KERNEL_map: the kernel's image is mapped from here, phys_base further down in memory.
+_IMAGE_BASE = 0xFFFFFFFF80000000
+
+_PFN_LIMIT = 1 << (PHYSICAL_BITS - PAGE_SHIFT)
+
+# __PAGE_OFFSET_BASE_L4: the direct map of a kernel that does not move it.
+_PAGE_OFFSET = 0xFFFF888000000000
+
+# Of x86-64, for dumps whose VMCOREINFO does not say.
+_SECTION_SIZE_BITS = 27
+
+# As many roots as 5-level paging has.
+_ROOTS_LIMIT = 1 << 17
+
+
+def paging(lookup: Lookup, sections: Sections) -> Paging:
+    """
+    What the walker needs.
+
+    :raises CannotAnalyse: if VMCOREINFO does not have the address of the top-level table.
+    """
+    symbol = lookup.vmcoreinfo.get("SYMBOL(swapper_pg_dir)") or lookup.vmcoreinfo.get(
+        "SYMBOL(init_top_pgt)"
+    )
+    try:
+        root = int(symbol or "", 16) - _IMAGE_BASE + lookup.number("phys_base")
+    except ValueError:
+        raise CannotAnalyse(
+            "VMCOREINFO does not name the kernel's page table: pass the kernel's own "
+            "with --vmcoreinfo"
+        ) from None
+    return Paging(
+        levels=5 if lookup.number("pgtable_l5_enabled") else 4,
+        root=root,
+        encryption_mask=lookup.number("sme_mask"),
+        max_pfn=_max_pfn(lookup, sections),
+    )
+
+
+def _memory_end(lookup: Lookup) -> int:
+    max_pfn = lookup.variable("max_pfn", 8) or 0
+    return max_pfn if 0 < max_pfn < _PFN_LIMIT else _PFN_LIMIT
+
+
+def _max_pfn(lookup: Lookup, sections: Sections) -> int:
+    """The first PFN after all memory: that of a device may lie after ``max_pfn``."""
+    per_root = PAGE_SIZE // sections.section.size
+    try:
+        roots = lookup.prog.read(sections.roots, sections.root_count * 8).rstrip(b"\0")
+        last = (len(roots) - 1) // 8
+        root = lookup.prog.read(int.from_bytes(roots[last * 8 :], "little"), PAGE_SIZE)
+    except (drgn.FaultError, ValueError):
+        return sections.memory_end
+    present = [
+        number
+        for number in range(per_root)
+        if sections.section.value(root, "section_mem_map", at=number * sections.section.size)
+    ]
+    end = (last * per_root + present[-1] + 1) * sections.pages if present else 0
+    return max(sections.memory_end, min(end, _PFN_LIMIT))
+
+
+def vmemmap(lookup: Lookup, sections: Sections) -> int:
+    """
+    Virtual address of the ``struct page`` of PFN 0.
+
+    :raises CannotAnalyse: if this kernel has no virtual memmap.
+    :raises MissingFacts: if the address cannot be.
+    """
+    base = lookup.variable("vmemmap_base", 8)
+    if base is None:
+        base = _vmemmap_of_sections(lookup, sections)
+    if base is None:
+        raise CannotAnalyse("this kernel has no virtual memmap (CONFIG_SPARSEMEM_VMEMMAP)")
+    if base % PAGE_SIZE or not base >> 63:
+        raise MissingFacts(f"vmemmap_base is {base:#x}, which cannot be: damaged dump")
+    return base
+
+
+def _vmemmap_of_sections(lookup: Lookup, sections: Sections) -> int | None:
+    """
+    Where the vmemmap begins on a kernel that has no ``vmemmap_base``.
+
+    Without CONFIG_DYNAMIC_MEMORY_LAYOUT it is a constant (``asm/pgtable_64_types.h``). Each
+    section's memmap, from which its first PFN is taken away, begins there
+    (``sparse_encode_mem_map()``); without a virtual memmap, the sections disagree.
+    """
+    size = sections.section.size
+    for root in _section_roots(lookup, sections):
+        maps = sections.section.column(root[: len(root) // size * size], "section_mem_map")
+        bases = {encoded & -PAGE_SIZE for encoded in maps if encoded}
+        if bases:
+            return bases.pop() if len(bases) == 1 else None
+    return None
+
+
+def _section_roots(lookup: Lookup, sections: Sections) -> Iterator[bytes]:
+    """The pages of sections that are in the dump."""
+    roots = lookup.prog.read(sections.roots, sections.root_count * 8)
+    for (root,) in struct.iter_unpack("<Q", roots):
+        if root:
+            try:
+                yield lookup.prog.read(root, PAGE_SIZE)
+            except drgn.FaultError:
+                continue
+
+
+def direct_map(lookup: Lookup) -> int | None:
+    """Virtual address at which all memory is mapped; ``None`` if it is not known."""
+    start = lookup.variable("page_offset_base", 8)
+    if start is None and lookup.address("vmemmap_base") is None:
+        return _PAGE_OFFSET
+    return start
+
+
+def sections(lookup: Lookup) -> Sections:
+    """
+    Sparse memory.
+
+    :raises CannotAnalyse: if this kernel has none.
+    """
+    roots = lookup.variable("mem_section", 8)
+    if roots is None:
+        raise CannotAnalyse("this kernel has no mem_section (CONFIG_SPARSEMEM)")
+    section_bits = lookup.number("SECTION_SIZE_BITS") or _SECTION_SIZE_BITS
+    root_count = int(lookup.vmcoreinfo.get("LENGTH(mem_section)", "0"))
+    return Sections(
+        roots=roots,
+        root_count=min(max(root_count, 1), _ROOTS_LIMIT),
+        memory_end=_memory_end(lookup),
+        section=lookup.struct("struct mem_section", section_mem_map=["section_mem_map"]),
+        pages=1 << (section_bits - PAGE_SHIFT),
+        # Since Linux commit ed7802dd48f7 (in v6.0) they are in an enum; before, as macros,
+        # they were the same.
+        online=1 << lookup.constant("SECTION_IS_ONLINE_BIT", 2),
+        early=1 << lookup.constant("SECTION_IS_EARLY_BIT", 3),
+        device=_device_section(lookup),
+        optimized_at_boot=lookup.flag("SECTION_IS_VMEMMAP_PREINIT_BIT"),
+    )
+
+
+def _device_section(lookup: Lookup) -> int:
+    # Where the flags are in an enum, this one is there with CONFIG_ZONE_DEVICE alone.
+    is_enum = lookup.constant("SECTION_IS_ONLINE_BIT", -1) >= 0
+    return lookup.flag("SECTION_TAINT_ZONE_DEVICE_BIT") if is_enum else 1 << 4
+
+
+def memmap_counters(lookup: Lookup) -> MemmapCounters | None:
+    """Where the kernel counts the frames that back its vmemmap, if nothing else is among them."""
+    # Linux commit 9d8573111024 ("mm: don't account memmap per-node") (in v6.11)
+    boot, later = lookup.address("nr_memmap_boot_pages"), lookup.address("nr_memmap_pages")
+    if boot is None or later is None:
+        return None
+    # With CONFIG_PAGE_EXTENSION, they count its tables, too.
+    section = lookup.prog.type("struct mem_section")
+    if find_member(lookup.prog, section, "page_ext") is not None:
+        return None
+    return MemmapCounters(boot, later)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Flags and types of a page: the marks of its struct page that say what uses it."""
+
+from __future__ import annotations
+
+from drgn_vmemmap.kernel.facts import PageMarks
+from drgn_vmemmap.kernel.lookup import Lookup, not_supported
+from drgn_vmemmap.kernel.page_names import page_type_names
+from drgn_vmemmap.kernel.structs import PageTest, Struct
+
+# PAGE_FLAGS_CHECK_AT_FREE of include/linux/page-flags.h, as far as a kernel has them.
+_CHECKED_AT_FREE = (
+    *("PG_lru", "PG_locked", "PG_private", "PG_private_2", "PG_writeback", "PG_reserved"),
+    *("PG_slab", "PG_active", "PG_unevictable", "PG_mlocked"),
+)
+
+# Page types of kernels in which they were macros, by the bit that is clear.
+_MACROS = {0x80: "buddy", 0x100: "offline", 0x200: "table", 0x400: "guard", 0x800: "hugetlb"}
+
+
+def buddy_test(lookup: Lookup, page: Struct) -> PageTest | None:
+    """Recognises the first page of a free block of the buddy allocator."""
+    return page_type_test(lookup, page, "PAGE_BUDDY_MAPCOUNT_VALUE")
+
+
+def page_type_test(lookup: Lookup, page: Struct, name: str) -> PageTest | None:
+    """
+    Recognises pages of a type.
+
+    :param name: What VMCOREINFO calls the type's number.
+    :return: ``None`` if this kernel has no such type.
+    """
+    value = lookup.number(name) & 0xFFFFFFFF
+    if not value:
+        return None
+    if "page_type" not in page.members:
+        raise not_supported("struct page", "page_type")
+    offset = page.offset("page_type")
+    base = _type_base(value)
+    if not base:
+        return PageTest(offset, 4, 0xFF << 24, value)
+    return PageTest(offset, 4, base | ~value & 0xFFFFFFFF, base)
+
+
+def page_marks(lookup: Lookup) -> PageMarks:
+    """The marks of a struct page that say what uses the page."""
+    type_base = _type_base(lookup.number("PAGE_BUDDY_MAPCOUNT_VALUE") & 0xFFFFFFFF)
+    bits = lookup.enumerators("enum pageflags")
+
+    def mask(*names: str) -> int:
+        return sum(1 << bits[name] for name in set(names) & bits.keys())
+
+    return PageMarks(
+        lru=mask("PG_lru"),
+        # Linux commit 46df8e73a4a3 ("mm: free up PG_slab") (in v6.10)
+        slab=mask("PG_slab"),
+        reserved=mask("PG_reserved"),
+        checked_at_free=mask(*_CHECKED_AT_FREE),
+        type_base=type_base,
+        type_names=_type_names(lookup, type_base),
+    )
+
+
+def _type_base(value: int) -> int:
+    """
+    Bits that all page types have set; 0 where they are numbers in the highest byte.
+
+    :param value: Any type's, 32 bits.
+    """
+    # Linux commit 4ffca5a96678 ("mm: support only one page_type per page") (in v6.12)
+    if value & 0xFFFFFF == 0:
+        return 0
+    # Until then, a type was a bit that is clear below a base that is set. Linux commit
+    # 8db00ad56461 ("mm: allow reuse of the lower 16 bit of the page type with an actual
+    # type") (in v6.11) moved both.
+    return 0x80000000 if ~value >> 16 & 0xFFFF else 0xF0000000
+
+
+def _type_names(lookup: Lookup, base: int) -> dict[int, str]:
+    """Names of the page types: by bit where there is a base, otherwise by number."""
+    numbers = {
+        name: lookup.number(f"PAGE_{name.upper()}_MAPCOUNT_VALUE") & 0xFFFFFFFF
+        for name in ("buddy", "offline", "slab", "hugetlb", "unaccepted")
+    }
+    if not base:
+        exported = {value >> 24: name for name, value in numbers.items() if value}
+        return {**exported, **page_type_names(lookup.prog)}
+    # Linux commit ff202303c398 ("mm: convert page type macros to enum") (in v6.10)
+    found = {
+        value & 0xFFFFFFFF: name.removeprefix("PG_")
+        for name, value in lookup.enumerators("enum pagetype").items()
+        if name.startswith("PG_")
+    }
+    return found or _MACROS
+
+
+def self_hosted(lookup: Lookup) -> int:
+    """Mask of ``PG_vmemmap_self_hosted``; 0 if there is none."""
+    # Linux commit 66361095129b ("mm: memory_hotplug: make hugetlb_optimize_vmemmap
+    # compatible with memmap_on_memory") (in v6.0)
+    bit = lookup.enumerators("enum pageflags").get("PG_vmemmap_self_hosted")
+    return 0 if bit is None else 1 << bit

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The zones of a kernel, and the tail frames that they keep."""
+
+from __future__ import annotations
+
+import struct
+
+import drgn
+
+from drgn_vmemmap.errors import CannotAnalyse
+from drgn_vmemmap.kernel.facts import ZoneKey
+from drgn_vmemmap.kernel.lookup import Lookup
+from drgn_vmemmap.kernel.structs import Struct
+
+
+def zone(lookup: Lookup) -> Struct:
+    """``struct zone``; without members where zones keep no tail frames."""
+    return lookup.struct(
+        "struct zone", optional=("vmemmap_tails",), vmemmap_tails=["vmemmap_tails"]
+    )
+
+
+def tails_by_pointer(lookup: Lookup) -> bool:
+    """Whether a zone has a pointer to its array of tail frames, not the array itself."""
+    place = drgn.Object(lookup.prog, lookup.prog.type("struct zone"), address=0)
+    try:
+        return bool(place.vmemmap_tails.type_.kind == drgn.TypeKind.POINTER)
+    except (AttributeError, LookupError):
+        return False
+
+
+def zones(lookup: Lookup, nodes: int) -> dict[ZoneKey, int]:
+    """
+    Virtual addresses of the zones.
+
+    :param nodes: ``MAX_NUMNODES``.
+    :raises CannotAnalyse: if this kernel does not say where its nodes are.
+    """
+    pgdat = lookup.struct("struct pglist_data", node_zones=["node_zones"])
+    node_data = lookup.address("node_data")
+    addresses: dict[int, int | None] = {0: lookup.address("contig_page_data")}
+    if node_data is not None:
+        pointers = struct.unpack(f"<{nodes}Q", lookup.prog.read(node_data, nodes * 8))
+        addresses = dict(enumerate(pointers))
+    elif addresses[0] is None:
+        raise CannotAnalyse("this kernel has neither node_data nor contig_page_data")
+    return {
+        ZoneKey(node, zone): address + pgdat.offset("node_zones", zone)
+        for node, address in addresses.items()
+        if address
+        for zone in range(pgdat.members["node_zones"].length)
+    }
