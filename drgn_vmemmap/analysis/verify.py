@@ -17,7 +17,7 @@ from drgn_vmemmap.analysis.checks.presence import check_presence
 from drgn_vmemmap.analysis.checks.tables import check_tables
 from drgn_vmemmap.analysis.checks.unoptimized import check_unoptimized
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.hvo.ownership import Described, survey
+from drgn_vmemmap.hvo.survey import Described, survey
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.vmemmap.snapshot import Snapshot

@@ -39,7 +39,7 @@ from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.finding import Severity
-from drgn_vmemmap.target.kallsyms import KallsymsError
+from drgn_vmemmap.target.kallsyms_names import KallsymsError
 from drgn_vmemmap.target.kernel_log import read_kernel_log
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.target.program import open_dump

@@ -15,17 +15,15 @@ from typing import Optional
 
 import drgn
 
-from drgn_vmemmap.errors import CannotAnalyse
-from drgn_vmemmap.target.kallsyms import Kallsyms, KallsymsError, KernelSymbol
+from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
+from drgn_vmemmap.target.kallsyms import Kallsyms, KernelSymbol
+from drgn_vmemmap.target.kallsyms_names import KallsymsError
+from drgn_vmemmap.target.page_reader import PageReader
 
 SymbolFinder = Callable[[drgn.Program, Optional[str], Optional[int], bool], "Sequence[drgn.Symbol]"]
 """For :meth:`drgn.Program.register_symbol_finder()`."""
 
 _SYMBOL = re.compile(rb"^SYMBOL\((\w+)\)=([0-9a-f]{1,16})$", re.MULTILINE)
-
-# Memory is read, and goes missing, in pieces of this size.
-_PAGE_SHIFT = 12
-_PAGE_SIZE = 1 << _PAGE_SHIFT
 
 # The tables of Debian's kernels span 4 MB.
 _KALLSYMS_LIMIT = 64 << 20
@@ -177,20 +175,13 @@ def _in_pages(prog: drgn.Program, symbols: Mapping[str, int]) -> drgn.Program:
     """
     if is_this_kernel(prog) or not _is_0_1_0(prog):
         return prog
-    pages: dict[int, bytes] = {}
+    memory = PageReader(prog.read)
 
     def read(address: int, count: int, offset: int, physical: bool) -> bytes:
-        number, start = address >> _PAGE_SHIFT, address & (_PAGE_SIZE - 1)
-        if start + count <= _PAGE_SIZE:
-            page = pages.get(number)
-            if page is not None:
-                return page[start : start + count]
-            try:
-                page = pages[number] = bytes(prog.read(number << _PAGE_SHIFT, _PAGE_SIZE))
-                return page[start : start + count]
-            except drgn.FaultError:
-                pass  # of an extract, not all of a page is there
-        return bytes(prog.read(address, count))
+        try:
+            return memory.read(address, count)
+        except MissingMemory as error:
+            raise drgn.FaultError(str(error), address) from None
 
     paged = drgn.Program(prog.platform)
     paged.set_linux_kernel_custom(bytes(prog["VMCOREINFO"].string_()), False)

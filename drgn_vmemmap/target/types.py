@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import drgn
 
-from drgn_vmemmap.target.btf import Btf, BtfError, BtfTypes
+from drgn_vmemmap.target.btf import Btf, BtfError
+from drgn_vmemmap.target.btf_types import BtfTypes
 from drgn_vmemmap.target.symbols import NoTypes, is_this_kernel, symbol_finder
 
 _FINDER = "vmemmap_btf"

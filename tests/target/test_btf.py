@@ -11,7 +11,8 @@ import drgn
 import pytest
 
 from drgn_vmemmap.kernel.discovery import discover
-from drgn_vmemmap.target.btf import Btf, BtfError, BtfTypes, Kind
+from drgn_vmemmap.target.btf import Btf, BtfError, Kind
+from drgn_vmemmap.target.btf_types import BtfTypes
 from tests.support import VMCORES, open_vmcore
 
 

@@ -13,7 +13,8 @@ from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drgn_vmemmap.target.kallsyms import Kallsyms, KallsymsError, KernelSymbol
+from drgn_vmemmap.target.kallsyms import Kallsyms, KernelSymbol
+from drgn_vmemmap.target.kallsyms_names import KallsymsError
 from drgn_vmemmap.target.symbols import open_kallsyms
 from tests.support import VMCORES, open_vmcore
 from tests.target.tables import ORDERS, START, STEXT, TEXT, Order, Tables, tables_of

@@ -10,7 +10,7 @@ import pytest
 from drgn_vmemmap import verify
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.target import symbols
-from drgn_vmemmap.target.kallsyms import KallsymsError
+from drgn_vmemmap.target.kallsyms_names import KallsymsError
 from tests.support import open_vmcore
 
 

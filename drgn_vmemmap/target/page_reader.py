@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Memory read a page at a time, and kept: each read costs a walk of the page tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from drgn_vmemmap.errors import MissingMemory
+
+Read = Callable[[int, int], bytes]
+"""Reads some bytes of the kernel's memory at a virtual address."""
+
+# Memory is read, and goes missing, in pieces of this size.
+_PAGE_SHIFT = 12
+PAGE_SIZE = 1 << _PAGE_SHIFT
+
+_ALL_ADDRESSES = range(1 << 64)
+
+
+class PageReader:
+    """Reads a program's memory by pages, as far as these are in the dump."""
+
+    def __init__(self, read: Read, limits: range = _ALL_ADDRESSES) -> None:
+        """
+        :param read: Raises an exception of any kind for memory that is not in the dump.
+        :param limits: Virtual addresses outside which nothing is read that is not asked for.
+        """
+        self._read = read
+        self._limits = limits
+        self._pages: dict[int, tuple[int, bytes]] = {}
+
+    def read(self, address: int, size: int) -> bytes:
+        """
+        :param address: Virtual address.
+        :param size: In bytes.
+        :raises MissingMemory: if it cannot be read.
+        """
+        number = address >> _PAGE_SHIFT
+        if number not in self._pages:
+            page = range(number << _PAGE_SHIFT, number + 1 << _PAGE_SHIFT)
+            start = max(page.start, self._limits.start)
+            stop = min(page.stop, self._limits.stop)
+            if not start <= address <= address + size <= stop:
+                return self._exactly(address, size)
+            try:
+                self._pages[number] = start, self._exactly(start, stop - start)
+            except MissingMemory:
+                # Of an extract, a part of the page may be there.
+                return self._exactly(address, size)
+        start, data = self._pages[number]
+        offset = address - start
+        if offset < 0 or offset + size > len(data):
+            return self._exactly(address, size)
+        return data[offset : offset + size]
+
+    def _exactly(self, address: int, size: int) -> bytes:
+        try:
+            return bytes(self._read(address, size))
+        # Damaged files make drgn's and libkdumpfile's readers fail in many ways.
+        except Exception:
+            raise MissingMemory(f"{size} bytes at {address:#x}") from None
