@@ -16,20 +16,16 @@ import drgn
 from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.analysis.live import Target, confirm
 from drgn_vmemmap.analysis.report import EVERYTHING, Report, Selection
-from drgn_vmemmap.errors import CannotAnalyse, MissingFacts, MissingMemory, printable
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import read_origin
-from drgn_vmemmap.kernel.page_names import page_names
-from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from drgn_vmemmap.analysis.samples import Sample
-    from drgn_vmemmap.explain.boot import Boot
-    from drgn_vmemmap.explain.explainer import Explainer
 
 
 def examine(
@@ -47,7 +43,7 @@ def examine(
     :param progress: What the user sees of it meanwhile.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
-    kernel = _discover(prog, system_map)
+    kernel = discover(prog, system_map)
     report = _confirmed(
         prog, kernel, lambda: analyse(_snapshot(prog, kernel), selection, progress), progress
     )
@@ -68,7 +64,7 @@ def verify(
     """
     from drgn_vmemmap.analysis.verify import check
 
-    kernel = _discover(prog, system_map)
+    kernel = discover(prog, system_map)
     return _confirmed(prog, kernel, lambda: check(_snapshot(prog, kernel), progress), progress)
 
 
@@ -99,11 +95,11 @@ def target(
     """
     from drgn_vmemmap.analysis.verify import check
 
-    kernel = _discover(prog, system_map)
+    kernel = discover(prog, system_map)
 
     def take_pass() -> Report:
         # What can be switched, and how much memory there is, may be different each time.
-        fresh = _discover(prog, system_map)
+        fresh = discover(prog, system_map)
         return check(_snapshot(prog, fresh), progress)
 
     return Target(take_pass, lambda: is_there(prog, kernel))
@@ -116,43 +112,6 @@ def is_there(prog: drgn.Program, kernel: Kernel) -> bool:
     except MissingMemory:
         return False
     return True
-
-
-def explainer(
-    prog: drgn.Program, system_map: str | None = None, progress: Progress = SILENT
-) -> Explainer:
-    """
-    What explains addresses of a kernel.
-
-    :param prog: Any target of drgn that is an x86-64 Linux kernel.
-    :param system_map: See :func:`discover()`.
-    :param progress: What the user sees of it meanwhile.
-    :raises CannotAnalyse: if this target cannot be analysed; the message says why.
-    """
-    from drgn_vmemmap.explain.explainer import Explainer
-
-    kernel = _discover(prog, system_map)
-    return Explainer(_snapshot(prog, kernel), page_names(prog), progress)
-
-
-def boot_of(prog: drgn.Program) -> Boot:
-    """What a program's VMCOREINFO says of its boot."""
-    from drgn_vmemmap.explain.boot import Boot
-
-    return Boot.of_vmcoreinfo(vmcoreinfo(prog))
-
-
-def _discover(prog: drgn.Program, system_map: str | None) -> Kernel:
-    try:
-        return discover(prog, system_map)
-    except CannotAnalyse:
-        raise
-    except Exception as error:
-        # Readers of guests fail in many ways when they end.
-        if not is_live(prog):
-            raise
-        reason = printable(str(error))
-        raise MissingFacts(f"the live kernel cannot be read any more: {reason}") from error
 
 
 def _snapshot(prog: drgn.Program, kernel: Kernel) -> Snapshot:

@@ -54,7 +54,8 @@ def _run(options: argparse.Namespace, prog: drgn.Program | None) -> int:
 def _explain(
     options: argparse.Namespace, prog: drgn.Program, queries: list[Query], text: Text
 ) -> int:
-    from drgn_vmemmap.api import boot_of, explainer
+    from drgn_vmemmap.explain.boot import Boot
+    from drgn_vmemmap.explain.explainer import Explainer
     from drgn_vmemmap.explain.log import explain_log
     from drgn_vmemmap.explain.text.lines import record_lines
     from drgn_vmemmap.output.explanation import render
@@ -62,7 +63,7 @@ def _explain(
     from drgn_vmemmap.target.kernel_log import read_kernel_log
 
     with TerminalProgress() as progress:
-        explains = explainer(prog, options.system_map, progress)
+        explains = Explainer.of_program(prog, options.system_map, progress)
     lines, problems = text.lines, [text.problem]
     if options.dmesg:
         own = read_kernel_log(prog)
@@ -71,7 +72,7 @@ def _explain(
     explanations = [explains.explain(query) for query in queries]
     log = None
     if options.dmesg or options.stdin:
-        log = explain_log(explains, lines, boot_of(prog))
+        log = explain_log(explains, lines, Boot.of_program(prog))
     code = _report(problems)
     write(render(explanations, log, options.format), options.output)
     incomplete = any(each.incomplete for each in explanations)

@@ -8,7 +8,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import drgn
+
 from drgn_vmemmap.explain.struct_page import STRUCT_PAGE_SIZE, base_from_tail, is_tail
+from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo
 
 # CONFIG_RANDOMIZE_MEMORY moves the vmemmap by multiples of this.
 BASE_ALIGNMENT = 1 << 30
@@ -30,6 +33,15 @@ class Boot:
     command_line: str | None = None
     vmemmap: int | None = None
     """Address of PFN 0's struct page."""
+
+    @classmethod
+    def of_program(cls, prog: drgn.Program) -> Boot:
+        """
+        The boot of a dump, or of a kernel that runs.
+
+        :raises CannotAnalyse: if the program is no x86-64 Linux kernel.
+        """
+        return cls.of_vmcoreinfo(vmcoreinfo(prog))
 
     @classmethod
     def of_vmcoreinfo(cls, vmcoreinfo: Mapping[str, str]) -> Boot:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import drgn
+
 from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.explain.contents import ContentsReader, PageContents, usage
@@ -20,12 +22,14 @@ from drgn_vmemmap.explain.query import AddressKind, Query
 from drgn_vmemmap.hugetlb.folio import Folio
 from drgn_vmemmap.hugetlb.head import read_head
 from drgn_vmemmap.hvo.folios import FolioReport
+from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.kernel.page_names import PageNames
+from drgn_vmemmap.kernel.page_names import PageNames, page_names
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.mapping import Entry, Problem
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.progress import SILENT, Progress
+from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.frames import PageReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
@@ -50,6 +54,21 @@ class Explainer:
         self._contents = ContentsReader(snapshot.kernel, names)
         self._places = Places(snapshot)
         self._interrupted = progress.interrupted
+
+    @classmethod
+    def of_program(
+        cls, prog: drgn.Program, system_map: str | None = None, progress: Progress = SILENT
+    ) -> Explainer:
+        """
+        What explains addresses of a kernel.
+
+        :param prog: Any target of drgn that is an x86-64 Linux kernel.
+        :param system_map: See :func:`discover()`.
+        :param progress: What the user sees of it meanwhile.
+        :raises CannotAnalyse: if this target cannot be analysed; the message says why.
+        """
+        snapshot = Snapshot(discover(prog, system_map), ProgramMemory(prog))
+        return cls(snapshot, page_names(prog), progress)
 
     def explain(self, what: Query) -> Explanation:
         """Say all that is known of an address or a frame."""

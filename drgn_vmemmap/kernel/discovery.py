@@ -37,6 +37,19 @@ def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
         virtual memmap, or has no types.
     :raises MissingFacts: if memory that is needed for it is not in the dump.
     """
+    try:
+        return _discover(prog, system_map)
+    except CannotAnalyse:
+        raise
+    except Exception as error:
+        # Readers of guests fail in many ways when they end.
+        if not prog.flags & drgn.ProgramFlags.IS_LIVE:
+            raise
+        reason = printable(str(error))
+        raise MissingFacts(f"the live kernel cannot be read any more: {reason}") from error
+
+
+def _discover(prog: drgn.Program, system_map: str | None) -> Kernel:
     info = vmcoreinfo(prog)
     types_from = _types_from(prog, info, system_map)
     try:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drgn_vmemmap import discover
-from drgn_vmemmap.api import boot_of, explainer
+from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.explanation import Explanation
 from drgn_vmemmap.explain.log import LogExplanation, explain_log
@@ -60,7 +60,7 @@ def image(release: str, edits: dict[int, Vpage] | None = None) -> Image:
 
 
 def explained(of: Image, what: str) -> Explanation:
-    return explainer(of.prog).explain(parse(what))
+    return Explainer.of_program(of.prog).explain(parse(what))
 
 
 def at(of: Image, pfn: int, offset: int = 0) -> Explanation:
@@ -340,7 +340,7 @@ def test_all_pages_that_are_mapped_to_a_frame_are_found(
     seen: Counter[int] = Counter()
     mapped = dict(vmemmap_of(of))
     seen.update(frame for frame in mapped.values() if frame is not None)
-    explains = explainer(of.prog)
+    explains = Explainer.of_program(of.prog)
     for address in data.draw(st.lists(st.sampled_from(sorted(mapped)), min_size=1, max_size=8)):
         explanation = explains.explain(parse(f"{address + 52:#x}"))
         assert explanation.frame == mapped[address]
@@ -355,7 +355,7 @@ def test_all_pages_that_are_mapped_to_a_frame_are_found(
 @given(machines(broken=True))
 def test_each_vmemmap_page_is_told_to_be_of_its_folio(machine: Machine) -> None:
     of = Image(machine)
-    explains = explainer(of.prog)
+    explains = Explainer.of_program(of.prog)
     mapped = dict(vmemmap_of(of))
     for report in of.examine().folios:
         start = machine.page_address(report.folio.pfn)
@@ -455,7 +455,9 @@ def test_tables_in_a_circle_end() -> None:
 
 def log_of(*lines: str, of: Image | None = None) -> LogExplanation:
     prog = (of or image("6.12.0")).prog
-    return explain_log(explainer(prog), logical_lines("\n".join(lines)), boot_of(prog))
+    return explain_log(
+        Explainer.of_program(prog), logical_lines("\n".join(lines)), Boot.of_program(prog)
+    )
 
 
 def test_what_a_log_names_is_explained_if_it_concerns_hugetlb() -> None:
@@ -541,7 +543,7 @@ def test_a_log_that_names_very_much_is_looked_through_once() -> None:
     explains = Explainer(snapshot, page_names(of.prog))
     walker.walks = 0
     lines = "\n".join(f"Memory failure: {OPTIMIZED + pfn:#x}: x" for pfn in range(1024))
-    found = explain_log(explains, logical_lines(lines), boot_of(of.prog))
+    found = explain_log(explains, logical_lines(lines), Boot.of_program(of.prog))
     assert len(found.explanations) == 1024
     assert walker.walks < 100
 
@@ -589,7 +591,7 @@ def test_a_folio_of_a_recorded_kernel_is_explained() -> None:
     assert [step["level"] for step in explanation["walk"]] == ["PGD", "P4D", "PUD", "PMD", "PTE"]
     (seen,) = explanation["seen_by"]
     assert (seen["folio"], seen["vmemmap_pages"]) == (folio["pfn"], "0-7")
-    assert document(explainer(prog).explain(parse(f"{tail:x}"))) == explanation
+    assert document(Explainer.of_program(prog).explain(parse(f"{tail:x}"))) == explanation
 
 
 @pytest.mark.parametrize(
@@ -603,7 +605,7 @@ def test_a_folio_of_a_recorded_kernel_is_explained() -> None:
 )
 def test_members_have_the_names_of_the_kernels_own_types(offset: int, members: list[str]) -> None:
     prog = open_vmcore("head-reuse")
-    explains = explainer(prog)
+    explains = Explainer.of_program(prog)
     report = recorded("head-reuse")
     address = int(report["folios"][0]["head"], 16) + offset
     page = explains.explain(parse(hex(address))).page

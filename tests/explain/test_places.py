@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from drgn_vmemmap.api import boot_of, explainer
+from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.explanation import Explanation
 from drgn_vmemmap.explain.log import explain_log
@@ -38,7 +38,7 @@ def image(section: Section | None, release: str = "6.12.0") -> Image:
 
 
 def explained(of: Image, what: str) -> Explanation:
-    return explainer(of.prog).explain(parse(what))
+    return Explainer.of_program(of.prog).explain(parse(what))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,9 @@ def test_a_log_that_names_offline_memory_says_so() -> None:
     of = image(Section.OFFLINE)
     pfn = LAST * SECTION_PAGES + 0x1234
     lines = f"Memory failure: {pfn:#x}: memory outside kernel control\nmigrating pfn fffff0 failed"
-    found = explain_log(explainer(of.prog), logical_lines(lines), boot_of(of.prog))
+    found = explain_log(
+        Explainer.of_program(of.prog), logical_lines(lines), Boot.of_program(of.prog)
+    )
     said = "\n".join(rest_of_log(found))
     assert f"pfn:{pfn:#x} (is offline memory" in said
     assert "pfn:0xfffff0 (beyond the end of physical memory)" in said
@@ -159,7 +161,9 @@ def test_flags_have_the_kernels_names() -> None:
 
 def test_a_tail_of_a_folio_in_use_is_in_use() -> None:
     active = next(f for f in recorded("head-reuse")["folios"] if f["state"] == "active")
-    explanation = explainer(open_vmcore("head-reuse")).explain(parse(f"pfn:{active['pfn'] + 9:#x}"))
+    explanation = Explainer.of_program(open_vmcore("head-reuse")).explain(
+        parse(f"pfn:{active['pfn'] + 9:#x}")
+    )
     state = explanation.frame_state or ""
     assert state.startswith(f"a tail of the pages at {active['pfn']:#x}: in use, reference count")
     assert "type hugetlb" in state

@@ -9,7 +9,6 @@ from functools import cache
 
 import pytest
 
-from drgn_vmemmap.api import boot_of, explainer
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.explanation import Explanation
@@ -31,7 +30,7 @@ FOLIO, REUSE_FRAME = 0x2E00, 0x35F9B
 @cache
 def recorded() -> tuple[Explainer, Boot]:
     prog = open_vmcore("head-reuse")
-    return explainer(prog), boot_of(prog)
+    return Explainer.of_program(prog), Boot.of_program(prog)
 
 
 def explained(lines: Sequence[str], form: str = "bare") -> LogExplanation:
