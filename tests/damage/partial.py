@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Sound kernels, real and synthetic, whose dumps lack frames; read as a user's dump is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from functools import cache
+
+import drgn
+
+from drgn_vmemmap import discover, examine, verify
+from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.kernel.discovery import vmcoreinfo_text
+from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.paging.x86_64 import PHYSICAL_BITS
+from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+from tests.damage.edited import EditedMemory
+from tests.support import open_vmcore
+from tests.synthetic.image import Image, add_debuginfo
+from tests.synthetic.kernels import LINES
+from tests.synthetic.model import (
+    FIRST_FOLIO,
+    GIB,
+    OWN_W,
+    SECTION_PAGES,
+    Folio,
+    Machine,
+    Section,
+    State,
+)
+from tests.synthetic.physical import PAGE_SHIFT
+
+SIZES = (1, 1, 1, 2, 2, 3, 5, 8, 30)
+"""How many frames of one kind are taken out."""
+
+
+class PartialDump:
+    """A sound kernel's dump, from which frames are taken out."""
+
+    def __init__(self, name: str) -> None:
+        """
+        :param name: Of a recorded vmcore, or a synthetic kernel's release.
+        """
+        self._image = image(name) if name in LINES else None
+        self._original = self._image.prog if self._image else open_vmcore(name)
+        self._vmcoreinfo = vmcoreinfo_text(self._original)
+        self.memory = EditedMemory(ProgramMemory(self._original))
+        discover(self.program())
+        self.page_of_sections = -1
+        """The frame of the first page of sections."""
+        symbols = set(self.memory.reads)
+        verify(self.program())
+        kinds: dict[str, set[int]] = {}
+        for read in self.memory.reads:
+            kind = "symbols and types" if read in symbols else f"{read[1]} bytes at a time"
+            kinds.setdefault(kind, set()).update(_frames(*read))
+        kinds.update(self._by_meaning())
+        self.heads = sorted(kinds["heads"])
+        """Frames of the folios' head pages."""
+        self.kinds = [sorted(frames) for frames in kinds.values() if frames]
+        """Frames that an analysis reads, by what they hold or how they are read."""
+        self.frames = sorted(set().union(*self.kinds))
+
+    def program(self) -> drgn.Program:
+        """A program that reads what is left; it knows nothing yet."""
+        prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+        prog.set_linux_kernel_custom(self._vmcoreinfo, False)
+        prog.add_memory_segment(0, 1 << PHYSICAL_BITS, self._read, True)
+        if self._image is not None:
+            add_debuginfo(prog, self._image.types, self._image.variables)
+        return prog
+
+    def _read(self, address: int, count: int, offset: int, physical: bool) -> bytes:
+        try:
+            return self.memory.read(address, count)
+        except MissingMemory as error:
+            raise drgn.FaultError("not in the dump", address) from error
+
+    def _by_meaning(self) -> Iterator[tuple[str, set[int]]]:
+        prog = self.program()
+        kernel = discover(prog)
+        snapshot = Snapshot(kernel, ProgramMemory(prog))
+        walker = snapshot.walker
+
+        def frame_of(address: int) -> int:
+            frame = walker.entry(address).frame
+            assert frame is not None
+            return frame
+
+        sections = kernel.sections
+        first_root = int.from_bytes(snapshot.read(sections.roots, 8), "little")
+        end = kernel.hstates + kernel.hstate_count * kernel.hstate.size
+        self.page_of_sections = frame_of(first_root)
+        yield "sections", {frame_of(sections.roots), self.page_of_sections}
+        yield "hstates", {frame_of(address) for address in range(kernel.hstates & -4096, end, 4096)}
+        zones = (address + kernel.zone.offset("vmemmap_tails") for address in kernel.zones.values())
+        yield "zones", set(map(frame_of, zones))
+        geometry = snapshot.geometry
+        heads = (geometry.address(folio.pfn) for folio, _ in examine(prog).folios)
+        yield "heads", set(map(frame_of, heads))
+        addresses = map(geometry.address, range(0, kernel.paging.max_pfn, SECTION_PAGES))
+        tables = (table for address in addresses for table in walker.tables(address))
+        yield "tables", {table >> PAGE_SHIFT for table in tables}
+
+    def lose(self, source: random.Random) -> None:
+        """Take frames out of the dump: single ones, a stretch of memory, or the end of it."""
+        missing = self.memory.missing
+        missing.clear()
+        draw = source.random()
+        if draw < 0.1:
+            missing.update(self.frames[source.randrange(len(self.frames)) :])
+        elif draw < 0.2:
+            start = source.randrange(len(self.frames))
+            missing.update(self.frames[start : start + source.choice((3, 20, 100, 400))])
+        elif draw < 0.25:
+            missing.update(source.choice(self.kinds))
+        else:
+            for _ in range(source.choice((1, 1, 2, 3))):
+                frames = source.choice(self.kinds)
+                missing.update(source.sample(frames, min(source.choice(SIZES), len(frames))))
+
+
+def _frames(address: int, size: int) -> range:
+    """PFNs of the frames in which some bytes lie."""
+    return range(address >> PAGE_SHIFT, (address + size - 1 >> PAGE_SHIFT) + 1)
+
+
+def image(release: str) -> Image:
+    """A machine with something of everything that its kernel can have."""
+    line = LINES[release]
+    has_hvo = line.layout is not Layout.NONE
+    giant = GIB >> PAGE_SHIFT
+    folios = [
+        *(Folio(FIRST_FOLIO + 512 * number, remapped=has_hvo) for number in range(4)),
+        Folio(FIRST_FOLIO + 512 * 4, remapped=False),
+        Folio(FIRST_FOLIO + 512 * 5, remapped=has_hvo, state=State.ACTIVE),
+        Folio(FIRST_FOLIO + 512 * 6, remapped=has_hvo, state=State.OFF_LIST),
+        # In flight.
+        Folio(
+            FIRST_FOLIO + 512 * 7,
+            remapped=has_hvo,
+            state=State.OFF_LIST,
+            edits={6: OWN_W, 7: OWN_W},
+            counted=False,
+        ),
+        Folio(giant, 18, remapped=has_hvo),
+        Folio(4 * giant, 18, remapped=has_hvo, state=State.ACTIVE),
+        Folio(3 * giant + FIRST_FOLIO, remapped=has_hvo),
+    ]
+    sections = {5: Section.DEVICE, 6: Section.OFFLINE}
+    if line.hosts_memmap:
+        sections |= {7: Section.HOST, 4: Section.OFFLINE_HOST}
+    assert all(folio.pfn // SECTION_PAGES not in sections for folio in folios)
+    machine = Machine(
+        line=line, nodes=2, node_size=3 * GIB, folios=tuple(folios), sections=sections
+    )
+    return Image(machine)
+
+
+@cache
+def partial(name: str) -> PartialDump:
+    return PartialDump(name)
