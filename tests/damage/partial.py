@@ -12,8 +12,9 @@ import drgn
 
 from drgn_vmemmap import discover, examine, verify
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.kernel.discovery import vmcoreinfo_text
+from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text
 from drgn_vmemmap.paging.x86_64 import PHYSICAL_BITS
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -29,7 +30,6 @@ from tests.synthetic.model import (
     Folio,
     Machine,
     Section,
-    State,
 )
 from tests.synthetic.physical import PAGE_SHIFT
 
