@@ -23,6 +23,13 @@ _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = """\
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
+import sys
+
+# drgn may have loaded an installed release as a plugin. This file runs what is in it.
+for name in list(sys.modules):
+    if name.split(".")[0] == "drgn_vmemmap":
+        del sys.modules[name]
+
 from drgn_vmemmap.cli.launcher import main
 
 main()

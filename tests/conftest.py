@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from tabulate import tabulate
+
+from tests.support import BareDrgn, vmemmap
 
 # The same examples every time, so that a red run can be repeated; VMEMMAP_EXAMPLES looks further.
 settings.register_profile("same", derandomize=True, deadline=None, max_examples=100, database=None)
@@ -19,6 +22,18 @@ settings.register_profile(
     phases=(Phase.generate,),
 )
 settings.load_profile("further" if "VMEMMAP_EXAMPLES" in os.environ else "same")
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundle") / "drgn_vmemmap"
+    assert vmemmap("bundle", path).returncode == 0
+    return path
+
+
+@pytest.fixture
+def bare_drgn(tmp_path: Path) -> BareDrgn:
+    return BareDrgn(tmp_path / "site")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,28 @@ def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
 def vmemmap(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the installed command."""
     return run(COMMAND, *arguments, **options)
+
+
+class BareDrgn:
+    """drgn's command in a Python that sees drgn, by links, and no other package."""
+
+    def __init__(self, site: Path) -> None:
+        """
+        :param site: The directory of its packages, which is made.
+        """
+        self.site = site
+        site.mkdir()
+        packages = Path(drgn.__file__).parent.parent
+        for path in packages.glob("*drgn*"):
+            if path.suffix == ".so" or path.name in ("drgn", "_drgn_util", "drgn.libs"):
+                (site / path.name).symlink_to(path)
+
+    def run(self, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run it without a message at its start."""
+        # By its own path, the interpreter does not see the virtual environment of this test.
+        python = os.path.realpath(sys.executable)
+        options = {"env": {**os.environ, "PYTHONPATH": str(self.site)}, **options}
+        return run(python, "-S", "-m", "drgn", "-q", *arguments, **options)
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import stat
 import struct
@@ -29,20 +28,24 @@ from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
-from tests.support import BIN, COMMAND, PACKAGE, ROOT, open_vmcore, refused, run, vmcore, vmemmap
+from tests.support import (
+    BIN,
+    COMMAND,
+    PACKAGE,
+    ROOT,
+    BareDrgn,
+    open_vmcore,
+    refused,
+    run,
+    vmcore,
+    vmemmap,
+)
 
 VMCORE = vmcore("head-reuse")
 SYMBOLS = (
     *("__start_BTF", "__stop_BTF", "hstates", "hugetlb_max_hstate", "max_pfn", "mem_section"),
     *("node_data", "vmemmap_base", "vmemmap_optimize_enabled", "hugetlb_optimize_vmemmap_key"),
 )
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bundle") / "drgn_vmemmap"
-    assert vmemmap("bundle", path).returncode == 0
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -82,20 +85,30 @@ def test_all_entry_points_answer_alike(bundle: Path, arguments: tuple[str, ...])
         assert done.stderr == installed.stderr
 
 
-def test_the_bundle_runs_where_only_drgn_is(bundle: Path, tmp_path: Path) -> None:
-    # An isolated Python sees neither this checkout nor tabulate: only drgn, by a link.
-    site = tmp_path / "site"
-    site.mkdir()
-    for name in ("drgn", "_drgn_util"):
-        (site / name).symlink_to(Path(drgn.__file__).parent.parent / name)
-    for path in Path(drgn.__file__).parent.parent.glob("*drgn*"):
-        if path.suffix == ".so" or path.name == "drgn.libs":
-            (site / path.name).symlink_to(path)
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    python = Path(os.path.realpath(sys.executable))
-    command = (python, "-S", "-m", "drgn", "-q", "-c", VMCORE, bundle)
-    done = run(*command, env=environment)
-    assert (done.returncode, done.stdout) == (0, vmemmap("-c", VMCORE).stdout)
+def test_the_bundle_runs_where_only_drgn_is(
+    bundle: Path, bare_drgn: BareDrgn, tmp_path: Path
+) -> None:
+    done = bare_drgn.run("-c", VMCORE, bundle, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, vmemmap("-c", VMCORE, cwd=tmp_path).stdout)
+
+
+def test_a_script_runs_its_own_code_where_another_release_is_installed(
+    bundle: Path, bare_drgn: BareDrgn, tmp_path: Path
+) -> None:
+    # drgn loads the installed release first, as a plugin.
+    release = bare_drgn.site / "drgn_vmemmap"
+    release.mkdir()
+    (release / "__init__.py").touch()
+    (release / "plugin.py").write_text("print('the plugin is loaded')\n")
+    information = bare_drgn.site / "drgn_vmemmap-0.0.9.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Name: drgn-vmemmap\nVersion: 0.0.9\n")
+    entry = "[drgn.plugins]\nvmemmap = drgn_vmemmap.plugin\n"
+    (information / "entry_points.txt").write_text(entry)
+    for script in (bundle, PACKAGE / "__main__.py"):
+        done = bare_drgn.run("-c", VMCORE, script, "-V", cwd=tmp_path)
+        shown = f"the plugin is loaded\ndrgn-vmemmap {drgn_vmemmap.__version__}\n"
+        assert (done.returncode, done.stdout) == (0, shown), done.stderr
 
 
 @pytest.mark.parametrize("path", ("drgn_vmemmap", "./drgn_vmemmap", "../here/drgn_vmemmap"))

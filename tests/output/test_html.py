@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import sys
 import time
@@ -19,7 +18,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import drgn
 import pytest
 from hypothesis import given, settings
 
@@ -37,7 +35,7 @@ from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
 from drgn_vmemmap.vmemmap.sections import Section
 from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
-from tests.support import run, vmcore, vmemmap
+from tests.support import BareDrgn, run, vmcore, vmemmap
 from tests.synthetic import pages
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
@@ -486,12 +484,11 @@ def test_half_a_million_folios_are_a_page_of_some_megabytes() -> None:
     assert len(unpacked(data["numbers"])) == 500_000
 
 
-# The doors.
+# Entry points.
 
 
-def test_the_command_writes_the_page_also_from_the_bundle(tmp_path: Path) -> None:
-    bundle, installed, bundled = (tmp_path / name for name in ("bundle", "installed", "bundled"))
-    assert vmemmap("bundle", bundle).returncode == 0
+def test_the_command_writes_the_page_also_from_the_bundle(bundle: Path, tmp_path: Path) -> None:
+    installed, bundled = tmp_path / "installed", tmp_path / "bundled"
     done = vmemmap("-c", VMCORE, "--format", "html", "-o", installed)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     done = run(sys.executable, bundle, "-c", VMCORE, "--format", "html", "-o", bundled)
@@ -502,19 +499,10 @@ def test_the_command_writes_the_page_also_from_the_bundle(tmp_path: Path) -> Non
     assert len(list(page.all("figure"))) == 3
 
 
-def test_without_the_template_library_one_line_says_so(tmp_path: Path) -> None:
-    # An isolated Python that sees drgn and tabulate by links, and nothing else.
-    bundle = tmp_path / "bundle"
-    assert vmemmap("bundle", bundle).returncode == 0
-    site = tmp_path / "site"
-    site.mkdir()
-    packages = Path(drgn.__file__).parent.parent
-    for path in packages.glob("*drgn*"):
-        if path.suffix != ".pth" and "vmemmap" not in path.name:
-            (site / path.name).symlink_to(path)
-    python = Path(os.path.realpath(sys.executable))
-    command = (python, "-S", "-m", "drgn", "-q", "-c", VMCORE, bundle, "--format", "html")
-    done = run(*command, env={**os.environ, "PYTHONPATH": str(site)})
+def test_without_the_template_library_one_line_says_so(
+    bundle: Path, bare_drgn: BareDrgn, tmp_path: Path
+) -> None:
+    done = bare_drgn.run("-c", VMCORE, bundle, "--format", "html", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("drgn-vmemmap: ")
