@@ -49,7 +49,7 @@ class Explainer:
         self._walker = snapshot.walker
         self._names = names
         self._report = analyse(snapshot, progress=progress)
-        self._mappers = Mappers(snapshot, self._report.folios.folios)
+        self._mappers = Mappers(snapshot, self._report.folios.folios, self._report.sections)
         self._pages = PageReader(snapshot)
         self._contents = ContentsReader(snapshot.kernel, names)
         self._places = Places(snapshot)

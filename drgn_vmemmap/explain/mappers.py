@@ -7,19 +7,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple
 
+from drgn_vmemmap.hugetlb.described import FolioCursor
 from drgn_vmemmap.hugetlb.folio import Folio, Folios
 from drgn_vmemmap.hugetlb.tail_frames import TailFrames
 from drgn_vmemmap.hvo.verdict import Ranges, ranges
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.mapping import Run
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PTE
+from drgn_vmemmap.vmemmap.sections import Section
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
-
-# The vmemmap of 32 TiB of memory; more is page tables that lead in a circle.
-_RUNS_LIMIT = 1 << 18
+from drgn_vmemmap.vmemmap.tables import VmemmapTables
 
 # So many mappers of a frame are named; a zone's tail frame has all folios of the zone.
 _MAPPERS_LIMIT = 8
@@ -59,13 +57,17 @@ class ReverseMap:
 class Mappers:
     """Finds the vmemmap pages that frames back; what was found is kept."""
 
-    def __init__(self, snapshot: Snapshot, folios: Folios) -> None:
+    def __init__(self, snapshot: Snapshot, folios: Folios, sections: Sequence[Section]) -> None:
         """
-        :param folios: All folios of the kernel.
+        :param folios: All folios of the kernel, in ascending order.
+        :param sections: All sections that have a memmap, in ascending order.
         """
-        self._kernel = snapshot.kernel
+        self._snapshot = snapshot
+        self._layout = snapshot.kernel.hvo.layout
         self._walker = snapshot.walker
+        self._geometry = snapshot.geometry
         self._folios = folios
+        self._sections = sections
         self._tail_frames = TailFrames(snapshot, {each.order for each in folios.class_table})
         self._known: dict[int, ReverseMap] = {}
         self.complete = True
@@ -91,74 +93,48 @@ class Mappers:
         if not wanted:
             return
         self._known.update({frame: ReverseMap() for frame in wanted})
-        kernel = self._kernel
-        end = kernel.page_address(kernel.paging.max_pfn) + PAGE_SIZE - 1 & -PAGE_SIZE
-        runs = self._walker.walk(kernel.vmemmap, end)
-        for run in islice(runs, _RUNS_LIMIT):
+        tables = VmemmapTables(self._snapshot, self._sections)
+        cursor = FolioCursor(self._folios, self._geometry)
+        for run, first, _ in tables.walk():
             self.complete &= bool(run.raw)
-            self._add_run(run, wanted)
-        self.complete &= next(runs, None) is None
+            mapped = self._frames(run)
+            found = wanted.intersection(mapped) if run.is_last_level else _within(wanted, mapped)
+            if found:
+                parts = list(cursor.parts(range(first, first + run.pages)))
+                for frame in sorted(found):
+                    self._add_pages(frame, _pages_with(frame, first, mapped), parts)
+        self.complete &= not tables.endless
 
     def is_reuse_frame(self, frame: int, folio: Folio) -> bool:
         """Whether a frame is the one that a folio's remapped vmemmap pages share, or should."""
-        layout = self._kernel.hvo.layout
-        if layout is Layout.SHARED_TAIL:
+        if self._layout is Layout.SHARED_TAIL:
             return self._is_kept_for(frame, folio)
-        address = self._kernel.page_address(folio.pfn) + (layout.kept - 1) * PAGE_SIZE
-        return self._walker.entry(address).frame == frame
-
-    def _add_run(self, run: Run, wanted: set[int]) -> None:
-        mapped = self._frames(run)
-        first = (run.start - self._kernel.vmemmap) >> PAGE_SHIFT
-        for frame in sorted(wanted.intersection(mapped) if run.level is PTE else wanted):
-            if frame in mapped:
-                self._add_pages(frame, first, mapped)
+        page = self._geometry.page_number(folio.pfn) + self._layout.kept - 1
+        return self._walker.entry(self._geometry.page_number_address(page)).frame == frame
 
     def _frames(self, run: Run) -> Sequence[int | None]:
         """Frames that the pages of a run are mapped to; none for a hole, however large."""
-        if run.level is PTE:
+        if run.is_last_level:
             return self._walker.frames(run)
-        entry = self._walker.entry(run.start)
-        if entry.frame is None:
-            return ()
-        return range(entry.frame, entry.frame + run.pages)
+        frame = self._walker.first_frame(run)
+        return () if frame is None else range(frame, frame + run.pages)
 
-    def _add_pages(self, frame: int, first: int, mapped: Sequence[int | None]) -> None:
+    def _add_pages(
+        self, frame: int, found: Iterable[range], parts: Sequence[tuple[int | None, range]]
+    ) -> None:
         """
-        :param first: Number of the vmemmap page that is mapped to the first of *mapped*.
-        """
-        if isinstance(mapped, range):
-            found: Ranges = ((mapped.index(frame),) * 2,)
-        else:
-            found = ranges(index for index, other in enumerate(mapped) if other == frame)
-        for start, last in found:
-            adjacent = range(first + start, first + last + 1)
-            while adjacent:
-                folio, end = self._described(adjacent.start)
-                part = range(adjacent.start, min(end, adjacent.stop))
-                self._add_mapper(frame, folio, part)
-                adjacent = range(part.stop, adjacent.stop)
+        Add vmemmap pages that are mapped to a frame.
 
-    def _described(self, page: int) -> tuple[Folio | None, int]:
+        :param found: Numbers of these pages.
+        :param parts: What the vmemmap around them describes.
         """
-        :param page: Number of a vmemmap page.
-        :return: The folio that it describes, and the first page after that folio; without a
-            folio, the first page of the next one.
-        """
-        kernel, folios = self._kernel, self._folios
-        pfn = page * PAGE_SIZE // kernel.page.size
-        row = folios.row_at(pfn)
-        if row is not None:
-            folio = folios[row]
-            pages = kernel.vmemmap_pages(folio.order)
-            return folio, max(page + 1, self._page_number(folio.pfn) + pages)
-        row = bisect_right(folios.pfns, pfn)
-        end = folios.pfns[row] if row < len(folios) else kernel.paging.max_pfn
-        return None, max(page + 1, self._page_number(end))
-
-    def _page_number(self, pfn: int) -> int:
-        """Number of the vmemmap page in which a struct page begins."""
-        return pfn * self._kernel.page.size >> PAGE_SHIFT
+        starts = [part.start for _, part in parts]
+        for adjacent in found:
+            for row, part in parts[bisect_right(starts, adjacent.start) - 1 :]:
+                if part.start >= adjacent.stop:
+                    break
+                pages = range(max(adjacent.start, part.start), min(adjacent.stop, part.stop))
+                self._add_mapper(frame, None if row is None else self._folios[row], pages)
 
     def _add_mapper(self, frame: int, folio: Folio | None, pages: range) -> None:
         mapping = self._known[frame]
@@ -182,16 +158,37 @@ class Mappers:
             )
 
     def _mapper(self, folio: Folio | None, pages: range) -> Mapper:
-        size = self._kernel.page.size
-        pfns = pages.start * PAGE_SIZE // size, (pages.stop * PAGE_SIZE - 1) // size
-        address = self._kernel.vmemmap + pages.start * PAGE_SIZE
+        address, pfns = (
+            self._geometry.page_number_address(pages.start),
+            self._geometry.pfns_of(pages),
+        )
+        described = (pfns.start, pfns.stop - 1)
         if folio is None:
-            return Mapper(address, pfns, None, ())
-        start = self._page_number(folio.pfn)
-        return Mapper(address, pfns, folio.pfn, ((pages.start - start, pages.stop - 1 - start),))
+            return Mapper(address, described, None, ())
+        start = self._geometry.page_number(folio.pfn)
+        indices = ((pages.start - start, pages.stop - 1 - start),)
+        return Mapper(address, described, folio.pfn, indices)
 
     def _is_kept_for(self, frame: int, folio: Folio) -> bool:
         return frame in (self._tail_frames.acceptable(folio) or ())
+
+
+def _within(frames: set[int], mapped: Sequence[int | None]) -> list[int]:
+    """Those of some frames that a large leaf maps; much fewer than it has pages."""
+    return [frame for frame in frames if frame in mapped]
+
+
+def _pages_with(frame: int, first: int, mapped: Sequence[int | None]) -> list[range]:
+    """
+    Numbers of adjacent vmemmap pages that are mapped to a frame.
+
+    :param first: Number of the vmemmap page that is mapped to the first of *mapped*.
+    """
+    if isinstance(mapped, range):
+        page = first + mapped.index(frame)
+        return [range(page, page + 1)]
+    found = ranges(index for index, other in enumerate(mapped) if other == frame)
+    return [range(first + start, first + last + 1) for start, last in found]
 
 
 def _joined(first: Mapper, second: Mapper) -> Mapper:
