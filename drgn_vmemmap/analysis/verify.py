@@ -40,7 +40,9 @@ def check(snapshot: Snapshot, progress: Progress = SILENT) -> Report:
 def _findings(context: VmemmapContext) -> Iterator[Finding]:
     report, progress = context.report, context.progress
     yield from check_tails(context)
-    described = Described(report.sections, report.folios, report.others, report.tail_frames)
+    described = Described(
+        report.sections, report.folios, report.others, report.tail_frames, report.unknown
+    )
     ownership = survey(context.snapshot, described, progress)
     yield from check_presence(context, ownership)
     yield from check_aliases(context, ownership)

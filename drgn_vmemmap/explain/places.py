@@ -17,6 +17,7 @@ class Place(enum.Enum):
 
     ONLINE = "is memory that the kernel manages"
     NO_MEMMAP = "has no memmap: no section holds it, so it has no struct page"
+    NO_PART = "has no memmap: its section has one for other PFNs alone, so it has no struct page"
     OFFLINE = "is offline memory: its struct page is not in use"
     DEVICE = "is memory of a device"
     UNKNOWN = "is of a section that is not in the dump"
@@ -36,6 +37,8 @@ class Places:
         if section is None:
             missing = any(pfn in pfns for pfns in self._missing)
             return Place.UNKNOWN if missing else Place.NO_MEMMAP
+        if section.parts is not None and not any(pfn in part for part in section.parts):
+            return Place.NO_PART
         if section.pfns.start not in self._kinds:
             self._kinds[section.pfns.start] = self._kind(section)
         return self._kinds[section.pfns.start]

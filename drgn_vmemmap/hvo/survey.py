@@ -36,6 +36,8 @@ class Described(NamedTuple):
     special: Sequence[SpecialVmemmap]
     tail_frames: frozenset[int]
     """PFNs of the frames that zones keep for shared tails."""
+    unknown: Sequence[range]
+    """PFNs of which the dump does not show what memory they are."""
 
 
 def survey(snapshot: Snapshot, described: Described, progress: Progress = SILENT) -> Ownership:
@@ -91,14 +93,15 @@ class _Surveyor:
         self._tail_frames = described.tail_frames
         facts = snapshot.kernel.sections
         self._populated = facts.early | facts.online
-        """Flags of sections whose vmemmap is complete: a device may have made parts of others."""
+        """Flags of sections that have all of their vmemmap."""
+        self._unknown = described.unknown
         self._limit = snapshot.kernel.paging.max_pfn
         self._section: Section | None = None
         """The section whose vmemmap is being added."""
         self._is_device = False
         """Whether it is memory of a device."""
-        self._required = range(0)
-        """Numbers of its vmemmap pages, if these have to be mapped."""
+        self._required: list[range] = []
+        """Numbers of its vmemmap pages that have to be mapped."""
         self._device_frame = -1
         """The frame of the page before, if a device's memory is described there."""
         self._owned = {
@@ -128,15 +131,29 @@ class _Surveyor:
     def _enter(self, section: Section | None) -> None:
         """Go on to another section, or to where there is none."""
         self._section = section
-        self._required = range(0)
         self._is_device = section is not None and any(
-            special.kind == DEVICE and section.pfns.start in special.pfns
+            special.kind == DEVICE
+            and special.pfns.start < section.pfns.stop
+            and section.pfns.start < special.pfns.stop
             for special in self._special
         )
         if not self._is_device:
             self._device_frame = -1
-        if section is not None and section.flags & self._populated:
-            self._required = self._geometry.pages_of(section.pfns)
+        parts = () if section is None else self._certain_parts(section)
+        self._required = [self._geometry.pages_of(pfns) for pfns in parts]
+
+    def _certain_parts(self, section: Section) -> Sequence[range]:
+        """
+        PFNs of a section that certainly have a memmap.
+
+        A device's memory may be on its way in: its part is marked first (``section_activate()``).
+        """
+        if section.flags & self._populated:
+            return (section.pfns,)
+        is_unknown = any(section.pfns.start in pfns for pfns in self._unknown)
+        if self._is_device or is_unknown or section.parts is None:
+            return ()
+        return section.parts
 
     def _add_adjacent(self, run: Run, first: int) -> bool:
         """
@@ -193,14 +210,15 @@ class _Surveyor:
 
     def _add_absent(self, start: int, stop: int) -> None:
         """Add pages that are mapped to no memory, as far as they have to be."""
-        start, stop = max(start, self._required.start), min(stop, self._required.stop)
         absent = self.ownership.absent
-        if start >= stop:
-            return
-        if absent and absent[-1].stop == start:
-            absent[-1] = range(absent[-1].start, stop)
-        else:
-            absent.append(range(start, stop))
+        for required in self._required:
+            first, last = max(start, required.start), min(stop, required.stop)
+            if first >= last:
+                continue
+            if absent and absent[-1].stop == first:
+                absent[-1] = range(absent[-1].start, last)
+            else:
+                absent.append(range(first, last))
 
     def _add_folio(self, row: int, entries: _Entries, first: int, indices: range) -> None:
         """Add the frames that a folio owns among those of the pages that describe it."""

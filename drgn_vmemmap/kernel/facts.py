@@ -100,6 +100,8 @@ class Sections(NamedTuple):
     """``max_pfn``: the first PFN after what is certainly memory."""
     section: Struct
     """``struct mem_section``."""
+    usage: Struct | None
+    """``struct mem_section_usage``; ``None`` where a section always has all of its memmap."""
     pages: int
     """Pages in a section."""
     online: int

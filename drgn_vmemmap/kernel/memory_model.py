@@ -13,6 +13,7 @@ from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
 from drgn_vmemmap.kernel.c_types import find_member
 from drgn_vmemmap.kernel.facts import MemmapCounters, Sections
 from drgn_vmemmap.kernel.lookup import Lookup
+from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.paging.mapping import Paging
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 
@@ -26,6 +27,7 @@ _PAGE_OFFSET = 0xFFFF888000000000
 
 # Of x86-64, for dumps whose VMCOREINFO does not say.
 _SECTION_SIZE_BITS = 27
+_SECTION_SIZES = range(21, 41)
 
 # As many roots as 5-level paging has.
 _ROOTS_LIMIT = 1 << 17
@@ -136,17 +138,26 @@ def sections(lookup: Lookup) -> Sections:
     Sparse memory.
 
     :raises CannotAnalyse: if this kernel has none.
+    :raises MissingFacts: if their size cannot be.
     """
     roots = lookup.variable("mem_section", 8)
     if roots is None:
         raise CannotAnalyse("this kernel has no mem_section (CONFIG_SPARSEMEM)")
     section_bits = lookup.number("SECTION_SIZE_BITS") or _SECTION_SIZE_BITS
+    if section_bits not in _SECTION_SIZES:
+        raise MissingFacts(f"SECTION_SIZE_BITS is {section_bits}, which cannot be: damaged dump")
     root_count = int(lookup.vmcoreinfo.get("LENGTH(mem_section)", "0"))
     return Sections(
         roots=roots,
         root_count=min(max(root_count, 1), _ROOTS_LIMIT),
         memory_end=_memory_end(lookup),
-        section=lookup.struct("struct mem_section", section_mem_map=["section_mem_map"]),
+        section=lookup.struct(
+            "struct mem_section",
+            optional=("usage",),
+            section_mem_map=["section_mem_map"],
+            usage=["usage"],
+        ),
+        usage=_section_usage(lookup),
         pages=1 << (section_bits - PAGE_SHIFT),
         # Since Linux commit ed7802dd48f7 (in v6.0) they are in an enum; before, as macros,
         # they were the same.
@@ -155,6 +166,15 @@ def sections(lookup: Lookup) -> Sections:
         device=_device_section(lookup),
         optimized_at_boot=lookup.flag("SECTION_IS_VMEMMAP_PREINIT_BIT"),
     )
+
+
+def _section_usage(lookup: Lookup) -> Struct | None:
+    # Linux commit f46edbd1b151 ("mm/sparsemem: add helpers track active portions of a section
+    # at boot") (in v5.3)
+    try:
+        return lookup.struct("struct mem_section_usage", subsection_map=["subsection_map"])
+    except CannotAnalyse:
+        return None
 
 
 def _device_section(lookup: Lookup) -> int:

@@ -75,7 +75,7 @@ def _lacks_struct_page(explanation: Explanation) -> bool:
     """Whether the kernel faulted on the struct page of what has none."""
     page, logged = explanation.page, explanation.logged
     is_fault = logged is not None and logged.mention.is_fault
-    return is_fault and page is not None and page.place is Place.NO_MEMMAP
+    return is_fault and page is not None and page.place in (Place.NO_MEMMAP, Place.NO_PART)
 
 
 def _walk(explanation: Explanation) -> str:
@@ -105,7 +105,7 @@ def _page(page: StructPage) -> Iterator[str]:
     yield f"struct page of PFN {page.pfn:#x} at {page.address:#x}{where}"
     if page.place is not Place.ONLINE:
         yield f"PFN {page.pfn:#x} {page.place.value}"
-    if page.place in (Place.NO_MEMMAP, Place.OFFLINE):
+    if page.place in (Place.NO_MEMMAP, Place.NO_PART, Place.OFFLINE):
         return
     if page.folio is not None:
         folio, judgement = page.folio

@@ -11,7 +11,7 @@ roots, each a page of sections.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
@@ -20,6 +20,9 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 _MARKED_PRESENT = 1 << 0
 _HAS_MEM_MAP = 1 << 1
 
+# SUBSECTION_SHIFT of include/linux/mmzone.h: 2 MiB, here in pages.
+_SUBSECTION_SHIFT = 9
+
 
 class Section(NamedTuple):
     """A piece of physical memory that has a memmap."""
@@ -27,6 +30,8 @@ class Section(NamedTuple):
     pfns: range
     flags: int
     """Raw ``section_mem_map``: flags in its low bits."""
+    parts: Sequence[range] | None = None
+    """PFNs that have a memmap, ascending; ``None`` if that is not in the dump."""
 
 
 class MissingSections(NamedTuple):
@@ -52,10 +57,42 @@ def present_sections(snapshot: Snapshot) -> Iterator[Section | MissingSections]:
             if certain or root.exists:
                 yield MissingSections(certain or described, described)
             continue
-        for flags in facts.section.column(data, "section_mem_map"):
+        for index, flags in enumerate(facts.section.column(data, "section_mem_map")):
             if flags & _MARKED_PRESENT and flags & _HAS_MEM_MAP:
-                yield Section(range(start, start + facts.pages), flags)
+                pfns = range(start, start + facts.pages)
+                entry = data[index * facts.section.size : (index + 1) * facts.section.size]
+                yield Section(pfns, flags, _parts(snapshot, pfns, flags, entry))
             start += facts.pages
+
+
+def _parts(snapshot: Snapshot, pfns: range, flags: int, section: bytes) -> Sequence[range] | None:
+    """
+    Which PFNs of a section have a memmap: memory of a device may be less than a section.
+
+    Follows ``pfn_section_valid()`` of ``include/linux/mmzone.h``, and ``section_activate()`` of
+    ``mm/sparse.c``: sections from boot have all of it. Other memory is plugged a section at a time.
+
+    :param section: Its ``struct mem_section``.
+    """
+    facts = snapshot.kernel.sections
+    if flags & (facts.early | facts.online) or facts.usage is None:
+        return (pfns,)
+    subsection_map = facts.usage.members["subsection_map"]
+    address = facts.section.value(section, "usage") + subsection_map.offset
+    try:
+        data = snapshot.read(address, -(-len(pfns) >> _SUBSECTION_SHIFT + 3))
+    except MissingMemory:
+        return None
+    bits, size = int.from_bytes(data, "little"), 1 << _SUBSECTION_SHIFT
+    parts: list[range] = []
+    for number, start in enumerate(pfns[::size]):
+        if not bits >> number & 1:
+            continue
+        if parts and parts[-1].stop == start:
+            parts[-1] = range(parts[-1].start, start + size)
+        else:
+            parts.append(range(start, start + size))
+    return tuple(parts)
 
 
 class _Root(NamedTuple):

@@ -68,21 +68,26 @@ def find_special(
     :param tail_frames: PFNs of the frames that zones keep for tails, which are counted elsewhere.
     """
     facts = snapshot.kernel.sections
-    devices, self_hosted, unknown = [], [], []
+    devices: list[range] = []
+    self_hosted: list[range] = []
+    unknown: list[range] = []
     for section in sections:
         if section.flags & facts.early and not section.flags & facts.device:
             continue
+        parts = (section.pfns,) if section.parts is None else section.parts
+        if section.parts is None:
+            yield UnknownMemory(section.pfns, "all have a memmap")
         of_device = is_device(snapshot, section)
         if of_device is None:
             unknown.append(section.pfns)
         elif of_device:
-            devices.append(section.pfns)
+            devices += parts
         else:
             hosts = _is_self_hosted(snapshot, section)
             if hosts is None:
                 yield UnknownMemory(section.pfns, "host their own vmemmap")
             elif hosts:
-                self_hosted.append(section.pfns)
+                self_hosted += parts
     for pfns in joined(devices):
         freed = _sharing(snapshot, pfns, is_of_folio, tail_frames)
         yield SpecialVmemmap(DEVICE, pfns, freed)
@@ -108,9 +113,10 @@ def is_device(snapshot: Snapshot, section: Section) -> bool | None:
     if section.flags & (kernel.sections.early | kernel.sections.online):
         return False
     # The first ones may describe what the device keeps for itself, and say nothing.
-    pfns = section.pfns[:: kernel.architecture.table_span >> kernel.page_shift]
+    step = kernel.architecture.table_span >> kernel.page_shift
+    parts = (section.pfns,) if section.parts is None else section.parts
     known = True
-    for pfn in pfns:
+    for pfn in (pfn for part in parts for pfn in part[::step]):
         flags = _flags(snapshot, pfn)
         if flags is not None and kernel.page_flags.zone(flags) == kernel.device_zone:
             return True
@@ -141,7 +147,7 @@ def _sharing(
     """How many vmemmap pages of a device's memory have no frame of their own."""
     geometry, span = snapshot.geometry, snapshot.kernel.architecture.table_span
     start, end = geometry.address(pfns.start), geometry.address(pfns.stop)
-    mapped, frames = 0, set[int]()
+    pages, mapped, frames = geometry.pages_of(pfns), 0, set[int]()
     for address in range(start // span * span, end, span):
         run = snapshot.walker.region(address)
         if run.is_last_level:
@@ -149,7 +155,9 @@ def _sharing(
             found = [
                 frame
                 for page, frame in enumerate(snapshot.walker.frames(run), first)
-                if frame is not None and not is_of_folio(geometry.first_pfn_of(page))
+                if frame is not None
+                and page in pages
+                and not is_of_folio(geometry.first_pfn_of(page))
             ]
             mapped += len(found)
             frames.update(found)
@@ -171,7 +179,8 @@ def _is_self_hosted(snapshot: Snapshot, section: Section) -> bool | None:
     """
     if not snapshot.kernel.self_hosted:
         return False
-    entry = snapshot.walker.entry(snapshot.geometry.address(section.pfns.start))
+    first = section.parts[0].start if section.parts else section.pfns.start
+    entry = snapshot.walker.entry(snapshot.geometry.address(first))
     if entry.frame is None:
         return None if entry.problem is Problem.UNREADABLE else False
     flags = _flags(snapshot, entry.frame)

@@ -204,18 +204,6 @@ def test_vmemmap_of_no_folio_that_is_not_mapped_in_a_split_table_is_found(releas
     ]
 
 
-@pytest.mark.parametrize("damage", (Damage.ABSENT, Damage.BEYOND), ids=lambda d: d.name)
-def test_vmemmap_of_a_device_may_be_there_in_part(damage: Damage) -> None:
-    sections = {PLUGGED // SECTION_PAGES: Section.OFFLINE}
-    machine = Machine(
-        line=LINES["6.12.0"],
-        folios=(Folio(OPTIMIZED),),
-        sections=sections,
-        damage={PLUGGED >> 15: damage},
-    )
-    assert not_present(verify(Image(machine).prog)) == []
-
-
 # Memory that is not plain memory from boot.
 
 

@@ -27,6 +27,7 @@ from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.memmap import Memmap
 from tests.synthetic.model import (
     SECTION_PAGES,
+    SUBSECTION_ORDER,
     Backing,
     Damage,
     Folio,
@@ -94,6 +95,8 @@ class Image:
         """Addresses of the hstates by order."""
         self.variables: dict[str, tuple[str, int]] = {}
         """Type and address of each variable."""
+        self.section_usages: dict[int, int] = {}
+        """Addresses of special sections' ``struct mem_section_usage`` by number."""
         self._counts = Counter({"nr_memmap_boot_pages": 0, "nr_memmap_pages": 0})
         """Frames behind the memmap, as the kernel counts them."""
 
@@ -217,8 +220,26 @@ class Image:
         for number, section in machine.sections.items():
             if section is not Section.PREPARED:
                 self._plug(range(number * SECTION_PAGES, (number + 1) * SECTION_PAGES), section)
+        for number, parts in machine.parts.items():
+            self._unplug(number, parts)
         for folio in machine.folios:
             self.memmap.write_folio(folio)
+
+    def _unplug(self, number: int, parts: int) -> None:
+        """Take away the memmap of the parts of a section that have none."""
+        pages = self.machine.vmemmap_pages(SUBSECTION_ORDER)
+        first = self.memmap.number(number * SECTION_PAGES)
+        if self.machine.sections[number] is not Section.DEVICE:
+            self.memmap.allocate(
+                self.tables.split(self.machine.page_address(number * SECTION_PAGES)), "table"
+            )
+        for part in range(64):
+            if parts >> part & 1:
+                continue
+            self._counts["nr_memmap_pages"] -= pages
+            for page in range(first + part * pages, first + (part + 1) * pages):
+                address = self.machine.vmemmap + page * PAGE_SIZE
+                self.memory.write_u64(self.tables.entry_address(address, "PTE"), 0)
 
     def _plug(self, pfns: range, section: Section) -> None:
         """Map the memmap of memory that is not from boot, and write it."""
@@ -351,7 +372,10 @@ class Image:
         section = self.types.structs["mem_section"]
         per_root = PAGE_SIZE // section.size
         entries = [
-            section.pack(section_mem_map=self.machine.vmemmap | self._section_flags(number))
+            section.pack(
+                section_mem_map=self.machine.vmemmap | self._section_flags(number),
+                usage=self._section_usage(number),
+            )
             for number in range(count)
         ]
         roots = self._allocate_boot(bytes(8 * self._section_roots))
@@ -361,6 +385,15 @@ class Image:
             )
             self.write(roots + first // per_root * 8, root)
         self._add_variable("mem_section", "struct mem_section **", roots)
+
+    def _section_usage(self, number: int) -> int:
+        """Address of a special section's ``struct mem_section_usage``; for others, 0."""
+        if number not in self.machine.sections:
+            return 0
+        parts = self.machine.parts.get(number, (1 << 64) - 1)
+        data = self.types.structs["mem_section_usage"].pack(subsection_map=parts)
+        self.section_usages[number] = self._allocate_boot(data)
+        return self.section_usages[number]
 
     def _section_flags(self, number: int) -> int:
         bits = self.machine.line.section_bits

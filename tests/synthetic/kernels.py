@@ -245,7 +245,12 @@ class Types:
         self._declare("static_key", enabled="atomic_t")
         self._declare("static_key_false", key="struct static_key")
         self._declare("mm_struct", pgd="pgd_t *")
-        self._declare("mem_section", section_mem_map="unsigned long", usage="void *")
+        self._declare(
+            "mem_section", section_mem_map="unsigned long", usage="struct mem_section_usage *"
+        )
+        self._declare(
+            "mem_section_usage", rcu="unsigned long [2]", subsection_map="unsigned long [1]"
+        )
         self._declare_page(line, page_size)
         self._declare_zones(line)
         self._declare(

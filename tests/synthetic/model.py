@@ -19,6 +19,7 @@ from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
 GIB = 1 << 30
 
 SECTION_PAGES = 1 << (27 - PAGE_SHIFT)
+SUBSECTION_ORDER = 21 - PAGE_SHIFT
 
 FIRST_FOLIO = 128 << 20 >> PAGE_SHIFT
 """On each node, PFNs below this one from the node's start are the kernel's own."""
@@ -139,6 +140,8 @@ class Machine:
     """Broken links of lists."""
     sections: Mapping[int, Section] = field(default_factory=dict)
     """The special ones, by number."""
+    parts: Mapping[int, int] = field(default_factory=dict)
+    """Of special sections, which 2 MiB of their memory have a memmap, as a mask."""
 
     @property
     def layout(self) -> Layout:

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Sections of which only a part has a memmap: memory of a device that is less than a section."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from drgn_vmemmap import verify
+from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.explain.explainer import Explainer
+from drgn_vmemmap.explain.places import Place
+from drgn_vmemmap.explain.query import parse
+from drgn_vmemmap.kernel.layout import Layout
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES
+from tests.synthetic.model import (
+    FIRST_FOLIO,
+    SECTION_PAGES,
+    SUBSECTION_ORDER,
+    Damage,
+    Folio,
+    Machine,
+    Section,
+)
+
+NUMBER = 5
+FIRST = NUMBER * SECTION_PAGES
+SIZE = 1 << SUBSECTION_ORDER
+ENDS = 1 << 63 | 1
+"""The first and the last 2 MiB of a section."""
+
+every_line = pytest.mark.parametrize(
+    "release", [name for name, line in LINES.items() if line.layout is not Layout.NONE]
+)
+
+
+def image(release: str, section: Section, parts: int, **machine: Any) -> Image:
+    return Image(
+        Machine(
+            line=LINES[release],
+            folios=(Folio(FIRST_FOLIO),),
+            sections={NUMBER: section},
+            parts={NUMBER: parts},
+            **machine,
+        )
+    )
+
+
+def not_present(report: Report) -> list[str]:
+    return [f.message for f in report.findings if f.rule == "not-present"]
+
+
+def accusations(report: Report) -> list[str]:
+    return [f"{f.rule}: {f.message}" for f in report.findings if f.severity.value != "info"]
+
+
+@every_line
+@pytest.mark.parametrize("parts", (1, ENDS, 0xFF00, (1 << 64) - 1), ids=hex)
+def test_parts_of_a_devices_section_need_no_memmap(release: str, parts: int) -> None:
+    report = verify(image(release, Section.DEVICE, parts).prog)
+    assert accusations(report) == []
+    described = [pfn for special in report.others for pfn in special.pfns[::SIZE]]
+    assert described == [FIRST + part * SIZE for part in range(64) if parts >> part & 1]
+    # Each compound page of 2 MiB shares its tails, and is counted once.
+    per_page = 7 if "coming" in release else 6
+    assert sum(special.freed for special in report.others) == per_page * len(described)
+
+
+@every_line
+def test_offline_memory_has_all_of_the_memmap_that_its_section_says(release: str) -> None:
+    sound = image(release, Section.OFFLINE, ENDS)
+    assert accusations(verify(sound.prog)) == []
+    address = sound.tables.entry_address(sound.machine.page_address(FIRST + 63 * SIZE), "PTE")
+    sound.memory.write_u64(address, 0)
+    first, last = FIRST + 63 * SIZE, FIRST + 63 * SIZE + 63
+    assert not_present(verify(sound.prog)) == [
+        f"vmemmap of PFNs {first:#x} to {last:#x}: PTE entry: not present"
+    ]
+
+
+def test_what_lies_in_a_part_without_a_memmap_names_no_device() -> None:
+    """A page that is unmapped in part is filled with a pattern (``vmemmap_use_sub_pmd()``)."""
+    sound = image("6.12.0", Section.DEVICE, (1 << 64) - 1)
+    frames = [sound.memmap.boot_frame(sound.memmap.number(FIRST + n * SIZE)) for n in range(64)]
+    for frame in frames[1:]:
+        sound.memory.fill([frame], b"\xfd" * 4096)
+    report = verify(sound.prog)
+    assert [special.kind for special in report.others] == ["device-dax"]
+
+
+def test_a_section_whose_parts_are_not_in_the_dump_is_named_and_not_accused() -> None:
+    sound = image("6.12.0", Section.DEVICE, ENDS)
+    usage = sound.section_usages[NUMBER]
+    sound.drop_frame(sound.physical(usage) >> 12)
+    report = verify(sound.prog)
+    assert report.incomplete
+    (accusation,) = accusations(report)
+    assert accusation == (
+        f"unreadable: whether PFNs {FIRST:#x} to {FIRST + SECTION_PAGES - 1:#x} all have a memmap "
+        "is not in the dump"
+    )
+
+
+def test_damage_to_offline_vmemmap_is_found_and_to_a_part_that_is_gone_is_none() -> None:
+    damage = {FIRST >> 15: Damage.ABSENT}
+    machine = Machine(
+        folios=(Folio(FIRST_FOLIO),), sections={NUMBER: Section.OFFLINE}, damage=damage
+    )
+    assert not_present(verify(Image(machine).prog)) == [
+        f"vmemmap of PFNs {FIRST:#x} to {FIRST + SECTION_PAGES - 1:#x}: PMD entry: not present"
+    ]
+    none = image("6.12.0", Section.OFFLINE, 0)
+    assert accusations(verify(none.prog)) == []
+
+
+def test_a_pfn_in_a_part_without_a_memmap_is_explained_as_such() -> None:
+    explained = Explainer.of_program(image("6.12.0", Section.DEVICE, ENDS).prog)
+    places = {}
+    for part in (0, 1, 63):
+        page = explained.explain(parse(f"pfn:{FIRST + part * SIZE:#x}")).of_page
+        assert page is not None
+        assert page.page is not None
+        places[part] = page.page.place
+    assert places == {0: Place.DEVICE, 1: Place.NO_PART, 63: Place.DEVICE}
