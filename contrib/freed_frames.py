@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from drgn_vmemmap import Kernel, ProgramMemory, Report, Walker, examine, exit_code_of
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.vmemmap.frames import PageReader
+from drgn_vmemmap.vmemmap.frames import FrameReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
@@ -62,7 +62,7 @@ def became(frame: int, kernel: Kernel, walker: Walker) -> str:
         walker.read(kernel.page_address(frame & -1024), 1024 * kernel.page.size)
     except MissingMemory:
         return "unknown: struct pages are not in the dump"
-    if PageReader(Snapshot(kernel, walker.memory)).free_block(frame):
+    if FrameReader(Snapshot(kernel, walker.memory)).free_block(frame):
         return "free, in the buddy allocator"
     return "without a reference: on a processor's list of free pages, or inside a larger block"
 

@@ -7,17 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.page_names import PageNames
 from drgn_vmemmap.kernel.structs import Member
-
-_TAIL = 1 << 0
-"""Of ``compound_head`` or ``compound_info``: this is a tail."""
+from drgn_vmemmap.vmemmap.owners import TAIL, head_of_tail
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 _LINKS = ("compound_info", "compound_head")
 
-# ``enum pagetype`` is in the highest of four bytes (commit 4ffca5a96678, v6.12).
-_PAGE_TYPE_SHIFT = 24
 _NO_PAGE_TYPE = 0xFFFFFFFF
 
 
@@ -41,14 +37,15 @@ class PageContents(NamedTuple):
     @property
     def is_tail(self) -> bool:
         """Whether it calls itself a tail."""
-        return self.link is not None and bool(self.link & _TAIL)
+        return self.link is not None and bool(self.link & TAIL)
 
 
 class ContentsReader:
     """Takes struct pages apart."""
 
-    def __init__(self, kernel: Kernel, names: PageNames) -> None:
-        self._kernel = kernel
+    def __init__(self, snapshot: Snapshot, names: PageNames) -> None:
+        self._snapshot = snapshot
+        self._kernel = snapshot.kernel
         self._names = names
         self._members = dict(names.page)
 
@@ -69,7 +66,7 @@ class ContentsReader:
             mapping=self._value(page, ("mapping",)),
             link=link,
             link_name=next((name for name in _LINKS if name in self._members), ""),
-            head=self._head(link, pfn),
+            head=head_of_tail(self._snapshot, pfn, link) if link and link & TAIL else None,
         )
 
     def _value(self, page: bytes, names: Sequence[str]) -> int | None:
@@ -82,20 +79,9 @@ class ContentsReader:
         if raw is None or raw == _NO_PAGE_TYPE:
             return (None if raw is None else 0), None
         if raw >> 31 and "page_type" in self._members:
-            types = self._names.types
-            return None, types.get(raw >> _PAGE_TYPE_SHIFT) or f"page_type {raw:#010x}"
+            return None, self._kernel.page_marks.type_name(raw) or f"page_type {raw:#010x}"
         signed = _signed(raw)
         return (None if signed is None else signed + 1), None
-
-    def _head(self, link: int | None, pfn: int) -> int | None:
-        kernel = self._kernel
-        if link is None or not link & _TAIL:
-            return None
-        if kernel.tails_hold_mask:
-            # The head's struct page is aligned to the size of all of the folio's.
-            return ((kernel.page_address(pfn) & link & ~_TAIL) - kernel.vmemmap) // kernel.page.size
-        head, offset = divmod((link & ~_TAIL) - kernel.vmemmap, kernel.page.size)
-        return head if not offset and 0 <= head < kernel.paging.max_pfn else None
 
 
 def usage(contents: PageContents) -> str:

@@ -30,7 +30,7 @@ from drgn_vmemmap.paging.mapping import Entry, Problem
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import ProgramMemory
-from drgn_vmemmap.vmemmap.frames import PageReader
+from drgn_vmemmap.vmemmap.frames import FrameReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # CPU_ENTRY_AREA_BASE of arch/x86: KASLR puts no region of memory there or above.
@@ -50,8 +50,8 @@ class Explainer:
         self._names = names
         self._report = analyse(snapshot, progress=progress)
         self._mappers = Mappers(snapshot, self._report.folios.folios, self._report.sections)
-        self._pages = PageReader(snapshot)
-        self._contents = ContentsReader(snapshot.kernel, names)
+        self._pages = FrameReader(snapshot)
+        self._contents = ContentsReader(snapshot, names)
         self._places = Places(snapshot)
         self._interrupted = progress.interrupted
 

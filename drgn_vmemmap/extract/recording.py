@@ -148,7 +148,7 @@ class Recording:
 
     def _filter(self) -> Filter:
         snapshot = Snapshot(self.kernel, ProgramMemory(self._prog))
-        owners = FrameOwners(snapshot, self._vmcoreinfo)
+        owners = FrameOwners(snapshot)
         return Filter(snapshot, owners, self._tables(), set(self._frames_of_vmemmap(snapshot)))
 
     def _tables(self) -> set[int]:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import drgn
@@ -23,8 +23,6 @@ class PageNames(NamedTuple):
     """Members of ``struct folio``, which lies over a folio's first struct pages."""
     flags: Sequence[tuple[int, str]] = ()
     """Bits of the flags and their names, those of ``enum pageflags`` without ``PG_``."""
-    types: Mapping[int, str] = {}
-    """Page types and their names, those of ``enum pagetype`` without ``PGTY_``."""
 
     def at(self, offset: int) -> list[str]:
         """Names of the members of a struct page that a byte belongs to."""
@@ -45,21 +43,7 @@ def page_names(prog: drgn.Program) -> PageNames:
         _members(prog, "struct page"),
         _members(prog, "struct folio"),
         _flag_names(prog),
-        page_type_names(prog),
     )
-
-
-def page_type_names(prog: drgn.Program) -> dict[int, str]:
-    """
-    Names of page types by number; empty where they are bits.
-
-    ``enum pagetype`` holds numbers, not masks, since commit 4ffca5a96678 (v6.12).
-    """
-    return {
-        value: name.removeprefix("PGTY_")
-        for name, value in _enumerators(prog, "enum pagetype").items()
-        if name.startswith("PGTY_")
-    }
 
 
 def _members(prog: drgn.Program, type_name: str) -> list[tuple[str, Member]]:
@@ -72,14 +56,11 @@ def _members(prog: drgn.Program, type_name: str) -> list[tuple[str, Member]]:
 def _flag_names(prog: drgn.Program) -> list[tuple[int, str]]:
     """Of names for the same bit, the first one."""
     bits: dict[int, str] = {}
-    for name, value in _enumerators(prog, "enum pageflags").items():
+    try:
+        flags = enumerators(prog, "enum pageflags")
+    except BtfError:
+        return []
+    for name, value in flags.items():
         if name.startswith("PG_"):
             bits.setdefault(value, name.removeprefix("PG_"))
     return sorted(bits.items())
-
-
-def _enumerators(prog: drgn.Program, type_name: str) -> dict[str, int]:
-    try:
-        return enumerators(prog, type_name)
-    except BtfError:
-        return {}

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from drgn_vmemmap.kernel.facts import PageMarks
 from drgn_vmemmap.kernel.lookup import Lookup, not_supported
-from drgn_vmemmap.kernel.page_names import page_type_names
 from drgn_vmemmap.kernel.structs import PageTest, Struct
 
 # PAGE_FLAGS_CHECK_AT_FREE of include/linux/page-flags.h, as far as a kernel has them.
@@ -83,16 +84,21 @@ def _type_names(lookup: Lookup, base: int) -> dict[int, str]:
         name: lookup.number(f"PAGE_{name.upper()}_MAPCOUNT_VALUE") & 0xFFFFFFFF
         for name in ("buddy", "offline", "slab", "hugetlb", "unaccepted")
     }
+    types = lookup.enumerators("enum pagetype")
     if not base:
         exported = {value >> 24: name for name, value in numbers.items() if value}
-        return {**exported, **page_type_names(lookup.prog)}
+        return {**exported, **_without_prefix("PGTY_", types)}
     # Linux commit ff202303c398 ("mm: convert page type macros to enum") (in v6.10)
-    found = {
-        value & 0xFFFFFFFF: name.removeprefix("PG_")
-        for name, value in lookup.enumerators("enum pagetype").items()
-        if name.startswith("PG_")
+    return _without_prefix("PG_", types) or _MACROS
+
+
+def _without_prefix(prefix: str, enumerators: Mapping[str, int]) -> dict[int, str]:
+    """Names of enumerators, by their 32-bit values, of those that begin with a prefix."""
+    return {
+        value & 0xFFFFFFFF: name.removeprefix(prefix)
+        for name, value in enumerators.items()
+        if name.startswith(prefix)
     }
-    return found or _MACROS
 
 
 def self_hosted(lookup: Lookup) -> int:

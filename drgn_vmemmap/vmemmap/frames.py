@@ -63,7 +63,7 @@ class Unknown(NamedTuple):
 Problem = Union[Free, Foreign, Unknown]
 
 
-class PageReader:
+class FrameReader:
     """Checks frames by their own struct pages, many together."""
 
     def __init__(self, snapshot: Snapshot) -> None:

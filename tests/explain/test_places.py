@@ -169,9 +169,9 @@ def test_a_tail_of_a_folio_in_use_is_in_use() -> None:
     assert "type hugetlb" in state
 
 
-def test_a_kernel_without_names_for_flags_and_types_is_explained_without_them() -> None:
+def test_a_kernel_without_names_for_flags_is_explained_without_them() -> None:
     of = image(None, "5.15.0")
-    names = page_names(of.prog)._replace(flags=(), types={})
+    names = page_names(of.prog)._replace(flags=())
     snapshot = Snapshot(discover(of.prog), ProgramMemory(of.prog))
     explanation = Explainer(snapshot, names).explain(parse(f"pfn:{FIRST_FOLIO:#x}"))
     assert "it holds flags 0x" in text(explanation)

@@ -10,7 +10,7 @@ from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.hvo.ownership import ZONE, Ownership
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.vmemmap.frames import Foreign, Free, PageReader, Problem, Unknown
+from drgn_vmemmap.vmemmap.frames import Foreign, FrameReader, Free, Problem, Unknown
 
 # Frames that are checked between two checks whether the user has interrupted.
 _BATCH = 4096
@@ -27,7 +27,7 @@ class _FrameCheck:
     def __init__(self, context: VmemmapContext, ownership: Ownership) -> None:
         self._context = context
         self._ownership = ownership
-        self._pages = PageReader(context.snapshot)
+        self._pages = FrameReader(context.snapshot)
         self._unknown = 0
         """Frames whose own struct pages are not in the dump."""
 

@@ -11,7 +11,7 @@ from drgn_vmemmap.hvo.ownership import Ownership
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.vmemmap.frames import Free, PageReader, Unknown
+from drgn_vmemmap.vmemmap.frames import FrameReader, Free, Unknown
 
 # A table has 512 entries: what one table of the second level maps, in tables of the last.
 _INDEX_BITS = 9
@@ -30,7 +30,7 @@ def _in_use(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
     geometry, unknown = context.geometry, 0
     tables = _all_tables(context, ownership)
     frames = sorted(frame for frame in tables if context.is_online(frame))
-    for problem in PageReader(context.snapshot).check_tables(frames):
+    for problem in FrameReader(context.snapshot).check_tables(frames):
         if isinstance(problem, Unknown):
             unknown += 1
             continue
