@@ -21,6 +21,7 @@ from drgn_vmemmap.explain.places import Places
 from drgn_vmemmap.explain.query import AddressKind, Query
 from drgn_vmemmap.hugetlb.folio import Folio
 from drgn_vmemmap.hugetlb.head import read_head
+from drgn_vmemmap.hugetlb.poison import FailedPages, failed_pages
 from drgn_vmemmap.hvo.folios import FolioReport
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
@@ -200,7 +201,13 @@ class Explainer:
             other=next((o.kind for o in self._report.others if pfn in o.pfns), None),
             place=self._places.of(pfn),
             contents=self._read_contents(pfn),
+            failed=self._failed(folio),
         )
+
+    def _failed(self, folio: FolioReport | None) -> FailedPages | None:
+        if folio is None or not folio.folio.poisoned:
+            return None
+        return failed_pages(self._snapshot, folio.folio)
 
     def _read_contents(self, pfn: int) -> PageContents | None:
         try:

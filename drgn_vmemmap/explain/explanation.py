@@ -14,6 +14,7 @@ from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind, Query
 from drgn_vmemmap.explain.walks import EntryThen, LeafThen
+from drgn_vmemmap.hugetlb.poison import FailedPages
 from drgn_vmemmap.hvo.folios import FolioReport
 from drgn_vmemmap.paging.mapping import Entry, Problem, Step
 
@@ -43,6 +44,8 @@ class StructPage(NamedTuple):
     """What the PFN is to the memmap."""
     contents: PageContents | None
     """What it holds; ``None`` if that is not in the dump, or there is none."""
+    failed: FailedPages | None = None
+    """The pages of its folio that failed; ``None`` if none did."""
 
     @property
     def is_shared_tail(self) -> bool:

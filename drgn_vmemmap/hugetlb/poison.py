@@ -17,6 +17,9 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 # A folio of 1 GiB with more failed pages than that has a damaged list.
 _PAGES_LIMIT = 4096
 
+# So many failed pages of a folio are named.
+_NAMED_PAGES = 8
+
 
 class FailedPages(NamedTuple):
     """The failed pages of a folio."""
@@ -25,6 +28,15 @@ class FailedPages(NamedTuple):
     """Ascending."""
     gap: str | None
     """Why these may not be all, in words; ``None`` if they are."""
+
+    @property
+    def message(self) -> str:
+        """What failed, for people."""
+        pages = ", ".join(f"{pfn:#x}" for pfn in self.pfns[:_NAMED_PAGES])
+        more = len(self.pfns) - _NAMED_PAGES
+        message = "memory failed" + (f" at PFN {pages}" if pages else "")
+        message += f" and {more} more" if more > 0 else ""
+        return message + (f"; {self.gap}" if self.gap else "")
 
 
 def failed_pages(snapshot: Snapshot, folio: Folio) -> FailedPages:

@@ -114,6 +114,10 @@ def _page(page: StructPage) -> Iterator[str]:
             f"{folio.state.value}, {judgement.verdict.value}, layout {judgement.layout.value}), "
             f"in its vmemmap page {page.vmemmap_page}"
         )
+        if page.failed is not None:
+            yield f"of this folio, {page.failed.message}"
+            if page.pfn in page.failed.pfns:
+                yield f"PFN {page.pfn:#x} is one that failed: its folio's head records that"
     elif page.known:
         yield "of no HugeTLB folio"
     else:

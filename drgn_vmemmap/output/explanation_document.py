@@ -106,6 +106,7 @@ def _page_document(page: StructPage) -> dict[str, Any]:
         "other": page.other,
         "memory": page.place.name.lower().replace("_", "-"),
         "contents": _contents_document(page.contents),
+        "failed_pfns": [] if page.failed is None else page.failed.pfns,
     }
 
 

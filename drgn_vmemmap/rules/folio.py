@@ -36,9 +36,6 @@ from drgn_vmemmap.rules.rule import (
     Rule,
 )
 
-# So many failed pages of a folio are named.
-_NAMED_PAGES = 8
-
 
 def _not_present(context: FolioContext) -> Iterator[Finding]:
     """
@@ -267,12 +264,7 @@ def _poisoned(context: FolioContext) -> Iterator[Finding]:
     """Memory that failed is recorded on its folio (``folio_set_hugetlb_hwpoison()``)."""
     if not context.folio.poisoned:
         return
-    failed = failed_pages(context.snapshot, context.folio)
-    pages = ", ".join(f"{pfn:#x}" for pfn in failed.pfns[:_NAMED_PAGES])
-    more = len(failed.pfns) - _NAMED_PAGES
-    message = "memory failed" + (f" at PFN {pages}" if pages else "")
-    message += f" and {more} more" if more > 0 else ""
-    message += f"; {failed.gap}" if failed.gap else ""
+    message = failed_pages(context.snapshot, context.folio).message
     if context.judgement.layout is not Layout.NONE:
         message += "; the folio is optimized: it stays in its pool until its vmemmap is restored"
     yield context.finding(POISONED, message)

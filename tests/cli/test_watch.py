@@ -34,8 +34,9 @@ from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 
 WRITABLE = 1 << 1
 
-SOON = 0.5 + 1.5
-"""Seconds in which Ctrl-C ends everything: half a second, and more for a machine that is busy."""
+SOON = 0.5
+"""Seconds in which Ctrl-C ends everything."""
+
 FOLIOS = (Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512))
 
 

@@ -59,6 +59,7 @@ class EditedKernel:
     """A sound kernel, and what becomes of it."""
 
     def __init__(self, prog: drgn.Program) -> None:
+        self.prog = prog
         self.kernel: Kernel = discover(prog)
         self.memory = EditedMemory(ProgramMemory(prog))
         self.before: Report = self.check()

@@ -6,6 +6,10 @@ from __future__ import annotations
 
 import pytest
 
+from drgn_vmemmap.explain.explainer import Explainer
+from drgn_vmemmap.explain.query import parse
+from drgn_vmemmap.kernel.page_names import page_names
+from drgn_vmemmap.output.explanation import text
 from tests.damage.edited import EditedKernel
 from tests.support import open_vmcore
 
@@ -65,3 +69,13 @@ def test_poison_is_no_fault_of_hvo(kernel: EditedKernel) -> None:
     poison(kernel, 0x2E00, [0x2EC5])
     report = kernel.analyse()
     assert not report.broken and not report.incomplete
+
+
+def test_a_page_that_failed_is_explained_as_one(kernel: EditedKernel) -> None:
+    poison(kernel, 0x2E00, [0x2EC5])
+    explainer = Explainer(kernel.snapshot(), page_names(kernel.prog))
+    failed, beside = (text(explainer.explain(parse(f"pfn:{pfn:#x}"))) for pfn in (0x2EC5, 0x2E00))
+    for explained in failed, beside:
+        assert "of this folio, memory failed at PFN 0x2ec5" in explained
+    assert "PFN 0x2ec5 is one that failed" in failed
+    assert "is one that failed" not in beside

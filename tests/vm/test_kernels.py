@@ -37,6 +37,12 @@ def report(made: Dump, *arguments: str) -> dict[str, Any]:
 
 
 def agree_on_counts(report: dict[str, Any], made: Dump) -> None:
+    """The report's counters are the guest's, its folios add up to them, and nothing is broken."""
+    agree_on_pools(report, made)
+    assert not [finding for finding in report["findings"] if finding["severity"] != "info"]
+
+
+def agree_on_pools(report: dict[str, Any], made: Dump) -> None:
     """The report's counters are the guest's, and its folios add up to them."""
     pools = {
         (f"hugepages-{pool['size_kb']}kB", pool["node"]): pool for pool in made.facts["hugepages"]
@@ -51,7 +57,6 @@ def agree_on_counts(report: dict[str, Any], made: Dump) -> None:
                 assert node["surplus_huge_pages"] == pool["surplus"]
     free = [folio for folio in report["folios"] if folio["state"] == "free"]
     assert len(free) == sum(pool["free"] for pool in pools.values())
-    assert not [finding for finding in report["findings"] if finding["severity"] != "info"]
 
 
 def agree_on_entries(report: dict[str, Any], mapped: dict[int, oracles.Mapped]) -> None:
@@ -216,3 +221,21 @@ def test_a_dump_opens_without_debuginfo_beside_with_it(boot: Boot, record_proper
     ratio = min(seconds["btf"]) / min(seconds["dwarf"])
     release = made.facts["release"]
     record_property("note", f"command to report, {release}: BTF takes {ratio:.2f} of DWARF's time")
+
+
+@pytest.mark.parametrize("flavour", ("amd64", "rt-amd64"))
+@pytest.mark.parametrize("line", ("6.12", "newest"))
+def test_flavours(boot: Boot, record_property: Record, line: str, flavour: str) -> None:
+    made = boot(f"{line}-{flavour}", "basic")
+    assert made.facts["release"].endswith(f"-{flavour}")
+    found = report(made)
+    record_property("row", row(found, made))
+    agree_without_symbols(found, made)
+
+
+def test_the_coming_kernel(boot: Boot, record_property: Record) -> None:
+    made = boot("experimental", "basic")
+    found = report(made)
+    record_property("row", row(found, made))
+    agree_without_symbols(found, made)
+    record_property("note", f"the coming kernel: {made.facts['package']}")

@@ -22,6 +22,7 @@ from tests.vm.test_kernels import (
     agree_on_counts,
     agree_on_entries,
     agree_on_memmap,
+    agree_on_pools,
     report,
     row,
 )
@@ -29,6 +30,9 @@ from vmcores.recipe import Dump, kernels, scenarios
 from vmcores.recipe.guest import Guest
 
 PAGE = 4096
+
+FAILED_PAGE = 5
+"""Index in its folio of the page that guest/poison.sh has fail."""
 
 
 def agree_on_folios(found: dict[str, Any], made: Dump) -> None:
@@ -264,3 +268,50 @@ def test_a_vmcore_assembled_from_a_sparse_file_gives_the_report_of_qemus_own(
     whole = test_live.report("-c", tmp_path / "whole")
     assert test_live.report("-c", tmp_path / "assembled") == whole
     assert whole["totals"]["optimized"] == 64
+
+
+@pytest.mark.parametrize("line", ("6.12", "newest"))
+def test_memory_that_failed_in_folios_is_reported_where_the_kernel_has_it(
+    boot: Boot, record_property: Record, line: str
+) -> None:
+    made = boot(line, "poison")
+    done = vmemmap("-c", made.vmcore, "verify", "--format", "json", timeout=None)
+    found = json.loads(done.stdout)
+    record_property("row", row(found, made))
+    failed = {each["pfn"]: each["pfn"] + FAILED_PAGE for each in made.facts["poisoned"]}
+    assert made.facts["corrupted_kb"] == len(failed) * PAGE // 1024
+
+    # Of the four folios, the free ones were dissolved, and what the soft one in use held migrated.
+    poisoned = [each["pfn"] for each in made.facts["folios"] if each["state"] == "poisoned"]
+    kept = [each["pfn"] for each in made.facts["poisoned"] if each["state"] == "used"]
+    assert poisoned == kept[:1]
+    findings = [each for each in found["findings"] if each["rule"] == "poisoned"]
+    assert [each["folio"] for each in findings] == poisoned
+    for each in findings:
+        assert f"memory failed at PFN {failed[each['folio']]:#x};" in each["message"]
+        assert "until its vmemmap is restored" in each["message"]
+    folios = {each["pfn"]: each["state"] for each in found["folios"]}
+    assert {each["pfn"] for each in made.facts["folios"]} == folios.keys()
+    assert not folios.keys() & failed.keys() - set(poisoned)
+
+    # Debian's 6.12 leaves stale heads in what it restores; nothing else is broken.
+    errors = [each for each in found["findings"] if each["severity"] == "error"]
+    left = heads_of_no_folio(found, made) if line == "6.12" else []
+    assert [int(each["address"], 16) for each in errors] == left
+    assert {each["rule"] for each in errors} <= {"stale-struct-page"}
+    assert done.returncode == int(bool(left))
+    agree_on_pools(found, made)
+
+    text = vmemmap("-c", made.vmcore, timeout=None)
+    assert text.returncode == 0
+    assert f"info: poisoned: folio {poisoned[0]:#x}: memory failed at PFN" in text.stdout
+    explained = vmemmap(
+        "-c", made.vmcore, "explain", *(f"pfn:{pfn:#x}" for pfn in failed.values()), timeout=None
+    )
+    assert explained.returncode == 0
+    for folio, pfn in failed.items():
+        (own,) = (part for part in explained.stdout.split("\n\n") if f"pfn:{pfn:#x}:" in part)
+        if folio in poisoned:
+            assert f"PFN {pfn:#x} is one that failed" in own
+        else:
+            assert "of no HugeTLB folio" in own and "hwpoison" in own

@@ -52,7 +52,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_guest(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--line", required=True, help="6.12, newest, newest-with-symbols")
+    command.add_argument(
+        "--line",
+        required=True,
+        help="6.12, newest, newest-with-symbols, experimental; 6.12-amd64, 6.12-rt-amd64",
+    )
     command.add_argument("--scenario", default="basic", choices=SCENARIOS, metavar="NAME")
     command.add_argument("--output", required=True, metavar="DIRECTORY")
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import cache as keep
 from pathlib import Path
 
@@ -20,7 +21,11 @@ from vmcores.recipe import cache
 from vmcores.recipe.errors import MissingError, RecipeError
 from vmcores.recipe.tools import need, run
 
-SUITES = ("bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid")
+EXPERIMENTAL = "experimental"
+SUITES = (
+    *("bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid"),
+    EXPERIMENTAL,  # apt takes nothing from it where another suite has it, too
+)
 SECURITY_SUITES = ("bullseye-security", "bookworm-security", "trixie-security")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -28,16 +33,30 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 LISTS_AGE = 24 * 3600
 
 
-def packages(pattern: str) -> list[str]:
-    """Return the names of all packages that match a regular expression, in no special order."""
-    listing = _apt("apt-cache", "search", "--names-only", pattern)
+def packages(pattern: str, suite: str | None = None) -> list[str]:
+    """
+    Return the names of all packages that match a regular expression, in no special order.
+
+    :param suite: only those of this suite
+    """
+    options = _of_suite(suite) if suite else ()
+    listing = _apt("apt-cache", *options, "search", "--names-only", pattern)
     return [line.split(" ", 1)[0] for line in listing.splitlines()]
+
+
+def newest(package: str, suite: str) -> str:
+    """Return NAME=VERSION of the newest package of this name that a suite has; or MissingError."""
+    listing = _apt("apt-cache", *_of_suite(suite), "madison", package)
+    if "|" not in listing:
+        raise MissingError(f"package {package} is not in {suite}")
+    return f"{package}={listing.split('|')[1].strip()}"
 
 
 def unpack(package: str, only: str | None = None) -> Path:
     """
-    Download the newest version of a package, without its dependencies, and unpack it.
+    Download a package, without its dependencies, and unpack it.
 
+    :param package: NAME for its newest version, or NAME=VERSION
     :param only: unpack only the files that match this pattern of tar's (``*`` matches slashes too)
     :returns: the directory of the unpacked files (kept in the cache); see version()
     :raises MissingError: there is no such package, or the archive does not have it any more
@@ -134,12 +153,14 @@ def _private() -> tuple[str, ...]:
 
 
 def _refresh(home: Path, options: tuple[str, ...]) -> None:
-    stamp = home / "updated"
-    if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_AGE:
+    stamp, sources, wanted = home / "updated", home / "sources.list", _sources(SUITES)
+    # An earlier version of this recipe may have had other suites.
+    is_same = sources.exists() and sources.read_text() == wanted
+    if is_same and stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_AGE:
         return
     for name in ("lists/partial", "cache/archives/partial"):
         (home / name).mkdir(parents=True, exist_ok=True)
-    (home / "sources.list").write_text(_sources())
+    sources.write_text(wanted)
     try:
         run(["apt-get", *(word for option in options for word in ("-o", option)), "update"])
     except RecipeError as error:
@@ -150,17 +171,29 @@ def _refresh(home: Path, options: tuple[str, ...]) -> None:
     stamp.touch()
 
 
-def _sources() -> str:
-    """Return a sources.list with our suites on the machine's mirrors."""
+def _of_suite(suite: str) -> tuple[str, ...]:
+    """Return the options with which apt-cache knows one suite alone."""
+    _private()  # the lists are there
+    home = cache.root() / "apt"
+    with cache.lock(home):
+        sources = home / f"{suite}.list"
+        sources.write_text(_sources((suite,), security=()))
+    names = (f"Dir::Etc::sourcelist={sources}", f"Dir::Cache::pkgcache={suite}.bin")
+    return tuple(word for name in names for word in ("-o", name))
+
+
+def _sources(suites: Sequence[str], security: Sequence[str] = SECURITY_SUITES) -> str:
+    """Return a sources.list with these suites on the machine's mirrors."""
     mirrors = _mirrors()
     signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
     lines = []
-    for kind, suites in (("archive", SUITES), ("security", SECURITY_SUITES)):
-        for suite in suites if kind in mirrors else ():
+    for kind, names in (("archive", suites), ("security", security)):
+        for suite in names if kind in mirrors else ():
             lines.append(f"deb {signed}{mirrors[kind]} {suite} main\n")
     return "".join(lines)
 
 
+@keep
 def _mirrors() -> dict[str, str]:
     """Return the addresses of the Debian archives, also of security, that this machine uses."""
     # Asked this way, apt itself reads its configuration, in whichever format it is written.

@@ -33,7 +33,7 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
     """
     Boot a kernel, let it set up a scenario, and dump its memory.
 
-    :param line: "6.12", "newest" or "newest-with-symbols"
+    :param line: see kernels.resolve()
     :param scenario: a name out of scenarios.SCENARIOS
     :param output: directory for vmcore, guest.json and console.log; made if need be
     :param symbols: fetch the kernel's debuginfo as well (about 300 MB)
@@ -102,7 +102,8 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     physical range that has a memmap and the part of it that the device offers; ``map`` tells where
     the memmap lies: "mem" (in memory, optimized) or "dev" (in the namespace itself, not optimized).
     ``poisoned`` are the folios in which a page was taken out of service: "hard" as one that failed,
-    "soft" as one that is about to. ``owners`` are the processes that hold folios: so many of a
+    "soft" as one that is about to; ``corrupted_kb`` is the kernel's own count of them, in
+    kilobytes. ``owners`` are the processes that hold folios: so many of a
     ``file``, or of none, which is an anonymous mapping. ``inside`` are the reports that the guest
     made of itself, by this tool's command and by drgn's; ``refused`` are exit code and lines of
     those that may not. ``log`` is what the kernel's log says of all this.
@@ -124,6 +125,7 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
         "folios": [_folio(value) for value in words.get("folio", [])],
         "dax": [_namespace(value) for value in words.get("dax", [])],
         "poisoned": [_poisoned(value) for value in words.get("poisoned", [])],
+        "corrupted_kb": _corrupted(words.get("meminfo", [])),
         "owners": [_owner(value) for value in words.get("owner", [])],
         "inside": [json.loads(value) for value in words.get("inside", [])],
         "refused": words.get("refused", []),
@@ -196,6 +198,11 @@ def _folio(value: str) -> dict[str, Any]:
 def _poisoned(value: str) -> dict[str, Any]:
     how, state, pfn = value.split()
     return {"how": how, "state": state, "pfn": int(pfn)}
+
+
+def _corrupted(values: list[str]) -> int | None:
+    """What /proc/meminfo says; None where the kernel does not count it."""
+    return next((int(v.split()[1]) for v in values if v.startswith("HardwareCorrupted:")), None)
 
 
 def _owner(value: str) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from vmcores.recipe import apt
@@ -17,8 +19,11 @@ PACKAGE = "python3-drgn"
 _DIRECTORIES = ("usr/bin", "usr/lib", "usr/lib64")
 
 
+@dataclass(frozen=True)
 class Tool:
     """Programs of a scenario: ``python3 /drgn_vmemmap``, and ``drgn``."""
+
+    extracts: bool = False  #: with the library that writes vmcores
 
     def add_to(self, archive: Archive, kernel: Kernel) -> None:
         """Add the bundle, and drgn's packages in the places where they install themselves."""
@@ -32,6 +37,17 @@ class Tool:
                     archive.copy(name, path)
         archive.symlink("lib64", "usr/lib64")  # programs name their loader there
         archive.data("drgn_vmemmap", _bundle())
+        if self.extracts:
+            for path in _library("kdumpling").glob("*.py"):
+                archive.copy(f"usr/lib/python3/dist-packages/{path.parent.name}/{path.name}", path)
+
+
+def _library(name: str) -> Path:
+    """Directory of an installed Python package."""
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise ToolError(f"{name} is not installed: pip install {name}")
+    return Path(found.origin).parent
 
 
 def _bundle() -> bytes:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Callable
 
 from vmcores.recipe import apt
 from vmcores.recipe.errors import MissingError
@@ -14,8 +15,14 @@ from vmcores.recipe.errors import MissingError
 #: The flavour with the smallest packages; it has all that a virtual machine needs.
 FLAVOUR = "cloud-amd64"
 
+#: All flavours of Debian's kernels for x86-64.
+FLAVOURS = (FLAVOUR, "amd64", "rt-amd64")
+
 #: Not a line's number but a question: the newest line, the newest that still has symbols.
 NEWEST, NEWEST_WITH_SYMBOLS = "newest", "newest-with-symbols"
+
+#: What the suite "experimental" has: mostly the release candidate of the next line.
+EXPERIMENTAL = apt.EXPERIMENTAL
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,18 @@ def lines() -> list[str]:
 
 
 @cache
-def releases() -> tuple[Release, ...]:
-    """Return all kernels that the archive has an image of, oldest first."""
+def releases(flavour: str = FLAVOUR, suite: str | None = None) -> tuple[Release, ...]:
+    """
+    Return all kernels that the archive has an image of, oldest first.
+
+    :param suite: only those of this suite, release candidates among them
+    """
     found: dict[str, set[str]] = {}
-    pattern = rf"^linux-(image|binary|modules|base)-[0-9].*-{FLAVOUR}"
-    for package in apt.packages(pattern):
-        match = re.match(rf"linux-[a-z]+-(\d+\.\d+\.\d\S*?-{FLAVOUR})", package)
+    # Release candidates have the names that elsewhere the packages have that follow a line.
+    number = r"\d+\.\d+" if suite == EXPERIMENTAL else r"\d+\.\d+\.\d"
+    name = re.compile(rf"linux-[a-z]+-({number}[^-]*(?:-\d[^-]*)?-{flavour})(?:-dbg|-unsigned)?")
+    for package in apt.packages(r"^linux-(image|binary|modules|base)-[0-9].*-amd64", suite):
+        match = name.fullmatch(package)
         if match:
             found.setdefault(match[1], set()).add(package)
     known = (Release(name, tuple(sorted(packages))) for name, packages in found.items())
@@ -95,16 +108,19 @@ def resolve(line: str, symbols: bool = False) -> Release:
     """
     Find the newest release of a line.
 
-    :param line: "6.12", "newest" or "newest-with-symbols"
+    :param line: "6.12", "newest", "newest-with-symbols" or "experimental"; with a flavour after
+        it, such as "6.12-rt-amd64", if it is not FLAVOUR
     :param symbols: only a release whose debuginfo is there as well
     :raises MissingError: the archive has no such release
     """
-    symbols = symbols or line == NEWEST_WITH_SYMBOLS
-    any_line = line in (NEWEST, NEWEST_WITH_SYMBOLS)
+    number, flavour = _split(line)
+    symbols = symbols or number == NEWEST_WITH_SYMBOLS
+    any_line = number in (NEWEST, NEWEST_WITH_SYMBOLS, EXPERIMENTAL)
+    suite = EXPERIMENTAL if number == EXPERIMENTAL else None
     fitting = [
         release
-        for release in releases()
-        if (any_line or release.line == line) and (release.symbols_package or not symbols)
+        for release in releases(flavour, suite)
+        if (any_line or release.line == number) and (release.symbols_package or not symbols)
     ]
     if not fitting:
         wanted = f"kernel line {line}" + (" with symbols" if symbols else "")
@@ -115,26 +131,40 @@ def resolve(line: str, symbols: bool = False) -> Release:
     )
 
 
+def _split(line: str) -> tuple[str, str]:
+    """The parts of LINE or LINE-FLAVOUR."""
+    for flavour in sorted(FLAVOURS, key=len, reverse=True):
+        if line.endswith(f"-{flavour}"):
+            return line[: -len(flavour) - 1], flavour
+    return line, FLAVOUR
+
+
 def fetch(line: str, symbols: bool = False) -> Kernel:
     """Download the newest kernel of a line; parameters and errors as in resolve()."""
     release = resolve(line, symbols)
+    suite = EXPERIMENTAL if _split(line)[0] == EXPERIMENTAL else None
+
+    def unpack(package: str, only: str | None = None) -> Path:
+        # One release candidate's packages have the names of the one's before.
+        return apt.unpack(apt.newest(package, suite) if suite else package, only)
+
     assert release.image_package  # releases() lists no other
-    boot = apt.unpack(release.image_package)
-    modules = apt.unpack(release.modules_package) if release.modules_package else None
-    config = apt.unpack(release.config_package) if release.config_package else None
+    boot = unpack(release.image_package)
+    modules = unpack(release.modules_package) if release.modules_package else None
+    config = unpack(release.config_package) if release.config_package else None
     return Kernel(
         release=release.name,
         package=f"{release.image_package}={apt.version(boot)}",
         image=_find(boot, f"vmlinuz-{release.name}", "vmlinuz"),
         modules=modules,
         config=_find_or_none(config, f"config-{release.name}", "config"),
-        symbols=_symbols(release) if symbols else None,
+        symbols=_symbols(release, unpack) if symbols else None,
     )
 
 
-def _symbols(release: Release) -> Path:
+def _symbols(release: Release, unpack: Callable[[str, str], Path]) -> Path:
     assert release.symbols_package
-    unpacked = apt.unpack(release.symbols_package, only="*/vmlinux*")
+    unpacked = unpack(release.symbols_package, "*/vmlinux*")
     return _find(unpacked, f"vmlinux-{release.name}", "vmlinux")
 
 

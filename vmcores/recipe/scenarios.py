@@ -133,6 +133,15 @@ _ALL = (
         script="inside.sh",
         programs=Tool(),
     ),
+    replace(
+        BASIC,
+        name="watched",
+        about="the guest watches itself while its pool is resized, and a debugger breaks a folio",
+        script="watched.sh",
+        memory=1024,
+        programs=Tool(extracts=True),
+        deadline=600,
+    ),
     Scenario(
         "live",
         "two nodes whose pools never stand still: resized, split, migrated, soft-offlined",
