@@ -30,8 +30,8 @@ def main() -> int:
         print(f"PFN {pfn:#x} is in no HugeTLB folio")
     for folio, judgement in folios:
         print(f"folio {folio.pfn:#x}: {judgement.verdict.value}, layout {judgement.layout.value}")
-        start = kernel.page_address(folio.pfn)
-        end = start + kernel.vmemmap_pages(folio.order) * 4096
+        start = kernel.geometry.address(folio.pfn)
+        end = start + kernel.geometry.pages_of_order(folio.order) * 4096
         entries = (entry for run in walker.walk(start, end) for entry in walker.pages(run))
         for index, entry in enumerate(entries):
             raw = "missing" if entry.raw is None else f"{entry.raw:016x}"

@@ -28,7 +28,7 @@ def main() -> None:
     used: Counter[tuple[Optional[int], str, str]] = Counter()
     for folio, judgement in report.folios:
         if folio.state.value == "active":
-            page = Object(prog, "struct page", address=report.kernel.page_address(folio.pfn))
+            page = Object(prog, "struct page", address=report.kernel.geometry.address(folio.pfn))
             mapping = None if folio.zone is None else page.mapping.value_()
             used[mapping, folio.hstate, judgement.verdict.value] += 1
     for (mapping, hstate, verdict), count in used.most_common():

@@ -45,7 +45,7 @@ def freed(report: Report) -> Counter[int]:
     """How many frames each 2 MiB of vmemmap gave away, by its number."""
     counts: Counter[int] = Counter()
     for folio, judgement in report.folios:
-        first_page = report.kernel.page_address(folio.pfn) >> 12
+        first_page = report.kernel.geometry.address(folio.pfn) >> 12
         for first, last in judgement.shared:
             counts.update((first_page + index) >> 9 for index in range(first, last + 1))
     return counts
@@ -53,13 +53,13 @@ def freed(report: Report) -> Counter[int]:
 
 def became(frame: int, kernel: Kernel, walker: Walker) -> str:
     try:
-        page = walker.read(kernel.page_address(frame), kernel.page.size)
+        page = walker.read(kernel.geometry.address(frame), kernel.page.size)
         if kernel.page.value(page, "refcount"):
             return "in use again"
         if kernel.page.value(page, "compound_head") & 1:
             return "in use again, within a larger page"
         # A free block's first page alone says so; the largest blocks have 1024 pages.
-        walker.read(kernel.page_address(frame & -1024), 1024 * kernel.page.size)
+        walker.read(kernel.geometry.address(frame & -1024), 1024 * kernel.page.size)
     except MissingMemory:
         return "unknown: struct pages are not in the dump"
     if FrameReader(Snapshot(kernel, walker.memory)).free_block(frame):

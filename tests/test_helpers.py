@@ -25,7 +25,7 @@ def test_folios_and_their_states_are_those_of_the_report(name: str) -> None:
     prog = open_vmcore(name)
     report = examine(prog)
     heads = list(for_each_hugetlb_folio(prog))
-    pfns = [report.kernel.page_address(folio.pfn) for folio, _ in report.folios]
+    pfns = [report.kernel.geometry.address(folio.pfn) for folio, _ in report.folios]
     assert [head.value_() for head in heads] == pfns
     assert [hugetlb_folio_hvo_state(head) for head in heads] == [
         judgement for _, judgement in report.folios

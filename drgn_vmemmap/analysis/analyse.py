@@ -107,7 +107,7 @@ class _Analysis:
             hstates=hstates,
             totals=totals,
             folios=judging.reports,
-            others=special,
+            special=special,
             findings=findings,
             sections=found.sections,
             unknown=[

@@ -56,7 +56,7 @@ def after_folios(report: Report) -> dict[str, Any]:
     """The part of the document that comes after the list of folios."""
     stability = report.stability
     return {
-        "others": [_special(special) for special in report.others],
+        "others": [_special(special) for special in report.special],
         "selection": asdict(report.selection),
         "verified": report.verified,
         "incomplete": report.incomplete,

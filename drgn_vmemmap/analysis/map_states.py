@@ -77,7 +77,7 @@ def special_memory(report: Report) -> Iterator[tuple[State, range]]:
     """What memory shows that is no folio's, and its PFNs."""
     for section in report.sections:
         yield State.OTHER, section.pfns
-    for special in report.others:
+    for special in report.special:
         yield _SPECIAL.get(special.kind, State.OTHER), special.pfns
 
 

@@ -153,7 +153,7 @@ class Report:
     hstates: list[HstateReport]
     totals: Totals
     folios: FolioReports
-    others: list[SpecialVmemmap]
+    special: list[SpecialVmemmap]
     """Vmemmap that is special without being a fault."""
     findings: list[Finding]
     sections: list[Section]

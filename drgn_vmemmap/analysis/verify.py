@@ -41,7 +41,7 @@ def _findings(context: VmemmapContext) -> Iterator[Finding]:
     report, progress = context.report, context.progress
     yield from check_tails(context)
     described = Described(
-        report.sections, report.folios, report.others, report.tail_frames, report.unknown
+        report.sections, report.folios, report.special, report.tail_frames, report.unknown
     )
     ownership = survey(context.snapshot, described, progress)
     yield from check_presence(context, ownership)

@@ -103,7 +103,7 @@ class Explainer:
 
     def is_in_vmemmap(self, address: int) -> bool:
         """Whether an address is that of a PFN's struct page, be there one or not."""
-        end = min(self._kernel.page_address(self._places.end), _VMEMMAP_LIMIT)
+        end = min(self._kernel.geometry.address(self._places.end), _VMEMMAP_LIMIT)
         return self._kernel.vmemmap <= address < end
 
     def is_struct_page(self, address: int) -> bool:
@@ -123,7 +123,7 @@ class Explainer:
             if pfn >= self._kernel.paging.max_pfn:
                 return
             yield pfn
-            address = self._kernel.page_address(pfn)
+            address = self._kernel.geometry.address(pfn)
         if address is not None and self.is_in_vmemmap(address):
             frame = self._walker.entry(address).frame
             if frame is not None:
@@ -178,12 +178,12 @@ class Explainer:
 
     def _struct_page(self, pfn: int, offset: int) -> StructPage:
         kernel, folios = self._kernel, self._report.folios
-        address = kernel.page_address(pfn)
+        address = kernel.geometry.address(pfn)
         row = folios.folios.row_at(pfn)
         folio, index, role, members = None, None, "", self._names.at(offset)
         if row is not None:
             folio = folios[row]
-            start = address - kernel.page_address(folio.folio.pfn) + offset
+            start = address - kernel.geometry.address(folio.folio.pfn) + offset
             index = start >> PAGE_SHIFT
             role = self._role(folio, pfn, index)
             if role != "head":
@@ -198,7 +198,7 @@ class Explainer:
             index,
             role,
             known=row is not None or self._is_of_no_folio(pfn),
-            other=next((o.kind for o in self._report.others if pfn in o.pfns), None),
+            special=next((o.kind for o in self._report.special if pfn in o.pfns), None),
             place=self._places.of(pfn),
             contents=self._read_contents(pfn),
             failed=self._failed(folio),
@@ -211,7 +211,7 @@ class Explainer:
 
     def _read_contents(self, pfn: int) -> PageContents | None:
         try:
-            page = self._walker.read(self._kernel.page_address(pfn), self._kernel.page.size)
+            page = self._walker.read(self._kernel.geometry.address(pfn), self._kernel.page.size)
         except MissingMemory:
             return None
         return self._contents.parse(page, pfn)
@@ -219,10 +219,10 @@ class Explainer:
     def _role(self, folio: FolioReport, pfn: int, index: int) -> str:
         if pfn == folio.folio.pfn:
             return "head"
-        first, layout = self._kernel.page_address(pfn), folio.judgement.layout
+        first, layout = self._kernel.geometry.address(pfn), folio.judgement.layout
         # The frame's first struct page is the head, whatever vmemmap page it is seen through.
         if first % PAGE_SIZE == 0 and layout is Layout.HEAD_REUSE:
-            head = self._walker.entry(self._kernel.page_address(folio.folio.pfn)).frame
+            head = self._walker.entry(self._kernel.geometry.address(folio.folio.pfn)).frame
             if head is not None and head == self._walker.entry(first).frame:
                 return "fake head"
         return "tail"
@@ -234,7 +234,7 @@ class Explainer:
             try:
                 read_head(self._snapshot, head)
             except MissingMemory:
-                entry = self._walker.entry(self._kernel.page_address(head))
+                entry = self._walker.entry(self._kernel.geometry.address(head))
                 if entry.problem in (None, Problem.UNREADABLE):
                     return False
         return True
@@ -250,7 +250,7 @@ class Explainer:
             return explanation
         self._add_frame(explanation, pfn)
         explanation.page = self._struct_page(pfn, 0)
-        address = kernel.page_address(pfn)
+        address = kernel.geometry.address(pfn)
         explanation.of_page = self._virtual(Query.of_address(address), address)
         return explanation
 

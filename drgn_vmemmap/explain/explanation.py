@@ -38,7 +38,7 @@ class StructPage(NamedTuple):
     """``head``, ``tail`` or ``fake head`` of the folio; ``""`` without one."""
     known: bool
     """Whether the dump shows if it is of a folio."""
-    other: str | None
+    special: str | None
     """What special vmemmap describes it: see :mod:`drgn_vmemmap.vmemmap.special`."""
     place: Place
     """What the PFN is to the memmap."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drgn_vmemmap.hugetlb.folio import Folios
-from drgn_vmemmap.vmemmap.geometry import Geometry
+from drgn_vmemmap.kernel.geometry import Geometry
 
 
 class FolioCursor:

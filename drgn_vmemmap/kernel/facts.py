@@ -12,8 +12,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
+from drgn_vmemmap.kernel.geometry import Geometry
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.structs import Member, PageTest, Struct
 from drgn_vmemmap.paging.architecture import Architecture
@@ -197,14 +199,15 @@ class Kernel:
         return self.paging.architecture
 
     @property
-    def page_shift(self) -> int:
-        """log2 of the size in bytes of a page."""
-        return self.paging.architecture.page_shift
-
-    @property
     def page_size(self) -> int:
         """Size in bytes of a page."""
         return self.paging.architecture.page_size
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Which page of the vmemmap holds the ``struct page`` of which PFN."""
+        page_shift = self.paging.architecture.page_shift
+        return Geometry(self.vmemmap, self.page.size, page_shift, self.paging.max_pfn)
 
     def tail_info(self, pfn: int, order: int) -> int:
         """
@@ -216,7 +219,7 @@ class Kernel:
         """
         if self.tails_hold_mask:
             return -(self.page.size << order) & _ALL_BITS | 1
-        return self.page_address(pfn) | 1
+        return self.geometry.address(pfn) | 1
 
     def tail_infos(self, pfns: Sequence[int], order: int) -> array[int]:
         """The same for many folios of one order."""
@@ -225,17 +228,9 @@ class Kernel:
         start, size = self.vmemmap | 1, self.page.size
         return array("Q", [(start + pfn * size) & _ALL_BITS for pfn in pfns])
 
-    def page_address(self, pfn: int) -> int:
-        """Address of the ``struct page`` of a PFN."""
-        return self.vmemmap + pfn * self.page.size
-
-    def vmemmap_pages(self, order: int) -> int:
-        """How many vmemmap pages describe a folio of an order."""
-        return max(1, (self.page.size << order) >> self.page_shift)
-
     def freed_when_optimized(self, order: int) -> int:
         """How many frames optimizing a folio of an order frees; 0 where it cannot be."""
         # HVO needs struct pages that do not cross page boundaries.
         if not self.hvo.built_in or self.page.size & (self.page.size - 1):
             return 0
-        return max(0, self.vmemmap_pages(order) - self.hvo.layout.kept)
+        return max(0, self.geometry.pages_of_order(order) - self.hvo.layout.kept)

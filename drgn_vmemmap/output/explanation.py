@@ -122,8 +122,8 @@ def _page(page: StructPage) -> Iterator[str]:
         yield "of no HugeTLB folio"
     else:
         yield "of a HugeTLB folio or not: the head pages that would show it are not in the dump"
-    if page.other is not None:
-        yield f"of {ABOUT[page.other]}"
+    if page.special is not None:
+        yield f"of {ABOUT[page.special]}"
     if page.contents is not None:
         yield from contents_lines("it holds", page.contents, page.pfn)
 

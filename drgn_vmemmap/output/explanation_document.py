@@ -103,7 +103,7 @@ def _page_document(page: StructPage) -> dict[str, Any]:
         "role": page.role or None,
         "verdict": None if folio is None else folio.judgement.verdict.value,
         "layout": None if folio is None else folio.judgement.layout.value,
-        "other": page.other,
+        "other": page.special,
         "memory": page.place.name.lower().replace("_", "-"),
         "contents": _contents_document(page.contents),
         "failed_pfns": [] if page.failed is None else page.failed.pfns,

@@ -7,7 +7,6 @@ from __future__ import annotations
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import Memory
-from drgn_vmemmap.vmemmap.geometry import Geometry
 
 
 class Snapshot:
@@ -24,7 +23,7 @@ class Snapshot:
         self.kernel = kernel
         self.memory = memory
         self.walker = Walker(memory, kernel.paging)
-        self.geometry = Geometry.of(kernel)
+        self.geometry = kernel.geometry
 
     def read(self, address: int, size: int) -> bytes:
         """

@@ -113,7 +113,7 @@ def is_device(snapshot: Snapshot, section: Section) -> bool | None:
     if section.flags & (kernel.sections.early | kernel.sections.online):
         return False
     # The first ones may describe what the device keeps for itself, and say nothing.
-    step = kernel.architecture.table_span >> kernel.page_shift
+    step = kernel.architecture.table_span >> snapshot.geometry.page_shift
     parts = (section.pfns,) if section.parts is None else section.parts
     known = True
     for pfn in (pfn for part in parts for pfn in part[::step]):

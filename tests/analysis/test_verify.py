@@ -140,7 +140,7 @@ def test_a_free_block_is_told_by_its_first_page_wherever_the_frame_lies_in_it() 
 def test_struct_pages_of_frames_that_are_not_in_the_dump_are_counted() -> None:
     kernel = edited("6.12.0")
     frame = kernel.frame(OPTIMIZED, 0)
-    address = kernel.kernel.page_address(frame)
+    address = kernel.kernel.geometry.address(frame)
     entry = kernel.walker().entry(address)
     assert entry.frame is not None
     kernel.memory.missing.add(entry.frame)
@@ -255,7 +255,7 @@ def test_vmemmap_that_is_special_is_told_and_not_accused(
 ) -> None:
     report = verify(special(release, section).prog)
     assert [f.message for f in report.findings if f.rule != "unoptimized"] == []
-    assert report.others == [SpecialVmemmap(kind, range(PLUGGED, PLUGGED + SECTION_PAGES), freed)]
+    assert report.special == [SpecialVmemmap(kind, range(PLUGGED, PLUGGED + SECTION_PAGES), freed)]
     assert report.totals.counts.freed == 7
 
 
@@ -269,7 +269,7 @@ def test_folios_from_boot_are_told_with_what_boot_saved_for_them(release: str) -
     )
     report = verify(Image(machine).prog)
     assert report.findings == []
-    assert report.others == [SpecialVmemmap("boot-optimized", range(pfn, 2 * pfn), 4095)]
+    assert report.special == [SpecialVmemmap("boot-optimized", range(pfn, 2 * pfn), 4095)]
 
 
 def test_a_folio_in_memory_that_hosts_its_own_vmemmap_is_whole_for_that_reason() -> None:

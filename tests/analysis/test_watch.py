@@ -171,7 +171,7 @@ def test_a_list_that_changes_after_the_memmap_was_read_is_followed_again() -> No
     image = live()
     read, kernel = image.memory.read, discover(image.prog)
     lru = kernel.page.offset("lru")
-    first, second = (kernel.page_address(pfn) + lru for pfn in (FIRST_FOLIO, FIRST_FOLIO + 512))
+    first, second = (kernel.geometry.address(pfn) + lru for pfn in (FIRST_FOLIO, FIRST_FOLIO + 512))
     frame = Walker(ProgramMemory(image.prog), kernel.paging).entry(first).frame
     assert frame is not None
     place, looked = (frame << 12) + first % 4096, list[int]()

@@ -135,9 +135,9 @@ def run_crash(directory: Path, every: int) -> Result:
     kernel = discover(prog)
     folios = analyse(Snapshot(kernel, ProgramMemory(prog))).folios.folios
     addresses = [
-        kernel.page_address(folio.pfn) + index * plain.PAGE_SIZE
+        kernel.geometry.address(folio.pfn) + index * plain.PAGE_SIZE
         for folio in folios
-        for index in range(kernel.vmemmap_pages(folio.order))
+        for index in range(kernel.geometry.pages_of_order(folio.order))
     ]
     sample = addresses[:: max(1, len(addresses) // VTOP_SAMPLE)]
     offset = re.search(rb"^KERNELOFFSET=(\w+)$", prog["VMCOREINFO"].string_(), re.MULTILINE)

@@ -123,7 +123,7 @@ def reuse_frame_of_another(edited: EditedKernel) -> list[LinkPlace] | None:
     """All tails are mapped to another folio's head."""
     pfn, other = edited.optimized[:2]
     kept = KEPT[layout_of(edited)]
-    pages = edited.kernel.vmemmap_pages(edited.before.folios[0].folio.order)
+    pages = edited.kernel.geometry.pages_of_order(edited.before.folios[0].folio.order)
     if pages > 8:
         return None
     raw, address = edited.entry(pfn, 3), (1 << 52) - PAGE_SIZE
@@ -161,7 +161,7 @@ def head_of_somebody_else(edited: EditedKernel) -> list[LinkPlace]:
 def table_in_buddy(edited: EditedKernel) -> list[LinkPlace] | None:
     """The last-level table over a folio's vmemmap is in the buddy allocator."""
     mark = edited.kernel.buddy_test
-    address = edited.kernel.page_address(edited.optimized[0])
+    address = edited.kernel.geometry.address(edited.optimized[0])
     table = edited.walker().entry(address).raw_address >> PAGE_SHIFT
     if mark is None or not edited.is_described(table):
         return None
@@ -277,7 +277,7 @@ def broken_list(edited: EditedKernel) -> list[LinkPlace]:
 
 def table_missing(edited: EditedKernel) -> list[LinkPlace]:
     pfn = edited.optimized[0]
-    entry = edited.walker().entry(edited.kernel.page_address(pfn))
+    entry = edited.walker().entry(edited.kernel.geometry.address(pfn))
     edited.memory.missing.add(entry.raw_address >> PAGE_SHIFT)
     return [("unreadable", None, None)]
 

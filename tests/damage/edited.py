@@ -100,7 +100,7 @@ class EditedKernel:
 
     def write_page(self, pfn: int, offset: int, value: int, size: int) -> None:
         """Write to a struct page, wherever it is."""
-        address = self.kernel.page_address(pfn) + offset
+        address = self.kernel.geometry.address(pfn) + offset
         entry = self.walker().entry(address)
         assert entry.frame is not None
         self.memory.write((entry.frame << PAGE_SHIFT) + address % PAGE_SIZE, value, size)
@@ -116,7 +116,7 @@ class EditedKernel:
         self.memory.write((entry.frame << PAGE_SHIFT) + address % PAGE_SIZE, value, size)
 
     def _page(self, pfn: int, index: int) -> int:
-        return self.kernel.page_address(pfn) + index * PAGE_SIZE
+        return self.kernel.geometry.address(pfn) + index * PAGE_SIZE
 
     # Places of interest.
 
@@ -133,7 +133,7 @@ class EditedKernel:
         folios = self.before.folios.folios
         step = PAGE_SIZE // self.kernel.page.size
         for pfn in self.optimized + self.whole:
-            start = self.kernel.page_address(pfn) >> PMD.shift << PMD.shift
+            start = self.kernel.geometry.address(pfn) >> PMD.shift << PMD.shift
             run = self.walker().region(start)
             if run.level is not PTE:
                 continue

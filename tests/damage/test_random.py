@@ -63,7 +63,7 @@ class CountedKernel(EditedKernel):
             pfn = source.randrange(kernel.paging.max_pfn)
             table = source.choice(self.places)[0] & -4096
             pointers = (
-                kernel.page_address(pfn) + 8,
+                kernel.geometry.address(pfn) + 8,
                 kernel.hstates,
                 pfn << 12 | 0x63,
                 table | 0x67,

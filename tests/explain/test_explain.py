@@ -581,7 +581,7 @@ def test_a_folio_of_a_recorded_kernel_is_explained() -> None:
     kernel = discover(prog)
     report = recorded("head-reuse")
     folio = next(folio for folio in report["folios"] if folio["verdict"] == "optimized")
-    tail = kernel.page_address(folio["pfn"] + 100) + 8
+    tail = kernel.geometry.address(folio["pfn"] + 100) + 8
     done = run("--format", "json", f"{tail:x}")
     (explanation,) = json.loads(done.stdout)["explanations"]
     assert done.returncode == 0

@@ -150,7 +150,7 @@ def test_a_page_with_a_type_and_without_a_reference_is_frozen() -> None:
 
 def test_flags_have_the_kernels_names() -> None:
     kernel = InUse()
-    flags = kernel.kernel.page_address(kernel.pfn)
+    flags = kernel.kernel.geometry.address(kernel.pfn)
     word = int.from_bytes(kernel.walker().read(flags, 8), "little")
     kernel.write_member(kernel.pfn, "flags", word | 1 | 1 << 6)
     explanation = kernel.explained()

@@ -316,11 +316,11 @@ def pattern(kernel_image: Image, folio: Folio) -> str:
     """A folio in letters, in the order in which its frames appear."""
     kernel = discover(kernel_image.prog)
     walker = Walker(ProgramMemory(kernel_image.prog), kernel.paging)
-    start = kernel.page_address(folio.pfn)
+    start = kernel.geometry.address(folio.pfn)
     pages = [
         walker.entry(address)
         for address in range(
-            start, start + kernel.vmemmap_pages(folio.order) * PAGE_SIZE, PAGE_SIZE
+            start, start + kernel.geometry.pages_of_order(folio.order) * PAGE_SIZE, PAGE_SIZE
         )
     ]
     order = list(dict.fromkeys(page.frame for page in pages))

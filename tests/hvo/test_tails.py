@@ -72,7 +72,7 @@ def test_a_tail_that_freeing_the_folio_trips_over_is_found(
         (finding,) = (f for f in kernel.check().findings if f.rule == "tail-content")
         assert (finding.folio, finding.index) == (pfn, index)
         assert words in finding.message
-        assert finding.address == kernel.kernel.page_address(pfn + 64 * index + 5)
+        assert finding.address == kernel.kernel.geometry.address(pfn + 64 * index + 5)
 
 
 @pytest.mark.parametrize("member", ("private", "lru"))

@@ -136,7 +136,7 @@ class _Reference:
         :raises drgn.FaultError: if that cannot be read.
         """
         kernel = self._kernel
-        pages = self._read(kernel.page_address(pfn), 2 * kernel.page.size)
+        pages = self._read(kernel.vmemmap + pfn * kernel.page.size, 2 * kernel.page.size)
         if not kernel.hugetlb_test.matches(pages) or not kernel.head_test.matches(pages):
             return None
         flags, bit = kernel.page.value(pages, "flags"), kernel.hvo.optimized_bit
@@ -215,7 +215,7 @@ class _Reference:
 
     def judgement(self, folio: Folio) -> Judgement:
         kernel = self._kernel
-        start = kernel.page_address(folio.pfn)
+        start = kernel.vmemmap + folio.pfn * kernel.page.size
         count = (kernel.page.size << folio.order) // PAGE_SIZE
         pages = [self._walker.walk(start + index * PAGE_SIZE) for index in range(count)]
         own = self._own(folio)

@@ -217,11 +217,11 @@ def test_a_machine_without_folios_has_an_empty_page() -> None:
 
 def test_other_vmemmap_is_told_and_drawn() -> None:
     report = Image(Machine(folios=(Folio(FIRST_FOLIO),))).examine()
-    report.others = [
+    report.special = [
         SpecialVmemmap(DEVICE, range(0x40000, 0x60000), 1000),
         SpecialVmemmap(DEVICE, range(0x80000, 0x90000), 24),
     ]
-    report.sections = [Section(special.pfns, 3) for special in report.others]
+    report.sections = [Section(special.pfns, 3) for special in report.special]
     told = parsed("".join(html.render(report, View())))
     rows = [cells_of(row) for row in told.one("section", id="summary").all("tr")]
     assert ["device-dax", "compound pages of a device's memory", "768 MiB", "4 MiB"] in rows

@@ -132,7 +132,7 @@ def test_what_is_worse_wins_in_a_cell(severity: Severity, state: State) -> None:
 
 
 def test_vmemmap_that_is_no_folios_shows_what_is_wrong_with_it(report: Report) -> None:
-    address = report.kernel.page_address(0x4000)
+    address = report.kernel.geometry.address(0x4000)
     finding = Finding("orphan-remap", Severity.ERROR, "", address=address)
     drawn = draw(replace(report, findings=[finding]), Part(), 64)
     assert states(drawn)[State.ERROR] == 1
@@ -154,7 +154,7 @@ def test_a_finding_that_has_no_place_is_counted(report: Report) -> None:
 def test_device_memory_and_holes_are_told_from_memory(report: Report) -> None:
     sections = [Section(range(n * SECTION_PAGES, (n + 1) * SECTION_PAGES), 3) for n in (0, 2, 3)]
     device = SpecialVmemmap(DEVICE, sections[2].pfns, 0)
-    drawn = draw(replace(report, sections=sections, others=[device]), Part(), 512)
+    drawn = draw(replace(report, sections=sections, special=[device]), Part(), 512)
     assert cell(drawn, sections[0].pfns[-1]).state is State.OTHER
     assert cell(drawn, sections[2].pfns[-1]).state is State.DEVICE
     assert cell(drawn, sections[0].pfns.stop + 8 * 512).state is State.HOLE

@@ -42,7 +42,7 @@ def test_helpers_on_drgn_alone_say_what_the_report_says(
     found = {page.value_(): page for page in pages(prog, helpers)}
     assert len(found) == len(report.folios) == 72
     for folio, judgement in report.folios:
-        page = found[report.kernel.page_address(folio.pfn)]
+        page = found[report.kernel.geometry.address(folio.pfn)]
         is_optimized = judgement.verdict is Verdict.OPTIMIZED
         assert helpers["hugetlb_page_vmemmap_optimized"](page) == is_optimized
         assert helpers["hugetlb_page_vmemmap_freed"](page) == judgement.freed

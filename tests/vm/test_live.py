@@ -162,7 +162,7 @@ def make_writable(guest: Guest, pfn: int, index: int) -> None:
     prog.set_qemu_qmp(str(guest.debug_socket))
     kernel = discover(prog)
     walker = Walker(ProgramMemory(prog), kernel.paging)
-    entry = walker.entry(kernel.page_address(pfn) + index * PAGE_SIZE)
+    entry = walker.entry(kernel.geometry.address(pfn) + index * PAGE_SIZE)
     assert entry.raw and kernel.direct_map and not entry.raw & WRITABLE
     with guest.debugger() as debugger:
         address = kernel.direct_map + entry.raw_address

@@ -219,8 +219,8 @@ def test_a_frame_whose_struct_page_was_never_written_is_nobodys() -> None:
 
 def test_what_is_missing_is_not_accused() -> None:
     kernel = EditedKernel(image("6.12.0").prog)
-    table = kernel.walker().entry(kernel.kernel.page_address(OPTIMIZED)).raw_address >> 12
-    entry = kernel.walker().entry(kernel.kernel.page_address(table))
+    table = kernel.walker().entry(kernel.kernel.geometry.address(OPTIMIZED)).raw_address >> 12
+    entry = kernel.walker().entry(kernel.kernel.geometry.address(table))
     assert entry.frame is not None
     kernel.memory.missing.add(entry.frame)
     report = kernel.check()

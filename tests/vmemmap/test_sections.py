@@ -62,11 +62,11 @@ def accusations(report: Report) -> list[str]:
 def test_parts_of_a_devices_section_need_no_memmap(release: str, parts: int) -> None:
     report = verify(image(release, Section.DEVICE, parts).prog)
     assert accusations(report) == []
-    described = [pfn for special in report.others for pfn in special.pfns[::SIZE]]
+    described = [pfn for special in report.special for pfn in special.pfns[::SIZE]]
     assert described == [FIRST + part * SIZE for part in range(64) if parts >> part & 1]
     # Each compound page of 2 MiB shares its tails, and is counted once.
     per_page = 7 if "coming" in release else 6
-    assert sum(special.freed for special in report.others) == per_page * len(described)
+    assert sum(special.freed for special in report.special) == per_page * len(described)
 
 
 @every_line
@@ -88,7 +88,7 @@ def test_what_lies_in_a_part_without_a_memmap_names_no_device() -> None:
     for frame in frames[1:]:
         sound.memory.fill([frame], b"\xfd" * 4096)
     report = verify(sound.prog)
-    assert [special.kind for special in report.others] == ["device-dax"]
+    assert [special.kind for special in report.special] == ["device-dax"]
 
 
 def test_a_section_whose_parts_are_not_in_the_dump_is_named_and_not_accused() -> None:

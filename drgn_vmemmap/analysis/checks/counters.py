@@ -29,7 +29,7 @@ def check_memmap_counters(context: VmemmapContext, ownership: Ownership) -> Iter
         return
     found = ownership.distinct() - len(context.report.tail_frames)
     # Without a later fix, kernels count a device's vmemmap as if it shared nothing.
-    of_devices = sum(other.freed for other in context.report.others if other.kind == DEVICE)
+    of_devices = sum(other.freed for other in context.report.special if other.kind == DEVICE)
     removed = range(0, _frames_of_removed(context) + 1, _per_section(context))
     waiting = _frames_of_folios_in_flight(context)
     surplus = [counted - found, counted - found - of_devices]

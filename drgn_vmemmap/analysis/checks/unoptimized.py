@@ -37,7 +37,7 @@ def _reason(context: VmemmapContext, folio: Folio) -> str:
         return "this kernel has no HVO"
     if kernel.page.size & (kernel.page.size - 1):
         return f"struct page has {kernel.page.size} bytes, no power of two"
-    hosts = (other for other in context.report.others if other.kind == SELF_HOSTED)
+    hosts = (other for other in context.report.special if other.kind == SELF_HOSTED)
     if any(folio.pfn in other.pfns for other in hosts):
         return "its vmemmap is hosted by the hot-plugged memory that it describes"
     # The vmemmap of hot-plugged memory may have been mapped by single frames from the start.

@@ -87,8 +87,8 @@ def _totals(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
     for name, about, value in single:
         yield name, about, [Sample(value, {})]
     freed = Counter({DEVICE: 0, SELF_HOSTED: 0, BOOT: 0})
-    for other in report.others:
-        freed[other.kind] += other.freed * PAGE_SIZE
+    for special in report.special:
+        freed[special.kind] += special.freed * PAGE_SIZE
     samples = [Sample(value, {"kind": kind}) for kind, value in freed.items()]
     yield "other_freed_bytes", "What vmemmap that is not the folios' own doing saves.", samples
 

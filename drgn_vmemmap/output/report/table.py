@@ -44,8 +44,8 @@ def _summary(report: Report, view: View) -> Iterator[str]:
     if empty:
         yield f"no folios: {', '.join(empty)}"
     yield textwrap.fill(_totals(report.totals), view.style.width)
-    if report.others:
-        yield "\n".join(_special(report.others))
+    if report.special:
+        yield "\n".join(_special(report.special))
 
 
 def _conclusion(report: Report, view: View) -> Iterator[str]:

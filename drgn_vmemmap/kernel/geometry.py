@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from drgn_vmemmap.kernel.facts import Kernel
-
 
 class Geometry(NamedTuple):
     """
@@ -29,11 +27,6 @@ class Geometry(NamedTuple):
     """log2 of the size in bytes of a page."""
     max_pfn: int
     """First PFN beyond physical memory."""
-
-    @classmethod
-    def of(cls, kernel: Kernel) -> Geometry:
-        """The geometry of a kernel's vmemmap."""
-        return cls(kernel.vmemmap, kernel.page.size, kernel.page_shift, kernel.paging.max_pfn)
 
     @property
     def page_size(self) -> int:
