@@ -43,10 +43,6 @@ class Comparable(NamedTuple):
     selection: Selection
     """What the report was narrowed to."""
 
-    @property
-    def is_narrowed(self) -> bool:
-        return self.selection != Selection()
-
 
 class _Damaged(ValueError):
     """A document is not what its schema says."""

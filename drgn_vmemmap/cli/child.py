@@ -9,8 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Iterator, Sequence
 
 # How long a command may take to end when it is asked to, in seconds.
 _PATIENCE = 5.0
@@ -30,16 +29,8 @@ class NoChild:
         """Wait for its end; return its exit code, as a shell has it."""
         return 0
 
-    def __enter__(self) -> NoChild:
-        return self
-
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End it where watching has failed, and wait for its end."""
+    def stop(self) -> None:
+        """End it, and wait for its end."""
 
 
 class Child(NoChild):
@@ -70,18 +61,27 @@ class Child(NoChild):
         code = self._process.wait()
         return code if code >= 0 else 128 - code
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if exception is None:
-            self.wait()
-            return
+    def stop(self) -> None:
         self.send(signal.SIGTERM)
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             self.send(signal.SIGKILL)
             self._process.wait()
+
+
+@contextlib.contextmanager
+def running(words: Sequence[str] | None) -> Iterator[NoChild]:
+    """
+    Run a command, and wait for its end; where watching fails, end it.
+
+    :param words: The command, if there is one.
+    :raises OSError: if it cannot be started.
+    """
+    child = Child(words) if words else NoChild()
+    try:
+        yield child
+    except BaseException:
+        child.stop()
+        raise
+    child.wait()

@@ -6,12 +6,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from drgn_vmemmap.cli.exit_codes import CANNOT, NAME
-
-if TYPE_CHECKING:
-    pass
 
 _EXAMPLES = "examples:"
 

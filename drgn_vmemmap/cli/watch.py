@@ -53,7 +53,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     from drgn_vmemmap.analysis.watch import Tally
-    from drgn_vmemmap.cli.child import Child, NoChild
+    from drgn_vmemmap.cli.child import running
     from drgn_vmemmap.output.watch import summary
     from drgn_vmemmap.progress import InterruptibleProgress
 
@@ -64,8 +64,7 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     signals = (signal.SIGINT, signal.SIGTERM) if options.child else (signal.SIGINT,)
     progress = InterruptibleProgress(signals, lambda number: child.send(number))
     watched = _watched(options, prog, progress)
-    child = Child(options.child) if options.child else NoChild()
-    with child, progress:
+    with running(options.child) as child, progress:
         try:
             _watch(options, watched, tally, child, progress)
         finally:

@@ -20,31 +20,29 @@ class Region(NamedTuple):
     """First virtual address in bytes."""
     end: int
     """The address after its last one."""
-    is_moved: bool
-    """Whether KASLR of memory moves it."""
 
 
 VMEMMAP = "the vmemmap"
 
 _FIXED = (
-    Region("the CPU entry areas", 0xFFFFFE0000000000, 0xFFFFFE8000000000, False),
-    Region("the kernel's image", 0xFFFFFFFF80000000, 0xFFFFFFFFC0000000, False),
-    Region("the modules", 0xFFFFFFFFC0000000, 0xFFFFFFFFFF000000, False),
+    Region("the CPU entry areas", 0xFFFFFE0000000000, 0xFFFFFE8000000000),
+    Region("the kernel's image", 0xFFFFFFFF80000000, 0xFFFFFFFFC0000000),
+    Region("the modules", 0xFFFFFFFFC0000000, 0xFFFFFFFFFF000000),
 )
 
 _REGIONS = {
     4: (
-        Region("the direct map", 0xFFFF888000000000, 0xFFFFC88000000000, True),
-        Region("vmalloc memory", 0xFFFFC90000000000, 0xFFFFE90000000000, True),
-        Region(VMEMMAP, 0xFFFFEA0000000000, 0xFFFFEB0000000000, True),
-        Region("KASAN's shadow", 0xFFFFEC0000000000, 0xFFFFFC0000000000, False),
+        Region("the direct map", 0xFFFF888000000000, 0xFFFFC88000000000),
+        Region("vmalloc memory", 0xFFFFC90000000000, 0xFFFFE90000000000),
+        Region(VMEMMAP, 0xFFFFEA0000000000, 0xFFFFEB0000000000),
+        Region("KASAN's shadow", 0xFFFFEC0000000000, 0xFFFFFC0000000000),
         *_FIXED,
     ),
     5: (
-        Region("the direct map", 0xFF11000000000000, 0xFF91000000000000, True),
-        Region("vmalloc memory", 0xFFA0000000000000, 0xFFD2000000000000, True),
-        Region(VMEMMAP, 0xFFD4000000000000, 0xFFD6000000000000, True),
-        Region("KASAN's shadow", 0xFFDF000000000000, 0xFFFFFC0000000000, False),
+        Region("the direct map", 0xFF11000000000000, 0xFF91000000000000),
+        Region("vmalloc memory", 0xFFA0000000000000, 0xFFD2000000000000),
+        Region(VMEMMAP, 0xFFD4000000000000, 0xFFD6000000000000),
+        Region("KASAN's shadow", 0xFFDF000000000000, 0xFFFFFC0000000000),
         *_FIXED,
     ),
 }

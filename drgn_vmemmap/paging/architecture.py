@@ -19,8 +19,6 @@ class Architecture(NamedTuple):
     """Bytes of a page-table entry."""
     table_span: int
     """Bytes of virtual addresses that one last-level table covers."""
-    physical_bits: int
-    """A physical address has so many bits at most."""
 
     @property
     def page_size(self) -> int:
@@ -33,5 +31,4 @@ X86_64 = Architecture(
     x86_64.PAGE_SHIFT,
     x86_64.ENTRY_SIZE,
     x86_64.PTE.table_span,
-    x86_64.PHYSICAL_BITS,
 )

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Union
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.kernel.structs import Member
 from drgn_vmemmap.vmemmap.owners import OwnerKind, OwnerReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
@@ -74,7 +73,7 @@ class FrameReader:
         size = geometry.struct_size
         # Struct pages that cross the pages' edges are read one by one.
         self._together = 1 if size & (size - 1) else geometry.page_size // size
-        self._refcounts = self._column("refcount")
+        self._refcounts = self._refcounts_format()
         self._unsplit: dict[int, bool | None] = {}
 
     def check(self, frames: Sequence[int]) -> Iterator[Problem]:
@@ -83,10 +82,8 @@ class FrameReader:
 
         :param frames: PFNs, ascending.
         """
-        for first, group in self._groups(frames):
-            try:
-                pages = self._pages(first)
-            except MissingMemory:
+        for first, pages, group in self._groups(frames):
+            if pages is None:
                 yield from map(Unknown, group)
                 continue
             counts = self._refcounts.unpack(pages)
@@ -106,10 +103,8 @@ class FrameReader:
 
         :param tables: PFNs, ascending.
         """
-        for first, group in self._groups(tables):
-            try:
-                pages = self._pages(first)
-            except MissingMemory:
+        for first, pages, group in self._groups(tables):
+            if pages is None:
                 yield from map(Unknown, group)
                 continue
             for table in group:
@@ -157,18 +152,23 @@ class FrameReader:
             return [range(start, min(start + self._together, frame + count)) for start in starts]
         return [range(frame, frame + count)]
 
-    def _groups(self, frames: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
+    def _groups(self, frames: Sequence[int]) -> Iterator[tuple[int, bytes | None, Sequence[int]]]:
         """
         Frames whose struct pages are read together.
 
         :param frames: PFNs, ascending.
-        :return: PFN of the first struct page that is read, and the frames.
+        :return: PFN of the first struct page that is read, the struct pages, and the frames;
+            ``None`` for struct pages that are not in the dump.
         """
         start = 0
         while start < len(frames):
             first = frames[start] // self._together * self._together
             end = bisect_left(frames, first + self._together, start)
-            yield first, frames[start:end]
+            try:
+                pages: bytes | None = self._pages(first)
+            except MissingMemory:
+                pages = None
+            yield first, pages, frames[start:end]
             start = end
 
     def _problem(
@@ -245,10 +245,11 @@ class FrameReader:
         owners = (self._owners.at(pages, index) for index in range(1 << _LEAF_ORDER))
         return not any(owner and owner.kind is OwnerKind.BUDDY for owner in owners)
 
-    def _column(self, name: str) -> struct.Struct:
-        """Unpacks one member of each of the struct pages that are read together."""
-        member: Member = self._kernel.page.members[name]
-        after = self._kernel.page.size - member.offset - member.size
+    def _refcounts_format(self) -> struct.Struct:
+        """Unpacks the reference count of each of the struct pages that are read together."""
+        page = self._kernel.page
+        member = page.members["refcount"]
+        after = page.size - member.offset - member.size
         return struct.Struct("<" + f"{member.offset}xI{after}x" * self._together)
 
     def _pages(self, pfn: int) -> bytes:
