@@ -17,7 +17,7 @@ test: $(VENV)/tests
 	$(BIN)/python -m pytest -n auto --ignore tests/vm --ignore tests/browser --ignore tests/packaging tests
 
 # The HTML report in a real browser; it needs Debian's chromium and chromium-driver.
-# What it looked like is left in build/screenshots.
+# Screenshots are left in build/screenshots.
 browsertest: $(VENV)/tests
 	$(BIN)/python -m pytest tests/browser
 

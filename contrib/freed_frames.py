@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-What became of the frames that HVO freed, as far as it can be told.
+What became of the frames that HVO freed, as far as it can be known.
 
 Vmemmap from boot lies in blocks of 2 MiB. Where pages of it still have their own frames, the
 block is evident, and with it the frames that left: tails', and those of heads that HVO moved.

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from drgn_vmemmap.files import whole_file
+from drgn_vmemmap.files import atomic_file
 
 _SHEBANG = b"#!/usr/bin/env python3\n"
 
@@ -45,13 +45,13 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 def write_bundle(path: str) -> None:
     """
-    Write the bundle, whole or not at all.
+    Write the bundle, completely or not at all.
 
     :param path: The file to write; it is made executable, and replaced if it exists.
     :raises OSError: if it cannot be written.
     """
     content = bundle()
-    with whole_file(path, mode=0o777) as file:
+    with atomic_file(path, mode=0o777) as file:
         file.write(content)
 
 

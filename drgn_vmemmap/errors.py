@@ -17,7 +17,7 @@ class MissingMemory(Exception):
     """
     Memory that the analysis needs and that the target cannot give.
 
-    A dump can be filtered or truncated, and a guest can go away in mid-look.
+    A dump can be filtered or truncated, and a guest can go away during a pass.
     """
 
     def __init__(self, what: str) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Writing a file whole or not at all."""
+"""Writing a file completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PREFIX = ".drgn-vmemmap-"
 
 
 @contextlib.contextmanager
-def whole_file(path: str, mode: int = 0o666, must_be_new: bool = False) -> Iterator[BinaryIO]:
+def atomic_file(path: str, mode: int = 0o666, must_be_new: bool = False) -> Iterator[BinaryIO]:
     """
     A file to write, which appears under its name once it is complete.
 

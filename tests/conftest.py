@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from tests.support import BareDrgn, vmemmap
 
-# The same examples every time, so that a red run can be repeated; VMEMMAP_EXAMPLES looks further.
+# The same examples every time, so that a red run can be repeated; VMEMMAP_EXAMPLES tries more.
 settings.register_profile("same", derandomize=True, deadline=None, max_examples=100, database=None)
 settings.register_profile(
     "further",
@@ -81,5 +81,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("messages whose pages are named, by the form of the log")
         terminalreporter.write_line(tabulate(rows, ["message", *columns]))
     if forms:
-        terminalreporter.write_line("what is named in a whole log, by its form")
+        terminalreporter.write_line("what is named in a complete log, by its form")
         terminalreporter.write_line(tabulate(forms, ["form", "named"]))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""A file is written whole or not at all, and nothing but a regular file is ever replaced."""
+"""A file is written completely or not at all, and nothing but a regular file is ever replaced."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from drgn_vmemmap.files import whole_file
+from drgn_vmemmap.files import atomic_file
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def umask() -> Iterator[None]:
 
 
 def write(path: Path, content: bytes = b"new", **options: bool | int) -> None:
-    with whole_file(str(path), **options) as file:  # type: ignore[arg-type]
+    with atomic_file(str(path), **options) as file:  # type: ignore[arg-type]
         file.write(content)
 
 
@@ -53,7 +53,7 @@ def test_a_file_that_is_replaced_hands_on_who_may_read_it(tmp_path: Path) -> Non
 def test_a_file_is_not_touched_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "report"
     path.write_text("old")
-    with whole_file(str(path)) as file:
+    with atomic_file(str(path)) as file:
         file.write(b"new")
         file.flush()
         assert path.read_text() == "old"
@@ -67,7 +67,7 @@ def test_what_fails_half_way_leaves_everything_as_it_was(
 ) -> None:
     path = tmp_path / "report"
     path.write_text("old")
-    with pytest.raises(error), whole_file(str(path)) as file:
+    with pytest.raises(error), atomic_file(str(path)) as file:
         file.write(b"half")
         raise error
     assert path.read_text() == "old"
@@ -77,7 +77,7 @@ def test_what_fails_half_way_leaves_everything_as_it_was(
 def test_the_name_of_the_temporary_file_cannot_be_guessed(tmp_path: Path) -> None:
     names = set()
     for number in range(16):
-        with whole_file(str(tmp_path / "report")) as file:
+        with atomic_file(str(tmp_path / "report")) as file:
             (temporary,) = tmp_path.glob(".*")
             assert file.name == str(temporary)
             names.add(temporary.name)
@@ -130,13 +130,13 @@ def test_an_error_names_the_file_of_the_user(tmp_path: Path) -> None:
 
 def test_a_full_file_system_names_the_file_of_the_user(tmp_path: Path) -> None:
     path = tmp_path / "report"
-    with pytest.raises(OSError) as raised, whole_file(str(path)):
+    with pytest.raises(OSError) as raised, atomic_file(str(path)):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert raised.value.filename == str(path)
 
 
 def test_the_error_of_another_file_keeps_its_name(tmp_path: Path) -> None:
-    with pytest.raises(OSError) as raised, whole_file(str(tmp_path / "report")):
+    with pytest.raises(OSError) as raised, atomic_file(str(tmp_path / "report")):
         open(tmp_path / "other")  # noqa: SIM115
     assert raised.value.filename == str(tmp_path / "other")
 
@@ -147,7 +147,7 @@ def test_a_file_that_must_be_new_replaces_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         write(path, must_be_new=True)
     path.unlink()
-    with pytest.raises(FileExistsError), whole_file(str(path), must_be_new=True) as file:
+    with pytest.raises(FileExistsError), atomic_file(str(path), must_be_new=True) as file:
         file.write(b"new")
         path.write_text("appeared meanwhile")
     assert path.read_text() == "appeared meanwhile"

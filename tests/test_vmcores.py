@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Recorded vmcores of real kernels still give the reports that they gave whole."""
+"""Recorded vmcores of real kernels still give the reports that the full dumps gave."""
 
 from __future__ import annotations
 

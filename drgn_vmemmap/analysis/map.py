@@ -131,7 +131,7 @@ def _check_hstate(report: Report, hstate: str | None) -> None:
 
 
 def _shown(report: Report, part: Part) -> range:
-    """PFNs that are shown, in whole cells of the smallest size."""
+    """PFNs that are shown, in complete cells of the smallest size."""
     start, stop = part.start, part.stop
     if part.node is not None:
         folios = report.folios.folios

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The verification: each rule on the whole vmemmap, beyond what a report needs."""
+"""The verification: each rule on all of the vmemmap, beyond what a report needs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""``map``: a picture of the whole vmemmap in the terminal."""
+"""``map``: a picture of all of the vmemmap in the terminal."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _style(options: argparse.Namespace) -> Style:
 
 COMMAND = Command(
     name="map",
-    help="the whole vmemmap as a map",
+    help="all of the vmemmap as a map",
     description="A cell stands for a folio or for a span of memory, so that the map fits the "
     "screen, and shows the worst or most important state in it. WHERE is a physical address, with "
     "or without the unit K, M, G or T, or pfn:NUMBER.",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
-from drgn_vmemmap.files import whole_file
+from drgn_vmemmap.files import atomic_file
 
 if TYPE_CHECKING:
     from drgn_vmemmap.output.terminal import Style
@@ -29,12 +29,12 @@ def write(result: str | Iterable[str], path: str | None, page: bool = False) -> 
     Write a result.
 
     :param result: Its text, or the pieces of it.
-    :param path: A file, which is written whole or not at all; ``None`` for standard output.
+    :param path: A file, which is written completely or not at all; ``None`` for standard output.
     :param page: Show it by the user's pager if standard output is a terminal.
     """
     pieces = (result,) if isinstance(result, str) else result
     if path is not None and not _is_standard_output(path):
-        with whole_file(path) as file, TextIOWrapper(file, encoding="utf-8") as text:
+        with atomic_file(path) as file, TextIOWrapper(file, encoding="utf-8") as text:
             text.writelines(pieces)
             text.flush()
         return

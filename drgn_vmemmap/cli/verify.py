@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""``verify``: every rule, over all folios and the whole vmemmap."""
+"""``verify``: every rule, over all folios and all of the vmemmap."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
 COMMAND = Command(
     name="verify",
     help="check everything that HVO did, for example after a crash",
-    description="Check every rule over all folios and the whole vmemmap. Each finding comes "
+    description="Check every rule over all folios and all of the vmemmap. Each finding comes "
     "with what it means, where to look and what should be there. The exit code is 1 if "
     "something is broken.",
     examples=(

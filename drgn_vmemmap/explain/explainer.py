@@ -39,7 +39,7 @@ _VMEMMAP_LIMIT = 0xFFFFFE0000000000
 
 
 class Explainer:
-    """Explains addresses of one kernel; what it looked through is kept for the next one."""
+    """Explains addresses of one kernel; what it read is kept for the next one."""
 
     def __init__(self, snapshot: Snapshot, names: PageNames, progress: Progress = SILENT) -> None:
         """
@@ -94,7 +94,7 @@ class Explainer:
         What a struct page held that a log dumped.
 
         :param words: Its words of 8 bytes.
-        :return: ``None`` if they are no whole struct page.
+        :return: ``None`` if they are not one struct page.
         """
         page = b"".join(word.to_bytes(8, "little") for word in words)
         if len(page) != self._kernel.page.size:

@@ -38,7 +38,7 @@ def find_mentions(
 
     :param lines: The log.
     :param wanted: Whether a number, such as a register's, is to be reported if it is an address.
-        Numbers that the kernel hides by a hash (``%p``) look like others.
+        Numbers that the kernel hides by a hash (``%p``) cannot be recognised.
     """
     reader = _Reader(wanted)
     for line in lines:

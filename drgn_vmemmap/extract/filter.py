@@ -165,7 +165,7 @@ class Filter:
                 yield first, piece
 
     def _is_word_of_tail(self, word: int) -> bool:
-        """Whether a word is one that tells a tail, and nothing else."""
+        """Whether a word is the mark of a tail, and nothing else."""
         geometry = self._snapshot.geometry
         if self._kernel.tails_hold_mask:
             return word in self._masks()

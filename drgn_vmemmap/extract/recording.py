@@ -30,7 +30,7 @@ from drgn_vmemmap.extract.filter import Filter, Filtered, Withheld
 from drgn_vmemmap.extract.ownership import FrameOwners
 from drgn_vmemmap.extract.recorder import Recorder
 from drgn_vmemmap.extract.vmcore import check_writer, joined, write_elf, write_kdump
-from drgn_vmemmap.files import whole_file
+from drgn_vmemmap.files import atomic_file
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import read_origin
@@ -168,7 +168,7 @@ class Recording:
     def _write(self, path: str, compress: bool, filtered: Filtered) -> None:
         """Write the file, complete and verified, or not at all."""
         pieces, report = joined(filtered.reads), self._report
-        with whole_file(path, must_be_new=True) as file:
+        with atomic_file(path, must_be_new=True) as file:
             written = Path(file.name)
             if compress:
                 host = report.origin.host or ""

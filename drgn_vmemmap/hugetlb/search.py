@@ -125,7 +125,7 @@ class _MemmapScan:
                 # It may be a folio that contains all the others.
                 pfns = pfns[:1]
             complete = self._add_run(run, pfns) and complete
-            # Within a folio, a remapped tail page may look like its head.
+            # Within a folio, a remapped tail page may have what its head has.
             first = max(first + len(pfns) * self._step, self._end)
         return complete
 

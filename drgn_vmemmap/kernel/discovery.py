@@ -3,7 +3,7 @@
 """
 Finds out what kernel a program is.
 
-Each fact has a function in the modules of this package, which tell kernels apart by the presence
+Each fact has a function in the modules of this package, which distinguish kernels by the presence
 of variables, types and members, newest kernel first. From here on, drgn is asked for no type and
 no variable.
 """

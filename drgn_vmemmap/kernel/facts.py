@@ -162,13 +162,13 @@ class Kernel:
     page: Struct
     page_flags: PageFlags
     head_test: PageTest
-    """Tells a head page of a compound page from any other."""
+    """Recognises the head page of a compound page."""
     hugetlb_test: PageTest
-    """Tells the head page of a HugeTLB folio from that of another compound page."""
+    """Recognises the head page of a HugeTLB folio among those of compound pages."""
     removed_test: PageTest | None
-    """Tells a folio that left its pool before its vmemmap was restored; ``None`` if none can."""
+    """Recognises a folio that left its pool with its vmemmap not restored; ``None`` if none can."""
     buddy_test: PageTest | None
-    """Tells the first page of a free block of the buddy allocator."""
+    """Recognises the first page of a free block of the buddy allocator."""
     page_marks: PageMarks
     self_hosted: int
     """Mask of ``PG_vmemmap_self_hosted`` in a frame's flags; 0 if there is none."""

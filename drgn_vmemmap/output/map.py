@@ -17,7 +17,7 @@ from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.output.text import size
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 
-# Rows of a map that leave room for all else on a screen of 24 lines.
+# Rows of a map that leave space for all else on a screen of 24 lines.
 _ROWS = 17
 
 # Cells in a row: the least, the most, and what they are a multiple of, for round addresses.

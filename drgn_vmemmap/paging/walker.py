@@ -57,7 +57,7 @@ class Walker:
     """
     Walks a kernel's page tables.
 
-    A table is read once, whole, and kept; on a live kernel, take a new walker
+    All of a table is read at once, and kept; on a live kernel, take a new walker
     for each pass.
     """
 

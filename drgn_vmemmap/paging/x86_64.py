@@ -63,7 +63,7 @@ class Level(NamedTuple):
 
     @property
     def table_span(self) -> int:
-        """Bytes of virtual addresses that one whole table covers."""
+        """Bytes of virtual addresses that one table covers."""
         return ENTRIES_PER_TABLE << self.shift
 
     def entry_index(self, address: int) -> int:

@@ -70,7 +70,7 @@ def stale_head(entry: Entry, pfn: int, address: int) -> Finding:
     Memory that was given back has no HugeTLB folios (``vmemmap_restore_pte()``).
 
     :param entry: How the struct page's vmemmap page is mapped.
-    :param pfn: PFN that still looks like a folio's head.
+    :param pfn: PFN whose struct page is still that of a folio's head.
     :param address: Virtual address in bytes of its struct page.
     """
     message = (

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The rules on the whole vmemmap: who owns the frames that back it, and whether they are in use."""
+"""The rules on all of the vmemmap: who owns its frames, and whether they are in use."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class BtfTypes:
         return self._prog.enum_type(record.name or None, integer, enumerators)
 
     def _forward(self, record: Record) -> drgn.Type:
-        # kind_flag tells a union from a structure.
+        # Of a union, kind_flag is set.
         if record.flag:
             return self._prog.union_type(record.name)
         return self._prog.struct_type(record.name)

@@ -36,7 +36,7 @@ _ELF_FLAGS, _ELF_INCOMPLETE = 48, 0x1
 _PN_XNUM = 0xFFFF
 _PROGRAM_HEADERS_LIMIT = 1 << 20
 
-# Descriptors of pages of zeros may lead to one earlier page: so many are looked at.
+# Descriptors of pages of zeros may lead to one earlier page: so many are read.
 _LAST_DESCRIPTORS = 4096
 _DESCRIPTOR_SIZE = 24
 
@@ -155,8 +155,8 @@ def _end_of_kdump(file: BinaryIO) -> int:
     first = max(0, pages - _LAST_DESCRIPTORS)
     file.seek(kdump.descriptors + first * _DESCRIPTOR_SIZE)
     descriptors = file.read((pages - first) * _DESCRIPTOR_SIZE)
-    whole = len(descriptors) // _DESCRIPTOR_SIZE * _DESCRIPTOR_SIZE
-    return max(end, _last_end(struct.iter_unpack("<QI12x", descriptors[:whole])))
+    complete = len(descriptors) // _DESCRIPTOR_SIZE * _DESCRIPTOR_SIZE
+    return max(end, _last_end(struct.iter_unpack("<QI12x", descriptors[:complete])))
 
 
 def _count_bits(file: BinaryIO, size: int) -> int:

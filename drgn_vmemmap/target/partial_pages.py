@@ -3,7 +3,7 @@
 """
 Pages of a kdump-compressed file that were recorded in part.
 
-The format knows whole pages only. An extract has zeros for the rest of a page, and lists the
+The format has pages only, not parts of them. An extract has zeros for the rest, and lists the
 parts that were recorded where makedumpfile lists what it erased: ``offset_eraseinfo`` of
 ``struct kdump_sub_header``. What was not recorded is not in the dump, and is not read as zero.
 """

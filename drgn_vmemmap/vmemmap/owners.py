@@ -175,7 +175,7 @@ def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
         return FrameOwner(OwnerKind.COMPOUND_TAIL, link)
     if name == "slab" or flags & names.slab:
         return FrameOwner(OwnerKind.SLAB)
-    # The type of HugeTLB folios without PG_head is what a restore may leave behind. A kernel whose
+    # The type of HugeTLB folios without PG_head is what a restore may leave. A kernel whose
     # page tables have a type by another name has types that are not known.
     are_known = "table" in names.type_names.values()
     if name not in (None, "hugetlb", "table") and are_known:

@@ -63,9 +63,9 @@ def test_folios_appear_and_go() -> None:
 
 
 def test_folios_are_optimized_and_restored() -> None:
-    whole = Folio(ONE, remapped=False, edits=dict.fromkeys(range(1, 8), FRESH_W))
-    assert kinds(between([whole], [Folio(ONE)])) == [(ONE, "optimized")]
-    found = between([Folio(ONE)], [whole])
+    unoptimized = Folio(ONE, remapped=False, edits=dict.fromkeys(range(1, 8), FRESH_W))
+    assert kinds(between([unoptimized], [Folio(ONE)])) == [(ONE, "optimized")]
+    found = between([Folio(ONE)], [unoptimized])
     assert kinds(found) == [(ONE, "restored")]
     assert found.totals["freed"] == (7, 0)
 
@@ -106,8 +106,8 @@ def test_two_incomplete_reports_are_not_without_difference() -> None:
 
 
 def test_what_is_certain_is_a_difference_whatever_is_missing() -> None:
-    whole = Folio(ONE, remapped=False, edits=dict.fromkeys(range(1, 8), FRESH_W))
-    found = between([Folio(ONE), Folio(OTHER)], [whole, UNREADABLE])
+    unoptimized = Folio(ONE, remapped=False, edits=dict.fromkeys(range(1, 8), FRESH_W))
+    found = between([Folio(ONE), Folio(OTHER)], [unoptimized, UNREADABLE])
     assert (ONE, "restored") in kinds(found)
     assert found.differs and not found.complete
 
@@ -189,19 +189,19 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(part, (*path, key))
 
 
-WHOLE = document_of(Folio(ONE), Folio(OTHER, edits={5: REUSE_W}))
-PLACES = list(places(WHOLE))
+DOCUMENT = document_of(Folio(ONE), Folio(OTHER, edits={5: REUSE_W}))
+PLACES = list(places(DOCUMENT))
 
 
 @given(st.sampled_from(PLACES), JSON_VALUES)
 def test_a_made_up_document_is_refused_or_compared(path: tuple[Any, ...], value: Any) -> None:
-    made_up = deepcopy(WHOLE)
+    made_up = deepcopy(DOCUMENT)
     parent = made_up
     for key in path[:-1]:
         parent = parent[key]
     parent[path[-1]] = value
     try:
-        found = compared(WHOLE, made_up)
+        found = compared(DOCUMENT, made_up)
     except CannotAnalyse as error:
         assert str(error).startswith("B is a damaged JSON report: ")
         assert str(error).isprintable()
@@ -211,7 +211,7 @@ def test_a_made_up_document_is_refused_or_compared(path: tuple[Any, ...], value:
 
 
 def test_a_folio_listed_twice_is_damage() -> None:
-    twice = {**WHOLE, "folios": WHOLE["folios"][:1] * 2}
+    twice = {**DOCUMENT, "folios": DOCUMENT["folios"][:1] * 2}
     with pytest.raises(CannotAnalyse, match="0x8000 is listed twice"):
         comparable(twice, "A")
 

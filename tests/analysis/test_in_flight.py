@@ -137,7 +137,7 @@ def test_folios_that_left_the_pool_before_they_are_restored_are_in_flight(
 
 
 @pytest.mark.parametrize("release", ("5.15.0", "6.1.0"))
-def test_a_compound_page_that_only_looks_as_if_it_left_the_pool_is_no_folio(release: str) -> None:
+def test_a_compound_page_that_only_seems_to_have_left_the_pool_is_no_folio(release: str) -> None:
     image = Image(machine(release, flying({}, True, remapped=False)))
     image.write_page(FLYING + 1, compound_dtor=1)
     report = verify(image.prog)

@@ -30,10 +30,10 @@ FOLIOS = 64
 
 def document_of(report: Report) -> dict[str, Any]:
     """The report's document, without what the model cannot know."""
-    whole = document(report, folios=True)
+    result = document(report, folios=True)
     for name in ("tool", "target", "findings", "selection", "verified", "incomplete"):
-        del whole[name]
-    return whole
+        del result[name]
+    return result
 
 
 # Random machines.
@@ -155,7 +155,7 @@ def test_the_switch_is_read(release: str, enabled: bool) -> None:
 
 def test_without_its_variable_the_switch_is_not_known() -> None:
     image = Image(Machine(line=LINES["6.12.0"]))
-    # A kernel without CONFIG_KALLSYMS_ALL does not tell its static variables.
+    # A kernel without CONFIG_KALLSYMS_ALL does not have its static variables.
     del image.variables["vmemmap_optimize_enabled"]
     hvo = image.examine().kernel.hvo
     assert (hvo.enabled, hvo.layout.value) == (None, "head-reuse")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What verify says beyond the catalogue: what it does not accuse, and why folios are whole."""
+"""What verify says beyond the catalogue: what it does not accuse, and the unoptimized folios."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.synthetic.model import (
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
 from tests.synthetic.strategies import machines
 
-OPTIMIZED, WHOLE = FIRST_FOLIO, FIRST_FOLIO + 512
+OPTIMIZED, UNOPTIMIZED = FIRST_FOLIO, FIRST_FOLIO + 512
 PLUGGED = 5 * SECTION_PAGES
 UNUSED = 72 << 20 >> PAGE_SHIFT
 """A frame that the image's kernel has not allocated."""
@@ -42,7 +42,7 @@ every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
 
 
 def edited(release: str, *more: Folio) -> EditedKernel:
-    folios = (Folio(OPTIMIZED), Folio(WHOLE, remapped=False), *more)
+    folios = (Folio(OPTIMIZED), Folio(UNOPTIMIZED, remapped=False), *more)
     return EditedKernel(Image(Machine(line=LINES[release], folios=folios)).prog)
 
 
@@ -87,24 +87,24 @@ def test_a_broken_machine_is_accused_of_what_is_broken_and_of_nothing_else(
 
 
 @every_layout
-def test_a_block_that_was_allocated_whole_has_one_reference_for_all_its_frames(
+def test_a_block_that_was_allocated_at_once_has_one_reference_for_all_its_frames(
     release: str,
 ) -> None:
-    folio = Folio(WHOLE, remapped=False)
-    split = frozenset((WHOLE >> 15,))
+    folio = Folio(UNOPTIMIZED, remapped=False)
+    split = frozenset((UNOPTIMIZED >> 15,))
     machine = Machine(line=LINES[release], folios=(folio,), split=split)
     kernel = EditedKernel(Image(machine).prog)
-    assert kernel.whole == [WHOLE]
-    first = kernel.frame(WHOLE, 0) >> 9 << 9
+    assert kernel.unoptimized == [UNOPTIMIZED]
+    first = kernel.frame(UNOPTIMIZED, 0) >> 9 << 9
     for frame in range(first, first + 512):
         kernel.write_member(frame, "refcount", int(frame == first))
     assert errors(kernel.check()) == []
     kernel.write_member(first + 1, "refcount", 1)
-    assert ("frame-freed", WHOLE, 5) in errors(kernel.check())
+    assert ("frame-freed", UNOPTIMIZED, 5) in errors(kernel.check())
 
 
 @every_layout
-def test_a_free_frame_behind_a_large_leaf_is_found(release: str) -> None:
+def test_a_free_frame_that_a_large_leaf_maps_is_found(release: str) -> None:
     kernel = edited(release, Folio(UNSPLIT, remapped=False))
     mark = kernel.kernel.buddy_test
     assert mark is not None
@@ -116,13 +116,13 @@ def test_a_free_frame_behind_a_large_leaf_is_found(release: str) -> None:
 
 
 @every_layout
-def test_a_frame_without_references_behind_a_large_leaf_says_nothing(release: str) -> None:
+def test_a_frame_without_references_that_a_large_leaf_maps_says_nothing(release: str) -> None:
     kernel = edited(release, Folio(UNSPLIT, remapped=False))
     kernel.write_member(kernel.frame(UNSPLIT, 3), "refcount", 0)
     assert errors(kernel.check()) == []
 
 
-def test_a_free_block_is_told_by_its_first_page_wherever_the_frame_lies_in_it() -> None:
+def test_a_free_block_is_recognised_by_its_first_page_wherever_the_frame_lies_in_it() -> None:
     kernel = edited("6.12.0")
     mark = kernel.kernel.buddy_test
     assert mark is not None
@@ -150,7 +150,7 @@ def test_struct_pages_of_frames_that_are_not_in_the_dump_are_counted() -> None:
 
 
 @pytest.mark.parametrize("used", (True, False), ids=("used", "unused"))
-def test_a_zones_tail_frame_without_a_reference_is_told_where_it_is_used_or_kept(
+def test_a_zones_tail_frame_without_a_reference_is_reported_where_it_is_used_or_kept(
     used: bool,
 ) -> None:
     folios = (Folio(OPTIMIZED), Folio(OPTIMIZED + 512))
@@ -209,7 +209,7 @@ def test_vmemmap_of_no_folio_that_is_not_mapped_in_a_split_table_is_found(releas
 
 def special(release: str, section: Section, *folios: Folio, **machine: Any) -> Image:
     sections = {PLUGGED // SECTION_PAGES: section}
-    folios = (Folio(OPTIMIZED), Folio(WHOLE, remapped=False), *folios)
+    folios = (Folio(OPTIMIZED), Folio(UNOPTIMIZED, remapped=False), *folios)
     return Image(Machine(line=LINES[release], folios=folios, sections=sections, **machine))
 
 
@@ -237,7 +237,7 @@ def test_what_lies_where_nobody_has_written_struct_pages_yet_accuses_nobody(
     )
     report = verify(image.prog)
     assert [f.message for f in report.findings if f.rule != "unoptimized"] == []
-    assert [folio.pfn for folio, _ in report.folios] == [OPTIMIZED, WHOLE]
+    assert [folio.pfn for folio, _ in report.folios] == [OPTIMIZED, UNOPTIMIZED]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_what_lies_where_nobody_has_written_struct_pages_yet_accuses_nobody(
     ids=lambda value: value.name if isinstance(value, Section) else "",
 )
 @pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
-def test_vmemmap_that_is_special_is_told_and_not_accused(
+def test_vmemmap_that_is_special_is_named_and_not_accused(
     release: str, section: Section, kind: str, freed: int
 ) -> None:
     report = verify(special(release, section).prog)
@@ -260,7 +260,7 @@ def test_vmemmap_that_is_special_is_told_and_not_accused(
 
 
 @pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
-def test_folios_from_boot_are_told_with_what_boot_saved_for_them(release: str) -> None:
+def test_folios_from_boot_are_named_with_what_boot_saved_for_them(release: str) -> None:
     pfn = GIB >> PAGE_SHIFT
     numbers = range(pfn // SECTION_PAGES, 2 * pfn // SECTION_PAGES)
     sections = dict.fromkeys(numbers, Section.PREPARED)
@@ -272,17 +272,17 @@ def test_folios_from_boot_are_told_with_what_boot_saved_for_them(release: str) -
     assert report.special == [SpecialVmemmap("boot-optimized", range(pfn, 2 * pfn), 4095)]
 
 
-def test_a_folio_in_memory_that_hosts_its_own_vmemmap_is_whole_for_that_reason() -> None:
+def test_a_folio_in_memory_that_hosts_its_own_vmemmap_is_unoptimized_for_that_reason() -> None:
     folio = Folio(PLUGGED + 512, remapped=False)
     report = verify(special("6.12.0", Section.HOST, folio).prog)
     messages = {f.folio: f.message for f in report.findings}
     assert "hosted by the hot-plugged memory" in messages[folio.pfn]
-    assert "hosted" not in messages[WHOLE]
+    assert "hosted" not in messages[UNOPTIMIZED]
 
 
 @pytest.mark.parametrize("section", Section, ids=lambda section: section.name)
 @pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
-def test_a_wrong_count_of_the_frames_behind_the_vmemmap_is_told(
+def test_a_wrong_count_of_the_frames_that_back_the_vmemmap_is_reported(
     release: str, section: Section
 ) -> None:
     image = special(release, section)
@@ -302,7 +302,7 @@ def test_a_wrong_count_of_the_frames_behind_the_vmemmap_is_told(
 @every_layout
 def test_what_only_shows_the_head_of_another_folio_is_no_folio(release: str, order: int) -> None:
     gigantic = (Folio(GIB >> PAGE_SHIFT, 18), Folio(2 * GIB >> PAGE_SHIFT, 18))
-    folios = gigantic if order == 18 else (Folio(OPTIMIZED), Folio(WHOLE))
+    folios = gigantic if order == 18 else (Folio(OPTIMIZED), Folio(UNOPTIMIZED))
     echo = folios[-1].pfn + (1 << order)
     split = frozenset((echo >> 15,))
     machine = Machine(line=LINES[release], node_size=4 * GIB, folios=folios, split=split)
@@ -326,9 +326,9 @@ def test_what_may_be_a_folio_whose_head_is_not_in_the_dump_is_no_orphan() -> Non
 # Content.
 
 
-def test_a_frame_with_the_tails_of_another_folio_is_told_to_be_that_ones() -> None:
-    kernel = edited("6.12.0", Folio(WHOLE + 512))
-    other = WHOLE + 512
+def test_a_frame_with_the_tails_of_another_folio_is_said_to_be_that_ones() -> None:
+    kernel = edited("6.12.0", Folio(UNOPTIMIZED + 512))
+    other = UNOPTIMIZED + 512
     for index in range(8):
         kernel.write_entry(OPTIMIZED, index, kernel.entry(other, index))
     found = errors(kernel.check())
@@ -337,35 +337,37 @@ def test_a_frame_with_the_tails_of_another_folio_is_told_to_be_that_ones() -> No
     assert ("frame-aliased", other, 0) in found
 
 
-# Why folios are whole.
+# Why folios are not optimized.
 
-WHOLE_ONE = Machine(line=LINES["6.12.0"], folios=(Folio(WHOLE, remapped=False),))
+UNOPTIMIZED_ONE = Machine(line=LINES["6.12.0"], folios=(Folio(UNOPTIMIZED, remapped=False),))
 
 
 @pytest.mark.parametrize(
     ("machine", "reason"),
     (
-        (replace(WHOLE_ONE, enabled=False), "HVO is off now"),
-        (WHOLE_ONE, "the dump shows no reason"),
-        (replace(WHOLE_ONE, line=LINES["5.10.0"]), "this kernel has no HVO"),
-        (replace(WHOLE_ONE, page_size=80), "struct page has 80 bytes"),
+        (replace(UNOPTIMIZED_ONE, enabled=False), "HVO is off now"),
+        (UNOPTIMIZED_ONE, "the dump shows no reason"),
+        (replace(UNOPTIMIZED_ONE, line=LINES["5.10.0"]), "this kernel has no HVO"),
+        (replace(UNOPTIMIZED_ONE, page_size=80), "struct page has 80 bytes"),
         (
             replace(
-                WHOLE_ONE,
-                folios=(Folio(WHOLE, remapped=False, edits=dict.fromkeys(range(1, 8), FRESH_W)),),
+                UNOPTIMIZED_ONE,
+                folios=(
+                    Folio(UNOPTIMIZED, remapped=False, edits=dict.fromkeys(range(1, 8), FRESH_W)),
+                ),
             ),
             "it was optimized once, and restored",
         ),
     ),
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "machine",
 )
-def test_a_folio_is_whole_for_a_reason(machine: Machine, reason: str) -> None:
+def test_a_folio_is_unoptimized_for_a_reason(machine: Machine, reason: str) -> None:
     (message,) = reasons(machine).values()
     assert reason in message
 
 
-def test_what_optimizing_a_folio_would_free_is_told_where_it_could_be() -> None:
-    (message,) = reasons(WHOLE_ONE).values()
+def test_what_optimizing_a_folio_would_free_is_reported_where_it_could_be() -> None:
+    (message,) = reasons(UNOPTIMIZED_ONE).values()
     assert message.endswith("optimizing it would free 7 frames")
-    (message,) = reasons(replace(WHOLE_ONE, page_size=80)).values()
+    (message,) = reasons(replace(UNOPTIMIZED_ONE, page_size=80)).values()
     assert "would free" not in message

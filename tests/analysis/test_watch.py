@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Looking at what moves: once seen is not yet found, and what changes is told."""
+"""Kernels that change: what one pass sees is not yet found, and what changes is reported."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def always() -> bool:
     return True
 
 
-def looks_at(moving: EditedKernel, broken: Iterable[bool]) -> Target:
-    """A kernel in which a tail is writable, or not, look by look."""
+def passes_over(moving: EditedKernel, broken: Iterable[bool]) -> Target:
+    """A kernel in which a tail is writable, or not, pass by pass."""
     pfn, states = moving.optimized[0], iter(broken)
     sound = moving.entry(pfn, 3)
 
@@ -82,11 +82,11 @@ def rules(report: Report) -> list[str]:
     return [finding.rule for finding in report.findings if finding.severity.value != "info"]
 
 
-# Two looks before an accusation.
+# Two passes before an accusation.
 
 
 @pytest.mark.parametrize(
-    ("broken", "looks", "found", "transient"),
+    ("broken", "passes", "found", "transient"),
     (
         ((False, False), 2, [], 0),
         ((True, False), 2, [], 1),
@@ -96,21 +96,21 @@ def rules(report: Report) -> list[str]:
         ((True,) * 8, 8, ["tail-writable"], 0),
     ),
 )
-def test_what_all_looks_see_is_found_and_nothing_else(
-    broken: tuple[bool, ...], looks: int, found: list[str], transient: int
+def test_what_all_passes_see_is_found_and_nothing_else(
+    broken: tuple[bool, ...], passes: int, found: list[str], transient: int
 ) -> None:
-    report = confirm(looks_at(kernel(), broken))
+    report = confirm(passes_over(kernel(), broken))
     assert rules(report) == found
     assert report.stability is not None
-    assert (report.stability.passes, report.stability.transient) == (looks, transient)
+    assert (report.stability.passes, report.stability.transient) == (passes, transient)
 
 
-def test_folios_that_changed_between_two_looks_have_moved() -> None:
-    report = confirm(looks_at(kernel(), (True, False)))
+def test_folios_that_changed_between_two_passes_have_moved() -> None:
+    report = confirm(passes_over(kernel(), (True, False)))
     assert report.stability is not None and report.stability.moved == 1
 
 
-def test_a_look_at_what_does_not_move_tells_of_no_movement() -> None:
+def test_a_pass_over_what_does_not_move_reports_no_movement() -> None:
     assert examination.verify(Image(Machine()).prog).stability is None
 
 
@@ -132,10 +132,10 @@ def test_a_lasting_fault_is_found_while_all_else_moves() -> None:
     broken, other = moving.optimized
     moving.write_entry(broken, 3, moving.entry(broken, 3) | WRITABLE)
     sound = [moving.entry(other, index) for index in range(8)]
-    looks = count()
+    passes = count()
 
     def take_pass() -> Report:
-        number = next(looks)
+        number = next(passes)
         for index, entry in enumerate(sound):
             moving.write_entry(other, index, entry ^ (WRITABLE if index == number % 8 else 0))
         return moving.check()
@@ -162,8 +162,8 @@ def test_faults_of_other_folios_are_other_faults() -> None:
     assert report.stability is not None and report.stability.transient == 2
 
 
-def test_looks_are_not_made_in_step_with_what_moves(pauses: list[float]) -> None:
-    confirm(looks_at(kernel(), (True,) * 8))
+def test_passes_are_not_made_in_step_with_what_moves(pauses: list[float]) -> None:
+    confirm(passes_over(kernel(), (True,) * 8))
     assert pauses[0] == 0.1 and sum(pauses) > 5
 
 
@@ -174,13 +174,13 @@ def test_a_list_that_changes_after_the_memmap_was_read_is_followed_again() -> No
     first, second = (kernel.geometry.address(pfn) + lru for pfn in (FIRST_FOLIO, FIRST_FOLIO + 512))
     frame = Walker(ProgramMemory(image.prog), kernel.paging).entry(first).frame
     assert frame is not None
-    place, looked = (frame << 12) + first % 4096, list[int]()
+    place, met = (frame << 12) + first % 4096, list[int]()
 
     def torn(address: int, size: int) -> bytes:
         """The first time, the first folio leads to itself, not to the second."""
         data = read(address, size)
-        if address <= place < address + size and not looked:
-            looked.append(address)
+        if address <= place < address + size and not met:
+            met.append(address)
             start = place - address
             assert data[start : start + 8] == second.to_bytes(8, "little")
             return data[:start] + first.to_bytes(8, "little") + data[start + 8 :]
@@ -188,8 +188,8 @@ def test_a_list_that_changes_after_the_memmap_was_read_is_followed_again() -> No
 
     image.memory.read = torn  # type: ignore[method-assign]
     report = analyse(Snapshot(kernel, ProgramMemory(image.prog)))
-    assert looked and report.findings == []
-    del looked[:]
+    assert met and report.findings == []
+    del met[:]
     report = analyse(Snapshot(replace(kernel, live=False), ProgramMemory(image.prog)))
     assert {finding.rule for finding in report.findings} >= {"list-corrupt", "off-list"}
 
@@ -238,7 +238,7 @@ def reads_of(*arguments: str) -> int:
 
 @pytest.mark.parametrize("command", ("report", "verify"))
 @pytest.mark.parametrize("part", (0.0, 0.01, 0.1, 0.3))
-def test_a_guest_that_ends_in_the_first_look_gets_one_line(
+def test_a_guest_that_ends_in_the_first_pass_gets_one_line(
     command: str,
     part: float,
     leaving: Callable[[int], drgn.Program],
@@ -254,7 +254,7 @@ def test_a_guest_that_ends_in_the_first_look_gets_one_line(
 
 @pytest.mark.parametrize("command", ("report", "verify"))
 @pytest.mark.parametrize("part", (0.7, 0.99))
-def test_a_guest_that_ends_in_the_second_look_leaves_the_first_one(
+def test_a_guest_that_ends_in_the_second_pass_leaves_the_first_one(
     command: str,
     part: float,
     leaving: Callable[[int], drgn.Program],
@@ -278,7 +278,7 @@ def test_watching_a_guest_that_ends_ends_with_a_summary(
     prog = leaving(int(0.9 * reads))
     assert command_line.run(("watch", "--interval", "0"), prog) == INCOMPLETE
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 1 + 2 * 2  # two hstates, and what was seen of the second look
+    assert len(out.splitlines()) == 1 + 2 * 2  # two hstates, and what was seen of the second pass
     summary, reason = err.splitlines()
     assert summary.startswith("2 passes: ") and "the target went away" in reason
 
@@ -286,8 +286,8 @@ def test_watching_a_guest_that_ends_ends_with_a_summary(
 def test_a_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     jumps = cycle((1e9, 0.0, 2e9, -1e9))
     monkeypatch.setattr(time, "time", lambda: next(jumps))
-    looks = list(watch(still(), 0.05, 3, Progress()))
-    for each in looks:
+    passes = list(watch(still(), 0.05, 3, Progress()))
+    for each in passes:
         assert each.report.stability is not None
         assert 0 <= each.report.stability.seconds < 60
         assert all(line.endswith("\n") for line in lines.table(each).splitlines(keepends=True))
@@ -312,10 +312,10 @@ def test_a_recording_of_what_moves_is_of_one_piece() -> None:
 # Watching.
 
 
-def test_the_first_look_is_not_a_change_and_the_next_ones_are() -> None:
+def test_the_first_pass_is_not_a_change_and_the_next_ones_are() -> None:
     moving = kernel()
     states = (False, False, *(True for _ in range(8)))
-    first, second = watch(looks_at(moving, states), 0, 2, Progress())
+    first, second = watch(passes_over(moving, states), 0, 2, Progress())
     name = "hugepages-2048kB"
     assert first.changed[name] == (0, 0, 0)
     assert second.changed[name] == (0, -1, 0)
@@ -364,7 +364,7 @@ def test_a_tally_has_the_findings_of_all_passes_once() -> None:
     broken = ((False,) * 2, (True,) * 8, (True,) * 8, (False,) * 2)
     tally = Tally()
     states = [state for pass_ in broken for state in pass_]
-    firsts = [tally.add(p) for p in watch(looks_at(kernel(), states), 0, 4, Progress())]
+    firsts = [tally.add(p) for p in watch(passes_over(kernel(), states), 0, 4, Progress())]
     assert firsts == [False, True, False, False]
     report = tally.report()
     assert report is not None and rules(report) == ["tail-writable"]
@@ -374,7 +374,7 @@ def test_a_tally_has_the_findings_of_all_passes_once() -> None:
 
 def test_a_tally_until_a_rule_is_broken_knows_only_this_one() -> None:
     tally = Tally("head-read-only")
-    (pass_,) = watch(looks_at(kernel(), (True,) * 8), 0, 1, Progress())
+    (pass_,) = watch(passes_over(kernel(), (True,) * 8), 0, 1, Progress())
     assert not tally.add(pass_) and tally.broken == []
 
 
@@ -384,7 +384,7 @@ def test_watching_goes_on_without_a_count() -> None:
 
 
 def test_machines_read_a_line_a_hstate() -> None:
-    (look,) = watch(still(), 0, 1, Progress())
-    documents = [json.loads(line) for line in lines.jsonl(look).splitlines()]
-    assert [document["hstate"] for document in documents] == [*look.counted]
+    (pass_,) = watch(still(), 0, 1, Progress())
+    documents = [json.loads(line) for line in lines.jsonl(pass_).splitlines()]
+    assert [document["hstate"] for document in documents] == [*pass_.counted]
     assert documents[0]["optimized"] == 2 and documents[0]["looks"] == 2

@@ -31,7 +31,7 @@ _KERNEL_END = 128 << 20 >> PAGE_SHIFT
 """What an image has of its own lies below this PFN; then come page tables, heads and folios."""
 
 _MEMORY_OFFSET = 1 << 16
-"""Of the memory in the vmcore, behind all headers."""
+"""Of the memory in the vmcore, after all headers."""
 
 
 class Host(Image):
@@ -59,7 +59,7 @@ class Host(Image):
         self._write_pool()
 
     def _optimize(self) -> None:
-        """Map the folios' vmemmap as HVO does, and give up the frames that were behind it."""
+        """Map the folios' vmemmap as HVO does, and give up the frames that backed it."""
         regions = range(self.pfns.start // _REGION, -(-self.pfns.stop // _REGION))
         for region in regions:
             table = self.tables.split(self.machine.page_address(region * _REGION))
@@ -149,10 +149,10 @@ def _elf_headers(vmcoreinfo: bytes, size: int) -> bytes:
     """All of an ELF vmcore before its memory: one note, one segment."""
     note = vmcore._note(vmcoreinfo)
     header, program_header = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ")
-    behind = header.size + 2 * program_header.size
+    offset = header.size + 2 * program_header.size
     headers: Sequence[bytes] = (
         header.pack(b"\x7fELF\2\1\1", 4, 62, 1, 0, header.size, 0, 0, 64, 56, 2, 0, 0, 0),
-        program_header.pack(4, 0, behind, 0, 0, len(note), len(note), 4),
+        program_header.pack(4, 0, offset, 0, 0, len(note), len(note), 4),
         program_header.pack(1, 0, _MEMORY_OFFSET, 0, 0, size, size, PAGE_SIZE),
     )
     return b"".join(headers) + note

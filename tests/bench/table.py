@@ -18,7 +18,7 @@ from tests.bench.listing import GOALS, Listing
 from tests.bench.startup import WITH_GOAL, Timing
 
 Results = Mapping[str, Mapping[str, Any]]
-"""Of one target: what each runner told."""
+"""Of one target: what each runner found."""
 
 
 class Goal(NamedTuple):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What is looked at: dumps that are built once, and how each is opened."""
+"""What is analysed: dumps that are built once, and how each is opened."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _OPTIONS = """
 
 
 class Browser:
-    """A browser that looks at one page at a time."""
+    """A browser that shows one page at a time."""
 
     def __init__(self, profile: Path) -> None:
         options = ChromeOptions()
@@ -66,7 +66,7 @@ class Browser:
         WebDriverWait(self.driver, 20).until(lambda _: self.one(selector).text.startswith(text))
 
     def complaints(self) -> list[str]:
-        """What the console was told since it was last asked."""
+        """What was written to the console since it was last asked."""
         log: list[dict[str, str]] = self.driver.execute("getLog", {"type": "browser"})["value"]
         return [entry["message"] for entry in log]
 
@@ -88,7 +88,7 @@ class Browser:
         self._command("Emulation.clearDeviceMetricsOverride")
 
     def screenshot(self, name: str) -> None:
-        """Leave what the page looks like, from its top on, for a person."""
+        """Leave a screenshot of the page, from its top on, for a person."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         height = min(3600, self.run("return document.documentElement.scrollHeight"))
         width = self.run("return document.documentElement.clientWidth")

@@ -255,7 +255,7 @@ def test_half_a_million_folios_can_be_used(browser: Browser, written: Pages) -> 
 # The map.
 
 
-def test_a_cell_tells_what_it_is_when_pointed_at(browser: Browser, written: Pages) -> None:
+def test_a_cell_says_what_it_is_when_pointed_at(browser: Browser, written: Pages) -> None:
     browser.open(written["damaged"])
     tooltip = browser.one("#tooltip")
     assert not tooltip.is_displayed()
@@ -342,8 +342,8 @@ def test_a_part_of_a_1_gib_folio_is_drawn(browser: Browser, written: Pages) -> N
     part = (2 << 18) + (3 << 15)
     cells = [hex(part + 0x200 * number) for number in range(64)]
     assert browser.texts("#map-picture .name") == cells
-    told = browser.run("return document.querySelector('.cell').dataset.text")
-    assert "hugepages-1048576kB, node 0, free, inconsistent" in told
+    said = browser.run("return document.querySelector('.cell').dataset.text")
+    assert "hugepages-1048576kB, node 0, free, inconsistent" in said
 
 
 # What a dump can do.

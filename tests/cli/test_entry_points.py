@@ -152,9 +152,9 @@ run_command(prog, "vmemmap nonsense")
 def test_python_gets_the_same_report() -> None:
     prog = open_vmcore(VMCORE)
     totals = drgn_vmemmap.examine(prog).totals
-    told = json.loads(vmemmap("-c", VMCORE, "--format", "json").stdout)["totals"]
-    assert totals.counts.freed == told["freed"] == 448
-    assert totals.net_saved_bytes == told["net_saved_bytes"]
+    shown = json.loads(vmemmap("-c", VMCORE, "--format", "json").stdout)["totals"]
+    assert totals.counts.freed == shown["freed"] == 448
+    assert totals.net_saved_bytes == shown["net_saved_bytes"]
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
@@ -163,7 +163,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_result_goes_to_a_file_whole(tmp_path: Path) -> None:
+def test_a_result_goes_to_a_file_completely(tmp_path: Path) -> None:
     path = tmp_path / "report"
     assert vmemmap("-c", VMCORE, "-o", path).stdout == ""
     assert path.read_text() == vmemmap("-c", VMCORE).stdout

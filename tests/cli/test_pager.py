@@ -95,7 +95,7 @@ def test_leaving_the_pager_early_is_no_error() -> None:
     assert (code, len(lines)) == (0, 1)
 
 
-def test_less_is_told_to_end_if_all_fits_the_screen(tmp_path: Path) -> None:
+def test_less_is_asked_to_end_if_all_fits_the_screen(tmp_path: Path) -> None:
     less = tmp_path / "less"
     less.write_text("#!/bin/sh\necho less $LESS\ncat > /dev/null\n")
     less.chmod(0o755)

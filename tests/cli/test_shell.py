@@ -73,7 +73,7 @@ def test_without_a_command_the_options_of_report_are_completed() -> None:
     assert completed("--format", "prom") == ["prometheus"]
 
 
-def test_completion_that_cannot_be_written_is_told_in_one_line() -> None:
+def test_completion_that_cannot_be_written_is_reported_in_one_line() -> None:
     with open("/dev/full", "w") as full:
         command = [str(COMMAND), "--print-completion", "bash"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)

@@ -126,14 +126,14 @@ def test_tails_that_are_damaged_or_missing_are_not_called_right(
 
 
 @pytest.mark.parametrize("vmcore", [*NAMES, "two-nodes-1GiB"])
-def test_every_freed_frame_is_told_of_or_said_to_be_unknown(vmcore: str) -> None:
+def test_every_freed_frame_is_reported_or_said_to_be_unknown(vmcore: str) -> None:
     found = recorded(vmcore)
     # HVO also gave the heads of 2 MiB folios other frames.
     optimized = [each for each in found["folios"] if each["verdict"] == "optimized"]
     heads = sum(each["order"] == 9 for each in optimized)
     lines = run(vmcore, "freed_frames.py").splitlines()
     assert sum(int(line.split()[0]) for line in lines) == found["totals"]["freed"] + heads
-    # A recorded vmcore holds few of the struct pages that would tell.
+    # A recorded vmcore holds few of the struct pages that would show it.
     assert any("frames unknown: struct pages are not in the dump" in line for line in lines)
     assert any("frames in use again" in line for line in lines)
 

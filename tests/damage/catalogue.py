@@ -71,7 +71,7 @@ class Fault(NamedTuple):
     name: str
     rule: str
     provoke: Callable[[EditedKernel], list[LinkPlace] | None]
-    """Does the damage, and tells what must be found; ``None`` if this kernel cannot have it."""
+    """Does the damage; returns what must be found; ``None`` if this kernel cannot have it."""
     follows: tuple[str, ...] = ()
     """Rules that may fire as a consequence."""
 
@@ -106,9 +106,9 @@ def head_read_only(edited: EditedKernel) -> list[LinkPlace]:
 
 def half_done_remap(edited: EditedKernel) -> list[LinkPlace] | None:
     """A tail is mapped to the frame of another folio's head, as nobody's reuse frame."""
-    if not edited.whole:
+    if not edited.unoptimized:
         return None
-    pfn, other = edited.optimized[0], edited.whole[0]
+    pfn, other = edited.optimized[0], edited.unoptimized[0]
     raw = edited.entry(pfn, 3)
     address = (1 << 52) - PAGE_SIZE
     edited.write_entry(pfn, 3, raw & ~address | edited.frame(other, 5) << PAGE_SHIFT)
@@ -133,7 +133,7 @@ def reuse_frame_of_another(edited: EditedKernel) -> list[LinkPlace] | None:
 
 
 def head_freed(edited: EditedKernel) -> list[LinkPlace] | None:
-    """The frame behind a head is in the buddy allocator."""
+    """The frame that backs a head is in the buddy allocator."""
     mark = edited.kernel.buddy_test
     if mark is None:
         return None
@@ -172,10 +172,10 @@ def table_in_buddy(edited: EditedKernel) -> list[LinkPlace] | None:
 
 
 def two_owners(edited: EditedKernel) -> list[LinkPlace] | None:
-    """A page of a whole folio is mapped to the frame behind another folio's head."""
-    if not edited.whole:
+    """A page of a folio that is not optimized is mapped to the frame of another folio's head."""
+    if not edited.unoptimized:
         return None
-    pfn, other = edited.whole[0], edited.optimized[0]
+    pfn, other = edited.unoptimized[0], edited.optimized[0]
     raw, address = edited.entry(pfn, 3), (1 << 52) - PAGE_SIZE
     edited.write_entry(pfn, 3, raw & ~address | edited.frame(other, 0) << PAGE_SHIFT)
     return [("frame-aliased", pfn, 3), ("frame-aliased", other, 0)]
@@ -191,9 +191,9 @@ def flag_lost(edited: EditedKernel) -> list[LinkPlace] | None:
 
 def flag_made_up(edited: EditedKernel) -> list[LinkPlace] | None:
     bit = edited.kernel.hvo.optimized_bit
-    if bit is None or not edited.whole:
+    if bit is None or not edited.unoptimized:
         return None
-    pfn = edited.whole[0]
+    pfn = edited.unoptimized[0]
     edited.write_member(pfn, "private", 1 << bit)
     return [("flag-mismatch", pfn, None)]
 
@@ -225,9 +225,9 @@ def kept_tail_overwritten(edited: EditedKernel) -> list[LinkPlace] | None:
 
 def head_copied(edited: EditedKernel) -> list[LinkPlace] | None:
     """A restore left a copy of the head in one of the vmemmap pages."""
-    if not edited.whole:
+    if not edited.unoptimized:
         return None
-    pfn = edited.whole[0]
+    pfn = edited.unoptimized[0]
     page = pfn + 3 * PAGE_SIZE // edited.kernel.page.size
     if not edited.is_described(page + 63):
         return None
@@ -236,18 +236,18 @@ def head_copied(edited: EditedKernel) -> list[LinkPlace] | None:
     return [("stale-struct-page", pfn, 3)]
 
 
-def loose_read_only(edited: EditedKernel) -> list[LinkPlace] | None:
+def of_no_folio_read_only(edited: EditedKernel) -> list[LinkPlace] | None:
     """A restore that made a page its own again, but not writable."""
-    pfn = edited.loose()
+    pfn = edited.of_no_folio()
     if pfn is None:
         return None
     edited.write_entry(pfn, 0, edited.entry(pfn, 0) & ~WRITABLE)
     return [("orphan-remap", None, None)]
 
 
-def loose_shared(edited: EditedKernel) -> list[LinkPlace] | None:
+def of_no_folio_shared(edited: EditedKernel) -> list[LinkPlace] | None:
     """A restore that made pages writable again, but left them their shared frame."""
-    pfn = edited.loose()
+    pfn = edited.of_no_folio()
     if pfn is None:
         return None
     edited.write_entry(pfn, 1, edited.entry(pfn, 0))
@@ -309,8 +309,13 @@ CATALOGUE = (
     Fault("a tail that is referenced", "tail-content", tail_referenced),
     Fault("a kept tail that is overwritten", "tail-content", kept_tail_overwritten),
     Fault("a copy of the head among tails", "stale-struct-page", head_copied),
-    Fault("loose vmemmap that is read-only", "orphan-remap", loose_read_only),
-    Fault("loose vmemmap with one frame", "orphan-remap", loose_shared, ("count-mismatch",)),
+    Fault("vmemmap of no folio that is read-only", "orphan-remap", of_no_folio_read_only),
+    Fault(
+        "vmemmap of no folio with one frame",
+        "orphan-remap",
+        of_no_folio_shared,
+        ("count-mismatch",),
+    ),
     Fault(
         "a restore that never happened",
         "orphan-remap",

@@ -65,7 +65,7 @@ class EditedKernel:
         self.before: Report = self.check()
         found = [(folio.pfn, folio.order, judgement) for folio, judgement in self.before.folios]
         self.optimized = [p for p, _, j in found if j.verdict is Verdict.OPTIMIZED]
-        self.whole = [
+        self.unoptimized = [
             p for p, _, j in found if j.verdict is Verdict.UNOPTIMIZED and j.mapped_by == "pte"
         ]
 
@@ -128,11 +128,11 @@ class EditedKernel:
             return False
         return True
 
-    def loose(self) -> int | None:
+    def of_no_folio(self) -> int | None:
         """A PFN with two pages of vmemmap from it on that are split, and no folio's."""
         folios = self.before.folios.folios
         step = PAGE_SIZE // self.kernel.page.size
-        for pfn in self.optimized + self.whole:
+        for pfn in self.optimized + self.unoptimized:
             start = self.kernel.geometry.address(pfn) >> PMD.shift << PMD.shift
             run = self.walker().region(start)
             if run.level is not PTE:

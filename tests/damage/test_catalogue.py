@@ -37,7 +37,7 @@ def test_a_fault_is_found_where_it_is_and_nothing_else(
     where = request.node.callspec.params["edited"]
     kind = "real" if where in REAL else "image"
     if expected is None:
-        # It needs a whole folio in a split table, or a flag, that this kernel does not have.
+        # It needs an unoptimized folio in a split table, or a flag, that this kernel does not have.
         record_property("provoked", (fault.rule, layout_of(edited).value, kind, False))
         return
     assert edited.memory.bytes or edited.memory.missing
@@ -45,6 +45,6 @@ def test_a_fault_is_found_where_it_is_and_nothing_else(
     assert not [place for place in expected if place not in new]
     rest = new - Counter(expected)
     others = {place for place in rest if place[0] not in fault.follows}
-    # What was optimized may now be told to be whole, and what was whole may be neither.
+    # What was optimized may now be found not to be, and what was not may be neither.
     assert {place for place in others if place[0] != "unoptimized"} == set()
     record_property("provoked", (fault.rule, layout_of(edited).value, kind, True))

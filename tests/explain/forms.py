@@ -125,8 +125,8 @@ def _cut(columns: int, prefix: str = "[  100.5] ") -> Form:
     def form(lines: Sequence[str]) -> bytes:
         rows: list[str] = []
         for line in lines:
-            whole = prefix + line
-            rows += [whole[start : start + columns] for start in range(0, len(whole), columns)]
+            full = prefix + line
+            rows += [full[start : start + columns] for start in range(0, len(full), columns)]
         return "\n".join(rows).encode()
 
     return form

@@ -46,9 +46,9 @@ def test_any_text_is_explained(text: str) -> None:
 @pytest.mark.parametrize("name", FORMS)
 def test_a_damaged_log_is_explained_as_far_as_it_goes(name: str) -> None:
     random = Random(name)
-    whole = FORMS[name](LOG)
+    complete = FORMS[name](LOG)
     for _ in range(10):
-        data = bytearray(whole[: random.randrange(len(whole))])
+        data = bytearray(complete[: random.randrange(len(complete))])
         for _ in range(random.randrange(20) if data else 0):
             data[random.randrange(len(data))] = random.randrange(256)
         assert shown(bytes(data)).isprintable()

@@ -49,13 +49,13 @@ from tests.synthetic.model import (
 from tests.synthetic.physical import LARGE, PAGE_SIZE, WRITABLE
 from tests.synthetic.strategies import machines
 
-OPTIMIZED, WHOLE = FIRST_FOLIO, FIRST_FOLIO + 512
+OPTIMIZED, UNOPTIMIZED = FIRST_FOLIO, FIRST_FOLIO + 512
 
 every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
 
 
 def image(release: str, edits: dict[int, Vpage] | None = None) -> Image:
-    folios = (Folio(OPTIMIZED, edits=edits or {}), Folio(WHOLE, remapped=False))
+    folios = (Folio(OPTIMIZED, edits=edits or {}), Folio(UNOPTIMIZED, remapped=False))
     return Image(Machine(line=LINES[release], folios=folios))
 
 
@@ -76,7 +76,7 @@ def backs(explanation: Explanation) -> list[tuple[int | None, str]]:
 
 
 @every_layout
-def test_a_head_page_is_told_and_may_be_written(release: str) -> None:
+def test_a_head_page_is_named_and_may_be_written(release: str) -> None:
     explanation = at(image(release), OPTIMIZED)
     assert explanation.page is not None and explanation.page.folio is not None
     assert (explanation.page.pfn, explanation.page.role) == (OPTIMIZED, "head")
@@ -109,8 +109,8 @@ def test_a_write_to_a_writable_tail_goes_unnoticed(release: str) -> None:
 
 
 @every_layout
-def test_a_struct_page_of_a_whole_folio_is_its_own(release: str) -> None:
-    explanation = at(image(release), WHOLE + 5 * 64 + 3)
+def test_a_struct_page_of_an_unoptimized_folio_is_its_own(release: str) -> None:
+    explanation = at(image(release), UNOPTIMIZED + 5 * 64 + 3)
     assert explanation.read == "gets this struct page"
     assert explanation.write.startswith("changes this struct page")
 
@@ -134,7 +134,7 @@ def test_of_a_folios_first_tails_the_folios_members_are_named() -> None:
     assert explanation.page is not None and explanation.page.members == ["_flags_1"]
 
 
-@pytest.mark.parametrize("pfn", (OPTIMIZED - 1, WHOLE + 512))
+@pytest.mark.parametrize("pfn", (OPTIMIZED - 1, UNOPTIMIZED + 512))
 def test_struct_pages_beside_a_folio_are_not_its_own(pfn: int) -> None:
     explanation = at(image("6.12.0"), pfn)
     assert explanation.page is not None and explanation.page.folio is None
@@ -146,7 +146,7 @@ def test_struct_pages_beside_a_folio_are_not_its_own(pfn: int) -> None:
 @pytest.mark.parametrize(
     ("release", "index", "seen"), (("5.15.0", 1, "1-7"), ("6.12.0", 0, "0-7"), ("7.2.0", 1, "1-7"))
 )
-def test_who_sees_the_reuse_frame_is_told(release: str, index: int, seen: str) -> None:
+def test_who_maps_the_reuse_frame_is_reported(release: str, index: int, seen: str) -> None:
     of = image(release)
     frame = of.frames[OPTIMIZED][index]
     for what in (f"pfn:{frame:#x}", f"phys:{(frame or 0) << 12:#x}"):
@@ -166,34 +166,34 @@ def test_a_zones_tail_frame_is_seen_by_all_optimized_folios_of_the_zone() -> Non
     assert "in 11 more places" in text(explanation)
 
 
-def test_the_frame_of_a_page_that_is_whole_is_seen_by_it_alone() -> None:
-    explanation = at(image("6.12.0"), WHOLE + 3 * 64)
-    assert backs(explanation) == [(WHOLE, "3")]
+def test_the_frame_of_an_unoptimized_folio_backs_its_page_alone() -> None:
+    explanation = at(image("6.12.0"), UNOPTIMIZED + 3 * 64)
+    assert backs(explanation) == [(UNOPTIMIZED, "3")]
     assert "vmemmap page 3 of folio" in text(explanation)
 
 
 @every_layout
-def test_a_frame_behind_two_folios_is_told_and_a_write_there_is_not_called_harmless(
+def test_a_frame_of_two_folios_is_reported_and_a_write_there_is_not_called_harmless(
     release: str,
 ) -> None:
     of = image(release)
-    of.write_entry(WHOLE, 3, of.entry(OPTIMIZED, 0))
-    for pfn in (WHOLE + 3 * 64, OPTIMIZED):
+    of.write_entry(UNOPTIMIZED, 3, of.entry(OPTIMIZED, 0))
+    for pfn in (UNOPTIMIZED + 3 * 64, OPTIMIZED):
         explanation = at(of, pfn)
-        assert {folio for folio, _ in backs(explanation)} == {OPTIMIZED, WHOLE}
+        assert {folio for folio, _ in backs(explanation)} == {OPTIMIZED, UNOPTIMIZED}
         assert explanation.write.startswith("goes unnoticed")
 
 
-def test_a_frame_behind_vmemmap_of_no_folio_is_told_with_its_pfns() -> None:
+def test_a_frame_that_backs_vmemmap_of_no_folio_is_reported_with_its_pfns() -> None:
     of = image("6.12.0")
-    of.write_entry(WHOLE, 8, of.entry(WHOLE, 3))
-    explanation = at(of, WHOLE + 3 * 64)
-    assert backs(explanation) == [(WHOLE, "3"), (None, "")]
-    assert explanation.mapping.mappers[1].pfns == (WHOLE + 512, WHOLE + 575)
-    assert f"of PFNs {WHOLE + 512:#x} to {WHOLE + 575:#x}" in text(explanation)
+    of.write_entry(UNOPTIMIZED, 8, of.entry(UNOPTIMIZED, 3))
+    explanation = at(of, UNOPTIMIZED + 3 * 64)
+    assert backs(explanation) == [(UNOPTIMIZED, "3"), (None, "")]
+    assert explanation.mapping.mappers[1].pfns == (UNOPTIMIZED + 512, UNOPTIMIZED + 575)
+    assert f"of PFNs {UNOPTIMIZED + 512:#x} to {UNOPTIMIZED + 575:#x}" in text(explanation)
 
 
-def test_a_freed_frame_is_told_to_be_free() -> None:
+def test_a_freed_frame_is_said_to_be_free() -> None:
     of = image("6.12.0")
     freed = of.memmap.boot_frame(of.memmap.number(OPTIMIZED) + 3)
     explanation = explained(of, f"pfn:{freed:#x}")
@@ -260,8 +260,8 @@ def test_what_an_access_does_depends_on_all_levels(
     edit: int, level: str, read: str, write: str
 ) -> None:
     of = image("6.12.0")
-    of.write_entry(WHOLE, 3, of.entry(WHOLE, 3, level) & edit, level)
-    explanation = at(of, WHOLE + 3 * 64)
+    of.write_entry(UNOPTIMIZED, 3, of.entry(UNOPTIMIZED, 3, level) & edit, level)
+    explanation = at(of, UNOPTIMIZED + 3 * 64)
     assert read in explanation.read
     assert write in explanation.write
 
@@ -303,9 +303,9 @@ def test_a_table_that_is_not_in_the_dump_may_hide_who_else_sees_a_frame() -> Non
 
 
 def test_whose_page_it_is_is_not_guessed_without_the_head_page() -> None:
-    of = Image(Machine(folios=(Folio(OPTIMIZED), Folio(WHOLE, remapped=False))))
+    of = Image(Machine(folios=(Folio(OPTIMIZED), Folio(UNOPTIMIZED, remapped=False))))
     of.drop_frame(of.frames[OPTIMIZED][0] or 0)
-    # Nor does a list tell.
+    # Nor does a list show it.
     of.write(of.list_head(9, 0), of.list_head(9, 0))
     explanation = at(of, OPTIMIZED + 100)
     assert explanation.page is not None
@@ -353,7 +353,7 @@ def test_all_pages_that_are_mapped_to_a_frame_are_found(
 
 @settings(max_examples=25)
 @given(machines(broken=True))
-def test_each_vmemmap_page_is_told_to_be_of_its_folio(machine: Machine) -> None:
+def test_each_vmemmap_page_is_said_to_be_of_its_folio(machine: Machine) -> None:
     of = Image(machine)
     explains = Explainer.of_program(of.prog)
     mapped = dict(vmemmap_of(of))
@@ -424,7 +424,7 @@ def test_a_number_beyond_all_memory_is_refused() -> None:
         ("phys:0xfffffffffffff", AddressKind.BEYOND_MEMORY),
     ),
 )
-def test_other_addresses_are_told_for_what_they_are(what: str, place: AddressKind) -> None:
+def test_other_addresses_are_named_for_what_they_are(what: str, place: AddressKind) -> None:
     explanation = explained(image("6.12.0"), what)
     assert explanation.place is place
     assert not explanation.concerns_hugetlb
@@ -466,12 +466,12 @@ def test_what_a_log_names_is_explained_if_it_concerns_hugetlb() -> None:
     log = [
         f"BUG: unable to handle page fault for address: {fault:016x}",
         "RAX: 0000000000000001 RBX: ffff888000001000",
-        f"BUG: Bad page state in process cat  pfn:{WHOLE + 3:05x}",
+        f"BUG: Bad page state in process cat  pfn:{UNOPTIMIZED + 3:05x}",
         "page: refcount:0 mapcount:0 mapping:00000000deadbeef index:0x0 pfn:0x1",
     ]
     found = log_of(*log, of=of)
     pfns = [explanation.page.pfn for explanation in found.explanations if explanation.page]
-    assert pfns == [OPTIMIZED + 70, WHOLE + 3]
+    assert pfns == [OPTIMIZED + 70, UNOPTIMIZED + 3]
     assert [each.what.text for each in found.others] == ["pfn:0x1"]
 
 
@@ -498,8 +498,8 @@ def test_registers_that_point_into_the_same_struct_page_are_not_explained_again(
 def test_a_bad_page_whose_struct_page_is_in_remapped_vmemmap_is_explained() -> None:
     """It is no folio's, but a remap that was never undone may be what made it bad."""
     of = image("6.12.0")
-    of.write_entry(WHOLE, 9, of.entry(OPTIMIZED, 3))
-    line = f"BUG: Bad page state in process cat  pfn:{WHOLE + 512 + 64:05x}"
+    of.write_entry(UNOPTIMIZED, 9, of.entry(OPTIMIZED, 3))
+    line = f"BUG: Bad page state in process cat  pfn:{UNOPTIMIZED + 512 + 64:05x}"
     found = log_of(line, of=of)
     (explanation,) = found.explanations
     assert explanation.page is not None and explanation.page.folio is None
@@ -520,7 +520,7 @@ def test_a_bad_page_whose_struct_page_is_in_remapped_vmemmap_is_explained() -> N
         ({}, "something", None),
     ),
 )
-def test_whether_the_tables_agree_with_the_fault_is_told(
+def test_whether_the_tables_agree_with_the_fault_is_reported(
     edits: dict[int, Vpage], access: str, allowed: bool | None
 ) -> None:
     of = image("6.12.0", edits)
@@ -535,7 +535,7 @@ def test_whether_the_tables_agree_with_the_fault_is_told(
     assert document(explanation)["allowed_now"] is allowed
 
 
-def test_a_log_that_names_very_much_is_looked_through_once() -> None:
+def test_a_log_that_names_very_much_takes_one_pass() -> None:
     of = image("6.12.0")
     walker = CountingWalker(of)
     snapshot = Snapshot(walker.kernel, walker.memory)
@@ -549,7 +549,7 @@ def test_a_log_that_names_very_much_is_looked_through_once() -> None:
 
 
 class CountingWalker(Walker):
-    """Counts how often the whole vmemmap is walked."""
+    """Counts how often all of the vmemmap is walked."""
 
     def __init__(self, of: Image) -> None:
         self.kernel = discover(of.prog)

@@ -123,7 +123,7 @@ def test_a_line_without_an_end_takes_no_time() -> None:
         ("user write access in user mode", "write"),
     ),
 )
-def test_what_faulted_is_told(said: str, access: str | None) -> None:
+def test_what_faulted_is_reported(said: str, access: str | None) -> None:
     (mention,) = mentions(
         [
             "BUG: unable to handle page fault for address: ffffea0000010034",
@@ -148,7 +148,7 @@ def test_each_fault_has_its_own_lines() -> None:
     assert [mention.access for mention in found] == ["write", "read"]
 
 
-def test_why_a_page_was_dumped_is_told() -> None:
+def test_why_a_page_was_dumped_is_reported() -> None:
     (mention,) = mentions(
         [
             "BUG: Bad page state in process cat  pfn:02c43",
@@ -161,7 +161,7 @@ def test_why_a_page_was_dumped_is_told() -> None:
     assert mention.details[-1] == "page dumped because: corrupted mapping in tail page"
 
 
-def test_a_line_far_behind_says_nothing_of_it() -> None:
+def test_a_line_far_below_says_nothing_of_it() -> None:
     fault = "BUG: unable to handle page fault for address: ffffea0000010034"
     (mention,) = mentions([fault, *["INFO: other"] * 100, "#PF: supervisor write access"])
     assert mention.details == []
@@ -204,7 +204,7 @@ def test_a_record_of_several_lines_is_so_many_lines() -> None:
 
 
 def left(log: KernelLog) -> list[str]:
-    """The lines; a byte of the number in front of a record may look like text."""
+    """The lines; a byte of the number in front of a record may be taken for text."""
     return [line.lstrip("?") for line in lines(log.text)]
 
 

@@ -195,8 +195,8 @@ def test_whether_hvo_was_on_is_in_the_command_line_at_most(option: str, certaint
 def test_what_to_collect_is_what_the_log_lacks() -> None:
     lacking = "\n".join(report(OOPS[:1]).collect)
     assert "#PF, and PGD to PTE" in lacking and "Kernel Offset" in lacking
-    whole = report(["Linux version 6.12.117 (x)", "Command line: ro", *OOPS, MOVED])
-    assert all("vmcore" in item or "running kernel" in item for item in whole.collect)
+    full = report(["Linux version 6.12.117 (x)", "Command line: ro", *OOPS, MOVED])
+    assert all("vmcore" in item or "running kernel" in item for item in full.collect)
 
 
 @pytest.mark.parametrize("form", ("serial line", "journalctl -o json, bytes", "mail, base64"))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Whole machines made of recorded vmcores: what was not recorded is somebody's secret."""
+"""Machines made of recorded vmcores: what was not recorded is somebody's secret."""
 
 from __future__ import annotations
 

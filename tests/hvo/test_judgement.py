@@ -34,7 +34,7 @@ NONE, TAIL_REUSE, HEAD_REUSE, SHARED_TAIL = (
     Layout.HEAD_REUSE,
     Layout.SHARED_TAIL,
 )
-WHOLE = "abcdefgh WWWWWWWW"
+UNOPTIMIZED_FOLIO = "abcdefgh WWWWWWWW"
 ZONE = frozenset({ord(ZONES_FRAME)})
 OF_THE_ZONE = [layout for layout, page in REUSED_PAGE.items() if page is None]
 GIGANTIC = 4096
@@ -104,7 +104,9 @@ def test_the_shared_tail_layout_keeps_the_head_and_frees_seven() -> None:
 
 @every_kernel
 def test_a_folio_with_eight_writable_frames_is_not_optimized(layout: Layout) -> None:
-    assert judged(WHOLE, layout) == Judgement(Verdict.UNOPTIMIZED, NONE, "pte", None, (), (), 0)
+    assert judged(UNOPTIMIZED_FOLIO, layout) == Judgement(
+        Verdict.UNOPTIMIZED, NONE, "pte", None, (), (), 0
+    )
 
 
 @every_layout
@@ -117,11 +119,11 @@ def test_a_folio_of_1_gib_frees_all_but_the_kept(layout: Layout) -> None:
 
 
 def test_a_folio_under_a_large_leaf_is_mapped_by_it() -> None:
-    assert judge(entries(WHOLE, PMD), HEAD_REUSE, frozenset()).mapped_by == "pmd"
+    assert judge(entries(UNOPTIMIZED_FOLIO, PMD), HEAD_REUSE, frozenset()).mapped_by == "pmd"
 
 
 def test_a_folio_under_leaves_of_two_levels_is_mapped_by_both() -> None:
-    both = entries(WHOLE, PMD)[:4] + entries(WHOLE)[4:]
+    both = entries(UNOPTIMIZED_FOLIO, PMD)[:4] + entries(UNOPTIMIZED_FOLIO)[4:]
     judgement = judge(both, HEAD_REUSE, frozenset())
     assert (judgement.mapped_by, judgement.verdict) == ("mixed", Verdict.UNOPTIMIZED)
 
@@ -142,7 +144,7 @@ def test_the_access_of_page_1_tells_tail_reuse_from_shared_tail() -> None:
     assert judged("abbbbbbb WRRRRRRR", HEAD_REUSE).layout is SHARED_TAIL
 
 
-def test_the_zone_tells_shared_tail_from_tail_reuse() -> None:
+def test_the_zone_distinguishes_shared_tail_from_tail_reuse() -> None:
     judgement = judged("attttttt WWRRRRRR", SHARED_TAIL)
     assert (judgement.layout, judgement.shared) == (SHARED_TAIL, ((1, 7),))
 
@@ -162,19 +164,19 @@ def test_device_dax_is_no_hugetlb_folio_of_any_kernel() -> None:
 @every_layout
 @pytest.mark.parametrize("folio", ("2 MiB", "1 GiB"))
 def test_every_half_remapped_folio_is_inconsistent(layout: Layout, folio: str) -> None:
-    whole, optimized = WHOLE, PICTURES[layout]
+    unoptimized, optimized = UNOPTIMIZED_FOLIO, PICTURES[layout]
     cuts: range | tuple[int, ...] = range(KEPT[layout] + 1, 8)
     if folio == "1 GiB":
-        whole = "".join(map(chr, range(0x4E00, 0x4E00 + GIGANTIC))) + " " + "W" * GIGANTIC
+        unoptimized = "".join(map(chr, range(0x4E00, 0x4E00 + GIGANTIC))) + " " + "W" * GIGANTIC
         optimized, cuts = gigantic(optimized), (512, 513, 2048, 4095)
         for index in range(KEPT[layout]):
-            whole = changed(whole, index, f"{optimized[index]} W")
+            unoptimized = changed(unoptimized, index, f"{optimized[index]} W")
     last = len(optimized) // 2 - 1
     for cut in cuts:
-        remapped = judged(mixed(optimized, whole, cut), layout)
+        remapped = judged(mixed(optimized, unoptimized, cut), layout)
         assert remapped.verdict is Verdict.INCONSISTENT
         assert remapped.shared == remapped.read_only == ((KEPT[layout], cut - 1),)
-        restored = judged(mixed(whole, optimized, cut), layout)
+        restored = judged(mixed(unoptimized, optimized, cut), layout)
         assert restored.verdict is Verdict.INCONSISTENT
         assert restored.shared == restored.read_only == ((cut, last),)
         assert remapped.layout is restored.layout is layout
@@ -212,9 +214,11 @@ def test_a_kept_page_that_is_read_only_is_inconsistent(layout: Layout) -> None:
 
 
 @every_kernel
-def test_a_read_only_page_of_a_whole_folio_is_inconsistent(layout: Layout) -> None:
+def test_a_read_only_page_of_an_unoptimized_folio_is_inconsistent(layout: Layout) -> None:
     for index in range(8):
-        judgement = judged(changed(WHOLE, index, f"{WHOLE[index]} R"), layout)
+        judgement = judged(
+            changed(UNOPTIMIZED_FOLIO, index, f"{UNOPTIMIZED_FOLIO[index]} R"), layout
+        )
         assert (judgement.verdict, judgement.layout) == (Verdict.INCONSISTENT, NONE)
         assert judgement.read_only == ((index, index),)
 
@@ -225,7 +229,7 @@ def test_a_read_only_page_of_a_whole_folio_is_inconsistent(layout: Layout) -> No
 @every_layout
 @pytest.mark.parametrize("page", (". R", "! W", "! R"))
 def test_a_page_without_memory_is_inconsistent(layout: Layout, page: str) -> None:
-    for folio in (WHOLE, PICTURES[layout]):
+    for folio in (UNOPTIMIZED_FOLIO, PICTURES[layout]):
         for index in range(8):
             judgement = judged(changed(folio, index, page), layout)
             assert judgement.verdict is Verdict.INCONSISTENT
@@ -233,7 +237,7 @@ def test_a_page_without_memory_is_inconsistent(layout: Layout, page: str) -> Non
 
 @every_layout
 def test_a_page_that_is_not_in_the_dump_is_unreadable(layout: Layout) -> None:
-    for folio in (WHOLE, PICTURES[layout], PICTURES[layout].replace("R", "W")):
+    for folio in (UNOPTIMIZED_FOLIO, PICTURES[layout], PICTURES[layout].replace("R", "W")):
         for index in range(8):
             judgement = judged(changed(folio, index, "? R"), layout)
             assert judgement.verdict is Verdict.UNREADABLE
@@ -254,14 +258,14 @@ def test_a_folio_of_which_nothing_is_known_has_no_layout(layout: Layout) -> None
     )
 
 
-def test_without_the_zone_a_shared_tail_cannot_be_told_right() -> None:
+def test_without_the_zone_it_is_unknown_whether_a_shared_tail_is_right() -> None:
     judgement = judged(PICTURES[SHARED_TAIL], SHARED_TAIL, zone=None)
     assert judgement.verdict is Verdict.UNREADABLE
     assert (judgement.layout, judgement.freed) == (SHARED_TAIL, 7)
 
 
-def test_without_the_zone_a_whole_folio_is_still_whole() -> None:
-    assert judged(WHOLE, SHARED_TAIL, zone=None).verdict is Verdict.UNOPTIMIZED
+def test_without_the_zone_an_unoptimized_folio_is_still_unoptimized() -> None:
+    assert judged(UNOPTIMIZED_FOLIO, SHARED_TAIL, zone=None).verdict is Verdict.UNOPTIMIZED
 
 
 def test_without_the_zone_a_writable_tail_is_still_wrong() -> None:
@@ -288,7 +292,7 @@ def canonical(folio: str, layout: Layout) -> str:
 @st.composite
 def folios(draw: st.DrawFn) -> str:
     """A sound folio with a few changes."""
-    folio = draw(st.sampled_from((WHOLE, *PICTURES.values())))
+    folio = draw(st.sampled_from((UNOPTIMIZED_FOLIO, *PICTURES.values())))
     pages = st.builds("{} {}".format, st.sampled_from("abcxt.!?"), st.sampled_from("RW"))
     for index, page in draw(st.dictionaries(st.integers(0, 7), pages, max_size=3)).items():
         folio = changed(folio, index, page)
@@ -297,12 +301,12 @@ def folios(draw: st.DrawFn) -> str:
 
 @every_kernel
 @given(folio=folios())
-def test_a_folio_is_optimized_or_whole_only_to_the_letter(layout: Layout, folio: str) -> None:
+def test_a_folio_is_optimized_or_unoptimized_only_to_the_letter(layout: Layout, folio: str) -> None:
     seen = canonical(folio, layout)
     expected = Verdict.INCONSISTENT
     if "?" in folio:
         expected = Verdict.UNREADABLE
-    elif seen == canonical(WHOLE, layout):
+    elif seen == canonical(UNOPTIMIZED_FOLIO, layout):
         expected = Verdict.UNOPTIMIZED
     elif layout in PICTURES and seen == canonical(PICTURES[layout], layout):
         expected = Verdict.OPTIMIZED

@@ -155,7 +155,7 @@ def test_a_restored_page_with_a_copy_of_the_head_is_found(release: str) -> None:
 @pytest.mark.parametrize("release", [r for r in LINES if LINES[r].mark is not Mark.FLAG])
 @pytest.mark.parametrize("has_flag", (True, False), ids=("with-PG_head", "without"))
 def test_heads_in_memory_given_back_are_found(release: str, has_flag: bool) -> None:
-    """Without the flag, as Linux 6.12 leaves them, only a page type tells them."""
+    """Without the flag, as Linux 6.12 leaves them, only a page type marks them."""
     line = LINES[release]
     has_hvo = line.layout.value != "none"
     folios = (Folio(OPTIMIZED, remapped=has_hvo),)

@@ -47,7 +47,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Listed:
-    """A folio as it is found: how its state looks, and whether its head can be read."""
+    """A folio as it is found: how its state is found, and whether its head can be read."""
 
     folio: Folio
     state: State
@@ -105,7 +105,7 @@ class View:
             and all(_is_own(vpage) and vpage.writable for vpage in seen[:kept])
             and not any(vpage.writable for vpage in seen[kept:])
         ):
-            # Which frame may be shared is told by the zone, which the head names.
+            # Which frame may be shared is known from the zone, which the head names.
             unknown = REUSED_PAGE.get(self.layout, 0) is None and not self.listed.head
             return "unreadable" if unknown else "optimized"
         return "partial" if self._is_partial else "inconsistent"
@@ -173,7 +173,7 @@ class View:
             "freed": len(self.shared),
         }
 
-    # The rules, each with the indices at which it must fire; None for the folio as a whole.
+    # The rules, each with the indices at which it must fire; None for all of the folio.
 
     def findings(self) -> Iterator[Found]:
         rules: dict[str, Callable[[], Iterator[int | None]]] = {
@@ -192,14 +192,14 @@ class View:
                 yield Found(rule, severities.get(rule, "error"), self.folio.pfn, index)
 
     def _not_present(self) -> Iterator[int | None]:
-        told = set()
+        reported = set()
         for index, vpage in self._seen():
             region = self.machine.region(self.folio, index)
             if self._damaged(index) in (Damage.ABSENT, Damage.BEYOND):
                 # One entry that stands for many pages.
-                if region not in told:
+                if region not in reported:
                     yield index
-                told.add(region)
+                reported.add(region)
             elif vpage.backing in (Backing.ABSENT, Backing.BEYOND):
                 yield index
 
@@ -224,13 +224,13 @@ class View:
 
     def _unreadable(self) -> Iterator[int | None]:
         regions = [self.machine.region(self.folio, index) for index in range(len(self.vpages))]
-        told = sorted(
+        reported = sorted(
             regions.index(region)
             for region in set(regions)
             if self.machine.damage.get(region) is Damage.MISSING
         )
-        yield from told
-        if not told and self.verdict == "unreadable":
+        yield from reported
+        if not reported and self.verdict == "unreadable":
             yield None
 
     def _off_list(self) -> Iterator[int | None]:
@@ -251,7 +251,7 @@ def _is_own(vpage: Vpage) -> bool:
 
 
 def _seen(machine: Machine, folio: Folio, index: int, vpage: Vpage) -> Vpage | None:
-    """How a vmemmap page looks with all levels counted; ``None`` if that is not in the dump."""
+    """How a vmemmap page is mapped with all levels counted; ``None`` if that is not in the dump."""
     damage = machine.damage.get(machine.region(folio, index))
     if damage is Damage.MISSING:
         return None
@@ -373,7 +373,7 @@ def document(
     )
     tables: set[int] = set().union(*(view.tables for view in views)) if built_in else set()
     if built_in and hstate is None and node is None and pfn is None:
-        tables |= _left_behind(machine, views)
+        tables |= _left_split(machine, views)
     totals = _counts(views)
     spent = len(tables) + len(image.tail_frames)
     return {
@@ -446,7 +446,7 @@ def findings(image: Image) -> Counter[Found]:
     )
 
 
-def _left_behind(machine: Machine, views: list[View]) -> set[int]:
+def _left_split(machine: Machine, views: list[View]) -> set[int]:
     """Regions of memory from boot that are mapped by a table, and that describe no folio."""
     of_folios = {
         machine.region(view.folio, index)

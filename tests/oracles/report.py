@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The reference report: what each folio is, by looking at everything, one thing after another.
+The reference report: what each folio is, by reading everything, one thing after another.
 
-It is slow and obvious: every place where a folio may begin is looked at, every pointer of every
+It is slow and obvious: every place where a folio may begin is read, every pointer of every
 list is followed, each vmemmap page is walked to from the root. With the package it shares the
 kernel's facts, and the plain records that both fill in.
 """
@@ -47,11 +47,11 @@ class Own(NamedTuple):
     tail_frame: int | None = None
     """The frame that its zone keeps for shared tails of its order."""
     zone_known: bool = True
-    """Whether its head tells which zone it is in, if that matters."""
+    """Whether its head shows which zone it is in, if that matters."""
 
 
 def reference_folios(prog: drgn.Program, kernel: Kernel) -> Iterator[FolioReport]:
-    """What the report must tell of each folio, in ascending order of PFN."""
+    """What the report must say of each folio, in ascending order of PFN."""
     reference = _Reference(prog, kernel)
     for folio in sorted(reference.folios()):
         yield FolioReport(folio, reference.judgement(folio))
@@ -102,9 +102,9 @@ class _Reference:
     def _heads_in_memmap(self) -> dict[int, Head]:
         """The heads of folios, wherever in the memmap one may be."""
         heads: dict[int, Head] = {}
-        behind = 0
+        end = 0
         for pfn in self._pfns_with_memmap():
-            if pfn < behind:
+            if pfn < end:
                 continue
             try:
                 head = self._head(pfn)
@@ -112,7 +112,7 @@ class _Reference:
                 continue
             if head is not None and head.order in self._names and pfn % (1 << head.order) == 0:
                 heads[pfn] = head
-                behind = pfn + (1 << head.order)
+                end = pfn + (1 << head.order)
         return heads
 
     def _pfns_with_memmap(self) -> Iterator[int]:

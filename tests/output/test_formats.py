@@ -72,8 +72,8 @@ def hostile_report() -> Report:
     return report
 
 
-def validate(whole: dict[str, Any]) -> None:
-    jsonschema.validate(whole, SCHEMA, cls=jsonschema.Draft202012Validator)
+def validate(complete: dict[str, Any]) -> None:
+    jsonschema.validate(complete, SCHEMA, cls=jsonschema.Draft202012Validator)
 
 
 # JSON.
@@ -110,15 +110,15 @@ def closed(schema: Any) -> Any:
 
 
 def test_the_schema_names_each_field(report: Report) -> None:
-    whole = document(report, folios=True)
-    jsonschema.validate(whole, closed(SCHEMA), cls=jsonschema.Draft202012Validator)
+    complete = document(report, folios=True)
+    jsonschema.validate(complete, closed(SCHEMA), cls=jsonschema.Draft202012Validator)
 
 
 def test_a_report_that_is_not_as_the_schema_says_is_refused(report: Report) -> None:
-    whole = document(report, folios=True)
-    whole["folios"][0]["verdict"] = "perhaps"
+    complete = document(report, folios=True)
+    complete["folios"][0]["verdict"] = "perhaps"
     with pytest.raises(jsonschema.ValidationError):
-        validate(whole)
+        validate(complete)
 
 
 @pytest.mark.parametrize("with_folios", (True, False))
@@ -158,13 +158,13 @@ def test_a_long_list_takes_little_memory_to_write(format_name: str) -> None:
 
 
 def test_json_lines_put_together_are_the_json(report: Report) -> None:
-    whole = document(report, folios=True)
+    complete = document(report, folios=True)
     lines = [json.loads(line) for line in render(report, "jsonl", EVERYTHING).splitlines()]
     parts: dict[str, list[Any]] = {"report": [], "folio": [], "finding": []}
     for line in lines:
         parts[line.pop("type")].append(line)
     (result,) = parts["report"]
-    assert {**result, "folios": parts["folio"], "findings": parts["finding"]} == whole
+    assert {**result, "folios": parts["folio"], "findings": parts["finding"]} == complete
 
 
 def test_csv_has_a_row_a_folio_with_the_fields_of_json(report: Report) -> None:
@@ -246,7 +246,7 @@ def values(text: str) -> Iterator[str]:
             yield from sample.labels.values()
 
 
-def test_what_a_terminal_cannot_write_is_told_in_one_line(
+def test_what_a_terminal_cannot_write_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = io.TextIOWrapper(io.BytesIO(), "ascii")

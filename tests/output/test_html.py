@@ -188,7 +188,7 @@ def test_the_summary_has_the_reports_numbers(damaged: Image, page: Element) -> N
     assert ["", "1", "64", "64", "0", "64", "64", "0", "0", "0", "448", "1.8 MiB"] in rows
 
 
-def test_findings_are_told_with_what_they_mean(damaged: Image, page: Element) -> None:
+def test_findings_are_shown_with_what_they_mean(damaged: Image, page: Element) -> None:
     articles = list(page.one("section", id="findings").all("article"))
     severities = [article.attributes["class"] for article in articles]
     assert severities == sorted(severities, key=["error", "warning", "info"].index)
@@ -215,22 +215,22 @@ def test_a_machine_without_folios_has_an_empty_page() -> None:
     assert empty.one("p", id="status").text == "0 folios."
 
 
-def test_other_vmemmap_is_told_and_drawn() -> None:
+def test_special_vmemmap_is_named_and_drawn() -> None:
     report = Image(Machine(folios=(Folio(FIRST_FOLIO),))).examine()
     report.special = [
         SpecialVmemmap(DEVICE, range(0x40000, 0x60000), 1000),
         SpecialVmemmap(DEVICE, range(0x80000, 0x90000), 24),
     ]
     report.sections = [Section(special.pfns, 3) for special in report.special]
-    told = parsed("".join(html.render(report, View())))
-    rows = [cells_of(row) for row in told.one("section", id="summary").all("tr")]
+    page = parsed("".join(html.render(report, View())))
+    rows = [cells_of(row) for row in page.one("section", id="summary").all("tr")]
     assert ["device-dax", "compound pages of a device's memory", "768 MiB", "4 MiB"] in rows
-    cells = [c for c in told.all("rect", "device") if "cell" in c.attributes["class"]]
+    cells = [c for c in page.all("rect", "device") if "cell" in c.attributes["class"]]
     assert len(cells) == (0x20000 + 0x10000) // 512
     assert cells[-1].one("title").text == "PFN 0x8fe00 to 0x8ffff, 2 MiB: device DAX"
 
 
-def test_a_live_kernel_and_an_end_before_the_end_are_told() -> None:
+def test_a_live_kernel_and_an_end_before_the_end_are_reported() -> None:
     report = Image(Machine()).examine()
     report.stability = Stability(seconds=1.25, passes=2, moved=3, transient=1)
     report.interrupted = True
@@ -291,11 +291,11 @@ def test_each_layout_is_drawn_with_the_frames_of_the_dump(release: str) -> None:
             folios=(Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512, remapped=False)),
         )
     )
-    optimized, whole = parsed(pages.page_of(image.prog)).all("figure")
+    optimized, unoptimized = parsed(pages.page_of(image.prog)).all("figure")
     kept = KEPT[LINES[release].layout]
     for figure, pfn, reads in (
         (optimized, FIRST_FOLIO, ["RW"] * kept + ["RO"] * (8 - kept)),
-        (whole, FIRST_FOLIO + 512, ["RW"] * 8),
+        (unoptimized, FIRST_FOLIO + 512, ["RW"] * 8),
     ):
         assert [text.text for text in figure.all("text", "access")] == reads
         frames = {hex(frame) for frame in image.frames[pfn] if frame is not None}
@@ -403,8 +403,8 @@ def test_a_cell_of_the_map_is_a_folio(damaged: Image, page: Element) -> None:
         "PFN 0x8a00 to 0x8bff, 2 MiB: hugepages-2048kB, node 0, free, inconsistent, "
         "layout shared-tail, findings: 1"
     )
-    whole = by_pfn[FIRST_FOLIO + 95 * 512]
-    assert whole.attributes["class"] == "cell unoptimized"
+    unoptimized = by_pfn[FIRST_FOLIO + 95 * 512]
+    assert unoptimized.attributes["class"] == "cell unoptimized"
 
 
 def test_cells_that_would_be_too_many_are_put_together() -> None:

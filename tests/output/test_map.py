@@ -46,15 +46,15 @@ from tests.synthetic.strategies import machines
 TIB = 1 << 40
 BLOCKS, LETTERS, COLOUR = Style(True, False), Style(False, False), Style(True, True)
 
-SOUND, DAMAGED, WHOLE, LEAF, HIDDEN = (Machine().folio_pfn(n) for n in (0, 1, 2, 64, 128))
-"""Folios of a machine: optimized; with an error; whole beside them, and elsewhere; unreadable."""
+SOUND, DAMAGED, UNOPTIMIZED, LEAF, HIDDEN = (Machine().folio_pfn(n) for n in (0, 1, 2, 64, 128))
+"""Folios of a machine: optimized, with an error, unoptimized, mapped by a leaf, unreadable."""
 
 
 def machine(**changes: object) -> Machine:
     folios = (
         Folio(SOUND),
         Folio(DAMAGED, edits={5: REUSE_W}),
-        Folio(WHOLE, remapped=False),
+        Folio(UNOPTIMIZED, remapped=False),
         Folio(LEAF, remapped=False),
         Folio(HIDDEN),
     )
@@ -95,10 +95,10 @@ def text(report: Report, style: Style = LETTERS, width: int = 80, **part: object
 def test_each_folio_shows_what_it_is(report: Report) -> None:
     drawn = draw(report, Part(), 64)
     assert drawn.span == 512
-    assert {pfn: cell(drawn, pfn).state for pfn in (SOUND, DAMAGED, WHOLE, LEAF, HIDDEN)} == {
+    assert {pfn: cell(drawn, pfn).state for pfn in (SOUND, DAMAGED, UNOPTIMIZED, LEAF, HIDDEN)} == {
         SOUND: State.OPTIMIZED,
         DAMAGED: State.ERROR,
-        WHOLE: State.UNOPTIMIZED,
+        UNOPTIMIZED: State.UNOPTIMIZED,
         LEAF: State.LEAF,
         HIDDEN: State.WARNING,
     }
@@ -151,7 +151,7 @@ def test_a_finding_that_has_no_place_is_counted(report: Report) -> None:
     assert "finding" not in text(replace(report, findings=[]))
 
 
-def test_device_memory_and_holes_are_told_from_memory(report: Report) -> None:
+def test_device_memory_and_holes_are_distinguished_from_memory(report: Report) -> None:
     sections = [Section(range(n * SECTION_PAGES, (n + 1) * SECTION_PAGES), 3) for n in (0, 2, 3)]
     device = SpecialVmemmap(DEVICE, sections[2].pfns, 0)
     drawn = draw(replace(report, sections=sections, special=[device]), Part(), 512)
@@ -173,7 +173,7 @@ def test_a_large_folio_covers_many_cells() -> None:
 # What is shown, and where.
 
 
-def test_a_row_tells_its_address_and_its_nodes() -> None:
+def test_a_row_shows_its_address_and_its_nodes() -> None:
     plain = Machine(nodes=2)
     pfns = [plain.folio_pfn(0, node) for node in (0, 1)]
     report = verify(Image(replace(plain, folios=tuple(map(Folio, pfns)))).prog)
@@ -204,8 +204,8 @@ def test_another_size_of_folios_is_left_out() -> None:
     assert f"no folio of {hstate_name(18)}" in text(report, hstate=hstate_name(18))
 
 
-def test_one_folio_can_be_looked_at(report: Report) -> None:
-    for pfn, state in ((SOUND, State.OPTIMIZED), (WHOLE + 100, State.UNOPTIMIZED)):
+def test_one_folio_can_be_shown(report: Report) -> None:
+    for pfn, state in ((SOUND, State.OPTIMIZED), (UNOPTIMIZED + 100, State.UNOPTIMIZED)):
         (row,) = draw(report, Part(start=pfn, stop=pfn + 1), 64).rows
         assert (row.pfn, [cell.state for cell in row.cells]) == (pfn & -512, [state])
 
@@ -221,7 +221,7 @@ def test_rows_without_memory_are_left_out(report: Report) -> None:
     assert "one cell = 2 MiB" in shown
 
 
-def test_folios_are_shown_where_the_dump_does_not_tell_of_sections(report: Report) -> None:
+def test_folios_are_shown_where_the_dump_does_not_have_the_sections(report: Report) -> None:
     drawn = draw(replace(report, sections=[], findings=[]), Part(), 64)
     assert cell(drawn, SOUND).state is State.OPTIMIZED
     assert states(drawn)[State.OTHER] == 0
@@ -257,7 +257,7 @@ def test_what_is_not_there_is_said(report: Report, part: Part, reason: str) -> N
 
 @pytest.fixture(scope="module")
 def terabyte(report: Report) -> Report:
-    """A host with 1 TiB: 500,000 folios, of which each sixteenth is whole, on 8 nodes."""
+    """A host with 1 TiB: 500,000 folios, of which each sixteenth is not optimized, on 8 nodes."""
     memory = range(0, TIB >> PAGE_SHIFT, SECTION_PAGES)
     folios = Folios()
     pfns = range(1 << 20, (1 << 20) + 500_000 * 512, 512)
@@ -269,9 +269,9 @@ def terabyte(report: Report) -> Report:
     optimized = Judgement(
         Verdict.OPTIMIZED, Layout.HEAD_REUSE, "pte", None, ((1, 7),), ((1, 7),), 7
     )
-    whole = Judgement(Verdict.UNOPTIMIZED, Layout.NONE, "pte", None, (), (), 0)
+    unoptimized = Judgement(Verdict.UNOPTIMIZED, Layout.NONE, "pte", None, (), (), 0)
     for number in range(len(pfns)):
-        reports.set(number, optimized if number % 16 else whole)
+        reports.set(number, optimized if number % 16 else unoptimized)
     (hstate,) = (known for known in report.hstates if known.hstate.order == 9)
     hstates = [HstateReport(hstate.hstate, 8)]
     hstates[0].counts.add(optimized, len(pfns))
@@ -398,7 +398,7 @@ def test_a_recorded_kernel_is_shown() -> None:
 @pytest.mark.parametrize(
     ("damage", "code"), (({"edits": {5: REUSE_W}}, 1), ({"head_in_dump": False}, 3), ({}, 0))
 )
-def test_the_exit_code_tells_what_was_found(
+def test_the_exit_code_says_what_was_found(
     damage: dict[str, Any], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = Image(Machine(folios=(Folio(SOUND, **damage),)))

@@ -84,7 +84,7 @@ def test_a_wide_terminal_has_all_columns() -> None:
     assert second.split()[-3:] == ["1-7", "1-4,6-7", "7"]
 
 
-def test_what_all_folios_have_in_common_is_said_once_where_there_is_no_room() -> None:
+def test_what_all_folios_have_in_common_is_said_once_where_there_is_no_space() -> None:
     report = report_of(Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512))
     common, heading = rows_of(report, 80)[:2]
     assert common.startswith("each folio: ") and "mapped by pte" in common

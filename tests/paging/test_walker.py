@@ -125,9 +125,9 @@ def test_a_leaf_ends_where_its_entry_ends(leaf: str) -> None:
     space = Space(4)
     space.map(GIB >> PAGE_SHIFT, leaf)
     end = ADDRESS + PAGES_OF_LEAF[leaf] * PAGE_SIZE
-    last, behind = space.walk(end - PAGE_SIZE, end + PAGE_SIZE)
+    last, after = space.walk(end - PAGE_SIZE, end + PAGE_SIZE)
     assert last.frame == (GIB >> PAGE_SHIFT) + PAGES_OF_LEAF[leaf] - 1
-    assert behind.frame is None
+    assert after.frame is None
 
 
 @pytest.mark.parametrize("leaf", ("PUD", "PMD"))

@@ -37,8 +37,8 @@ from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE, WRITABLE
 
 PFNS = {9: 0x8200, 18: GIB >> PAGE_SHIFT}
 """The folio that a test damages, by its order."""
-FREE_BEFORE, FREE_BEHIND, ACTIVE = 0x8000, 0x8400, 0x8600
-"""Sound folios around it; the one behind is not optimized."""
+FREE_BEFORE, FREE_AFTER, ACTIVE = 0x8000, 0x8400, 0x8600
+"""Sound folios around it; the one after it is not optimized."""
 
 every_line = pytest.mark.parametrize("release", LINES)
 every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
@@ -64,7 +64,7 @@ def machine(
             edits=edits or {},
             flag=flag,
         ),
-        Folio(FREE_BEHIND, remapped=False),
+        Folio(FREE_AFTER, remapped=False),
         Folio(ACTIVE, remapped=has_hvo, state=State.ACTIVE),
     )
     return Machine(line=line, node_size=3 * GIB if order == 18 else GIB, folios=folios)
@@ -116,14 +116,14 @@ def test_a_kept_page_that_is_not_present_is_found() -> None:
 
 
 @every_layout
-def test_a_page_of_a_whole_folio_that_is_not_present_is_found(release: str) -> None:
+def test_a_page_of_an_unoptimized_folio_that_is_not_present_is_found(release: str) -> None:
     image = Image(machine(release, edits={3: ABSENT}, remapped=False))
     assert found(image) == errors("not-present", PFNS[9], [3])
 
 
 @every_layout
 @pytest.mark.parametrize("damage", (Damage.ABSENT, Damage.BEYOND))
-def test_an_entry_above_is_told_once(release: str, damage: Damage) -> None:
+def test_an_entry_above_is_reported_once(release: str, damage: Damage) -> None:
     sound = machine(release, 18)
     region = (PFNS[18] >> 15) + 2
     image = Image(replace(sound, damage={region: damage}))
@@ -143,12 +143,12 @@ def test_a_frame_beyond_memory_is_found(release: str) -> None:
 
 
 @every_layout
-def test_a_head_that_is_not_present_hides_what_is_behind_on_the_list(release: str) -> None:
+def test_a_head_that_is_not_present_hides_what_comes_after_it_on_the_list(release: str) -> None:
     image = Image(machine(release, edits={0: ABSENT}))
     assert sorted(found(image), key=lambda f: (f.rule, f.folio or 0)) == [
         *errors("not-present", PFNS[9], [0]),
         # Found in the memmap alone.
-        Found("off-list", "info", FREE_BEHIND),
+        Found("off-list", "info", FREE_AFTER),
         Found("unreadable", "warning"),
     ]
 
@@ -200,7 +200,7 @@ def test_a_level_above_that_is_read_only_takes_all_heads_with_it(release: str, l
     assert [f for f in found(image) if f.rule == "head-read-only"] == [
         *errors("head-read-only", FREE_BEFORE, kept),
         *errors("head-read-only", PFNS[9], kept),
-        *errors("head-read-only", FREE_BEHIND, [0]),
+        *errors("head-read-only", FREE_AFTER, [0]),
         *errors("head-read-only", ACTIVE, kept),
     ]
 
@@ -259,7 +259,7 @@ def test_a_roll_back_that_was_not_finished_is_found(release: str) -> None:
 
 
 @every_line
-def test_a_read_only_page_of_a_whole_folio_is_found(release: str) -> None:
+def test_a_read_only_page_of_an_unoptimized_folio_is_found(release: str) -> None:
     image = Image(machine(release, edits={6: OWN_R}, remapped=False))
     assert found(image) == errors("reuse-mismatch", PFNS[9], [6])
 
@@ -271,7 +271,7 @@ def test_a_read_only_page_of_a_whole_folio_is_found(release: str) -> None:
 def test_tails_that_share_another_folios_frame_are_found(release: str) -> None:
     image = Image(machine(release))
     pages = range(KEPT[LINES[release].layout], 8)
-    other = image.frames[FREE_BEHIND][3]
+    other = image.frames[FREE_AFTER][3]
     assert other is not None
     for page in pages:
         entry = image.entry(PFNS[9], page)
@@ -329,7 +329,7 @@ def test_an_optimized_folio_without_the_flag_is_found(release: str, order: int) 
 
 
 @every_layout
-def test_a_whole_folio_with_the_flag_is_found(release: str) -> None:
+def test_an_unoptimized_folio_with_the_flag_is_found(release: str) -> None:
     image = Image(machine(release, remapped=False, flag=True))
     assert found(image) == errors("flag-mismatch", PFNS[9], [None])
 
@@ -337,7 +337,7 @@ def test_a_whole_folio_with_the_flag_is_found(release: str) -> None:
 @every_layout
 def test_other_flags_of_a_folio_are_not_taken_for_the_optimized_one(release: str) -> None:
     image = Image(machine(release))
-    image.write_page(FREE_BEHIND, private=~(1 << OPTIMIZED_BIT) % (1 << 64))
+    image.write_page(FREE_AFTER, private=~(1 << OPTIMIZED_BIT) % (1 << 64))
     assert found(image) == []
 
 
@@ -351,7 +351,7 @@ def test_a_list_that_does_not_close_is_found_and_loses_no_folio(link: Link) -> N
     report = image.examine()
     assert found(image) == [
         Found("list-corrupt", "error"),
-        Found("off-list", "info", FREE_BEHIND),
+        Found("off-list", "info", FREE_AFTER),
         *[Found("count-mismatch", "warning")] * 2,
     ]
     assert len(report.folios) == len(sound.folios)
@@ -365,7 +365,7 @@ def test_a_list_that_leads_to_memory_that_is_no_folio_is_found() -> None:
 
 def test_a_list_that_leads_into_another_list_is_found() -> None:
     image = Image(machine("6.12.0"))
-    image.memmap.link(FREE_BEHIND, image.lru(ACTIVE), 0)
+    image.memmap.link(FREE_AFTER, image.lru(ACTIVE), 0)
     # From the active folio, the free list goes on to the active list's head; from there, the
     # active list meets the folio again.
     assert found(image)[:2] == [Found("list-corrupt", "error")] * 2
@@ -421,7 +421,7 @@ def test_counters_are_not_accused_for_folios_whose_node_is_not_in_the_dump() -> 
 
 
 @every_layout
-def test_a_table_that_is_not_in_the_dump_is_told_once(release: str) -> None:
+def test_a_table_that_is_not_in_the_dump_is_reported_once(release: str) -> None:
     sound = machine(release, 18)
     for number in (0, 5):
         image = Image(replace(sound, damage={(PFNS[18] >> 15) + number: Damage.MISSING}))
@@ -440,7 +440,7 @@ def test_a_zone_that_is_not_in_the_dump_leaves_shared_tails_unknown() -> None:
     ]
 
 
-def test_sections_that_are_not_in_the_dump_are_told() -> None:
+def test_sections_that_are_not_in_the_dump_are_reported() -> None:
     image = Image(machine("6.12.0"))
     _, address = image.variables["mem_section"]
     roots = image.memory.read_u64(image.physical(address))
@@ -457,7 +457,7 @@ def test_a_folio_on_no_list_is_found_in_the_memmap(release: str) -> None:
     sound = machine(release)
     folios = tuple(replace(f, state=State.OFF_LIST) for f in sound.folios)
     image = Image(replace(sound, folios=folios))
-    pfns = (FREE_BEFORE, PFNS[9], FREE_BEHIND, ACTIVE)
+    pfns = (FREE_BEFORE, PFNS[9], FREE_AFTER, ACTIVE)
     assert found(image) == [Found("off-list", "info", pfn) for pfn in pfns]
 
 

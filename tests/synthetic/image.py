@@ -76,7 +76,7 @@ _RUN_TIME_PFNS = range(64 * _MIB, 96 * _MIB)
 
 
 class Image:
-    """The memory of a kernel, and a program that looks at it."""
+    """The memory of a kernel, and a program that reads it."""
 
     live = False
     """Whether the program is that of a kernel that runs."""
@@ -98,7 +98,7 @@ class Image:
         self.section_usages: dict[int, int] = {}
         """Addresses of special sections' ``struct mem_section_usage`` by number."""
         self._counts = Counter({"nr_memmap_boot_pages": 0, "nr_memmap_pages": 0})
-        """Frames behind the memmap, as the kernel counts them."""
+        """Frames that back the memmap, as the kernel counts them."""
 
         self.memory.fill(_IMAGE_PFNS, bytes(PAGE_SIZE))
         self._image_end = _IMAGE + PAGE_SIZE
@@ -131,7 +131,7 @@ class Image:
         prog = self.memory.program()
         prog.set_linux_kernel_custom(self.vmcoreinfo, self.live)
         if self.machine.encryption_mask:
-            # drgn's own walk knows no encryption. A kernel that dumps itself tells its mapping.
+            # drgn's own walk knows no encryption. A kernel that dumps itself records its mapping.
             size = len(_IMAGE_PFNS) << PAGE_SHIFT
             prog.add_memory_segment(_IMAGE, size, self._read_image)
         add_debuginfo(prog, self.types, self.variables)

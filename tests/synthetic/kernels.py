@@ -25,7 +25,7 @@ from tests.synthetic.physical import KERNEL, KERNEL_RO
 
 
 class Mark(enum.Enum):
-    """What tells a HugeTLB folio from another compound page."""
+    """What distinguishes a HugeTLB folio from another compound page."""
 
     DESTRUCTOR = "a destructor's number in the second struct page"
     FLAG = "a flag in the second struct page"
@@ -41,7 +41,7 @@ class Line:
     layout: Layout
     mark: Mark
     variables: Mapping[str, str]
-    """The variables that tell of HVO, with their types."""
+    """The variables of HVO, with their types."""
     head_moves: bool = True
     """HVO moves the head's vmemmap page to a new frame."""
     dirty_tails: bool = False
@@ -56,7 +56,7 @@ class Line:
     hosts_memmap: bool = True
     """Beside HVO, hot-plugged memory may host its own memmap."""
     counts_memmap: bool = False
-    """The frames behind the memmap are counted."""
+    """The frames that back the memmap are counted."""
     prepares_memmap: bool = False
     """The memmap of gigantic folios may be optimized at boot, before there were frames to free."""
     tails_by_pointer: bool = False

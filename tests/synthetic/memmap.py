@@ -20,7 +20,7 @@ class Memmap:
     """
     Struct pages in physical memory.
 
-    They are written to the frames behind them, wherever HVO moved these; page tables are another
+    They are written to the frames that back them, wherever HVO moved these; page tables are another
     matter.
     """
 
@@ -39,7 +39,7 @@ class Memmap:
             self.reserve(self.boot_frames(node))
 
     def boot_frames(self, node: int) -> range:
-        """The frames behind a node's vmemmap, as booted: at the end of the node."""
+        """The frames that back a node's vmemmap, as booted: at the end of the node."""
         pfns = self._machine.node_pfns(node)
         count = -(-len(pfns) * self._page.size // PAGE_SIZE)
         count += -count % 512
@@ -50,7 +50,7 @@ class Memmap:
         return pfn * self._page.size // PAGE_SIZE
 
     def boot_frame(self, number: int) -> int:
-        """The frame behind the n-th vmemmap page, as booted."""
+        """The frame that backs the n-th vmemmap page, as booted."""
         node = self._machine.node(number * PAGE_SIZE // self._page.size)
         first = self.number(self._machine.node_pfns(node).start)
         return self.boot_frames(node).start + number - first
@@ -70,14 +70,14 @@ class Memmap:
             self.forget(pfns)
 
     def forget(self, pfns: range, content: bytes = bytes(PAGE_SIZE)) -> None:
-        """Nobody has written these struct pages; in the frames behind them is anything."""
+        """Nobody has written these struct pages; the frames that back them hold anything."""
         first = self.number(pfns.start)
         for number in range(first, first + len(pfns) * self._page.size // PAGE_SIZE):
             frame = self._moved.get(number, self.boot_frame(number))
             self._memory.frames[frame] = content
 
     def map(self, number: int, frame: int) -> None:
-        """Put another frame behind the n-th vmemmap page."""
+        """Back the n-th vmemmap page with another frame."""
         self._moved[number] = frame
 
     def move(self, number: int, frame: int) -> None:

@@ -66,7 +66,7 @@ class Folio:
     flag: bool | None = None
     """``HPG_vmemmap_optimized``; ``None`` for what ``remapped`` says."""
     head_in_dump: bool = True
-    """Whether the frame behind its first vmemmap page is in the dump."""
+    """Whether the frame that backs its first vmemmap page is in the dump."""
     counted: bool = True
     """Whether its hstate counts it; what is on its way into or out of the pool, it does not."""
 
@@ -120,7 +120,7 @@ class Machine:
     levels: int = 4
     nodes: int = 1
     node_size: int = GIB
-    """Bytes of memory of each node, one node behind the other."""
+    """Bytes of memory of each node, one node after the other."""
     nodes_shift: int = 6
     """``CONFIG_NODES_SHIFT``"""
     page_size: int = 64

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""HTML reports to be looked at: of images, sound and damaged, and of very many folios."""
+"""HTML reports to be seen: of images, sound and damaged, and of very many folios."""
 
 from __future__ import annotations
 

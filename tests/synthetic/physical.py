@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Physical memory built in Python, page tables in it, and drgn looking at it."""
+"""Physical memory built in Python, page tables in it, and a drgn program that reads it."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def _damage(draw: st.DrawFn, machine: Machine) -> Mapping[int, Damage]:
         return {}
     regions = draw(st.lists(st.sampled_from(_regions(machine.folios)), max_size=2))
     split = machine.split_regions
-    # Without its head, what a 1 GiB folio's tails share cannot be told from another layout.
+    # Without its head, the layout of a 1 GiB folio cannot be known from what its tails share.
     heads = {folio.pfn >> 15 for folio in machine.folios if folio.order == 18}
     return {
         region: draw(st.sampled_from(Damage)) if region in split - heads else Damage.READ_ONLY

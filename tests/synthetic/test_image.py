@@ -106,18 +106,18 @@ def test_a_folios_first_page_is_a_head_and_the_others_are_tails(release: str) ->
     for folio in image.machine.folios:
         assert flags_of(page_of(image, folio.pfn)) & head_bit
         assert not link_of(image, folio.pfn) & 1
-        # But for the first of each vmemmap page, which may look like the head.
+        # But for the first of each vmemmap page, which may be like the head.
         for pfn in (folio.pfn + 1, folio.pfn + 63, folio.pfn + 65, folio.pfns[-1]):
             assert not flags_of(page_of(image, pfn)) & head_bit
             assert link_of(image, pfn) & 1
 
 
 @every_hvo_line
-def test_only_where_the_head_is_shared_a_tail_looks_like_it(release: str) -> None:
+def test_only_where_the_head_is_shared_a_tail_is_like_it(release: str) -> None:
     image = image_of(release)
     head_bit = 1 << LINES[release].flags["PG_head"]
-    looks = bool(flags_of(page_of(image, 0x8000 + 3 * 64)) & head_bit)
-    assert looks == (REUSED_PAGE[LINES[release].layout] == 0)
+    is_alike = bool(flags_of(page_of(image, 0x8000 + 3 * 64)) & head_bit)
+    assert is_alike == (REUSED_PAGE[LINES[release].layout] == 0)
 
 
 @every_line
@@ -166,8 +166,8 @@ def test_what_is_mapped_is_in_use(release: str) -> None:
 
 def test_boot_memory_is_reserved_and_what_came_later_is_not() -> None:
     reserved = 1 << LINES["6.12.0"].flags["PG_reserved"]
-    whole = Folio(0x8000, remapped=False), Folio(0x8200)
-    image = Image(Machine(folios=whole))
+    folios = Folio(0x8000, remapped=False), Folio(0x8200)
+    image = Image(Machine(folios=folios))
     boot, new = image.frames[0x8000][0], image.frames[0x8200][0]
     assert boot is not None and new is not None
     assert flags_of(page_of(image, boot)) & reserved

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""BTF: real kernels' types are read as the kernels mean them, and damage is told."""
+"""BTF: real kernels' types are read as the kernels mean them, and damage is reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def blob_of(prog: drgn.Program) -> bytes:
     return bytes(prog.read(start, prog.symbol("__stop_BTF").address - start))
 
 
-def test_sizes_and_offsets_are_those_that_the_kernel_itself_tells(prog: drgn.Program) -> None:
+def test_sizes_and_offsets_are_those_that_the_kernel_itself_has(prog: drgn.Program) -> None:
     vmcoreinfo = prog["VMCOREINFO"].string_().decode()
     sizes = re.findall(r"^SIZE\((page|zone|list_head|free_area)\)=(\d+)$", vmcoreinfo, re.M)
     offsets = re.findall(r"^OFFSET\((page|zone)\.([a-z_.]+)\)=(\d+)$", vmcoreinfo, re.M)
@@ -74,29 +74,29 @@ def type_of(kind: int, size_or_type: int = 0, *words: int, name: int = 1, count:
 INT = type_of(Kind.INT, 4, 32)
 
 
-def test_a_cut_off_blob_is_told(prog: drgn.Program) -> None:
-    whole = blob_of(prog)
-    for size in (0, 10, 24, 1000, len(whole) // 2, len(whole) - 1):
+def test_a_cut_off_blob_is_refused(prog: drgn.Program) -> None:
+    complete = blob_of(prog)
+    for size in (0, 10, 24, 1000, len(complete) // 2, len(complete) - 1):
         with pytest.raises(BtfError, match="cut off"):
-            Btf(whole[:size])
+            Btf(complete[:size])
 
 
-def test_types_that_end_in_the_middle_of_one_are_told() -> None:
+def test_types_that_end_in_the_middle_of_one_are_refused() -> None:
     with pytest.raises(BtfError, match="cut off"):
         len(Btf(blob(INT[:-4])))
 
 
-def test_another_byte_order_is_told() -> None:
+def test_another_byte_order_is_refused() -> None:
     with pytest.raises(BtfError, match="byte order"):
         Btf(blob(INT, magic=0x9FEB))
 
 
-def test_what_is_no_btf_is_told() -> None:
+def test_what_is_no_btf_is_refused() -> None:
     with pytest.raises(BtfError, match="begin"):
         Btf(blob(INT, magic=0x1234))
 
 
-def test_an_unknown_kind_is_told() -> None:
+def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(BtfError, match="kind 25"):
         len(Btf(blob(INT + type_of(25))))
 
@@ -112,7 +112,7 @@ def test_an_unknown_kind_is_told() -> None:
         type_of(Kind.STRUCT, 8, 99999, 1, 0, count=1),
     ),
 )
-def test_types_that_contradict_themselves_are_told(types: bytes) -> None:
+def test_types_that_contradict_themselves_are_refused(types: bytes) -> None:
     prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
     with pytest.raises(BtfError):
         BtfTypes(prog, Btf(blob(types))).type(1)

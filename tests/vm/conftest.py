@@ -19,7 +19,7 @@ Boot = Callable[..., Dump]
 
 @pytest.fixture
 def boot(tmp_path: Path, record_property: Callable[[str, object], None]) -> Boot:
-    """Boots a kernel line in a scenario, and dumps it; a line that is gone is told, and skipped."""
+    """Boots a kernel line in a scenario, and dumps it; a line that is gone is named and skipped."""
 
     def boot(line: str, scenario: str, symbols: bool = False) -> Dump:
         try:

@@ -62,7 +62,7 @@ def pages_of(folio: Folio) -> list[int]:
 
 
 def reading_of(folio: Folio, mapped: dict[int, Mapped]) -> dict[str, Any]:
-    """What an independent reading of a folio's entries amounts to, told as a report tells it."""
+    """What an independent reading of a folio's entries amounts to, in the form of a report."""
     entries = [mapped[address] for address in pages_of(folio)]
     frames = [entry.frame for entry in entries]
     shared = [index for index in range(1, len(frames)) if frames.count(frames[index]) > 1]

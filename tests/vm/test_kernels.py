@@ -132,9 +132,9 @@ def test_lines_that_came_later(boot: Boot, record_property: Record) -> None:
 
 
 def symbols_of(made: Dump) -> tuple[str, ...]:
-    """A dump tells where its kallsyms are since v6.0."""
-    told = b"SYMBOL(kallsyms_names)" in made.vmcore.with_name("vmcoreinfo.txt").read_bytes()
-    return () if told else ("--system-map", str(made.system_map))
+    """A dump records where its kallsyms are since v6.0."""
+    recorded = b"SYMBOL(kallsyms_names)" in made.vmcore.with_name("vmcoreinfo.txt").read_bytes()
+    return () if recorded else ("--system-map", str(made.system_map))
 
 
 def agree_without_symbols(found: dict[str, Any], made: Dump) -> None:
@@ -167,9 +167,9 @@ def test_scenario(boot: Boot, record_property: Record, line: str, scenario: str)
         plugged = [folio for folio in found["folios"] if folio["pfn"] >= 1 << 20]
         assert 100 < len(plugged) == totals["unoptimized"] <= 126
         assert totals["optimized"] == grown - len(plugged)
-        whole = [find["message"] for find in found["findings"] if find["rule"] == "unoptimized"]
-        assert len(whole) == len(plugged)
-        assert all("hosted by the hot-plugged memory" in message for message in whole)
+        messages = [find["message"] for find in found["findings"] if find["rule"] == "unoptimized"]
+        assert len(messages) == len(plugged)
+        assert all("hosted by the hot-plugged memory" in message for message in messages)
         assert [other["kind"] for other in found["others"]] == ["self-hosted"]
     else:
         gigantic = [folio for folio in found["folios"] if folio["order"] == 18]
@@ -199,15 +199,15 @@ def test_a_kernel_that_protects_too_little(boot: Boot, record_property: Record) 
 @pytest.mark.parametrize("line", ("6.12", "newest"))
 def test_kdump(boot: Boot, record_property: Record, line: str) -> None:
     made = boot(line, "kdump")
-    whole = report(made)
-    record_property("row", row(whole, made))
+    full = report(made)
+    record_property("row", row(full, made))
 
-    assert (whole["totals"]["folios"], whole["totals"]["optimized"]) == (72, 64)
-    agree_on_counts(whole, made)
-    agree_on_entries(whole, oracles.qemu(made.mappings))
+    assert (full["totals"]["folios"], full["totals"]["optimized"]) == (72, 64)
+    agree_on_counts(full, made)
+    agree_on_entries(full, oracles.qemu(made.mappings))
     assert [path.name for path in made.crashed] == ["vmcore.lzo", "vmcore.zlib", "vmcore.elf"]
     for vmcore in made.crashed:
-        assert report(replace(made, vmcore=vmcore)) == whole
+        assert report(replace(made, vmcore=vmcore)) == full
 
 
 def test_a_dump_opens_without_debuginfo_beside_with_it(boot: Boot, record_property: Record) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Running guests, looked at from outside through QEMU."""
+"""Running guests, examined from outside through QEMU."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from vmcores.recipe import MissingError, boot, kernels, scenarios
 from vmcores.recipe.guest import Guest
 
 REPORTS = 75
-"""Of a guest that moves; each takes two looks or more."""
+"""Of a guest that moves; each takes two passes or more."""
 
 BOUND = 60
-"""Seconds that a look at a few hundred folios takes at most, however busy this machine is."""
+"""Seconds that a pass over a few hundred folios takes at most, however busy this machine is."""
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -109,28 +109,28 @@ def kept(guest: Guest) -> int:
 
 
 def is_not_accused(guest: Guest) -> str:
-    """Looks hundreds of times, and finds much that is transient, and no error; returns its tale."""
+    """Takes hundreds of passes; finds much that is transient, and no error; returns its tale."""
     before = guest.wait_for("alive")["alive"]
     prog = drgn.Program()
     prog.set_qemu_qmp(str(guest.debug_socket))
     target = examination.target(prog)
-    looks = folios = moved = transient = 0
+    passes = folios = moved = transient = 0
     longest = 0.0
     for _ in range(REPORTS):
         report = confirm(target)
         assert [find for find in report.findings if find.severity is Severity.ERROR] == []
         assert report.stability is not None
-        looks += report.stability.passes
+        passes += report.stability.passes
         folios += len(report.folios)
         moved += report.stability.moved
         transient += report.stability.transient
         longest = max(longest, report.stability.seconds / report.stability.passes)
     assert longest < BOUND
-    assert looks >= 2 * REPORTS and moved > REPORTS and transient
+    assert passes >= 2 * REPORTS and moved > REPORTS and transient
     assert len({*guest.words()["alive"]} - {*before}) > 1
     return (
-        f"{looks} looks while it moved, {folios} folios seen, {moved} that came, went or changed, "
-        f"{transient} transient findings, no error, longest look {longest:.1f} s"
+        f"{passes} passes while it moved, {folios} folios, {moved} that came, went or changed, "
+        f"{transient} transient findings, no error, longest pass {longest:.1f} s"
     )
 
 

@@ -153,19 +153,19 @@ def test_owners_of_folios_are_the_files_and_processes_that_have_them(
         check=True,
         timeout=600,
     )
-    told: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
     for text in done.stdout.splitlines():
         numbers, owner = text.split(": ")
         count, hstate, verdict = numbers.split()
         assert hstate == "hugepages-2048kB"
-        told[re.sub(r"inode \d+", "inode", owner)] += int(count)
-        told[verdict] += int(count)
+        counted[re.sub(r"inode \d+", "inode", owner)] += int(count)
+        counted[verdict] += int(count)
     alone, *together = made.facts["owners"]
     assert [(alone["file"], alone["count"])] == [(None, 3)]
     assert {(each["file"], each["count"]) for each in together} == {("mapped", 2)}
     users = ", ".join(sorted(f"perl ({each['pid']})" for each in together))
     active = [folio["verdict"] for folio in found["folios"] if folio["state"] == "active"]
-    assert told == {
+    assert counted == {
         "hugetlbfs inode, used, mapped by nobody": 10,
         f"anonymous, mapped by perl ({alone['pid']})": 3,
         f"hugetlbfs inode, mapped, mapped by {users}": 2,
@@ -219,7 +219,7 @@ def explain_log(made: Dump) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("line", ("6.12", "newest"))
-def test_a_kernel_that_looks_at_itself_sees_what_its_dump_shows(
+def test_a_kernel_that_examines_itself_sees_what_its_dump_shows(
     boot: Boot, record_property: Record, line: str
 ) -> None:
     made = boot(line, "inside")
@@ -264,10 +264,10 @@ def test_a_vmcore_assembled_from_a_sparse_file_gives_the_report_of_qemus_own(
         guest.wait_for("ready")
         guest.qmp.execute("stop")
         guest.dump(tmp_path / "assembled")
-        guest.dump_by_qemu(tmp_path / "whole")
-    whole = test_live.report("-c", tmp_path / "whole")
-    assert test_live.report("-c", tmp_path / "assembled") == whole
-    assert whole["totals"]["optimized"] == 64
+        guest.dump_by_qemu(tmp_path / "full")
+    full = test_live.report("-c", tmp_path / "full")
+    assert test_live.report("-c", tmp_path / "assembled") == full
+    assert full["totals"]["optimized"] == 64
 
 
 @pytest.mark.parametrize("line", ("6.12", "newest"))

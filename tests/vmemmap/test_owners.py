@@ -231,7 +231,7 @@ def test_what_is_missing_is_not_accused() -> None:
 
 @pytest.mark.parametrize("release", [r for r in LINES if LINES[r].mark is Mark.TYPE])
 def test_a_hugetlb_type_without_a_head_is_no_owner(release: str) -> None:
-    """Linux 6.12 leaves such struct pages behind; the pages may back vmemmap later on."""
+    """Linux 6.12 leaves such struct pages; the pages may back vmemmap later on."""
     kernel = image(release)
     frame = kernel.frames[RESTORED][3]
     assert frame is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The whole of it: a kernel line and a scenario in, a vmcore and the guest's own account out."""
+"""From a kernel line and a scenario to a vmcore and the guest's own account."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vmcores.recipe.kernels import Kernel
 
 @dataclass(frozen=True)
 class Dump:
-    """What one run leaves behind."""
+    """What one run leaves."""
 
     vmcore: Path
     guest: Path  #: guest.json: facts(), on disk
@@ -95,11 +95,11 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     """
     Put what the guest said into the form of guest.json.
 
-    ``grown`` tells how each pool grew: ``optimizing`` is the switch at that time, None where the
+    ``grown`` is how each pool grew: ``optimizing`` is the switch at that time, None where the
     kernel has none. ``hugepages`` and ``memmap`` are the kernel's own counters at the end; one that
     the kernel does not have is not in ``memmap``. ``folios`` are those that /proc/kpageflags shows:
     ``state`` is "free", "used" or "poisoned". ``dax`` are the device-DAX namespaces, each with the
-    physical range that has a memmap and the part of it that the device offers; ``map`` tells where
+    physical range that has a memmap and the part of it that the device offers; ``map`` is where
     the memmap lies: "mem" (in memory, optimized) or "dev" (in the namespace itself, not optimized).
     ``poisoned`` are the folios in which a page was taken out of service: "hard" as one that failed,
     "soft" as one that is about to; ``corrupted_kb`` is the kernel's own count of them, in
@@ -139,7 +139,7 @@ def _vmcoreinfo(vmcore: Path, words: Words) -> dict[str, Any]:
     text = elf.vmcoreinfo(vmcore)
     note_from = "qemu"
     if text is None:
-        # Without its module qemu_fw_cfg the guest cannot tell QEMU where the note is. It told us.
+        # Without its module qemu_fw_cfg the guest cannot give QEMU the note's address. It printed it.
         note = elf.read_physical(vmcore, address, size)
         elf.append_notes(vmcore, note)
         text = elf.vmcoreinfo(vmcore) or b""
@@ -149,7 +149,7 @@ def _vmcoreinfo(vmcore: Path, words: Words) -> dict[str, Any]:
 
 
 def _system_map(words: Words, vmcoreinfo: str) -> str:
-    """Tell the guest's symbols as its System.map does: where they are without KASLR."""
+    """The guest's symbols as its System.map has them: where they are without KASLR."""
     moved = re.search(r"^KERNELOFFSET=([0-9a-f]+)$", vmcoreinfo, re.MULTILINE)
     offset = int(moved[1], 16) if moved else 0
     symbols = (line.split()[:3] for line in words.get("symbol", []))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The guest's whole user space: busybox, some modules, a scenario's script and its programs."""
+"""The guest's user space: busybox, some modules, a scenario's script and its programs."""
 
 from __future__ import annotations
 

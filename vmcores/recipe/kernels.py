@@ -125,7 +125,7 @@ def resolve(line: str, symbols: bool = False) -> Release:
     if not fitting:
         wanted = f"kernel line {line}" + (" with symbols" if symbols else "")
         raise MissingError(f"{wanted}: not in the archive (there are: {', '.join(lines())})")
-    # Where some packages of a release are gone already, an older one that is whole serves better.
+    # Where some packages of a release are gone already, an older complete one serves better.
     return max(
         fitting, key=lambda release: (release.modules_package is not None, fitting.index(release))
     )

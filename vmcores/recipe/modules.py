@@ -13,7 +13,7 @@ def load_order(directory: Path, names: Iterable[str]) -> dict[str, bytes]:
     """
     Collect modules and those they depend on.
 
-    :param directory: where to look, at any depth
+    :param directory: where to search, at any depth
     :param names: modules wanted; one that is not there is taken to be built into the kernel
     :returns: name -> the uncompressed module, in the order in which to insert them
     """

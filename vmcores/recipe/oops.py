@@ -22,7 +22,7 @@ TAIL = 3 * 64 + 5
 #: Of ``struct page`` on x86-64: its bytes, and where ``_refcount`` is in it.
 PAGE_SIZE, REFCOUNT = 64, 52
 
-#: Bytes of the sysctl's table to look through: three or four entries.
+#: Bytes of the sysctl's table to search: three or four entries.
 _TABLE = 256
 
 _POINTER = struct.Struct("<Q")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The vmcores that this directory keeps: small ones, cut from whole dumps by the tool itself."""
+"""The vmcores that this directory keeps: small ones, cut from full dumps by the tool itself."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def record(name: str) -> Path:
     line, scenario, file, options = RECORDED[name]
     with tempfile.TemporaryDirectory() as directory:
         made = dump(line, scenario, directory)
-        whole = made.vmcore.with_name(file)
+        full_dump = made.vmcore.with_name(file)
         target = DIRECTORY / f"{name}.vmcore"
         target.unlink(missing_ok=True)
-        made_of = _vmemmap(whole, "extract", "--compress", *options, str(target))
+        made_of = _vmemmap(full_dump, "extract", "--compress", *options, str(target))
         taken = made_of.stderr.splitlines()
-        full, cut = _report(whole), _report(target)
+        full, cut = _report(full_dump), _report(target)
         if full != cut:
-            raise AssertionError(f"{name}: the report of the whole dump is another")
+            raise AssertionError(f"{name}: the report of the full dump is another")
         target.with_suffix(".json").write_text(full)
-        origin = _origin(made, whole, taken)
+        origin = _origin(made, full_dump, taken)
         target.with_suffix(".origin.json").write_text(json.dumps(origin, indent=1) + "\n")
     return target
 
@@ -55,14 +55,14 @@ def _report(vmcore: Path) -> str:
     return json.dumps(report, indent=1) + "\n"
 
 
-def _origin(made: Dump, whole: Path, taken: list[str]) -> dict[str, object]:
+def _origin(made: Dump, full_dump: Path, taken: list[str]) -> dict[str, object]:
     """Where a vmcore came from: the guest's own account, and what was cut out of how much."""
     left_out = ("vmlinux", "seconds", "folios")
     facts = {key: value for key, value in made.facts.items() if key not in left_out}
     return {
         **{key: value for key, value in facts.items() if value != []},
-        "dump": whole.name,
-        "dump_bytes": whole.stat().st_blocks * 512,  # without the holes
+        "dump": full_dump.name,
+        "dump_bytes": full_dump.stat().st_blocks * 512,  # without the holes
         "taken": [" ".join(line.split()) for line in taken[:-1]],
     }
 

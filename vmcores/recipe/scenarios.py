@@ -38,7 +38,7 @@ class Scenario:
 
 
 BASIC = Scenario(
-    "basic", "64 optimized folios of 2 MiB and 8 whole ones, 10 in use; 5-level paging"
+    "basic", "64 optimized folios of 2 MiB and 8 that are not optimized, 10 in use; 5-level paging"
 )
 
 
@@ -62,7 +62,7 @@ _ALL = (
     BASIC,
     Scenario(
         "numa",
-        "two nodes: 1 GiB folios from boot on both, 2 MiB folios optimized and whole on both",
+        "two nodes: 1 GiB folios from boot on both, 2 MiB folios optimized and not on both",
         script="numa.sh",
         memory=7168,
         command_line=f"{HVO} hugepagesz=1G hugepages=0:1,1:1",
@@ -86,7 +86,9 @@ _ALL = (
         disks=("vmcore.lzo", "vmcore.zlib", "vmcore.elf"),
         deadline=600,
     ),
-    Scenario("hvo-off", "HVO switched off: 72 whole folios, 10 in use", command_line=""),
+    Scenario(
+        "hvo-off", "HVO switched off: 72 folios that are not optimized, 10 in use", command_line=""
+    ),
     Scenario(
         "hotplug",
         "folios fill 256 MiB of hot-plugged memory, which hosts its own memmap, and go on",
@@ -146,7 +148,7 @@ _ALL = (
         "live",
         "two nodes whose pools never stand still: resized, split, migrated, soft-offlined",
         script="live.sh",
-        memory=12288,  # much is never touched: there is always room for a new folio of 1 GiB
+        memory=12288,  # much is never touched: there is always space for a new folio of 1 GiB
         qemu=_two_nodes(8),
         programs=Programs(("perl-base",), ("perl",)),
         deadline=600,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The context in which the whole vmemmap is checked: what was analysed, and who owns a page."""
+"""The context in which all of the vmemmap is checked: what was analysed, and who owns a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
 class VmemmapContext:
-    """An analysed kernel whose whole vmemmap is checked."""
+    """An analysed kernel whose vmemmap is checked."""
 
     def __init__(self, snapshot: Snapshot, report: Report, progress: Progress = SILENT) -> None:
         """

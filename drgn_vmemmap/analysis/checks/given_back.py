@@ -26,14 +26,14 @@ _EVEN = bytes(range(0, 256, 2))
 
 
 def check_given_back(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
-    """Find struct pages of no folio that still look like heads or tails of one."""
+    """Find struct pages of no folio that are still those of a head or a tail."""
     # HVO needs struct pages that do not cross page boundaries.
     if not context.kernel.page.size & (context.kernel.page.size - 1):
         yield from _Check(context, ownership).findings()
 
 
 class _Check:
-    """Looks through the struct pages of no HugeTLB folio."""
+    """Checks the struct pages of no HugeTLB folio."""
 
     def __init__(self, context: VmemmapContext, ownership: Ownership) -> None:
         self._context = context

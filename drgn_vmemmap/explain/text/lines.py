@@ -115,7 +115,7 @@ class _Piece(NamedTuple):
     is_record: bool
     """Whether a logger's prefix says that a record begins here."""
     width: int
-    """Characters of the whole line."""
+    """Characters of the line."""
 
 
 def _pieces(text: str) -> Iterator[_Piece]:

@@ -129,7 +129,7 @@ def _role(span: tuple[int, int], pages: Sequence[Pages], judgement: Judgement) -
 
 
 def _places(pages: Sequence[Pages]) -> Iterator[tuple[tuple[int, int], float]]:
-    """Frames amid the pages that lead to them, as far as they leave each other room."""
+    """Frames amid the pages that lead to them, as far as there is space."""
     users: dict[tuple[int, int], list[int]] = {}
     for number, group in enumerate(pages):
         if group.span is not None:

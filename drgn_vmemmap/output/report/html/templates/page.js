@@ -231,7 +231,7 @@
     while ((to - from) / span > 4096) span *= 2;
     const wide = (to - from) / span <= data.columns;
     const across = wide ? data.columns / 4 : data.columns;
-    // Where there is room, each cell has its PFN below it.
+    // Where there is space, each cell has its PFN below it.
     const pitch = WIDTH / across, height = wide ? 42 : 15, inner = wide ? 26 : 13;
     const nodes = [];
     for (let row = from; row < to; row += span * across) {
