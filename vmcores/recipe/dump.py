@@ -139,7 +139,7 @@ def _vmcoreinfo(vmcore: Path, words: Words) -> dict[str, Any]:
     text = elf.vmcoreinfo(vmcore)
     note_from = "qemu"
     if text is None:
-        # Without its module qemu_fw_cfg the guest cannot give QEMU the note's address. It printed it.
+        # Without its module qemu_fw_cfg the guest cannot give QEMU the address: it printed it.
         note = elf.read_physical(vmcore, address, size)
         elf.append_notes(vmcore, note)
         text = elf.vmcoreinfo(vmcore) or b""
