@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Results go to files, pipes and devices: completely, or with one line that says why not."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.support import (
+    BIN,
+    COMMAND,
+    refused,
+    run,
+    vmcore,
+    vmemmap,
+)
+
+VMCORE = vmcore("head-reuse")
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = f"{COMMAND} -c {VMCORE} --folios | head -n 1"
+    done = run("bash", "-o", "pipefail", "-c", command)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_result_goes_to_a_file_completely(tmp_path: Path) -> None:
+    path = tmp_path / "report"
+    assert vmemmap("-c", VMCORE, "-o", path).stdout == ""
+    assert path.read_text() == vmemmap("-c", VMCORE).stdout
+    assert list(tmp_path.iterdir()) == [path]
+    refused(vmemmap("-c", VMCORE, "-o", tmp_path / "no" / "report"), 2, "No such file")
+
+
+@pytest.mark.parametrize("option", ("-o", "--output"))
+def test_a_result_goes_through_links_and_to_devices(option: str, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("report")
+    done = vmemmap("-c", VMCORE, option, link)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert link.is_symlink()
+    assert (tmp_path / "report").read_text() == vmemmap("-c", VMCORE).stdout
+    assert vmemmap("-c", VMCORE, option, "/dev/stdout").stdout == vmemmap("-c", VMCORE).stdout
+    refused(vmemmap("-c", VMCORE, option, "/dev/full"), 2, "/dev/full: No space left")
+
+
+def test_a_file_that_standard_output_goes_to_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "both"
+    command = f"(echo first; {COMMAND} -c {VMCORE} -o {path}; echo last) > {path}"
+    run("bash", "-c", command, check=True)
+    assert path.read_text() == f"first\n{vmemmap('-c', VMCORE).stdout}last\n"
+
+
+def test_the_permissions_of_what_is_written_are_the_umasks(tmp_path: Path) -> None:
+    names = ("report", "bundle", "vmcore")
+    run(
+        *("bash", "-e", "-c"),
+        f"umask 027; {COMMAND} -c {VMCORE} -o report; {COMMAND} bundle bundle; "
+        f"{COMMAND} -c {VMCORE} extract vmcore",
+        cwd=tmp_path,
+        check=True,
+    )
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names]
+    assert modes == [0o640, 0o750, 0o640]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_closed_standard_output_is_refused_unless_there_is_a_file(tmp_path: Path) -> None:
+    command = f"{COMMAND} -c {VMCORE}"
+    refused(run("bash", "-c", f"{command} >&-"), 2, "standard output is closed", "-o FILE")
+    assert run("bash", "-c", f"{command} >&- 2>&-").returncode == 2
+    done = run("bash", "-c", f"{command} -o {tmp_path}/report <&- >&- 2>&-")
+    assert done.returncode == 0
+    assert (tmp_path / "report").read_text() == vmemmap("-c", VMCORE).stdout
+
+
+def test_a_full_disk_is_refused() -> None:
+    for arguments in ("", "--folios --format json"):
+        done = run("bash", "-c", f"{COMMAND} -c {VMCORE} {arguments} > /dev/full")
+        refused(done, 2, "No space left on device")
+
+
+def test_extract_keeps_what_is_there(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_text("mine")
+    refused(vmemmap("-c", VMCORE, "extract", there), 2, "exists")
+    assert there.read_text() == "mine"
+    refused(vmemmap("-c", VMCORE, "extract", tmp_path / "no" / "file"), 2, "No such file")
+
+
+def test_extract_leaves_nothing_on_a_full_disk(tmp_path: Path) -> None:
+    # A limit on the size of files stands for a full disk: both fail in the middle of a write.
+    target = tmp_path / "vmcore"
+    script = f"ulimit -f 100; trap '' XFSZ; exec {BIN}/drgn-vmemmap -c {VMCORE} extract {target}"
+    refused(run("bash", "-c", script), 2)
+    assert not list(tmp_path.iterdir())

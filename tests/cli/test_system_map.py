@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""A System.map gives what kallsyms give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
+from kdumpling import KdumpBuilder
+
+from tests.support import (
+    open_vmcore,
+    refused,
+    vmcore,
+    vmemmap,
+)
+
+VMCORE = vmcore("head-reuse")
+
+
+SYMBOLS = (
+    *("__start_BTF", "__stop_BTF", "hstates", "hugetlb_max_hstate", "max_pfn", "mem_section"),
+    *("node_data", "vmemmap_base", "vmemmap_optimize_enabled", "hugetlb_optimize_vmemmap_key"),
+)
+
+
+@pytest.fixture
+def system_map(tmp_path: Path) -> Any:
+    """Writes the recorded kernel's System.map, less some symbols."""
+    prog = open_vmcore(VMCORE)
+    symbols = load_vmlinux_kallsyms(prog)
+    offset = int(prog["VMCOREINFO"].string_().split(b"KERNELOFFSET=")[1].split()[0], 16)
+
+    def write(*without: str) -> Path:
+        path = tmp_path / "System.map"
+        with path.open("w") as file:
+            for name in SYMBOLS:
+                if name not in without:
+                    (symbol,) = symbols(prog, name, None, True)
+                    file.write(f"{symbol.address - offset:016x} D {name}\n")
+        return path
+
+    return write
+
+
+def test_a_system_map_gives_what_kallsyms_give(system_map: Any) -> None:
+    # A kernel can be built without the variable vmemmap_base.
+    for without in ((), ("vmemmap_base",)):
+        done = vmemmap("-c", VMCORE, "--system-map", system_map(*without))
+        assert (done.returncode, done.stdout) == (0, vmemmap("-c", VMCORE).stdout)
+
+
+@pytest.mark.parametrize(
+    ("without", "words"),
+    (
+        (("hstates",), ("HugeTLB",)),
+        (("__start_BTF",), ("BTF", "-s")),
+        (SYMBOLS, ("System.map",)),
+    ),
+)
+def test_a_kernel_without(
+    system_map: Any, without: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    refused(vmemmap("-c", VMCORE, "--system-map", system_map(*without)), 2, *words)
+
+
+def test_a_kernel_without_symbols_or_kallsyms(tmp_path: Path) -> None:
+    builder = KdumpBuilder(arch="x86_64")
+    builder.set_vmcoreinfo(
+        "OSRELEASE=5.15.0\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=ffffffff81000000\n"
+    )
+    builder.add_memory_segment(0x1000, bytes(4096))
+    builder.write(str(tmp_path / "vmcore"))
+    refused(vmemmap("-c", tmp_path / "vmcore"), 2, "5.15.0", "-s", "--system-map")

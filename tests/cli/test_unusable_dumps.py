@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Files that are no dump, and dumps that cannot be analysed, get one line."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from kdumpling import KdumpBuilder
+
+from drgn_vmemmap.extract.recording import extract
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.paging.walker import Walker
+from drgn_vmemmap.target.memory import ProgramMemory
+from tests.support import (
+    COMMAND,
+    ROOT,
+    open_vmcore,
+    refused,
+    run,
+    vmcore,
+    vmemmap,
+)
+
+VMCORE = vmcore("head-reuse")
+
+
+@pytest.fixture(scope="session")
+def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recorded vmcore as an ELF file."""
+    path = tmp_path_factory.mktemp("elf") / "vmcore"
+    prog = open_vmcore(VMCORE)
+    extract(prog, str(path), compress=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    (
+        (b"\x1f\x8b\x08\x00", "gunzip"),
+        (b"\xfd7zXZ\0", "unxz"),
+        (b"\x28\xb5\x2f\xfd", "unzstd"),
+        (b"LibvirtQemudSave", "--memory-only"),
+        (b"", "empty"),
+    ),
+)
+def test_a_file_that_is_no_dump_yet_gets_an_advice(
+    content: bytes, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(content)
+    refused(vmemmap("-c", path), 2, str(path), words)
+    refused(vmemmap("diff", path, VMCORE), 2, str(path), words)
+
+
+def test_a_fifo_is_refused() -> None:
+    refused(run("bash", "-c", f"{COMMAND} -c <(cat {VMCORE})"), 2, "/dev/fd/", "FIFO")
+
+
+def test_no_such_file() -> None:
+    refused(vmemmap("-c", "/nonexistent"), 2, "No such file", "/nonexistent")
+
+
+def test_not_a_vmcore() -> None:
+    refused(vmemmap("-c", ROOT / "Makefile"), 2, "not an ELF core file")
+
+
+def test_a_core_of_a_process(tmp_path: Path) -> None:
+    builder = KdumpBuilder(arch="x86_64")
+    builder.add_custom_note("CORE", 6, bytes(16))  # NT_AUXV, empty
+    builder.add_memory_segment(0x1000, bytes(4096))
+    builder.write(str(tmp_path / "core"))
+    refused(vmemmap("-c", tmp_path / "core"), 2, "not a Linux kernel")
+
+
+def test_another_architecture(tmp_path: Path) -> None:
+    builder = KdumpBuilder(arch="aarch64")
+    root = "SYMBOL(swapper_pg_dir)=ffff800081000000"
+    builder.set_vmcoreinfo(f"OSRELEASE=6.12.0\nPAGESIZE=4096\nNUMBER(VA_BITS)=48\n{root}\n")
+    builder.add_memory_segment(0x1000, bytes(4096))
+    builder.write(str(tmp_path / "vmcore"))
+    refused(vmemmap("-c", tmp_path / "vmcore"), 2, "AARCH64", "x86-64")
+
+
+@pytest.mark.parametrize("eighth", range(1, 8))
+def test_a_truncated_dump(elf: Path, tmp_path: Path, eighth: int) -> None:
+    data = elf.read_bytes()
+    cut = tmp_path / "vmcore"
+    cut.write_bytes(data[: len(data) * eighth // 8])
+    done = vmemmap("-c", cut)
+    assert done.returncode in (2, 3)
+    assert "Traceback" not in done.stderr
+    if not done.stdout:
+        refused(done, done.returncode)
+
+
+@pytest.mark.parametrize("size", (100, 5000, 20_000, 100_000, 134_424, 200_000, 3_000_000))
+def test_a_truncated_kdump(tmp_path: Path, size: int) -> None:
+    cut = tmp_path / "vmcore"
+    cut.write_bytes(VMCORE.read_bytes()[:size])
+    refused(vmemmap("-c", cut), 2, f"{cut} ", "cut off", "copy it again")
+
+
+@pytest.mark.parametrize("order", (0, 8, 23, 64, 1 << 31, (1 << 32) - 1))
+def test_a_hstate_of_an_order_that_cannot_be(elf: Path, tmp_path: Path, order: int) -> None:
+    prog = open_vmcore(elf)
+    kernel = discover(prog)
+    walker = Walker(ProgramMemory(prog), kernel.paging)
+    address = kernel.hstates + kernel.hstate.size + kernel.hstate.offset("order")
+    frame = walker.entry(address).frame
+    assert frame is not None
+    physical = (frame << 12) + address % 4096
+    data = bytearray(elf.read_bytes())
+    (count,) = struct.unpack_from("<H", data, 56)
+    for header in range(64, 64 + 56 * count, 56):
+        kind, offset, start, size = struct.unpack_from("<I4xQ8xQQ", data, header)
+        if kind == 1 and start <= physical < start + size:
+            struct.pack_into("<I", data, offset + physical - start, order)
+    damaged = tmp_path / "vmcore"
+    damaged.write_bytes(data)
+    done = vmemmap("-c", damaged, "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    findings = json.loads(done.stdout)["findings"]
+    assert [finding["rule"] for finding in findings] == ["list-corrupt"]
+    assert f"order {order} cannot be" in findings[0]["message"]
+
+
+def test_btf_that_is_damaged(elf: Path, tmp_path: Path) -> None:
+    data = bytearray(elf.read_bytes())
+    magic = data.index(b"\x9f\xeb\x01\x00\x18")
+    data[magic : magic + 2] = b"\xeb\x9f"
+    damaged = tmp_path / "vmcore"
+    damaged.write_bytes(data)
+    refused(vmemmap("-c", damaged), 2, "BTF", "byte order", "-s")
+
+
+def test_a_dump_filtered_so_hard_that_heads_are_missing(elf: Path, tmp_path: Path) -> None:
+    data = bytearray(elf.read_bytes())
+    (count,) = struct.unpack_from("<H", data, 56)
+    for header in range(64, 64 + 56 * count, 56):
+        kind, size = struct.unpack_from("<I28xQ", data, header)
+        if kind == 1 and size == 128:  # PT_LOAD of two struct pages
+            struct.pack_into("<I", data, header, 0)
+    filtered = tmp_path / "vmcore"
+    filtered.write_bytes(data)
+    done = vmemmap("-c", filtered, "--format", "json")
+    assert (done.returncode, done.stderr) == (3, "")
+    findings = json.loads(done.stdout)["findings"]
+    assert any(finding["rule"] == "unreadable" for finding in findings)
+    assert not any(finding["severity"] == "error" for finding in findings)
+
+
+def test_the_name_of_a_kernel_cannot_drive_the_terminal(tmp_path: Path) -> None:
+    builder = KdumpBuilder(arch="x86_64")
+    root = "SYMBOL(swapper_pg_dir)=ffffffff81000000"
+    builder.set_vmcoreinfo(f"OSRELEASE=\x1b[2J\x07\nPAGESIZE=4096\n{root}\n")
+    builder.add_memory_segment(0x1000, bytes(4096))
+    builder.write(str(tmp_path / "vmcore"))
+    done = vmemmap("-c", tmp_path / "vmcore")
+    assert "\x1b" not in done.stderr + done.stdout
+    refused(done, 2)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Wrong usage is refused in one line that says what to do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import drgn_vmemmap
+from tests.support import (
+    BIN,
+    PACKAGE,
+    refused,
+    run,
+    vmcore,
+    vmemmap,
+)
+
+VMCORE = vmcore("head-reuse")
+
+
+def test_options_of_a_command_stand_before_or_after_it() -> None:
+    after = vmemmap("-c", VMCORE, "verify", "--format", "json").stdout
+    assert vmemmap("--format", "json", "-c", VMCORE, "verify").stdout == after
+    assert vmemmap("--format=json", "verify", "-c", VMCORE).stdout == after
+    assert vmemmap("--form", "json", "verify", f"--core={VMCORE}").stdout == after
+    refused(vmemmap("--all", "report", "-c", VMCORE), 2, "--all", "report --help")
+
+
+def test_an_unknown_command_is_answered_with_the_nearest_one(tmp_path: Path) -> None:
+    refused(vmemmap("-c", VMCORE, "verfy"), 2, "no command 'verfy'", "'verify'")
+    refused(vmemmap("--folios", "zzz"), 2, "no command 'zzz'", "report, verify, explain")
+
+
+def test_a_vmcore_without_its_option_is_answered_with_it() -> None:
+    for arguments in ((VMCORE,), (VMCORE, "verify"), ("verify", VMCORE), ("report", VMCORE)):
+        refused(vmemmap(*arguments), 2, str(VMCORE), "-c")
+
+
+def test_only_one_target_can_be_given() -> None:
+    refused(vmemmap("-k", "-c", VMCORE), 2, "one target", "-k", f"-c {VMCORE}")
+    refused(vmemmap("--qemu", "socket", "--kernel"), 2, "one target", "--qemu socket", "--kernel")
+    refused(vmemmap("-c", VMCORE, "-c", "other"), 2, "one target", "-c other")
+    done = run(BIN / "drgn", "-q", "-c", VMCORE, PACKAGE / "__main__.py", "-k", "verify")
+    refused(done, 2, "already", "-k")
+
+
+@pytest.mark.parametrize(
+    "option", ("-s", "--symbols", "--extra-symbols", "--vmcoreinfo", "--kernel-directory")
+)
+def test_a_file_of_symbols_that_is_not_there_is_refused(option: str) -> None:
+    refused(vmemmap("-c", VMCORE, option, "/no/vmlinux"), 2, f"{option} /no/vmlinux", "no such")
+
+
+def test_symbols_of_something_else_are_not_used_in_silence() -> None:
+    done = vmemmap("-c", VMCORE, "-s", sys.executable)
+    assert (done.returncode, done.stdout) == (0, vmemmap("-c", VMCORE).stdout)
+    (line,) = done.stderr.splitlines()
+    assert f"-s {sys.executable}" in line and "not used" in line
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_with_its_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("\x1b[2J")
+
+    assert drgn_vmemmap.exit_code_of(fail) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "RuntimeError: \\x1b[2J" in line and f"{Path(__file__).name}:" in line
+
+
+def test_wrong_usage_is_refused() -> None:
+    refused(vmemmap("nonsense"), 2, "nonsense", "--help")
+    refused(vmemmap("--nonsense"), 2, "--nonsense", "--help")
+    refused(vmemmap("-c"), 2, "-c", "argument")
+    refused(vmemmap("--pfn", "many"), 2, "many")
+    refused(vmemmap("bundle"), 2, "FILE")
