@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a frame is: its state, and all vmemmap that it backs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drgn_vmemmap.explain.explainer import Explainer
+from drgn_vmemmap.explain.query import AddressKind, parse
+from drgn_vmemmap.output.explanation import text
+from tests.explain.images import OPTIMIZED, UNOPTIMIZED, at, backs, every_layout, explained, image
+from tests.oracles.page_tables import ReferenceWalker
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES
+from tests.synthetic.layouts import REUSED_PAGE
+from tests.synthetic.model import (
+    FIRST_FOLIO,
+    Folio,
+    Machine,
+)
+from tests.synthetic.physical import PAGE_SIZE
+from tests.synthetic.strategies import machines
+
+
+@pytest.mark.parametrize(
+    ("release", "index", "seen"), (("5.15.0", 1, "1-7"), ("6.12.0", 0, "0-7"), ("7.2.0", 1, "1-7"))
+)
+def test_who_maps_the_reuse_frame_is_reported(release: str, index: int, seen: str) -> None:
+    of = image(release)
+    frame = of.frames[OPTIMIZED][index]
+    for what in (f"pfn:{frame:#x}", f"phys:{(frame or 0) << 12:#x}"):
+        assert backs(explained(of, what)) == [(OPTIMIZED, seen)]
+    assert backs(at(of, OPTIMIZED + 3 * 64)) == [(OPTIMIZED, seen)]
+
+
+def test_a_zones_tail_frame_is_seen_by_all_optimized_folios_of_the_zone() -> None:
+    pfns = [FIRST_FOLIO + 512 * number for number in range(20)]
+    folios = tuple(Folio(pfn, remapped=pfn != pfns[3]) for pfn in pfns)
+    of = Image(Machine(line=LINES["7.2.0"], folios=folios))
+    explanation = at(of, pfns[10] + 100)
+    assert explanation.mapping.keeper == "zone 1 of node 0, for the tails of folios of order 9"
+    assert (explanation.mapping.count, explanation.mapping.pages) == (19, 19 * 7)
+    assert backs(explanation) == [(pfn, "1-7") for pfn in pfns[:9] if pfn != pfns[3]]
+    assert f"pages 1-7 of each of folios {pfns[0]:#x}, {pfns[1]:#x}" in text(explanation)
+    assert "in 11 more places" in text(explanation)
+
+
+def test_the_frame_of_an_unoptimized_folio_backs_its_page_alone() -> None:
+    explanation = at(image("6.12.0"), UNOPTIMIZED + 3 * 64)
+    assert backs(explanation) == [(UNOPTIMIZED, "3")]
+    assert "vmemmap page 3 of folio" in text(explanation)
+
+
+@every_layout
+def test_a_frame_of_two_folios_is_reported_and_a_write_there_is_not_called_harmless(
+    release: str,
+) -> None:
+    of = image(release)
+    of.write_entry(UNOPTIMIZED, 3, of.entry(OPTIMIZED, 0))
+    for pfn in (UNOPTIMIZED + 3 * 64, OPTIMIZED):
+        explanation = at(of, pfn)
+        assert {folio for folio, _ in backs(explanation)} == {OPTIMIZED, UNOPTIMIZED}
+        assert explanation.write.startswith("goes unnoticed")
+
+
+def test_a_frame_that_backs_vmemmap_of_no_folio_is_reported_with_its_pfns() -> None:
+    of = image("6.12.0")
+    of.write_entry(UNOPTIMIZED, 8, of.entry(UNOPTIMIZED, 3))
+    explanation = at(of, UNOPTIMIZED + 3 * 64)
+    assert backs(explanation) == [(UNOPTIMIZED, "3"), (None, "")]
+    assert explanation.mapping.mappers[1].pfns == (UNOPTIMIZED + 512, UNOPTIMIZED + 575)
+    assert f"of PFNs {UNOPTIMIZED + 512:#x} to {UNOPTIMIZED + 575:#x}" in text(explanation)
+
+
+def test_a_freed_frame_is_said_to_be_free() -> None:
+    of = image("6.12.0")
+    freed = of.memmap.boot_frame(of.memmap.number(OPTIMIZED) + 3)
+    explanation = explained(of, f"pfn:{freed:#x}")
+    assert (explanation.frame_state or "").startswith("free, in the buddy allocator")
+    assert backs(explanation) == []
+
+
+def test_an_address_of_the_direct_map_is_that_of_its_frame() -> None:
+    of = image("6.12.0")
+    frame = of.frames[OPTIMIZED][0] or 0
+    explanation = explained(of, f"{of.machine.page_offset + frame * PAGE_SIZE:#x}")
+    assert explanation.place is AddressKind.DIRECT_MAP
+    assert explanation.frame == frame
+    assert backs(explanation) == [(OPTIMIZED, "0-7")]
+
+
+def test_a_frame_comes_with_the_explanation_of_its_struct_page() -> None:
+    of = image("6.12.0")
+    explanation = explained(of, f"pfn:{OPTIMIZED + 200:#x}")
+    assert explanation.page is not None and explanation.page.role == "tail"
+    inner = explanation.of_page
+    assert inner is not None and inner.entry is not None
+    assert inner.what.address == of.machine.page_address(OPTIMIZED + 200)
+    assert inner.entry.raw == of.entry(OPTIMIZED, 3)
+    assert backs(inner) == [(OPTIMIZED, "0-7")]
+    assert "0x0003" in inner.write
+
+
+def vmemmap_of(of: Image) -> Iterator[tuple[int, int | None]]:
+    """Each page of the vmemmap by its address, and the frame backing it, read the slow way."""
+    machine = of.machine
+    walker = ReferenceWalker(
+        of.memory,
+        machine.levels,
+        of.physical(of.variables["hstates"][1]) >> 21 << 21,
+        machine.encryption_mask,
+        machine.max_pfn,
+    )
+    for address in range(machine.vmemmap, machine.page_address(machine.max_pfn), PAGE_SIZE):
+        yield address, walker.walk(address).frame
+
+
+@settings(max_examples=25)
+@given(machines(broken=True), st.data())
+def test_all_pages_that_are_mapped_to_a_frame_are_found(
+    machine: Machine, data: st.DataObject
+) -> None:
+    of = Image(machine)
+    seen: Counter[int] = Counter()
+    mapped = dict(vmemmap_of(of))
+    seen.update(frame for frame in mapped.values() if frame is not None)
+    explains = Explainer.of_program(of.prog)
+    for address in data.draw(st.lists(st.sampled_from(sorted(mapped)), min_size=1, max_size=8)):
+        explanation = explains.explain(parse(f"{address + 52:#x}"))
+        assert explanation.frame == mapped[address]
+        assert explanation.place is AddressKind.VMEMMAP
+        frame = explanation.frame
+        if frame is not None and frame < machine.max_pfn:
+            assert explanation.mapping.pages == seen[frame]
+            assert explains.explain(parse(f"pfn:{frame:#x}")).mapping.pages == seen[frame]
+
+
+@settings(max_examples=25)
+@given(machines(broken=True))
+def test_each_vmemmap_page_is_said_to_be_of_its_folio(machine: Machine) -> None:
+    of = Image(machine)
+    explains = Explainer.of_program(of.prog)
+    mapped = dict(vmemmap_of(of))
+    for report in of.examine().folios:
+        start = machine.page_address(report.folio.pfn)
+        for index in range(8):
+            address = start + index * PAGE_SIZE
+            pfn, offset = divmod(address - machine.vmemmap, machine.page_size)
+            page = explains.explain(parse(f"{address:#x}")).page
+            assert page is not None
+            assert (page.pfn, page.offset, page.folio) == (pfn, offset, report)
+            assert page.vmemmap_page == index
+            shows_the_head = (
+                offset == 0
+                and mapped[address] is not None
+                and mapped[address] == mapped[start]
+                and REUSED_PAGE.get(report.judgement.layout) == 0
+            )
+            other = "fake head" if shows_the_head else "tail"
+            assert page.role == ("head" if index == 0 else other)
