@@ -12,16 +12,7 @@ from pathlib import Path
 import pytest
 
 import drgn_vmemmap
-from tests.support import (
-    BIN,
-    PACKAGE,
-    ROOT,
-    BareDrgn,
-    open_vmcore,
-    run,
-    vmcore,
-    vmemmap,
-)
+from tests.support import BIN, PACKAGE, ROOT, BareDrgn, open_vmcore, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 

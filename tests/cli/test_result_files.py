@@ -9,14 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import (
-    BIN,
-    COMMAND,
-    refused,
-    run,
-    vmcore,
-    vmemmap,
-)
+from tests.support import BIN, COMMAND, refused, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 

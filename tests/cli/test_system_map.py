@@ -11,12 +11,7 @@ import pytest
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 from kdumpling import KdumpBuilder
 
-from tests.support import (
-    open_vmcore,
-    refused,
-    vmcore,
-    vmemmap,
-)
+from tests.support import open_vmcore, refused, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 

@@ -15,15 +15,7 @@ from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
-from tests.support import (
-    COMMAND,
-    ROOT,
-    open_vmcore,
-    refused,
-    run,
-    vmcore,
-    vmemmap,
-)
+from tests.support import COMMAND, ROOT, open_vmcore, refused, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 

@@ -16,10 +16,7 @@ import drgn
 import pytest
 
 from drgn_vmemmap.cli import launcher
-from tests.support import (
-    refused,
-    vmemmap,
-)
+from tests.support import refused, vmemmap
 
 
 @pytest.fixture

@@ -10,14 +10,7 @@ from pathlib import Path
 import pytest
 
 import drgn_vmemmap
-from tests.support import (
-    BIN,
-    PACKAGE,
-    refused,
-    run,
-    vmcore,
-    vmemmap,
-)
+from tests.support import BIN, PACKAGE, refused, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 

@@ -12,12 +12,7 @@ from drgn_vmemmap.explain.query import parse
 from drgn_vmemmap.hvo.verdict import format_ranges
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
-from tests.synthetic.model import (
-    FIRST_FOLIO,
-    Folio,
-    Machine,
-    Vpage,
-)
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine, Vpage
 
 OPTIMIZED, UNOPTIMIZED = FIRST_FOLIO, FIRST_FOLIO + 512
 

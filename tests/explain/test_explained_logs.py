@@ -22,13 +22,7 @@ from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.explain.images import OPTIMIZED, UNOPTIMIZED, backs, image
 from tests.synthetic.image import Image
-from tests.synthetic.model import (
-    ABSENT,
-    FRESH_W,
-    GIB,
-    REUSE_W,
-    Vpage,
-)
+from tests.synthetic.model import ABSENT, FRESH_W, GIB, REUSE_W, Vpage
 from tests.synthetic.physical import PAGE_SIZE
 
 

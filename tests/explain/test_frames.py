@@ -19,11 +19,7 @@ from tests.oracles.page_tables import ReferenceWalker
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.layouts import REUSED_PAGE
-from tests.synthetic.model import (
-    FIRST_FOLIO,
-    Folio,
-    Machine,
-)
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 from tests.synthetic.physical import PAGE_SIZE
 from tests.synthetic.strategies import machines
 

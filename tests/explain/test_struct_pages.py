@@ -8,9 +8,7 @@ import pytest
 
 from tests.explain.images import OPTIMIZED, UNOPTIMIZED, at, every_layout, image
 from tests.synthetic.kernels import LINES
-from tests.synthetic.model import (
-    REUSE_W,
-)
+from tests.synthetic.model import REUSE_W
 
 
 @every_layout

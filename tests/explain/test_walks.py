@@ -9,15 +9,7 @@ import pytest
 from drgn_vmemmap.output.explanation import text
 from tests.explain.images import OPTIMIZED, UNOPTIMIZED, at, backs, image
 from tests.synthetic.image import Image
-from tests.synthetic.model import (
-    ABSENT,
-    BEYOND_W,
-    FIRST_FOLIO,
-    Damage,
-    Folio,
-    Machine,
-    Vpage,
-)
+from tests.synthetic.model import ABSENT, BEYOND_W, FIRST_FOLIO, Damage, Folio, Machine, Vpage
 from tests.synthetic.physical import LARGE, PAGE_SIZE, WRITABLE
 
 

@@ -5,16 +5,29 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.paging.mapping import Entry, Paging
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
-from tests.oracles.page_tables import Page, ReferenceWalker
+from tests.oracles.page_tables import Page
+from tests.paging.space import (
+    ADDRESS,
+    GIB,
+    KIB,
+    MEMORY,
+    MIB,
+    NAMES,
+    PAGES_OF_LEAF,
+    ROOT,
+    Space,
+    both_depths,
+    every_leaf,
+    every_level,
+    every_table,
+    seen,
+    walked,
+)
 from tests.synthetic.physical import (
-    DIRTY,
     GLOBAL,
     KERNEL,
     KERNEL_TABLE,
@@ -25,86 +38,7 @@ from tests.synthetic.physical import (
     PRESENT,
     USER,
     WRITABLE,
-    PageTables,
-    PhysicalMemory,
 )
-
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-
-ADDRESS = 0xFFFFEA0040000000
-"""Where the tests map; as canonical with 4 levels as with 5."""
-MEMORY = 64 * GIB
-ROOT = 1
-
-NAMES = {4: ("PGD", "PUD", "PMD", "PTE"), 5: ("PGD", "P4D", "PUD", "PMD", "PTE")}
-EVERY_LEVEL = [(levels, level) for levels, names in NAMES.items() for level in names]
-EVERY_TABLE = [(levels, level) for levels, level in EVERY_LEVEL if level != "PGD"]
-PAGES_OF_LEAF = {"PUD": GIB // PAGE_SIZE, "PMD": 2 * MIB // PAGE_SIZE, "PTE": 1}
-
-both_depths = pytest.mark.parametrize("levels", (4, 5))
-every_level = pytest.mark.parametrize(("levels", "level"), EVERY_LEVEL)
-every_table = pytest.mark.parametrize(("levels", "level"), EVERY_TABLE)
-every_leaf = pytest.mark.parametrize("leaf", PAGES_OF_LEAF)
-
-
-class Space:
-    """An address space, and a walker for it that reads through drgn."""
-
-    def __init__(self, levels: int, encryption_mask: int = 0) -> None:
-        self.memory = PhysicalMemory()
-        tables = iter(range(ROOT + 1, 1 << 20))
-        self.tables = PageTables(self.memory, levels, ROOT, lambda: next(tables), encryption_mask)
-        self.paging = Paging(levels, ROOT << PAGE_SHIFT, encryption_mask, MEMORY >> PAGE_SHIFT)
-
-    def map(self, pfn: int, level: str = "PTE", flags: int = KERNEL, at: int = ADDRESS) -> None:
-        self.tables.map(at, pfn, level, flags)
-
-    def change(self, level: str, clear: int = 0, set_: int = 0, at: int = ADDRESS) -> None:
-        """Clear and set bits of the entry of a level."""
-        address = self.tables.entry_address(at, level)
-        self.memory.write_u64(address, self.memory.read_u64(address) & ~clear | set_)
-
-    @property
-    def walker(self) -> Walker:
-        return Walker(ProgramMemory(self.memory.program()), self.paging)
-
-    def walk(self, start: int, end: int) -> list[Entry]:
-        return walked(self.walker, start, end)
-
-    def page(self, at: int = ADDRESS) -> Entry:
-        (entry,) = self.walk(at, at + PAGE_SIZE)
-        return entry
-
-    @property
-    def reference(self) -> ReferenceWalker:
-        return ReferenceWalker(self.memory, *self.paging[:4])
-
-
-def walked(walker: Walker, start: int, end: int) -> list[Entry]:
-    """What the walker says of each page of a range."""
-    return [entry for run in walker.walk(start, end) for entry in walker.pages(run)]
-
-
-def seen(entry: Entry) -> Page:
-    """The walker's words in the reference's."""
-    return Page(
-        entry.level.name,
-        entry.raw,
-        entry.raw_address,
-        entry.frame,
-        str(entry.access),
-        entry.problem and entry.problem.value,
-    )
-
-
-def same(entry: Entry, page: Page) -> bool:
-    if page.raw is None and entry.raw_address >> PAGE_SHIFT == page.raw_address >> PAGE_SHIFT:
-        # Where in a table that is not in the dump makes no difference.
-        page = page._replace(raw_address=entry.raw_address)
-    return seen(entry) == page
-
-
-# Leaves.
 
 
 @both_depths
@@ -394,59 +328,3 @@ def test_a_table_is_read_once() -> None:
     before = walked(walker, ADDRESS, ADDRESS + 2 * MIB)
     space.memory.frames.clear()
     assert walked(walker, ADDRESS, ADDRESS + 2 * MIB) == before
-
-
-# Random tables: few of them, that point at each other, at memory, and at what is not there.
-
-TABLES = range(ROOT, ROOT + 5)
-MISSING = TABLES.stop
-TARGETS = (*TABLES, *TABLES, MISSING, 0x40000, 0x40200, 0x12345, MEMORY >> PAGE_SHIFT)
-FLAGS = (WRITABLE, USER, LARGE, 1 << 12, GLOBAL, DIRTY, 1 << 47, 1 << 58, NO_EXECUTE)
-
-
-@st.composite
-def entries(draw: st.DrawFn) -> int:
-    present = PRESENT if draw(st.integers(0, 9)) else 0
-    flags = sum(draw(st.sets(st.sampled_from(FLAGS), max_size=5)))
-    target: int = draw(st.sampled_from(TARGETS))
-    return target << PAGE_SHIFT | present | flags
-
-
-@st.composite
-def spaces(draw: st.DrawFn) -> Space:
-    """Each table is a few entries, over and over."""
-    space = Space(draw(st.sampled_from((4, 5))), draw(st.sampled_from((0, 1 << 47))))
-    for table in TABLES:
-        pattern = draw(st.lists(entries(), min_size=1, max_size=4))
-        raw = b"".join(entry.to_bytes(8, "little") for entry in pattern)
-        space.memory.write(table << PAGE_SHIFT, (raw * 512)[:PAGE_SIZE])
-    return space
-
-
-def addresses(unit: int) -> st.SearchStrategy[int]:
-    """Addresses at and around the edges of what entries of all levels cover."""
-    edges = st.sampled_from((0, 2 * MIB, GIB, 512 * GIB, 1 << 48))
-    around = st.integers(-3, 3).map(lambda count: count * unit)
-    return st.builds(lambda edge, offset: (ADDRESS + edge + offset) & -unit, edges, around)
-
-
-@given(spaces(), addresses(PAGE_SIZE), st.integers(1, 700))
-def test_random_tables_say_what_the_reference_reads(space: Space, start: int, pages: int) -> None:
-    found = space.walk(start, start + pages * PAGE_SIZE)
-    assert [entry.address for entry in found] == [start + i * PAGE_SIZE for i in range(pages)]
-    reference = space.reference
-    assert [e for e in found if not same(e, reference.walk(e.address))] == []
-
-
-@given(spaces(), addresses(2 * MIB), st.integers(1, 3 * GIB // PAGE_SIZE))
-def test_runs_cover_a_range_without_a_gap(space: Space, start: int, pages: int) -> None:
-    walker, reference = space.walker, space.reference
-    end = start + pages * PAGE_SIZE
-    at = start
-    for run in walker.walk(start, end):
-        assert run.start == at < run.end
-        at = run.end
-        for address in (run.start, run.end - PAGE_SIZE):
-            assert same(walker.entry(address), reference.walk(address))
-        assert reference.walk(run.start).level == run.level.name
-    assert at == end
