@@ -129,7 +129,7 @@ def _is_licence(path: Path) -> bool:
 
 
 def _archive(files: dict[str, bytes]) -> bytes:
-    """An executable zip archive that depends on the names and contents of its files alone."""
+    """An executable zip archive that depends only on the names and contents of its files."""
     content = io.BytesIO(_SHEBANG)
     content.seek(0, io.SEEK_END)
     with zipfile.ZipFile(content, "w") as archive:

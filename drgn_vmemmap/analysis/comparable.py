@@ -3,7 +3,7 @@
 """
 What is compared of a report, taken from its document.
 
-A stored document may be damaged, or made up by somebody: all that is used is checked first.
+A stored document may be damaged or forged: all that is used is checked first.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from drgn_vmemmap.rules.rule import RULES
 # Where the head page is depends on KASLR, and says nothing of the folio.
 _COMPARED = [name for name in FOLIO_FIELDS if name not in ("pfn", "head")]
 
-# Fields that the page tables alone decide.
+# Fields that only the page tables decide.
 _OF_ENTRIES = (
     "verdict",
     "layout",
@@ -187,7 +187,7 @@ def _hstates(before: Comparable, after: Comparable) -> dict[str, dict[str, Pair]
 
 
 def _rules(before: Comparable, after: Comparable) -> dict[str, Pair]:
-    """Rules with findings; those that ``verify`` alone runs, if it made both reports."""
+    """Rules with findings; those that only ``verify`` runs, if it made both reports."""
     both = before.verified and after.verified
     skipped = {rule.name for rule in RULES.values() if rule.verify_only and not both}
     found = _pairs(before.rules, after.rules)

@@ -114,7 +114,7 @@ class Judging:
 
     def _fast_answers(self, run: Run, size: _Size, rows: Sequence[int]) -> Iterable[Answer]:
         """
-        The judgements on folios of one size that are plainly right.
+        The judgements on folios of one size that are mapped as a layout requires.
 
         :param run: What maps the beginning of their vmemmap.
         """
@@ -179,7 +179,7 @@ class Judging:
         return judged
 
     def _concerns_a_rule(self, rows: Sequence[int], judgement: Judgement) -> bool:
-        """Whether a rule may fire for folios with a judgement that are plainly right."""
+        """Whether a rule may fire for folios that are mapped as a layout requires."""
         folios = self.reports.folios
         if isinstance(rows, range):
             classes = set(folios.classes[rows.start : rows.stop])

@@ -91,14 +91,17 @@ class Totals:
 
     @property
     def freed_bytes(self) -> int:
+        """Bytes of the frames that optimized folios have freed."""
         return self.counts.freed * self.page_size
 
     @property
     def net_saved_bytes(self) -> int:
+        """Bytes freed, less the page tables and tail frames that HVO needs for it."""
         return self.freed_bytes - (self.page_tables + self.shared_tail_frames) * self.page_size
 
     @property
     def still_possible_bytes(self) -> int:
+        """Bytes that optimizing the rest would free."""
         return self.still_possible * self.page_size
 
 

@@ -24,6 +24,7 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, report: FolioReport) -> Shape:
+        """The shape of a folio."""
         return cls(report.folio.order, report.judgement.layout, report.judgement.verdict)
 
 

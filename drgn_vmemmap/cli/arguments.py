@@ -13,14 +13,17 @@ PFN_LIMIT = 1 << (PHYSICAL_BITS - PAGE_SHIFT)
 
 
 def add_format(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    """Add ``--format``, one of some formats; ``table`` by default."""
     parser.add_argument("--format", choices=formats, default="table", help="default: %(default)s")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add ``--output``, the file that the result goes to."""
     parser.add_argument("-o", "--output", metavar="FILE", help="write to a file")
 
 
 def add_system_map(parser: argparse.ArgumentParser) -> None:
+    """Add ``--system-map``."""
     parser.add_argument(
         "--system-map",
         metavar="FILE",
@@ -30,6 +33,8 @@ def add_system_map(parser: argparse.ArgumentParser) -> None:
 
 def number(text: str) -> int:
     """
+    A number, such as 10 or 0xa.
+
     :raises argparse.ArgumentTypeError: if it is not a number, or negative.
     """
     try:
@@ -43,6 +48,8 @@ def number(text: str) -> int:
 
 def seconds(text: str) -> float:
     """
+    Seconds.
+
     :raises argparse.ArgumentTypeError: if it is not a number of seconds, a day at most.
     """
     try:

@@ -19,6 +19,7 @@ _VERDICTS = ("optimized", "unoptimized", "partial", "inconsistent", "unreadable"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that narrow a report."""
     parser.add_argument("--hstate", metavar="NAME", help="only this size: hugepages-2048kB")
     parser.add_argument("--node", type=arguments.number, metavar="N", help="only this NUMA node")
     parser.add_argument(
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def selection(options: argparse.Namespace) -> Selection:
+    """What these options narrow a report to."""
     from drgn_vmemmap.analysis.report import Selection
 
     return Selection(options.hstate, options.node, options.pfn, options.verdict)

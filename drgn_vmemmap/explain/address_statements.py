@@ -29,6 +29,7 @@ _PROTECTION = 1 << 0
 
 
 def address_statements(mention: Mention) -> Iterator[Statement]:
+    """Say what a log proves of a virtual address that it names."""
     address = mention.value
     yield from _access_statements(mention)
     levels = _levels(mention)
@@ -178,7 +179,7 @@ def _pfn_statements(
 
 
 def _arithmetic(address: int) -> str:
-    """What follows from the address alone: the vmemmap begins at a multiple of 1 GiB."""
+    """What follows from nothing but the address: the vmemmap begins at a multiple of 1 GiB."""
     low = address % BASE_ALIGNMENT // STRUCT_PAGE_SIZE
     index = low % PAGES_PER_HUGE_PAGE // PAGES_PER_VMEMMAP_PAGE
     return (

@@ -19,7 +19,7 @@ from drgn_vmemmap.vmemmap.sections import Section
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from drgn_vmemmap.vmemmap.tables import VmemmapTables
 
-# So many mappers of a frame are named; a zone's tail frame has all folios of the zone.
+# The most mappers of a frame that are named: a zone's tail frame has all folios of the zone.
 _MAPPERS_LIMIT = 8
 
 

@@ -16,7 +16,7 @@ from drgn_vmemmap.explain.messages import ANY_PFN, find_messages
 from drgn_vmemmap.explain.text.lines import Joined, Line
 
 MENTIONS_LIMIT = 4096
-"""So many faults and pages are kept, and as many other addresses; the rest is counted."""
+"""The most faults and pages that are kept, and other addresses; the rest is counted."""
 
 # Lines about a fault or a page follow it closely; an oops has a hundred lines.
 _DETAIL_DISTANCE = 16

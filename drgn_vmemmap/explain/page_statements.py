@@ -19,6 +19,7 @@ from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
 
 
 def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
+    """Say what a log proves of a page that it names by its PFN."""
     index, tail = divmod(pfn % PAGES_PER_HUGE_PAGE, PAGES_PER_VMEMMAP_PAGE)
     head = pfn - pfn % PAGES_PER_HUGE_PAGE
     yield certain(

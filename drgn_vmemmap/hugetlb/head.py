@@ -32,7 +32,7 @@ class Head(NamedTuple):
 def parse_head(kernel: Kernel, pages: bytes) -> Head | None:
     """
     :param pages: The first two struct pages of what may be a HugeTLB folio.
-    :return: ``None`` if they are none's.
+    :return: ``None`` if there is no folio.
     """
     return _parse(kernel, pages, kernel.hugetlb_test)
 
@@ -41,7 +41,7 @@ def parse_removed(kernel: Kernel, pages: bytes) -> Head | None:
     """
     The head of a folio that left its pool, but whose vmemmap may not be restored yet.
 
-    Follows ``remove_hugetlb_page()`` of v5.14 to v6.4. Other compound pages look like that, too,
+    Follows ``remove_hugetlb_page()`` of v5.14 to v6.4. Other compound pages are like that, too,
     if their ``private`` is a small number.
     """
     bit = kernel.hvo.optimized_bit

@@ -17,7 +17,7 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 # A folio of 1 GiB with more failed pages than that has a damaged list.
 _PAGES_LIMIT = 4096
 
-# So many failed pages of a folio are named.
+# The most failed pages of a folio that are named.
 _NAMED_PAGES = 8
 
 

@@ -36,7 +36,7 @@ def judge(
     :param layout: What this kernel makes of an optimized folio.
     :param tail_frames: PFNs that its zone keeps for shared tails of its order;
         ``None`` if that is not in the dump.
-    :param may_be_partial: Whether the folio may lawfully be optimized in part.
+    :param may_be_partial: Whether the folio may be optimized in part without a fault.
     """
     reuse_frame = _reuse_frame(entries, tail_frames or frozenset())
     shape = _shape(entries, reuse_frame, layout, tail_frames)

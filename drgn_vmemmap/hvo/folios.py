@@ -68,7 +68,7 @@ class FolioReports(Sequence[FolioReport]):
         return number
 
     def cut(self, count: int) -> None:
-        """Keep the first folios alone."""
+        """Keep only the first folios."""
         self.folios.pick(range(count))
         del self.judgements[count:], self.reuse_frames[count:]
 

@@ -22,7 +22,7 @@ class Verdict(enum.Enum):
     UNOPTIMIZED = "unoptimized"
     """Every vmemmap page has a frame of its own and is writable."""
     PARTIAL = "partial"
-    """Partly optimized, and lawfully so: in flight, or after a failed roll-back."""
+    """Partly optimized without a fault: in flight, or after a failed roll-back."""
     INCONSISTENT = "inconsistent"
     """None of these."""
     UNREADABLE = "unreadable"

@@ -39,6 +39,7 @@ class Hvo(NamedTuple):
 
     @property
     def built_in(self) -> bool:
+        """Whether this kernel was built with HVO."""
         return self.layout is not Layout.NONE
 
 
@@ -51,9 +52,11 @@ class PageFlags(NamedTuple):
     zone_mask: int
 
     def node(self, flags: int) -> int:
+        """NUMA node of a page with these flags."""
         return (flags >> self.node_shift) & self.node_mask
 
     def zone(self, flags: int) -> int:
+        """Number of the zone of a page with these flags."""
         return (flags >> self.zone_shift) & self.zone_mask
 
 
@@ -222,7 +225,12 @@ class Kernel:
         return self.geometry.address(pfn) | 1
 
     def tail_infos(self, pfns: Sequence[int], order: int) -> array[int]:
-        """The same for many folios of one order."""
+        """
+        What the tail pages of many folios of one order hold.
+
+        :param pfns: Of the head pages.
+        :return: Of each folio, what :meth:`tail_info` has.
+        """
         if self.tails_hold_mask:
             return array("Q", [self.tail_info(0, order)]) * len(pfns)
         start, size = self.vmemmap | 1, self.page.size

@@ -178,7 +178,7 @@ def _section_usage(lookup: Lookup) -> Struct | None:
 
 
 def _device_section(lookup: Lookup) -> int:
-    # Where the flags are in an enum, this one is there with CONFIG_ZONE_DEVICE alone.
+    # Where the flags are in an enum, this one is there only with CONFIG_ZONE_DEVICE.
     is_enum = lookup.constant("SECTION_IS_ONLINE_BIT", -1) >= 0
     return lookup.flag("SECTION_TAINT_ZONE_DEVICE_BIT") if is_enum else 1 << 4
 

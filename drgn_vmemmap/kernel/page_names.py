@@ -29,7 +29,11 @@ class PageNames(NamedTuple):
         return [name for name, member in self.page if member.covers(offset)]
 
     def in_folio(self, offset: int) -> list[str]:
-        """The same for a byte of a folio's struct pages, counted from its head page on."""
+        """
+        Names of the members of a folio that a byte belongs to.
+
+        :param offset: In bytes, from its head page on.
+        """
         return [name for name, member in self.folio if member.covers(offset)]
 
 

@@ -39,8 +39,8 @@ def folio_table(listing: Listing, width: int) -> Iterator[str]:
     """
     One line per folio, made as it is asked for.
 
-    Where not all columns fit, first those go that are the same for all folios: they are
-    named once. If that is not enough, others are left out, and that is said.
+    Where not all columns fit, those that are the same for all folios are left out first, and
+    named once; then others, and that is said.
 
     :param width: In characters.
     """

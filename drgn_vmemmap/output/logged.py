@@ -18,7 +18,7 @@ from drgn_vmemmap.hvo.tails import TAIL_MAPPING
 from drgn_vmemmap.hvo.verdict import Ranges, format_ranges
 
 _NAMES_LIMIT = 16
-"""So many of the things that do not concern HugeTLB are named."""
+"""The most addresses that do not concern HugeTLB that are named."""
 
 
 def logged_lines(logged: Logged) -> Iterator[str]:

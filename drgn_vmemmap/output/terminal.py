@@ -15,7 +15,7 @@ MINIMUM_WIDTH = 80
 
 _BLOCKS = "█▁▂▃▄▅▆▇▒░▞▘▚·"
 
-# Parameters of the control sequence "select graphic rendition"; red is for errors alone.
+# Parameters of the control sequence "select graphic rendition"; only errors are red.
 _COLOURS = {Severity.ERROR: "1;31", Severity.WARNING: "33", Severity.INFO: "36"}
 
 
@@ -31,7 +31,7 @@ class Style(NamedTuple):
     @classmethod
     def of(cls, stream: TextIO) -> Style:
         """
-        What a stream can show: colour goes to terminals alone.
+        What a stream can show: colour goes only to terminals.
 
         https://no-color.org says how a user turns it off.
         """

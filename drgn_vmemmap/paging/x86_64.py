@@ -19,7 +19,7 @@ from typing import NamedTuple
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 PHYSICAL_BITS = 52
-"""A physical address has so many at most."""
+"""Bits of the longest physical address."""
 ENTRY_SIZE = 8
 ENTRIES_PER_TABLE = PAGE_SIZE // ENTRY_SIZE
 

@@ -65,7 +65,7 @@ WORDS_EACH = {
 """Words that a kind adds to a type for each of its members."""
 
 
-# So many types show whether all are sorted by name.
+# How many types are compared to see whether all are sorted by name.
 _SORTED_SAMPLE = 64
 
 

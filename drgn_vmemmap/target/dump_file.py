@@ -36,7 +36,7 @@ _ELF_FLAGS, _ELF_INCOMPLETE = 48, 0x1
 _PN_XNUM = 0xFFFF
 _PROGRAM_HEADERS_LIMIT = 1 << 20
 
-# Descriptors of pages of zeros may lead to one earlier page: so many are read.
+# How many of the last descriptors are read: those of pages of zeros may all lead to one page.
 _LAST_DESCRIPTORS = 4096
 _DESCRIPTOR_SIZE = 24
 

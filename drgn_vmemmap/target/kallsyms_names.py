@@ -25,7 +25,7 @@ SEQUENCE_SIZE = 3
 NAME_LIMIT = 512
 """``KSYM_NAME_LEN`` of ``include/linux/kallsyms.h``; a name with its type is as long."""
 
-# kallsyms_markers has a place in kallsyms_names for each block of so many symbols.
+# kallsyms_markers has a place in kallsyms_names for each block of 256 symbols.
 _BLOCK_SHIFT = 8
 _BLOCK = 1 << _BLOCK_SHIFT
 
@@ -33,7 +33,7 @@ _BLOCK = 1 << _BLOCK_SHIFT
 _SYMBOL_MIN = 2
 _SYMBOL_MAX = 2 + NAME_LIMIT
 
-# So many symbols of one name are all that are given: static functions are often called alike.
+# The most symbols of one name that are found: static functions often have the same name.
 _ALIKE_LIMIT = 1 << 12
 
 

@@ -22,7 +22,7 @@ _COUNT_BITS_LIMIT = 20
 # DESC_ID_MASK of kernel/printk/printk_ringbuffer.h: the other two bits are a record's state.
 _RECORD_ID = (1 << 62) - 1
 
-# So many bytes of a log whose records are lost are searched for text.
+# How many bytes of a log whose records are lost are searched for text, at most.
 _TEXT_LIMIT = 1 << 25
 
 # Memory that is not in the dump goes missing in pages of this size.

@@ -38,7 +38,7 @@ def dump_path(prog: drgn.Program) -> str | None:
         # Older versions of drgn have no attribute for it.
         path = getattr(prog, "core_dump_path", None)
     except UnicodeDecodeError as error:
-        # drgn takes a path of any bytes, and gives back UTF-8 alone.
+        # drgn takes a path of any bytes, and gives back only UTF-8.
         path = os.fsdecode(error.object)
     return str(path) if path else None
 

@@ -169,7 +169,7 @@ def _is_0_1_0(prog: drgn.Program) -> bool:
 
 def _in_pages(prog: drgn.Program, symbols: Mapping[str, int]) -> drgn.Program:
     """
-    The same kernel, for kallsyms alone: its tables are read a page at a time.
+    The same kernel, only for kallsyms: its tables are read a page at a time.
 
     drgn's helper asks for single bytes, of which each costs a walk of the page tables.
     """

@@ -18,7 +18,7 @@ from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.vmemmap.owners import OwnerKind, OwnerReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
-# MAX_PAGE_ORDER: the buddy allocator's largest blocks have so many pages, as a power of two.
+# MAX_PAGE_ORDER: the order of the buddy allocator's largest blocks.
 _MAX_ORDER = 10
 
 # A vmemmap page that is mapped by a large leaf may be of an unsplit block of this order.
@@ -42,7 +42,7 @@ class Free(NamedTuple):
 
     frame: int
     block: Block | None
-    """The free block that it is in; ``None`` if its reference count alone is 0."""
+    """The free block that it is in; ``None`` if only its reference count is 0."""
 
 
 class Foreign(NamedTuple):

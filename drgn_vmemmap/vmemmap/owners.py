@@ -187,7 +187,7 @@ def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
         return FrameOwner(OwnerKind.COMPOUND_HEAD)
     if flags & names.lru:
         return FrameOwner(OwnerKind.LRU)
-    # The last one, as it is lawful for a page table over the vmemmap.
+    # The last one, as page tables over the vmemmap have it, too.
     if name == "table":
         return FrameOwner(OwnerKind.PAGE_TABLE)
     # Without a type, it is a count of mappings, from -1 on.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 TEXT_LIMIT = 1 << 27
-"""So many bytes of text are read at most; what is beyond is said to be missing."""
+"""The most bytes of text that are read; a longer text is said to be cut."""
 
 _PIECE = 1 << 16
 

@@ -20,7 +20,7 @@ _BEGINS = re.compile(r"^(?:[ \t\x1e]|data:){0,8}[{\[]\s{0,64}[\"{]", re.MULTILIN
 # How an object or an array begins; a time in brackets is no array.
 _OPENING = re.compile(r"\{|\[\s{0,64}[\"{\[\]]")
 
-# So many pieces that are no JSON are passed over before all others are taken for plain text.
+# After this many pieces that are no JSON, all others are taken for plain text.
 _FAILURES_LIMIT = 1000
 
 _NODES_LIMIT = 1 << 22

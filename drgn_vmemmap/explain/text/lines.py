@@ -21,7 +21,7 @@ from drgn_vmemmap.explain.text.prefixes import (
 )
 
 LINES_LIMIT = 1 << 21
-"""So many lines of a text are read at most; what is beyond is said to be missing."""
+"""The most lines of a text that are read; a longer text is said to be cut."""
 
 
 class Joined(NamedTuple):
@@ -104,7 +104,7 @@ _POINTER_DIGITS = 16
 _NUMBER_LIMIT = 40
 
 _LENGTH_LIMIT = 4096
-"""Lines are joined up to so many characters."""
+"""The longest line that is joined, in characters."""
 
 
 class _Piece(NamedTuple):

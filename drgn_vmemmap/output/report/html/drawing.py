@@ -18,7 +18,7 @@ from drgn_vmemmap.hvo.verdict import Judgement
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.mapping import Entry, Problem
 
-# So many vmemmap pages, or groups of them, are drawn.
+# The most vmemmap pages, or groups of them, that are drawn.
 _BOXES = 16
 
 Span = Optional[tuple[int, int]]
