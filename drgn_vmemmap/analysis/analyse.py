@@ -7,6 +7,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import compress
 
 from drgn_vmemmap.analysis.judging import Judging
 from drgn_vmemmap.analysis.report import EVERYTHING, Counts, HstateReport, Report, Selection, Totals
@@ -176,8 +177,7 @@ class _Analysis:
             snapshot.geometry.page_size,
             shared_tail_frames=len(self._tail_frames.all()),
         )
-        groups = Counter(zip(reports.folios.classes, reports.judgements))
-        for (class_number, number), count in sorted(groups.items()):
+        for (class_number, _, number), count in sorted(judging.groups.items()):
             folio_class = reports.folios.class_table[class_number]
             judgement = reports.judgement_table[number]
             hstate = hstates[folio_class.hstate]
@@ -218,8 +218,10 @@ def _rows_of(reports: FolioReports, verdict: Verdict) -> list[int]:
 def _by_class_and_state(folios: Folios) -> Counter[tuple[FolioClass, State]]:
     """How many folios there are of each class in each state."""
     counts: Counter[tuple[FolioClass, State]] = Counter()
-    for (number, state), count in Counter(zip(folios.classes, folios.states)).items():
-        counts[folios.class_table[number], STATES[state]] += count
+    for number in set(folios.states):
+        in_state = folios.states.translate(bytes(each == number for each in range(256)))
+        for of_class, count in Counter(compress(folios.classes, in_state)).items():
+            counts[folios.class_table[of_class], STATES[number]] += count
     return counts
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,8 +14,7 @@ from drgn_vmemmap.hugetlb.folio import STATES
 from drgn_vmemmap.hugetlb.tail_frames import TailFrames
 from drgn_vmemmap.hvo.adjacent import Answer, FastPath
 from drgn_vmemmap.hvo.diagnosis import judge
-from drgn_vmemmap.hvo.folios import FolioReports
-from drgn_vmemmap.hvo.verdict import Judgement
+from drgn_vmemmap.hvo.folios import NOT_JUDGED, FolioReports
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.progress import Progress
 from drgn_vmemmap.rules.context import FolioContext, read_entries
@@ -24,6 +24,9 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # Folios that are judged between two checks whether the user has interrupted.
 _BATCH = 4096
+
+# Page tables whose entries are compared together.
+_TABLES = 16
 
 
 class _Size(NamedTuple):
@@ -49,6 +52,8 @@ class Judging:
         self.findings: list[Finding] = []
         self.page_tables: set[int] = set()
         """Physical addresses of the last-level tables over the folios' vmemmap."""
+        self.groups: Counter[tuple[int, int, int]] = Counter()
+        """How many folios there are by the indices of their class, state and judgement."""
         self._accounts = accounts
         self._snapshot = snapshot
         self._walker = snapshot.walker
@@ -57,7 +62,7 @@ class Judging:
         self._tail_frames = tail_frames
         self._fast = FastPath(snapshot.walker, snapshot.kernel.hvo.layout)
         self._sizes: dict[int, _Size] = {}
-        self._concerned: dict[tuple[int, int, Judgement], bool] = {}
+        self._concerned: dict[tuple[int, int, int], bool] = {}
 
     def judge_all(self, progress: Progress) -> None:
         """Judge all folios, or those that come before the user interrupts."""
@@ -70,40 +75,62 @@ class Judging:
 
     def _judge_from(self, row: int) -> int:
         """
-        Judge the folio of a row, and those whose entries the same table has.
+        Judge the folio of a row, and those whose entries the same tables have.
 
         :return: Row of the first folio that was not judged.
         """
-        folios, geometry = self.reports.folios, self._geometry
-        run = self._walker.region(geometry.address(folios.pfns[row]))
-        last_pfn, _ = geometry.pfn_at(run.start + self._span - 1)
-        stop = bisect_left(folios.pfns, last_pfn + 1, row)
-        judged: set[int] = set()
-        concerned: set[int] = set()
+        runs, stop = self._adjacent_runs(row)
         for size, rows in self._by_size(row, stop):
-            for answer in self._fast_answers(run, size, rows):
-                answered = self._record(rows, answer)
-                judged.update(answered)
-                if self._concerns_a_rule(answered, answer.judgement):
-                    concerned.update(answered)
-        if concerned or len(judged) < stop - row:
-            for each in range(row, stop):
-                if each not in judged:
-                    self._diagnose(each)
-                elif each in concerned:
-                    self._check_concerned(each)
+            for answer in self._fast_answers(runs, size, rows):
+                self.reports.set_all(rows, answer)
+        self._look_closer(row, stop)
         return stop
+
+    def _adjacent_runs(self, row: int) -> tuple[list[Run], int]:
+        """
+        What maps the beginning of a folio's vmemmap, and the page tables that follow on it.
+
+        :return: One leaf or some tables that are alike, and the row of the first folio after it.
+        """
+        pfns, runs = self.reports.folios.pfns, list[Run]()
+        while row < len(pfns) and len(runs) < _TABLES:
+            run = self._walker.region(self._geometry.address(pfns[row]))
+            if runs and not _follows(run, runs[-1]):
+                break
+            runs.append(run)
+            last_pfn, _ = self._geometry.pfn_at(run.start + self._span - 1)
+            row = bisect_left(pfns, last_pfn + 1, row)
+            if not run.raw or not run.is_last_level:
+                break
+        return runs, row
+
+    def _look_closer(self, start: int, stop: int) -> None:
+        """Diagnose the folios without a judgement, and check those that a rule may concern."""
+        folios, judgements = self.reports.folios, self.reports.judgements
+        columns = (folios.classes, folios.states, judgements)
+        groups = Counter(zip(*(column[start:stop] for column in columns)))
+        chosen = {group for group in groups if self._concerns_a_rule(group)}
+        for row in range(start, stop) if chosen else ():
+            group = folios.classes[row], folios.states[row], judgements[row]
+            if judgements[row] == NOT_JUDGED:
+                self._diagnose(row)
+                self.groups[group[0], group[1], judgements[row]] += 1
+            elif group in chosen:
+                self._check_concerned(row)
+        for group, count in groups.items():
+            if group[2] != NOT_JUDGED:
+                self.groups[group] += count
 
     def _by_size(self, start: int, stop: int) -> Iterator[tuple[_Size, Sequence[int]]]:
         """Rows of folios, those of one size together."""
         numbers = self.reports.folios.classes[start:stop]
         sizes = {number: self._size(number) for number in set(numbers)}
-        distinct = set(sizes.values())
+        distinct = set(sizes.values()) if len(sizes) > 1 else sizes.values()
+        if len(distinct) == 1:
+            yield from ((size, range(start, stop)) for size in distinct)
+            return
         for size in distinct:
-            if len(distinct) == 1:
-                yield size, range(start, stop)
-            else:
-                yield size, [start + i for i, n in enumerate(numbers) if sizes[n] == size]
+            yield size, [start + i for i, n in enumerate(numbers) if sizes[n] == size]
 
     def _size(self, class_number: int) -> _Size:
         if class_number not in self._sizes:
@@ -112,30 +139,28 @@ class Judging:
             self._sizes[class_number] = _Size(pages, self._tail_frames.acceptable(folio_class))
         return self._sizes[class_number]
 
-    def _fast_answers(self, run: Run, size: _Size, rows: Sequence[int]) -> Iterable[Answer]:
+    def _fast_answers(
+        self, runs: Sequence[Run], size: _Size, rows: Sequence[int]
+    ) -> Iterable[Answer]:
         """
         The judgements on folios of one size that are mapped as a layout requires.
 
-        :param run: What maps the beginning of their vmemmap.
+        :param runs: What maps the beginning of their vmemmap.
         """
-        if size.tail_frames is None or not run.raw:
+        if size.tail_frames is None or not runs[0].raw:
             return ()
-        pfns, geometry = self.reports.folios.pfns, self._geometry
-        per_table = self._span >> geometry.page_shift
-        if size.pages > per_table:
-            return (
-                self._in_several(run, size) if geometry.address(pfns[rows[0]]) == run.start else ()
-            )
-        starts = self._starts(run, size, rows)
-        if starts[-1] + size.pages > per_table:
+        if size.pages > self._span >> self._geometry.page_shift:
+            return self._in_several(rows[0], size)
+        starts = self._starts(runs[0], size, rows)
+        if starts[-1] + size.pages > sum(run.pages for run in runs):
             return ()
-        if run.is_last_level:
-            self._add_page_tables((run,))
-            return self._fast.in_table(run, starts, size.pages, size.tail_frames)
-        return self._fast.in_leaves((run,), range(len(rows)), size.pages, size.tail_frames)
+        if runs[0].is_last_level:
+            self._add_page_tables(runs)
+            return self._fast.in_tables(runs, starts, size.pages, size.tail_frames)
+        return self._fast.in_leaves(runs, len(rows), size.pages, size.tail_frames)
 
     def _starts(self, run: Run, size: _Size, rows: Sequence[int]) -> Sequence[int]:
-        """Of each folio, the index of its first vmemmap page in a run."""
+        """Of each folio, the index of its first vmemmap page in a run and those after it."""
         pfns, geometry = self.reports.folios.pfns, self._geometry
         before = geometry.page_number_at(run.start)
         first = geometry.page_number(pfns[rows[0]]) - before
@@ -145,59 +170,42 @@ class Judging:
         struct_size, shift = geometry.struct_size, geometry.page_shift
         return [(pfns[row] * struct_size >> shift) - before for row in rows]
 
-    def _in_several(self, run: Run, size: _Size) -> Iterable[Answer]:
+    def _in_several(self, row: int, size: _Size) -> Iterable[Answer]:
         """Judge one folio whose vmemmap several tables or leaves map."""
         assert size.tail_frames is not None
-        end = run.start + (size.pages << self._geometry.page_shift)
-        runs = [self._walker.region(start) for start in range(run.start, end, self._span)]
-        if any(not each.raw or each.level is not run.level for each in runs):
+        start = self._geometry.address(self.reports.folios.pfns[row])
+        end = start + (size.pages << self._geometry.page_shift)
+        runs = [self._walker.region(address) for address in range(start, end, self._span)]
+        if runs[0].start != start or any(
+            not each.raw or each.level is not runs[0].level for each in runs
+        ):
             return ()
-        if not run.is_last_level:
-            return self._fast.in_leaves(runs, (0,), size.pages, size.tail_frames)
+        if not runs[0].is_last_level:
+            return self._fast.in_leaves(runs, 1, size.pages, size.tail_frames)
         self._add_page_tables(runs)
-        return self._fast.in_tables(runs, size.tail_frames)
+        return self._fast.gigantic(runs, size.tail_frames)
 
     def _add_page_tables(self, runs: Sequence[Run]) -> None:
         for run in runs:
             if run.is_last_level and run.raw:
                 self.page_tables.add(run.raw_address & -self._geometry.page_size)
 
-    def _record(self, rows: Sequence[int], answer: Answer) -> Sequence[int]:
+    def _concerns_a_rule(self, group: tuple[int, int, int]) -> bool:
         """
-        Record an answer.
+        Whether folios have to be looked at one by one.
 
-        :return: Rows of the folios that it is on.
+        :param group: Indices of their class, their state and their judgement.
         """
-        positions = answer.positions
-        if isinstance(rows, range):
-            self.reports.set_all(rows.start, answer)
-            if isinstance(positions, range):
-                return rows[positions.start : positions.stop]
-            return [rows[position] for position in positions]
-        judged = [rows[position] for position in positions]
-        self.reports.set_all(0, answer._replace(positions=judged))
-        return judged
-
-    def _concerns_a_rule(self, rows: Sequence[int], judgement: Judgement) -> bool:
-        """Whether a rule may fire for folios that are mapped as a layout requires."""
-        folios = self.reports.folios
-        if isinstance(rows, range):
-            classes = set(folios.classes[rows.start : rows.stop])
-            states = set(folios.states[rows.start : rows.stop])
-        else:
-            classes = {folios.classes[row] for row in rows}
-            states = {folios.states[row] for row in rows}
-        return any(
-            self._concerns((number, state, judgement)) for number in classes for state in states
-        )
-
-    def _concerns(self, triple: tuple[int, int, Judgement]) -> bool:
-        """Whether a rule may fire for folios of a class and a state with a judgement."""
-        if triple not in self._concerned:
-            number, state, judgement = triple
-            folio_class = self.reports.folios.class_table[number]
-            self._concerned[triple] = concerns_any(folio_class, STATES[state], judgement)
-        return self._concerned[triple]
+        if group[2] == NOT_JUDGED:
+            return True
+        if group not in self._concerned:
+            number, state, judgement = group
+            self._concerned[group] = concerns_any(
+                self.reports.folios.class_table[number],
+                STATES[state],
+                self.reports.judgement_table[judgement],
+            )
+        return self._concerned[group]
 
     def _check_concerned(self, row: int) -> None:
         folio, judgement = self.reports[row]
@@ -224,3 +232,10 @@ class Judging:
         self.reports.set(row, judgement)
         context = FolioContext(snapshot, folio, judgement, tail_frames, entries, accounting)
         self.findings.extend(check_folio(context))
+
+
+def _follows(run: Run, table: Run) -> bool:
+    """Whether a run is the page table after another one, and gets the same access from above."""
+    return (
+        bool(run.raw) and run.is_last_level and run.start == table.end and run.above == table.above
+    )

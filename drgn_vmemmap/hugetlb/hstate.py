@@ -98,23 +98,18 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
     def total(name: str) -> int:
         return _signed(layout.value(data, name), layout.members[name].size)
 
-    columns = [
-        [
-            _signed(count, layout.members[f"{name}_node"].size)
-            for count in layout.elements(data, f"{name}_node")
-        ]
-        for name in Counters._fields
-    ]
-    counters = (Counters(*counts) for counts in zip(*columns))
+    sizes = [layout.members[f"{name}_node"].size for name in Counters._fields]
+    columns = [layout.elements(data, f"{name}_node") for name in Counters._fields]
+    counted = ((node, counts) for node, counts in enumerate(zip(*columns)) if any(counts))
     # Lists of nodes that do not exist are empty: they point at themselves.
     free = enumerate(lists("hugepage_freelists"))
-    found = [HstateList(text, node, *list_) for node, list_ in free if len({*list_}) > 1]
+    found = [HstateList(text, node, head, first) for node, (head, first) in free if head != first]
     found += [HstateList(text, None, *list_) for list_ in lists("hugepage_activelist")]
     return Hstate(
         name=text,
         order=layout.value(data, "order"),
         counters=Counters(*map(total, Counters._fields)),
-        node_counters={node: counts for node, counts in enumerate(counters) if any(counts)},
+        node_counters={node: Counters(*map(_signed, counts, sizes)) for node, counts in counted},
         lists=found,
         resv_huge_pages=total("resv_huge_pages"),
         max_huge_pages=total("max_huge_pages"),

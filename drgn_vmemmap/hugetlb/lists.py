@@ -77,10 +77,12 @@ class ListWalk:
         self._base = geometry.base + snapshot.kernel.page.offset("lru")
         """Address of the list pointers of PFN 0."""
         size = geometry.struct_size
-        self._addresses = [self._base + pfn * size for pfn in folios.pfns]
+        self._addresses = array("Q", [self._base + pfn * size for pfn in folios.pfns])
         """Of each folio, the address of its list pointers."""
         self._rows = dict(zip(self._addresses, range(len(folios))))
-        """Rows of the folios that no list was found to hold, by these addresses."""
+        """Rows of the folios that the memmap shows, by these addresses."""
+        self._following = list(map(self._rows.get, links.next))
+        """Of each folio, the row of the one that it leads to; ``None`` if it leads elsewhere."""
         self._in_memmap = len(folios)
         """How many folios the memmap shows; they are in ascending order."""
         self._added: set[int] = set()
@@ -111,28 +113,26 @@ class ListWalk:
             after = f"the folio at PFN {self._folios.pfns[chain[-1]]:#x}" if chain else "its head"
             reason = f"after {after}, {broken.reason}"
             yield BrokenList(list_, broken.address, broken.unreadable, reason)
-        state = _state(list_)
-        for row in chain:
-            self._folios.states[row] = state
         yield from self._misplaced(list_, chain)
 
     def _walk(self, list_: HstateList, order: int, chain: list[int]) -> None:
         """
-        Follow a list to its end.
+        Follow a list to its end, and record in each folio's state that it is on this list.
 
         :param chain: Receives the rows of its folios.
         :raises _Broken: where it cannot be followed.
         """
-        head, next_, take, add = list_.head, self._links.next, self._rows.pop, chain.append
-        pointer = list_.first
+        state, states, following = _state(list_), self._folios.states, self._following
+        row, pointer = self._rows.get(list_.first), list_.first
         try:
-            while pointer != head:
-                try:
-                    row = take(pointer)
-                except KeyError:
+            while pointer != list_.head:
+                if row is None or states[row] != OFF_LIST:
                     row = self._step_off(list_, order, pointer)
-                add(row)
-                pointer = next_[row]
+                while row is not None and states[row] == OFF_LIST:
+                    states[row] = state
+                    chain.append(row)
+                    row = following[row]
+                pointer = self._links.next[chain[-1]]
         finally:
             self._end_at_another_order(order, chain)
 
@@ -143,12 +143,14 @@ class ListWalk:
         :raises _Broken: if there is one.
         """
         classes, of_order = self._folios.classes, self._of_order(order)
-        if of_order.issuperset(map(classes.__getitem__, chain)):
+        if len(of_order) == len(self._folios.class_table) or of_order.issuperset(
+            map(classes.__getitem__, chain)
+        ):
             return
         wrong = next(i for i, row in enumerate(chain) if classes[row] not in of_order)
         first = chain[wrong]
         for row in chain[wrong:]:
-            self._rows[self._addresses[row]] = row
+            self._folios.states[row] = OFF_LIST
         del chain[wrong:]
         pfn, found = self._folios.pfns[first], self._folios.class_of(first).order
         raise _Broken(self._addresses[first], f"leads to PFN {pfn:#x}, a folio of order {found}")
@@ -160,28 +162,32 @@ class ListWalk:
 
     def _misplaced(self, list_: HstateList, chain: list[int]) -> Iterator[BrokenList]:
         """What is wrong with a list that could be followed: its way back, and its folios' node."""
-        addresses, prev = self._addresses, self._links.prev
-        expected = [list_.head, *map(addresses.__getitem__, chain)][: len(chain)]
-        found = list(map(prev.__getitem__, chain))
-        if found != expected:
-            wrong = next(i for i, pair in enumerate(zip(found, expected)) if pair[0] != pair[1])
-            pfn = self._folios.pfns[chain[wrong]]
-            reason = (
-                f"the folio at PFN {pfn:#x} has {found[wrong]:#x} for the one before it, "
-                f"not {expected[wrong]:#x}"
-            )
-            yield BrokenList(list_, addresses[chain[wrong]], False, reason)
+        addresses, prev, before = self._addresses, self._links.prev, list_.head
+        for row in chain:
+            if prev[row] != before:
+                reason = (
+                    f"the folio at PFN {self._folios.pfns[row]:#x} has {prev[row]:#x} for the one "
+                    f"before it, not {before:#x}"
+                )
+                yield BrokenList(list_, addresses[row], False, reason)
+                break
+            before = addresses[row]
         if list_.node is not None:
-            classes, table = self._folios.classes, self._folios.class_table
-            elsewhere = {
-                number
-                for number in set(map(classes.__getitem__, chain))
-                if table[number].node not in (list_.node, None)
-            }
-            for row in (row for row in chain if elsewhere and classes[row] in elsewhere):
+            yield from self._of_another_node(list_, chain)
+
+    def _of_another_node(self, list_: HstateList, chain: list[int]) -> Iterator[BrokenList]:
+        """Folios on a free list of a node that are of another one."""
+        classes, table = self._folios.classes, self._folios.class_table
+        elsewhere = {
+            number
+            for number in set(map(classes.__getitem__, chain))
+            if table[number].node not in (list_.node, None)
+        }
+        for row in chain if elsewhere else ():
+            if classes[row] in elsewhere:
                 pfn, node = self._folios.pfns[row], self._folios.class_of(row).node
                 reason = f"holds the folio at PFN {pfn:#x} of node {node}"
-                yield BrokenList(list_, addresses[row], False, reason)
+                yield BrokenList(list_, self._addresses[row], False, reason)
 
     def _step_off(self, list_: HstateList, order: int, pointer: int) -> int:
         """
@@ -218,6 +224,7 @@ class ListWalk:
         self._added.add(pfn)
         self._folios.add(pfn, class_number, state)
         self._links.add(next_, prev)
+        self._following.append(self._rows.get(next_))
         self._addresses.append(self._base + pfn * self._snapshot.geometry.struct_size)
         return row
 

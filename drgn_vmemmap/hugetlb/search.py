@@ -9,7 +9,7 @@ Each folio is found once: in the memmap if its head page is there, otherwise thr
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Union
 
 from drgn_vmemmap.errors import MissingMemory
@@ -140,17 +140,29 @@ class _MemmapScan:
         geometry, walker = self._snapshot.geometry, self._snapshot.walker
         start = (geometry.address(pfns.start) - run.start) // geometry.page_size
         stride = self._step * geometry.struct_size // geometry.page_size
-        frames = walker.frames(run, start, stride)[: len(pfns)]
+        frames = walker.frames(run, range(start, start + stride * len(pfns), stride))
         addresses = [frame << geometry.page_shift for frame in frames if frame is not None]
-        together = walker.memory.read_together(addresses, self._size)
-        if together is None:
-            heads = walker.memory.read_each(addresses, self._size)
-        elif len(addresses) == len(pfns) and self._add_adjacent(pfns, together):
-            return True
-        else:
-            heads = together.each()
+        heads = self._read_heads(addresses)
+        if isinstance(heads, StridedRead):
+            if len(addresses) == len(pfns) and self._add_adjacent(pfns, heads):
+                return True
+            heads = heads.each()
         mapped = (pfn for pfn, frame in zip(pfns, frames) if frame is not None)
         return self._add_each(zip(mapped, heads))
+
+    def _read_heads(self, addresses: list[int]) -> StridedRead | Sequence[bytes | None]:
+        """
+        Read the first two struct pages of what may be folios.
+
+        :return: ``None`` for each that is not in the dump.
+        """
+        memory = self._snapshot.walker.memory
+        together = memory.read_together(addresses, self._size)
+        if together is not None:
+            return together
+        heads = memory.read_each(addresses, self._size)
+        pieces = [head for head in heads if head is not None]
+        return StridedRead.joined(pieces, self._size) if len(pieces) == len(heads) > 1 else heads
 
     def _add_adjacent(self, pfns: range, heads: StridedRead) -> bool:
         """
@@ -158,11 +170,12 @@ class _MemmapScan:
 
         :return: Whether there is; otherwise, none was added.
         """
-        columns = [column.tolist() for column in heads.columns(self._class_words)]
-        if all(column.count(column[0]) == len(column) for column in columns):
+        columns = list(heads.columns(self._class_words))
+        # Fast path: mostly, the heads of adjacent folios are of one class.
+        if all(column[1:] == column[:-1] for column in columns):
             keys = [tuple(column[0] for column in columns)] * len(pfns)
         else:
-            keys = list(zip(*columns))
+            keys = list(zip(*(column.tolist() for column in columns)))
         numbers: dict[tuple[int, ...], int] = {}
         for key in set(keys):
             number = self._known.get(key)
@@ -180,7 +193,7 @@ class _MemmapScan:
         self._end = pfns[-1] + self._step
         return True
 
-    def _add_each(self, heads: zip[tuple[int, bytes | None]]) -> bool:
+    def _add_each(self, heads: Iterable[tuple[int, bytes | None]]) -> bool:
         """
         Add the folios among PFNs with the bytes of their first two struct pages.
 

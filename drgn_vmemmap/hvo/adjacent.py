@@ -10,9 +10,10 @@ of :func:`drgn_vmemmap.hvo.diagnosis.judge`; for all other folios it gives none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
-from typing import NamedTuple, Union
+from operator import eq
+from typing import NamedTuple
 
 from drgn_vmemmap.hvo.predicate import admits
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
@@ -21,17 +22,17 @@ from drgn_vmemmap.paging.column import READ_WRITE, Column, ColumnReader
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.paging.walker import Walker
 
-RawColumn = Union["memoryview[int]", Sequence[int]]
-
 NO_FRAME = -1
 """In place of the PFN of a reuse frame."""
+
+_ALIKE = re.compile(rb"\x00+|\x01+")
 
 
 class Answer(NamedTuple):
     """The judgement on some of the folios that were asked for."""
 
-    positions: Sequence[int]
-    """Which of them, counted from 0."""
+    stretches: Sequence[range]
+    """Which of them, counted from 0: ascending ranges."""
     judgement: Judgement
     """Without its reuse frame; one object for all folios alike."""
     reuse_frames: list[int]
@@ -52,59 +53,97 @@ class FastPath:
         self._limit = walker.paging.max_pfn
         self._known: dict[tuple[int, Verdict, str], Judgement] = {}
 
-    def in_table(
-        self, run: Run, starts: Sequence[int], pages: int, zone: frozenset[int]
+    def in_tables(
+        self, runs: Sequence[Run], starts: Sequence[int], pages: int, zone: frozenset[int]
     ) -> Iterator[Answer]:
         """
-        Judge folios of one size whose vmemmap one last-level table maps.
+        Judge folios of one size whose vmemmap adjacent last-level tables map.
 
-        :param run: The table's entries.
+        :param runs: The entries of each table; the levels above leave them the same access.
         :param starts: Of each folio, the index of its first entry, ascending.
         :param pages: How many vmemmap pages a folio has.
         :param zone: PFNs that their zone keeps for shared tails of their order.
         """
-        columns = _columns(run.entries(), starts, pages)
-        positions: Sequence[int] = range(len(starts))
-        answer = self._all(positions, columns, run.above, zone)
-        if answer is not None:
-            yield answer
-            return
-        if pages <= self._kept:
-            return
-        # In a table with optimized and other folios, the tails tell them apart.
-        alike = [len({*tails}) == 1 for tails in zip(*columns[self._kept :])]
-        for kind in (True, False):
-            group = [position for position in positions if alike[position] is kind]
-            if group and len(group) < len(starts):
-                chosen = [[column[position] for position in group] for column in columns]
-                answer = self._all(group, chosen, run.above, zone)
-                if answer is not None:
-                    yield answer
+        entries = _joined([run.entries() for run in runs])
+        if starts[-1] - starts[0] == (len(starts) - 1) * pages:
+            entries = entries[starts[0] : starts[-1] + pages]
+        else:
+            entries = _joined([entries[start : start + pages] for start in starts])
+        yield from self._judged(entries, [range(len(starts))], pages, runs[0].above, zone)
 
-    def _all(
+    def _judged(
         self,
-        positions: Sequence[int],
-        columns: Sequence[RawColumn],
+        entries: memoryview[int],
+        stretches: Sequence[range],
+        pages: int,
         above: int,
         zone: frozenset[int],
-    ) -> Answer | None:
-        """The judgement on folios, if all are optimized, or all are not."""
+    ) -> Iterator[Answer]:
+        """
+        Judge some folios: all together, if they are alike.
+
+        Otherwise optimized folios and others apart, and then smaller and smaller stretches: few
+        that are wrong do not keep the others from an answer.
+
+        :param entries: Of more folios, those of one after those of another.
+        :param stretches: Positions of the folios to judge.
+        """
+        chosen = _joined([entries[each.start * pages : each.stop * pages] for each in stretches])
+        columns = [chosen[page::pages] for page in range(pages)]
+        found = self._all(columns, above, zone)
+        if found is not None:
+            yield Answer(stretches, *found)
+            return
+        for part in self._parts(stretches, columns):
+            yield from self._judged(entries, part, pages, above, zone)
+
+    def _parts(
+        self, stretches: Sequence[range], columns: Sequence[memoryview[int]]
+    ) -> Iterator[list[range]]:
+        """
+        Parts of some folios in which more of them are alike.
+
+        :param columns: Their entries.
+        """
+        if len(stretches) > 1:
+            yield from ([each] for each in stretches)
+            return
+        (whole,) = stretches
+        if len(whole) == 1:
+            return
+        # The first and the last tail of an optimized folio are the same.
+        kinds = bytes(map(eq, columns[self._kept], columns[-1])) if columns[self._kept :] else b""
+        found = [range(*match.span()) for match in _ALIKE.finditer(kinds)]
+        if len(found) < 2:
+            half = len(whole) // 2
+            yield [whole[:half]]
+            yield [whole[half:]]
+            return
+        for first in (0, 1):
+            yield [whole[each.start : each.stop] for each in found[first::2]]
+
+    def _all(
+        self, columns: Sequence[memoryview[int]], above: int, zone: frozenset[int]
+    ) -> tuple[Judgement, list[int]] | None:
+        """The judgement on folios and their reuse frames, if all are optimized, or all are not."""
         read, pages = self._columns.read, len(columns)
         one_tail = columns[self._kept] if pages > self._kept else None
         if one_tail is not None and all(tail == one_tail for tail in columns[self._kept + 1 :]):
             own = [read(column, above) for column in columns[: self._kept]]
             tails = read(one_tail, above)
             if admits(self._layout, own, tails, zone, self._limit):
-                judgement = self._judgement(pages, Verdict.OPTIMIZED, "pte")
-                return Answer(positions, judgement, tails.frames)
+                return self._judgement(pages, Verdict.OPTIMIZED, "pte"), tails.frames
             return None
-        own = [read(column, above) for column in columns]
+        own = []
+        for column in reversed(columns):
+            own.append(read(column, above))
+            if own[-1].attributes is None:
+                return None  # some are optimized, and others are not
         if admits(Layout.NONE, own, None, zone, self._limit):
-            judgement = self._judgement(pages, Verdict.UNOPTIMIZED, "pte")
-            return Answer(positions, judgement, [NO_FRAME] * len(positions))
+            return self._judgement(pages, Verdict.UNOPTIMIZED, "pte"), [NO_FRAME] * len(columns[0])
         return None
 
-    def in_tables(self, runs: Sequence[Run], zone: frozenset[int]) -> Iterator[Answer]:
+    def gigantic(self, runs: Sequence[Run], zone: frozenset[int]) -> Iterator[Answer]:
         """
         Judge one folio whose vmemmap whole last-level tables map.
 
@@ -113,7 +152,7 @@ class FastPath:
         """
         if any(run.above != runs[0].above for run in runs):
             return
-        entries = memoryview(b"".join(run.raw for run in runs)).cast("Q")
+        entries = _joined([run.entries() for run in runs])
         kept, above = self._kept, runs[0].above
         own = [self._columns.read(entries[index : index + 1], above) for index in range(kept)]
         # As boot_protected() recognises: of 4096 pages, the first 64 are protected.
@@ -123,17 +162,14 @@ class FastPath:
             if (
                 tails is not None
                 and rest is not None
-                and (not rest.frames or rest == Column(tails.frames, {READ_WRITE}))
+                and (not rest.frames or rest == Column(tails.frames, READ_WRITE))
                 and admits(self._layout, own, tails, zone, self._limit)
             ):
                 judgement = self._judgement(len(entries), Verdict.OPTIMIZED, "pte")
                 judgement = judgement._replace(read_only=((kept, protected - 1),))
-                yield Answer((0,), judgement, tails.frames)
+                yield Answer([range(1)], judgement, tails.frames)
                 return
-        columns = [entries[index : index + 1] for index in range(len(entries))]
-        answer = self._all((0,), columns, above, zone)
-        if answer is not None:
-            yield answer
+        yield from self._judged(entries, [range(1)], len(entries), above, zone)
 
     def _uniform(self, entries: memoryview[int], above: int) -> Column | None:
         """The column of the first of some entries, if they are all the same."""
@@ -142,13 +178,13 @@ class FastPath:
         return self._columns.read(entries[:1], above)
 
     def in_leaves(
-        self, runs: Sequence[Run], positions: Sequence[int], pages: int, zone: frozenset[int]
+        self, runs: Sequence[Run], count: int, pages: int, zone: frozenset[int]
     ) -> Iterator[Answer]:
         """
         Judge folios whose vmemmap large leaves map.
 
         :param runs: The leaves over all of it, of one level.
-        :param positions: Which of the folios that were asked for.
+        :param count: How many folios.
         :param pages: How many vmemmap pages a folio has.
         """
         places = set()
@@ -160,7 +196,7 @@ class FastPath:
         if len(places) < len(runs):
             return
         judgement = self._judgement(pages, Verdict.UNOPTIMIZED, runs[0].level.name.lower())
-        yield Answer(positions, judgement, [NO_FRAME] * len(positions))
+        yield Answer([range(count)], judgement, [NO_FRAME] * count)
 
     def _judgement(self, pages: int, verdict: Verdict, mapped_by: str) -> Judgement:
         key = pages, verdict, mapped_by
@@ -172,16 +208,6 @@ class FastPath:
         return self._known[key]
 
 
-def _columns(entries: memoryview[int], starts: Sequence[int], pages: int) -> list[RawColumn]:
-    """
-    The same vmemmap page of each folio, for all pages of a folio.
-
-    :param starts: Of each folio, the index of its first entry, ascending.
-    """
-    first, last = starts[0], starts[-1]
-    if last - first == (len(starts) - 1) * pages:
-        return [entries[first + page : last + page + 1 : pages] for page in range(pages)]
-    values = entries.tolist()
-    if len(starts) == 1:
-        return [[value] for value in values[first : first + pages]]
-    return [itemgetter(*(start + page for start in starts))(values) for page in range(pages)]
+def _joined(parts: Sequence[memoryview[int]]) -> memoryview[int]:
+    """Entries, some after others."""
+    return parts[0] if len(parts) == 1 else memoryview(b"".join(parts)).cast("Q")

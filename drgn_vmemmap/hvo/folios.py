@@ -12,7 +12,8 @@ from drgn_vmemmap.hugetlb.folio import Folio, Folios
 from drgn_vmemmap.hvo.adjacent import NO_FRAME, Answer
 from drgn_vmemmap.hvo.verdict import Judgement
 
-_NOT_JUDGED = -1
+NOT_JUDGED = -1
+"""In place of the index of a judgement: there is none yet."""
 
 
 class FolioReport(NamedTuple):
@@ -31,7 +32,7 @@ class FolioReports(Sequence[FolioReport]):
 
     def __init__(self, folios: Folios) -> None:
         self.folios = folios
-        self.judgements = array("i", [_NOT_JUDGED]) * len(folios)
+        self.judgements = array("i", [NOT_JUDGED]) * len(folios)
         """Of each folio, the index of its judgement in :attr:`judgement_table`."""
         self.reuse_frames = array("q", [NO_FRAME]) * len(folios)
         """Of each folio, the PFN of its reuse frame; :data:`NO_FRAME` if there is none."""
@@ -45,23 +46,29 @@ class FolioReports(Sequence[FolioReport]):
             self.reuse_frames[row] = judgement.reuse_frame
         self.judgements[row] = self._number(judgement._replace(reuse_frame=None))
 
-    def set_all(self, first: int, answer: Answer) -> None:
+    def set_all(self, rows: Sequence[int], answer: Answer) -> None:
         """
         Record the judgement on several folios.
 
-        :param first: Row of the folio at position 0.
+        :param rows: Those of the folios that were asked for.
         """
-        number, positions = self._number(answer.judgement), answer.positions
-        if isinstance(positions, range):
-            rows = slice(first + positions.start, first + positions.stop)
-            self.judgements[rows] = array("i", [number]) * len(positions)
-            self.reuse_frames[rows] = array("q", answer.reuse_frames)
-            return
-        for position, frame in zip(positions, answer.reuse_frames):
-            self.judgements[first + position] = number
-            self.reuse_frames[first + position] = frame
+        number, done = self._number(answer.judgement), 0
+        frames = array("q", answer.reuse_frames)
+        for stretch in answer.stretches:
+            of_stretch = rows[stretch.start : stretch.stop]
+            own_frames = frames[done : done + len(stretch)]
+            done += len(stretch)
+            if isinstance(of_stretch, range):
+                at = slice(of_stretch.start, of_stretch.stop)
+                self.judgements[at] = array("i", [number]) * len(of_stretch)
+                self.reuse_frames[at] = own_frames
+                continue
+            for row, frame in zip(of_stretch, own_frames):
+                self.judgements[row] = number
+                self.reuse_frames[row] = frame
 
     def _number(self, judgement: Judgement) -> int:
+        """Index in :attr:`judgement_table` of a judgement without its reuse frame."""
         number = self._numbers.setdefault(judgement, len(self.judgement_table))
         if number == len(self.judgement_table):
             self.judgement_table.append(judgement)

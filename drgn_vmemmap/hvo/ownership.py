@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from itertools import islice
-from operator import eq
+from functools import cached_property
 from typing import NamedTuple
 
 from drgn_vmemmap.paging.mapping import Run
@@ -60,15 +59,20 @@ class Ownership:
         self.endless = False
         """More is mapped than there can be: tables lead in a circle."""
 
+    @cached_property
+    def distinct_frames(self) -> list[int]:
+        """PFNs of the frames that last-level entries map, each once, ascending."""
+        return sorted(set(self.frames))
+
     def shared(self) -> dict[int, list[int]]:
         """Frames with more than one owner, and their owners."""
-        ordered = sorted(self.frames)
-        frames: set[int] = set()
-        if any(map(eq, ordered, islice(ordered, 1, None))):
+        distinct, frames = self.distinct_frames, set[int]()
+        if len(distinct) < len(self.frames):
+            ordered = sorted(self.frames)
             frames.update(one for one, other in zip(ordered, ordered[1:]) if one == other)
         for leaf in self.leaves:
-            start = bisect_left(ordered, leaf.frame)
-            frames.update(ordered[start : bisect_left(ordered, leaf.frame + leaf.pages, start)])
+            start = bisect_left(distinct, leaf.frame)
+            frames.update(distinct[start : bisect_left(distinct, leaf.frame + leaf.pages, start)])
         owners: dict[int, list[int]] = {frame: [] for frame in sorted(frames)}
         if owners:
             for frame, page in zip(self.frames, self.pages):
@@ -98,7 +102,7 @@ class Ownership:
 
     def distinct(self) -> int:
         """How many frames back the vmemmap."""
-        return len(set(self.frames)) + sum(leaf.pages for leaf in self.leaves)
+        return len(self.distinct_frames) + sum(leaf.pages for leaf in self.leaves)
 
     def is_of_no_folio(self, page: int) -> bool:
         """Whether a vmemmap page describes no HugeTLB folio."""

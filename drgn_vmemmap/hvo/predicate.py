@@ -40,7 +40,7 @@ def admits(
 
 def _are_tails(layout: Layout, own: Sequence[Column], tails: Column, zone: frozenset[int]) -> bool:
     """Whether tails are read-only, and mapped to the frame that the layout reuses."""
-    if layout is Layout.NONE or tails.attributes != {READ_ONLY}:
+    if layout is Layout.NONE or tails.attributes != READ_ONLY:
         return False
     if layout.reuse_from is ZONE:
         return zone.issuperset(tails.frames)
@@ -57,7 +57,7 @@ def _are_distinct(columns: Sequence[Sequence[int]]) -> bool:
 def _is_own(column: Column, zone: frozenset[int], limit: int) -> bool:
     """Whether a vmemmap page is writable, and mapped to memory that the zone does not keep."""
     return (
-        column.attributes == {READ_WRITE}
+        column.attributes == READ_WRITE
         and zone.isdisjoint(column.frames)
         and max(column.frames) < limit
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import NamedTuple, Optional
 
 from drgn_vmemmap.hugetlb.described import FolioCursor
@@ -110,6 +111,12 @@ class _Surveyor:
             if judgement.verdict is Verdict.OPTIMIZED
         }
         """How many frames an optimized folio owns, by the number of its judgement."""
+        self._right = {
+            number
+            for number, judgement in enumerate(described.folios.judgement_table)
+            if judgement.verdict in (Verdict.OPTIMIZED, Verdict.UNOPTIMIZED)
+        }
+        """Numbers of the judgements on folios that own what they should, and nothing else."""
         for frame in sorted(described.tail_frames):
             self.ownership.frames.append(frame)
             self.ownership.pages.append(ZONE)
@@ -157,7 +164,7 @@ class _Surveyor:
 
     def _add_adjacent(self, run: Run, first: int) -> bool:
         """
-        Add the frames of a table that describes nothing but optimized folios, all alike.
+        Add the frames of a table that describes nothing but folios of one size, judged right.
 
         :return: Whether that is so; otherwise, nothing was added.
         """
@@ -166,21 +173,34 @@ class _Surveyor:
             return False
         pages = self._geometry.pages_of_order(folios.class_of(row).order)
         stop = row + len(entries) // pages
-        numbers = set(self._folios.judgements[row:stop])
-        owned = {self._owned.get(number, 0) for number in numbers}
+        numbers = self._folios.judgements[row:stop]
         if (
             stop > len(folios)
             or len(entries) % pages
-            or len(numbers) != 1
-            or owned == {0}
+            or not numbers
+            or not self._right.issuperset(numbers)
             or self._geometry.page_number(folios.pfns[stop - 1]) != first + len(entries) - pages
         ):
             return False
-        for index in range(*owned):
-            self.ownership.frames.extend(self._columns.frames(entries[index::pages]))
-            self.ownership.pages.extend(range(first + index, first + len(entries), pages))
+        start = 0
+        for number, alike in groupby(numbers):
+            end = start + len(list(alike)) * pages
+            if number in self._owned:
+                for index in range(start, start + self._owned[number]):
+                    self._own_column(entries, first, range(index, end, pages))
+            else:
+                self._own_column(entries, first, range(start, end))
+            start = end
         self._cursor.row = stop
         return True
+
+    def _own_column(self, entries: memoryview[int], first: int, indices: range) -> None:
+        """Add frames that entries hold which are known to be present, of a page each."""
+        chosen = entries[indices.start : indices.stop : indices.step].tolist()
+        self.ownership.frames.extend(self._columns.frames(chosen))
+        self.ownership.pages.extend(
+            range(first + indices.start, first + indices.stop, indices.step)
+        )
 
     def _add_entries(self, run: Run, first: int) -> None:
         """Add the frames of a table that describes folios and other memory."""

@@ -11,10 +11,11 @@ Follows ``prep_compound_tail()`` of ``mm/internal.h``, and what freeing a folio 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.structs import Struct
 
 TAIL_MAPPING = 0xDEAD000000000400
 """``mapping`` of a tail, ``include/linux/poison.h`` with x86-64's offset of illegal pointers."""
@@ -29,6 +30,7 @@ its subpool, its cgroup and the list of its failed pages (``__NR_USED_SUBPAGE``)
 _MAX_ORDER = 10
 _NO_TYPE = 0xFFFFFFFF
 _TAIL = 1 << 0
+_LINK_SIZE = 8
 
 
 class WrongTail(NamedTuple):
@@ -50,6 +52,15 @@ class WrongTail(NamedTuple):
         return self.link != self.info and bool(self.link & _TAIL)
 
 
+class _Check(NamedTuple):
+    """What a member of each plain tail must be."""
+
+    member: str
+    accepts: Callable[[int], bool]
+    reason: str
+    """What is wrong with any other value, which stands in place of ``{}``."""
+
+
 class Tails:
     """Compares the struct pages in frames of a folio's vmemmap with what a folio requires."""
 
@@ -58,87 +69,123 @@ class Tails:
         :param order: Of the folios.
         """
         self._kernel = kernel
+        self._page = kernel.page
         self._size = kernel.page.size
         self._count = kernel.page_size // self._size
         self._link = kernel.page.offset("compound_head")
-        self._link_format = struct.Struct(f"<{self._link}xQ")
-        # Of the tails that carry metadata, and of the first plain one.
-        between = f"{self._size - 8}xQ" * (FIRST_PLAIN - 1)
-        self._first_links = struct.Struct(f"<{self._size + self._link}xQ{between}")
-        # Older kernels do not write the mapping of a gigantic folio's tails.
-        self._mappings = (TAIL_MAPPING, 0) if order > _MAX_ORDER else (TAIL_MAPPING,)
+        # Of the tails that carry metadata.
+        link = f"{self._link}x{_LINK_SIZE}s{self._size - self._link - _LINK_SIZE}x"
+        self._first_links = struct.Struct(f"{self._size}x" + link * (FIRST_PLAIN - 1))
         # In the frame that a zone keeps for gigantic folios, v7.1 to v7.3 leave each struct page
         # the reference that memory from boot begins with.
         self._keeps_references = kernel.tails_hold_mask and order > _MAX_ORDER
-        self._forbidden = kernel.page_marks.checked_at_free | kernel.head_test.value
-        self._plain: dict[bytes, bool] = {}
-        """Whether tails are plain, by their bytes but for ``compound_head``."""
+        self._right = {True: (b"", b""), False: (b"", b"")}
+        """
+        A plain tail that was found right, before and after its link: in a frame with the head, and
+        in one without it.
+        """
+        self._checks = [
+            each for each in _checks(kernel, order) if each.member in self._page.members
+        ]
+
+    def wrong_among(
+        self, frames: Iterable[tuple[bytes | None, int]], infos: Iterable[int], has_head: bool
+    ) -> Iterator[tuple[int, WrongTail]]:
+        """
+        Find the frames of folios' vmemmap that do not hold what they must.
+
+        :param frames: Bytes with each frame among them, and where in them it begins; ``None``
+            for a frame that is not compared.
+        :param infos: What a tail's ``compound_info`` holds, of each: :meth:`Kernel.tail_info()`.
+        :param has_head: They begin with the head and the tails that carry its metadata.
+        :return: Position of each such frame, counted from 0, and its first wrong struct page.
+        """
+        first = FIRST_PLAIN * self._size if has_head else 0
+        count = self._count - first // self._size
+        first_links = self._first_links.unpack_from
+        before, after = self._right[has_head]
+        for position, ((content, start), info) in enumerate(zip(frames, infos)):
+            if content is None:
+                continue
+            link = info.to_bytes(_LINK_SIZE, "little")
+            if not has_head or first_links(content, start) == (link, link, link):
+                # Fast path: but for their link, all plain tails are as one that was found right.
+                if content.startswith((before + link + after) * count, start + first):
+                    continue
+                tails = content[start + first : start + self._count * self._size]
+                if self._are_right(tails, info, has_head):
+                    before, after = tails[: self._link], tails[self._link + _LINK_SIZE : self._size]
+                    self._right[has_head] = before, after
+                    continue
+            frame = content[start : start + self._count * self._size]
+            wrong = self.first_wrong(frame, info, has_head)
+            if wrong is not None:
+                yield position, wrong
 
     def is_right(self, content: bytes, info: int, has_head: bool) -> bool:
-        """
-        Whether a frame of a folio's vmemmap holds what it must; fast where it does.
+        """Whether a frame holds what it must; parameters as for :meth:`first_wrong()`."""
+        return self.first_wrong(content, info, has_head) is None
 
-        :param content: The frame's bytes.
+    def _are_right(self, tails: bytes, info: int, has_head: bool) -> bool:
+        """Whether plain tails are right: member by member, as most have one value for all."""
+        return self._page.values(tails, "compound_head") == {info} and all(
+            all(map(check.accepts, self._page.values(tails, check.member)))
+            for check in self._checks_of(tails, has_head)
+        )
+
+    def first_wrong(self, content: bytes, info: int, has_head: bool) -> WrongTail | None:
+        """
+        Find a struct page that is not the tail that it should be.
+
+        :param content: The bytes of a frame of a folio's vmemmap.
         :param info: What a tail's ``compound_info`` holds: :meth:`Kernel.tail_info()`.
         :param has_head: It begins with the head and the tails that carry its metadata.
         """
-        size, link = self._size, self._link
-        start = FIRST_PLAIN * size if has_head else 0
-        # Fast path: each plain tail equals the one before it.
-        if content[start:-size] != content[start + size :]:
-            return self.first_wrong(content, info, has_head) is None
-        if has_head and self._first_links.unpack_from(content) != (info,) * FIRST_PLAIN:
-            return False
-        if not has_head and self._link_format.unpack_from(content) != (info,):
-            return False
-        rest = content[start : start + link] + content[start + link + 8 : start + size]
-        plain = self._plain.get(rest)
-        if plain is None:
-            refcount = self._refcount(content, has_head)
-            plain = not any(self._faults(content[start : start + size], refcount))
-            self._plain[rest] = plain
-        return plain
-
-    def first_wrong(self, content: bytes, info: int, has_head: bool) -> WrongTail | None:
-        """Find a struct page that is not the tail that it should be; parameters as above."""
-        size, page = self._size, self._kernel.page
-        refcount = self._refcount(content, has_head)
+        size, page = self._size, self._page
+        checks = self._checks_of(content, has_head)
         for index in range(int(has_head), self._count):
             each = content[index * size : (index + 1) * size]
             found = page.value(each, "compound_head")
             is_plain = not has_head or index >= FIRST_PLAIN
             reason = "is no tail of this folio" if found != info else None
             if reason is None and is_plain:
-                reason = next(self._faults(each, refcount), None)
+                reason = next(_faults(page, each, checks), None)
             if reason is not None:
                 is_head = bool(page.value(each, "flags") & self._kernel.head_test.value)
                 return WrongTail(index, reason, found, is_head, info)
         return None
 
-    def _refcount(self, content: bytes, has_head: bool) -> int:
-        """The reference count of the tails in a frame: none, or for each the one from boot."""
-        if self._keeps_references and not has_head:
-            counts = {*self._kernel.page.column(content, "refcount")}
-            return int(counts == {1})
-        return 0
+    def _checks_of(self, tails: bytes, has_head: bool) -> list[_Check]:
+        """What is checked of tails in one frame: no references, where they may have one each."""
+        may_keep = self._keeps_references and not has_head
+        if may_keep and self._page.values(tails, "refcount") == {1}:
+            return [check for check in self._checks if check.member != "refcount"]
+        return self._checks
 
-    def _faults(self, page: bytes, refcount: int) -> Iterator[str]:
-        """
-        What no plain tail has, or lacks.
 
-        :param refcount: The reference count that it has.
-        """
-        members = self._kernel.page.members
-        value = self._kernel.page.value
-        flags = value(page, "flags") & self._forbidden
-        if flags:
-            yield f"has flags that no tail has: {flags:#x}"
-        if value(page, "refcount") != refcount:
-            yield f"has {value(page, 'refcount')} references, and a tail has none"
-        if "page_type" in members and value(page, "page_type") != _NO_TYPE:
-            yield f"has a mapcount or page type: {value(page, 'page_type'):#x}"
-        if "mapping" in members and value(page, "mapping") not in self._mappings:
-            mapping = value(page, "mapping")
-            yield f"has the mapping {mapping:#x}, and a tail has {TAIL_MAPPING:#x}"
-        if "memcg_data" in members and value(page, "memcg_data"):
-            yield "is charged to a memory cgroup"
+def _faults(layout: Struct, page: bytes, checks: Iterable[_Check]) -> Iterator[str]:
+    """What one struct page has that no plain tail has, or lacks."""
+    for check in checks:
+        value = layout.value(page, check.member)
+        if not check.accepts(value):
+            yield check.reason.format(value)
+
+
+def _checks(kernel: Kernel, order: int) -> list[_Check]:
+    """
+    What is checked of the plain tails of folios of an order, as far as struct pages have it.
+    """
+    forbidden = kernel.page_marks.checked_at_free | kernel.head_test.value
+    # Older kernels do not write the mapping of a gigantic folio's tails.
+    mappings = (TAIL_MAPPING, 0) if order > _MAX_ORDER else (TAIL_MAPPING,)
+    return [
+        _Check("flags", lambda flags: not flags & forbidden, "has flags that no tail has: {:#x}"),
+        _Check("refcount", lambda count: count == 0, "has {} references, and a tail has none"),
+        _Check("page_type", _NO_TYPE.__eq__, "has a mapcount or page type: {:#x}"),
+        _Check(
+            "mapping",
+            mappings.__contains__,
+            f"has the mapping {{:#x}}, and a tail has {TAIL_MAPPING:#x}",
+        ),
+        _Check("memcg_data", lambda data: data == 0, "is charged to a memory cgroup"),
+    ]

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+_FORMATS: Mapping[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
+"""Of unsigned numbers, by their size in bytes."""
 
 
 class Member(NamedTuple):
@@ -50,19 +53,44 @@ class Struct(NamedTuple):
         """
         member = self.members[name]
         starts = range(member.offset, member.offset + member.size * member.length, member.size)
-        return _unsigned(data, starts, min(member.size, 8))
+        return list(_numbers(data, starts, min(member.size, 8)))
 
     def column(self, data: bytes, name: str) -> list[int]:
         """
         :param data: Bytes of consecutive structures.
         :return: Unsigned values of a member, one of each complete structure.
         """
+        return list(self._column(data, name))
+
+    def values(self, data: bytes, name: str) -> set[int]:
+        """
+        :param data: Bytes of consecutive structures.
+        :return: The different values that a member has in them.
+        """
+        column = self._column(data, name)
+        # Fast path: mostly, it is the same in all of them.
+        return {column[0]} if column[1:] == column[:-1] else set(column)
+
+    def _column(self, data: bytes, name: str) -> Sequence[int]:
         member = self.members[name]
         starts = range(member.offset, len(data) // self.size * self.size, self.size)
-        return _unsigned(data, starts, member.size)
+        return _numbers(data, starts, member.size)
 
 
-def _unsigned(data: bytes, starts: range, size: int) -> list[int]:
+def _numbers(data: bytes, starts: range, size: int) -> Sequence[int]:
+    """
+    Unsigned numbers.
+
+    :param size: Bytes of each.
+    """
+    if not starts:
+        return []
+    # Fast path: they are aligned, as C aligns them.
+    is_aligned = size in _FORMATS and starts.start % size == 0 and starts.step % size == 0
+    end = starts[-1] + size
+    if is_aligned and end <= len(data):
+        words = memoryview(data[:end]).cast(_FORMATS[size])
+        return words[starts.start // size :: starts.step // size]
     return [int.from_bytes(data[start : start + size], "little") for start in starts]
 
 

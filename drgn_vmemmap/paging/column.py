@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,11 +23,14 @@ class Column(NamedTuple):
     """How the same vmemmap page of each of some folios is mapped."""
 
     frames: list[int]
-    """PFNs, one for each folio; meaningless where an entry is not present."""
-    attributes: set[int]
     """
-    All attributes that these entries have, all levels counted: :data:`READ_WRITE`,
-    :data:`READ_ONLY`, or anything else.
+    PFNs, one for each folio; meaningless where an entry is not present, and none where the
+    attributes differ.
+    """
+    attributes: int | None
+    """
+    The attributes of these entries, all levels counted: :data:`READ_WRITE`, :data:`READ_ONLY`,
+    or anything else; ``None`` unless all have the same.
     """
 
 
@@ -41,8 +45,9 @@ class ColumnReader:
         :param entries: Raw last-level entries.
         :param above: What the levels above leave of the access.
         """
-        values = entries.tolist() if isinstance(entries, memoryview) else entries
-        return Column(self.frames(values), x86_64.attributes(values, above))
+        column = entries if isinstance(entries, memoryview) else array("Q", entries)
+        attributes = x86_64.attributes(column.tobytes(), above)
+        return Column([] if attributes is None else self.frames(column.tolist()), attributes)
 
     def frames(self, entries: Sequence[int]) -> list[int]:
         """PFNs that last-level entries hold, whether they are present or not."""
@@ -56,7 +61,8 @@ def column_of(entries: Sequence[Entry]) -> Column:
 
     Of their attributes, it has only whether the kernel can write there.
     """
+    attributes = {READ_WRITE if entry.access.writable else READ_ONLY for entry in entries}
     return Column(
         [-1 if entry.frame is None else entry.frame for entry in entries],
-        {READ_WRITE if entry.access.writable else READ_ONLY for entry in entries},
+        attributes.pop() if len(attributes) == 1 else None,
     )

@@ -217,29 +217,30 @@ class Walker:
                     self._directories[key] = _Directory(table_address, entries, above)
         return self._directories[key]
 
-    def frames(self, run: Run, first: int = 0, stride: int = 1) -> Sequence[int | None]:
+    def frames(self, run: Run, pages: Sequence[int] | None = None) -> Sequence[int | None]:
         """
-        Frames backing the pages of a run, without an object for each.
+        Frames backing pages of a run, without an object for each.
 
-        :param first: Index in the run of the first page.
-        :param stride: Every *stride*-th page from there on.
+        :param pages: Indices of the pages in the run; all if it is ``None``.
         :return: PFNs; ``None`` for a page that is mapped to no memory.
         """
-        mask = x86_64.address_mask(run.level, self.paging.encryption_mask)
-        limit = self.paging.max_pfn << PAGE_SHIFT
-        if run.level is PTE and run.raw:
-            entries = memoryview(run.raw).cast("Q")[first::stride].tolist()
-            frames = [(entry & mask) >> PAGE_SHIFT for entry in entries]
-            if reduce(and_, entries) & PRESENT and max(frames) << PAGE_SHIFT < limit:
-                return frames
-            return [
-                frame if entry & PRESENT and entry & mask < limit else None
-                for entry, frame in zip(entries, frames)
-            ]
-        frame = self.first_frame(run)
-        if frame is None:
-            return [None] * len(range(first, run.pages, stride))
-        return range(frame + first, frame + run.pages, stride)
+        pages = range(run.pages) if pages is None else pages
+        if run.level is not PTE or not run.raw:
+            frame = self.first_frame(run)
+            return [None] * len(pages) if frame is None else [frame + page for page in pages]
+        if isinstance(pages, range):
+            entries = run.entries()[pages.start : pages.stop : pages.step].tolist()
+        else:
+            entries = [*map(run.entries().__getitem__, pages)]
+        mask = self._page_mask
+        frames = [(entry & mask) >> PAGE_SHIFT for entry in entries]
+        limit = self.paging.max_pfn
+        if entries and reduce(and_, entries) & PRESENT and max(frames) < limit:
+            return frames
+        return [
+            frame if entry & PRESENT and frame < limit else None
+            for entry, frame in zip(entries, frames)
+        ]
 
     def read_only(self, run: Run) -> list[int]:
         """Indices of the pages of a run that are present and not writable; of a leaf, only 0."""

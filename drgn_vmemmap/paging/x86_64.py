@@ -11,9 +11,6 @@ Checks"), with CR0.WP set as Linux always runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import repeat
-from operator import and_
 from typing import NamedTuple
 
 PAGE_SHIFT = 12
@@ -149,18 +146,32 @@ def access(above: int, leaf: int) -> Access:
     )
 
 
-def attributes(entries: Iterable[int], above: int) -> set[int]:
+def attributes(entries: bytes, above: int) -> int | None:
     """
     The attributes that some last-level entries have, all levels counted.
 
-    :param entries: Raw entries.
+    :param entries: Raw entries, 8 bytes each.
     :param above: Result of :func:`effective_access` for the levels above.
-    :return: Sets of bits, :data:`PAGE_KERNEL` and :data:`PAGE_KERNEL_RO` among them.
+    :return: Bits, such as :data:`PAGE_KERNEL`; ``None`` unless all entries have the same.
     """
-    mask = _ATTRIBUTES if above & WRITABLE else _ATTRIBUTES & ~WRITABLE
-    found = set(map(and_, entries, repeat(mask)))
-    forced = above & NO_EXECUTE
-    return {bits | forced for bits in found} if forced else found
+    first_bytes = entries[::ENTRY_SIZE].translate(_FIRST_BYTE[above & WRITABLE])
+    last_bytes = entries[ENTRY_SIZE - 1 :: ENTRY_SIZE].translate(_LAST_BYTE[above & NO_EXECUTE])
+    count = len(first_bytes)
+    if not count or first_bytes != first_bytes[:1] * count or last_bytes != last_bytes[:1] * count:
+        return None
+    return first_bytes[0] | last_bytes[0] << 56
+
+
+# All attributes are in the first and in the last byte of an entry: for each value of such a byte,
+# what remains of it below levels that allow writing or not, and execution or not.
+_FIRST_BYTE = {
+    WRITABLE: bytes(byte & _ATTRIBUTES & 0xFF for byte in range(256)),
+    0: bytes(byte & _ATTRIBUTES & 0xFF & ~WRITABLE for byte in range(256)),
+}
+_LAST_BYTE = {
+    0: bytes(byte & NO_EXECUTE >> 56 for byte in range(256)),
+    NO_EXECUTE: bytes((NO_EXECUTE >> 56,)) * 256,
+}
 
 
 def unusual_attributes(entry: int, level: Level, access: Access) -> list[str]:

@@ -20,27 +20,31 @@ _NEIGHBOURS = 4096
 class StridedRead(NamedTuple):
     """Pieces of memory of one size, one by one or column by column."""
 
-    words: memoryview[int]
-    """All of them, and what lies between: words of 8 bytes."""
-    first: int
-    """Where in the words the first piece begins."""
-    stride: int
-    """Words from the beginning of one piece to that of the next; it may be negative."""
+    block: bytes
+    """All of them, and what lies between."""
+    starts: range
+    """Where in the block each begins, in bytes: multiples of 8, ascending or descending."""
     size: int
-    """Words of a piece."""
+    """Bytes of a piece, a multiple of 8."""
 
     def columns(self, words: Iterable[int]) -> Iterator[memoryview[int]]:
         """
-        :param words: Indices of words in a piece.
+        :param words: Indices of words of 8 bytes in a piece.
         :return: For each index, that word of each piece.
         """
-        all_words, first, stride = self.words, self.first, self.stride
+        all_words = memoryview(self.block).cast("Q")
+        first, stride = self.starts.start // 8, self.starts.step // 8
         return (all_words[first + word :: stride] for word in words)
 
-    def each(self) -> list[bytes | None]:
-        """As :meth:`Memory.read_each()` has them."""
-        starts = range(len(self.words))[self.first :: self.stride]
-        return [self.words[start : start + self.size].tobytes() for start in starts]
+    def each(self) -> list[bytes]:
+        """The pieces one by one."""
+        block, size = self.block, self.size
+        return [block[start : start + size] for start in self.starts]
+
+    @classmethod
+    def joined(cls, pieces: Sequence[bytes], size: int) -> StridedRead:
+        """Pieces that were read one by one."""
+        return cls(b"".join(pieces), range(0, size * len(pieces), size), size)
 
 
 class Memory(ABC):
@@ -118,9 +122,8 @@ class ProgramMemory(Memory):
         block = self._read_or_none(lowest, highest - lowest + size)
         if block is None:
             return None
-        first = start - lowest
-        if not even:
-            starts = [address - lowest for address in addresses]
-            block = b"".join([block[start : start + size] for start in starts])
-            first, stride = 0, size
-        return StridedRead(memoryview(block).cast("Q"), first // 8, stride // 8, size // 8)
+        if even:
+            first = start - lowest
+            return StridedRead(block, range(first, first + number * stride, stride), size)
+        parts = [block[at - lowest : at - lowest + size] for at in addresses]
+        return StridedRead.joined(parts, size)

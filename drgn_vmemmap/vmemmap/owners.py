@@ -94,7 +94,7 @@ class OwnerReader:
             return False
         if pages[link :: page.size].translate(None, _EVEN):
             return False  # a tail
-        if "mapping" in page.members and any(column("mapping")):
+        if "mapping" in page.members and column("mapping") != bytes(8 * count):
             return False
         if "page_type" not in page.members:
             return True

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
@@ -17,27 +19,32 @@ from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.frames import Owner
 
 # Frames that are read together.
-_BATCH = 128
+_BATCH = 256
 
 
-class _Piece(NamedTuple):
-    """A frame of a folio's vmemmap whose struct pages are compared."""
-
-    row: int
-    """Of the folio."""
-    page: int
-    """Index of the vmemmap page in the folio."""
-    frame: int
-
-
-class _Group(NamedTuple):
-    """What such frames of folios of one order, at the same place, have in common."""
+class _Batch(NamedTuple):
+    """Frames that back vmemmap of folios of one order, and of which the same is required."""
 
     order: int
     has_head: bool
     """They begin with the head page."""
     is_reused: bool
     """They are the folios' reuse frames."""
+    rows: Sequence[int]
+    """Of the folios, ascending unless the frames are reused ones."""
+    pages: range
+    """Indices of the vmemmap pages of each folio."""
+
+
+class _Pieces(NamedTuple):
+    """The frames of a batch: a column for each fact."""
+
+    rows: Sequence[int]
+    """Of the folio."""
+    pages: Sequence[int]
+    """Index of the vmemmap page in the folio."""
+    frames: Sequence[int]
+    """PFN."""
 
 
 def check_tails(context: VmemmapContext) -> Iterator[Finding]:
@@ -55,23 +62,16 @@ class _TailCheck:
         self._context = context
         self._folios = context.report.folios
         self._tails: dict[int, Tails] = {}
-        self._run_start = -1
-        self._run_frames: Sequence[int | None] = ()
         self._not_recorded = 0
 
     def findings(self) -> Iterator[Finding]:
-        batches = (
-            (group, pieces[start : start + _BATCH])
-            for group, pieces in self._groups()
-            for start in range(0, len(pieces), _BATCH)
-        )
-        for group, pieces in self._context.progress.track(list(batches), "tails"):
-            yield from self._compare(group, pieces)
+        for batch in self._context.progress.track(list(self._batches()), "tails"):
+            yield from self._compare(batch)
         if self._not_recorded:
             yield content_rules.not_recorded(self._not_recorded)
 
-    def _groups(self) -> Iterator[tuple[_Group, list[_Piece]]]:
-        """All frames to compare, those with something in common together."""
+    def _batches(self) -> Iterator[_Batch]:
+        """All frames to compare."""
         folios, compared = self._folios, set[int]()
         for rows in self._alike():
             judgement = folios.judgement_of(rows[0])
@@ -79,43 +79,53 @@ class _TailCheck:
             if judgement.verdict is Verdict.UNOPTIMIZED:
                 # Where HVO did not touch the vmemmap, large leaves map it.
                 if judgement.mapped_by == "pte":
-                    yield from self._restored(rows, order)
+                    pages = self._context.geometry.pages_of_order(order)
+                    yield from _in_parts(_Batch(order, True, False, rows, range(1)))
+                    yield from _in_parts(_Batch(order, False, False, rows, range(1, pages)))
                 continue
             layout = judgement.layout
             if judgement.verdict is Verdict.OPTIMIZED:
                 for index in sorted({*range(layout.kept)} - {layout.reuse_from}):
-                    yield _Group(order, index == 0, False), self._pieces(rows, index)
-            reused = [_Piece(row, layout.reused_index, folios.reuse_frames[row]) for row in rows]
+                    pages_ = range(index, index + 1)
+                    yield from _in_parts(_Batch(order, index == 0, False, rows, pages_))
             if layout.reuse_from is ZONE:
                 # A frame that a zone keeps is compared once.
-                first = {piece.frame: piece for piece in reversed(reused)}
-                reused = [first[frame] for frame in sorted(first.keys() - compared)]
+                first = {folios.reuse_frames[row]: row for row in reversed(rows)}
+                rows = [first[frame] for frame in sorted(first.keys() - compared)]
                 compared.update(first)
-            yield _Group(order, layout.reused_index == 0, True), reused
+            reused = range(layout.reused_index, layout.reused_index + 1)
+            yield from _in_parts(_Batch(order, 0 in reused, True, rows, reused))
 
-    def _restored(self, rows: Sequence[int], order: int) -> Iterator[tuple[_Group, list[_Piece]]]:
-        """All frames of folios that are not optimized, and whose vmemmap is split."""
-        yield _Group(order, True, False), self._pieces(rows, 0)
-        pages = self._context.geometry.pages_of_order(order)
-        rest = [piece for index in range(1, pages) for piece in self._pieces(rows, index)]
-        yield _Group(order, False, False), rest
+    def _pieces(self, batch: _Batch) -> _Pieces:
+        """The frames of a batch, as far as there are any."""
+        pfns, geometry = self._folios.folios.pfns, self._context.geometry
+        if batch.is_reused:
+            frames = [self._folios.reuse_frames[row] for row in batch.rows]
+            return _Pieces(batch.rows, [batch.pages.start] * len(frames), frames)
+        rows = [row for row in batch.rows for _ in batch.pages]
+        pages = [*batch.pages] * len(batch.rows)
+        numbers = [geometry.page_number(pfns[row]) + page for row, page in zip(rows, pages)]
+        found = zip(rows, pages, self._frames(numbers))
+        mapped = [(row, page, frame) for row, page, frame in found if frame is not None]
+        return _Pieces(*zip(*mapped)) if mapped else _Pieces((), (), ())
 
-    def _pieces(self, rows: Sequence[int], index: int) -> list[_Piece]:
-        """The frames that back the same vmemmap page of each of some folios."""
-        frames = ((row, self._frame(self._folios.folios.pfns[row], index)) for row in rows)
-        return [_Piece(row, index, frame) for row, frame in frames if frame is not None]
+    def _frames(self, numbers: Sequence[int]) -> list[int | None]:
+        """
+        The frames that last-level entries map.
 
-    def _frame(self, pfn: int, index: int) -> int | None:
-        """The frame that backs a vmemmap page of a folio."""
-        geometry, span = self._context.geometry, self._context.kernel.architecture.table_span
-        address = geometry.address(pfn) + index * geometry.page_size
-        start = address // span * span
-        if start != self._run_start:
-            run = self._context.walker.region(address)
-            self._run_start = start
-            self._run_frames = self._context.walker.frames(run) if run.is_last_level else ()
-        number = (address - start) >> geometry.page_shift
-        return self._run_frames[number] if number < len(self._run_frames) else None
+        :param numbers: Those of vmemmap pages, ascending.
+        :return: PFNs; ``None`` for each page that is mapped by a leaf, or to no memory.
+        """
+        geometry, walker = self._context.geometry, self._context.walker
+        frames: list[int | None] = []
+        while len(frames) < len(numbers):
+            position = len(frames)
+            run = walker.region(geometry.page_number_address(numbers[position]))
+            first = geometry.page_number_at(run.start)
+            stop = bisect_left(numbers, first + run.pages, position)
+            indices = [number - first for number in numbers[position:stop]]
+            frames += walker.frames(run, indices) if run.is_last_level else [None] * len(indices)
+        return frames
 
     def _alike(self) -> Iterator[Sequence[int]]:
         """Rows of folios of one class with the same judgement, if it says what they hold."""
@@ -127,51 +137,84 @@ class _TailCheck:
                 groups.setdefault(key, []).append(row)
         yield from groups.values()
 
-    def _compare(self, group: _Group, pieces: Sequence[_Piece]) -> Iterator[Finding]:
-        """Compare some frames with what they must hold."""
-        kernel, geometry = self._context.kernel, self._context.geometry
-        tails = self._tails.setdefault(group.order, Tails(kernel, group.order))
-        memory = self._context.walker.memory
-        pfns = self._folios.folios.pfns
-        infos = kernel.tail_infos([pfns[piece.row] for piece in pieces], group.order)
-        addresses = [piece.frame << geometry.page_shift for piece in pieces]
+    def _compare(self, batch: _Batch) -> Iterator[Finding]:
+        """Compare the frames of a batch with what they must hold."""
+        kernel, pfns = self._context.kernel, self._folios.folios.pfns
+        pieces = self._pieces(batch)
+        contents = self._contents(pieces.frames)
+        infos = kernel.tail_infos([pfns[row] for row in pieces.rows], batch.order)
+        tails = self._tails_of(batch.order)
+        for position, wrong in tails.wrong_among(contents, infos, batch.has_head):
+            yield self._wrong_tail(batch, pieces, position, wrong)
+        missing = sum(
+            frame < kernel.paging.max_pfn
+            for frame, (content, _) in zip(pieces.frames, contents)
+            if content is None
+        )
+        if batch.is_reused and missing:
+            yield frame_rules.unreadable_frames(missing)
+        else:
+            self._not_recorded += missing
+
+    def _contents(self, frames: Sequence[int]) -> list[tuple[bytes | None, int]]:
+        """
+        For each frame, bytes with those of the frame among them, and where they begin.
+
+        There are no bytes where the frame is not in the dump.
+        """
+        memory, geometry = self._context.walker.memory, self._context.geometry
+        addresses = [frame << geometry.page_shift for frame in frames]
         together = memory.read_together(addresses, geometry.page_size)
-        contents = together.each() if together else memory.read_each(addresses, geometry.page_size)
-        unreadable = 0
-        for piece, info, content in zip(pieces, infos, contents):
-            if content is None:
-                unreadable += piece.frame < kernel.paging.max_pfn
-            elif not tails.is_right(content, info, group.has_head):
-                wrong = tails.first_wrong(content, info, group.has_head)
-                if wrong is not None:
-                    yield self._wrong_tail(group, piece, content, wrong)
-        if unreadable and group.is_reused:
-            yield frame_rules.unreadable_frames(unreadable)
-        elif unreadable:
-            self._not_recorded += unreadable
+        if together is not None:
+            return list(zip(repeat(together.block), together.starts))
+        return list(zip(memory.read_each(addresses, geometry.page_size), repeat(0)))
+
+    def _tails_of(self, order: int) -> Tails:
+        if order not in self._tails:
+            self._tails[order] = Tails(self._context.kernel, order)
+        return self._tails[order]
 
     def _wrong_tail(
-        self, group: _Group, piece: _Piece, content: bytes, wrong: WrongTail
+        self, batch: _Batch, pieces: _Pieces, position: int, wrong: WrongTail
     ) -> Finding:
+        """
+        :param position: Of the frame in the batch.
+        """
         folios, context = self._folios, self._context
-        pfn = folios.folios.pfns[piece.row]
-        address = context.geometry.address(pfn) + piece.page * context.geometry.page_size
-        owner = Owner(pfn, piece.page, context.walker.entry(address))
+        row, page, frame = (column[position] for column in pieces)
+        pfn = folios.folios.pfns[row]
+        address = context.geometry.address(pfn) + page * context.geometry.page_size
+        owner = Owner(pfn, page, context.walker.entry(address))
         at = address + wrong.page * context.kernel.page.size
-        if not group.is_reused:
-            is_restored = folios.judgement_of(piece.row).verdict is Verdict.UNOPTIMIZED
-            return content_rules.kept_tail(owner, piece.frame, wrong, at, is_restored)
-        belongs_to = None
-        tails = self._tails[group.order]
-        if not context.kernel.tails_hold_mask and not wrong.is_head:
-            other = context.geometry.pfn_of(wrong.link - 1)
-            if (
-                other is not None
-                and context.folio_at(other) == other != pfn
-                and tails.is_right(content, wrong.link, group.has_head)
-            ):
-                belongs_to = other
-        return content_rules.tail_content(owner, piece.frame, wrong, at, belongs_to)
+        if not batch.is_reused:
+            is_restored = folios.judgement_of(row).verdict is Verdict.UNOPTIMIZED
+            return content_rules.kept_tail(owner, frame, wrong, at, is_restored)
+        other = None if wrong.is_head else self._belongs_to(batch, pfn, frame, wrong)
+        return content_rules.tail_content(owner, frame, wrong, at, other)
+
+    def _belongs_to(self, batch: _Batch, pfn: int, frame: int, wrong: WrongTail) -> int | None:
+        """PFN of another folio of which a frame holds the tails."""
+        context = self._context
+        other = context.geometry.pfn_of(wrong.link - 1)
+        if context.kernel.tails_hold_mask or other is None or other == pfn:
+            return None
+        if context.folio_at(other) != other:
+            return None
+        ((content, _),) = self._contents([frame])
+        if content is None:
+            return None
+        is_right = self._tails_of(batch.order).is_right(content, wrong.link, batch.has_head)
+        return other if is_right else None
+
+
+def _in_parts(batch: _Batch) -> Iterator[_Batch]:
+    """A batch in parts of so many frames as are read together."""
+    rows, pages = batch.rows, batch.pages
+    at_once = max(1, _BATCH // len(pages))
+    for row in range(0, len(rows), at_once):
+        for page in range(0, len(pages), _BATCH):
+            part = rows[row : row + at_once]
+            yield batch._replace(rows=part, pages=pages[page : page + _BATCH])
 
 
 def _says_what_tails_are(judgement: Judgement) -> bool:

@@ -39,7 +39,7 @@ class _FrameCheck:
 
     def _of_last_level(self) -> Iterator[Finding]:
         """Frames that last-level entries map."""
-        frames = sorted(set(self._ownership.frames))
+        frames = self._ownership.distinct_frames
         if self._context.has_offline:
             frames = [frame for frame in frames if self._context.is_online(frame)]
         found: dict[int, Free | Foreign] = {}
