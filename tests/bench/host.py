@@ -5,12 +5,16 @@ A synthetic host full of optimized folios, written to a vmcore.
 
 It is a synthetic image of 6.12's line. Its folios' head frames come from the buddy allocator one
 below the other, as on a real kernel; they are not held in memory, but made as they are written.
+
+An aged host is one that has been in use: its folios are on two nodes, and on lists in random
+order, those in use and free ones side by side, and HVO left some as they are.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,42 +37,70 @@ _KERNEL_END = 128 << 20 >> PAGE_SHIFT
 _MEMORY_OFFSET = 1 << 16
 """Of the memory in the vmcore, after all headers."""
 
+_FREE, _UNOPTIMIZED = 10, 50
+"""One of so many folios is free; of an aged host's, one of so many is not optimized."""
+
 
 class Host(Image):
     """A host most of whose memory is folios of one order."""
 
-    def __init__(self, count: int, order: int = 9, gib: int = 0) -> None:
+    def __init__(self, count: int, order: int = 9, gib: int = 0, aged: bool = False) -> None:
         """
         :param count: How many folios.
         :param gib: GiB of memory; as much as the folios need if it is not given.
         """
-        heads = _KERNEL_END + -(-count << order) // _REGION + 1
+        nodes = 2 if aged else 1
+        heads = _KERNEL_END + -(-count << order) // _REGION + 2
         first = _round_up(heads + count, max(_REGION, 1 << order))
-        end = first + (count << order)
-        needed = _round_up(end + end // 32 + _REGION, GIB >> PAGE_SHIFT)
-        size = gib * GIB or needed << PAGE_SHIFT
-        super().__init__(Machine(node_size=size, nodes_shift=10))
-        self.pfns = range(first, end, 1 << order)
+        per_node = -(-count // nodes)
+        needed = first + (per_node << order)
+        needed = _round_up(needed + needed // 32 + _REGION, GIB >> PAGE_SHIFT)
+        size = gib * GIB // nodes or needed << PAGE_SHIFT
+        super().__init__(Machine(nodes=nodes, node_size=size, nodes_shift=10))
+        starts = [first, self.machine.node_pfns(1).start] if aged else [first]
+        places = (range(start, start + (per_node << order), 1 << order) for start in starts)
+        self.pfns = [pfn for of_node in places for pfn in of_node][:count]
         self._order = order
         self._vmemmap_pages = self.machine.vmemmap_pages(order)
-        self._heads = range(heads, heads + count)[::-1]
         self._boot = iter(range(_KERNEL_END, heads))
-        free = count // 10
-        self._lists = {0: self.pfns[:free], None: self.pfns[free:]}
+        chance = random.Random(count)
+        self._unoptimized = set(self.pfns[::_UNOPTIMIZED] if aged else ())
+        frames = iter(range(heads, heads + count)[::-1])
+        self._heads = {pfn: next(frames) for pfn in self.pfns if pfn not in self._unoptimized}
+        free = set(
+            chance.sample(self.pfns, count // _FREE) if aged else self.pfns[: count // _FREE]
+        )
+        self._lists: dict[int | None, list[int]] = {node: [] for node in (*range(nodes), None)}
+        for pfn in self.pfns:
+            self._lists[self.machine.node(pfn) if pfn in free else None].append(pfn)
+        if aged:
+            for pfns in self._lists.values():
+                chance.shuffle(pfns)
         self._optimize()
         self._write_pool()
 
     def _optimize(self) -> None:
         """Map the folios' vmemmap as HVO does, and give up the frames that backed it."""
-        regions = range(self.pfns.start // _REGION, -(-self.pfns.stop // _REGION))
-        for region in regions:
+        for region in sorted({pfn // _REGION for start in self.pfns for pfn in self._ends(start)}):
             table = self.tables.split(self.machine.page_address(region * _REGION))
             self.memmap.allocate(table, "table")
-        for pfn, frame in zip(self.pfns, self._heads):
+        for pfn, frame in self._heads.items():
             self.memmap.allocate(frame)
             self._map(pfn, frame)
-        for frame in self._boot_time(self.pfns):
-            del self.memory.frames[frame]
+            for own in self._boot_time(pfn):
+                del self.memory.frames[own]
+        moved = len(self._heads)
+        self._count("nr_memmap_pages", moved)
+        self._count("nr_memmap_boot_pages", -moved * self._vmemmap_pages)
+
+    def _ends(self, pfn: int) -> range:
+        """PFNs of a folio, one for each page table that describes it."""
+        return range(pfn, pfn + (1 << self._order), min(_REGION, 1 << self._order))
+
+    def _count(self, name: str, change: int) -> None:
+        """Let the kernel count more frames, or fewer."""
+        self._counts[name] += change
+        self.write(self.variables[name][1], self._counts[name])
 
     def _map(self, pfn: int, frame: int) -> None:
         """Map a folio's vmemmap to its head frame, a page table at a time."""
@@ -80,20 +112,27 @@ class Host(Image):
             part = entries[offset : offset + PAGE_SIZE]
             self.memory.write(self.entry_address(pfn, offset // 8), part)
 
-    def _boot_time(self, pfns: range) -> range:
-        """The frames in which the folios at some PFNs were described at boot."""
-        start = self.memmap.boot_frame(self.memmap.number(pfns.start))
-        return range(start, start + len(pfns) * self._vmemmap_pages)
+    def _boot_time(self, pfn: int) -> range:
+        """The frames in which a folio was described at boot."""
+        start = self.memmap.boot_frame(self.memmap.number(pfn))
+        return range(start, start + self._vmemmap_pages)
 
     def _write_pool(self) -> None:
-        free = len(self._lists[0])
+        free = {node: pfns for node, pfns in self._lists.items() if node is not None}
         self.write_hstate(
             self._order,
             nr_huge_pages=len(self.pfns),
-            free_huge_pages=free,
-            nr_huge_pages_node=len(self.pfns),
-            free_huge_pages_node=free,
+            max_huge_pages=len(self.pfns),
+            free_huge_pages=sum(map(len, free.values())),
         )
+        members = self.types.structs["hstate"].members
+        for number, pfns in free.items():
+            of_node = sum(self.machine.node(pfn) == number for pfn in self.pfns)
+            counts = {"nr_huge_pages_node": of_node, "free_huge_pages_node": len(pfns)}
+            for name, count in counts.items():
+                member = members[name]
+                at = self.hstates[self._order] + member.offset + number * 4
+                self.write(at, count, 4)
         for node, pfns in self._lists.items():
             head = self.list_head(self._order, node)
             ends = [self.lru(pfn) for pfn in (*pfns[:1], *pfns[-1:])] or [head, head]
@@ -105,21 +144,24 @@ class Host(Image):
         """All frames with something in them, once: PFN and content."""
         for frame, content in self.memory.frames.items():
             yield frame, bytes(content)
-        heads = iter(self._heads)
         for node, pfns in self._lists.items():
             head = self.list_head(self._order, node)
             circle = [head, *map(self.lru, pfns), head]
             for index, pfn in enumerate(pfns):
                 state = State.ACTIVE if node is None else State.FREE
-                self.memmap.write_folio(Folio(pfn, self._order, state))
+                folio = Folio(pfn, self._order, state, remapped=pfn in self._heads)
+                self.memmap.write_folio(folio)
                 self.memmap.link(pfn, circle[index + 2], circle[index])
-                own = self._boot_time(range(pfn, pfn + 1))
+                own = self._boot_time(pfn)
                 contents = [self.memory.frames.pop(frame) for frame in own]
-                yield next(heads), bytes(contents[0])
+                if folio.remapped:
+                    yield self._heads[pfn], bytes(contents[0])
+                else:
+                    yield from zip(own, map(bytes, contents))
 
     def write_elf(self, path: Path) -> None:
         """Write an ELF vmcore with a hole wherever there is nothing."""
-        size = self.machine.node_size
+        size = self.machine.max_pfn << PAGE_SHIFT
         with open(path, "wb") as file:
             file.write(_elf_headers(self.vmcoreinfo.encode(), size))
             file.truncate(_MEMORY_OFFSET + size)
