@@ -99,10 +99,17 @@ class _MemmapScan:
         """The first PFN after the last folio found."""
         self._known: dict[tuple[int, ...], int] = {}
         """Classes by the words of the head pages that decide them."""
-        tests = [kernel.head_test.offset, kernel.hugetlb_test.offset, kernel.order.offset]
-        members = [kernel.page.offset(name) for name in ("flags", "private")]
-        self._class_words = sorted({offset // 8 for offset in tests + members})
-        """Indices of these words."""
+        members = [(kernel.page.offset(name), 8) for name in ("flags", "private")]
+        tests = [(test.offset, test.size) for test in (kernel.head_test, kernel.hugetlb_test)]
+        deciding = [*members, *tests, (kernel.order.offset, 1)]
+        self._class_words = sorted(
+            {
+                word
+                for offset, size in deciding
+                for word in range(offset // 4, -(-(offset + size) // 4))
+            }
+        )
+        """Indices of these words, of 4 bytes each."""
         self._link_word = kernel.page.offset("lru") // 8
         self._size = 2 * kernel.page.size
         """Bytes that are read of each head."""
@@ -170,26 +177,26 @@ class _MemmapScan:
 
         :return: Whether there is; otherwise, none was added.
         """
-        columns = list(heads.columns(self._class_words))
+        columns = list(heads.columns(self._class_words, 4))
         # Fast path: mostly, the heads of adjacent folios are of one class.
         if all(column[1:] == column[:-1] for column in columns):
-            keys = [tuple(column[0] for column in columns)] * len(pfns)
+            keys = [tuple(column[0] for column in columns)]
         else:
             keys = list(zip(*(column.tolist() for column in columns)))
-        numbers: dict[tuple[int, ...], int] = {}
-        for key in set(keys):
+        numbers: list[int] = []
+        for start, key in zip(heads.starts, keys):
             number = self._known.get(key)
             if number is None:
-                number = self._learn(heads.each()[keys.index(key)] or b"", key)
-            if number is None or 1 << self.folios.class_table[number].order != self._step:
+                number = self._learn(heads.block[start : start + self._size], key)
+            if number is None:
                 return False
-            numbers[key] = number
-        if len(numbers) == 1:
-            classes = array("I", numbers.values()) * len(pfns)
-        else:
-            classes = array("I", map(numbers.__getitem__, keys))
+            numbers.append(number)
+        table = self.folios.class_table
+        if any(1 << table[number].order != self._step for number in set(numbers)):
+            return False
+        classes = array("I", numbers) * (len(pfns) // len(keys))
         self.folios.extend(pfns, classes, OFF_LIST)
-        self.links.extend(*heads.columns((self._link_word, self._link_word + 1)))
+        self.links.extend(*heads.columns((self._link_word, self._link_word + 1), 8))
         self._end = pfns[-1] + self._step
         return True
 
@@ -214,8 +221,8 @@ class _MemmapScan:
         if not self._snapshot.kernel.hugetlb_test.matches(pages):
             self._add_removed(pfn, pages)
             return
-        words = memoryview(pages).cast("Q")
-        key = tuple(words[word] for word in self._class_words)
+        words = memoryview(pages).cast("I")
+        key = tuple([words[word] for word in self._class_words])
         number = self._known.get(key)
         if number is None:
             number = self._learn(pages, key)
@@ -225,7 +232,8 @@ class _MemmapScan:
         if pfn % size == 0:
             self._end = pfn + size
             self.folios.add(pfn, number, OFF_LIST)
-            self.links.add(words[self._link_word], words[self._link_word + 1])
+            links = memoryview(pages).cast("Q")
+            self.links.add(links[self._link_word], links[self._link_word + 1])
 
     def _add_removed(self, pfn: int, pages: bytes) -> None:
         """Add the folio at a PFN, if one left its pool and its vmemmap is still remapped."""

@@ -27,13 +27,14 @@ class StridedRead(NamedTuple):
     size: int
     """Bytes of a piece, a multiple of 8."""
 
-    def columns(self, words: Iterable[int]) -> Iterator[memoryview[int]]:
+    def columns(self, words: Iterable[int], size: int) -> Iterator[memoryview[int]]:
         """
-        :param words: Indices of words of 8 bytes in a piece.
+        :param words: Indices of words in a piece.
+        :param size: Bytes of a word: 4 or 8.
         :return: For each index, that word of each piece.
         """
-        all_words = memoryview(self.block).cast("Q")
-        first, stride = self.starts.start // 8, self.starts.step // 8
+        all_words = memoryview(self.block).cast("I" if size == 4 else "Q")
+        first, stride = self.starts.start // size, self.starts.step // size
         return (all_words[first + word :: stride] for word in words)
 
     def each(self) -> list[bytes]:

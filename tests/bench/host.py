@@ -7,7 +7,8 @@ It is a synthetic image of 6.12's line. Its folios' head frames come from the bu
 below the other, as on a real kernel; they are not held in memory, but made as they are written.
 
 An aged host is one that has been in use: its folios are on two nodes, and on lists in random
-order, those in use and free ones side by side, and HVO left some as they are.
+order, those in use and free ones side by side, and HVO left some stretches of them as they are,
+as it does while memory is short or while it is switched off.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ _KERNEL_END = 128 << 20 >> PAGE_SHIFT
 _MEMORY_OFFSET = 1 << 16
 """Of the memory in the vmcore, after all headers."""
 
-_FREE, _UNOPTIMIZED = 10, 50
-"""One of so many folios is free; of an aged host's, one of so many is not optimized."""
+_FREE = 10
+"""One of so many folios is free."""
+
+_STRETCH, _UNOPTIMIZED = 24, 50
+"""Of an aged host's stretches of so many folios, one of so many is not optimized."""
 
 
 class Host(Image):
@@ -64,9 +68,12 @@ class Host(Image):
         self._vmemmap_pages = self.machine.vmemmap_pages(order)
         self._boot = iter(range(_KERNEL_END, heads))
         chance = random.Random(count)
-        self._unoptimized = set(self.pfns[::_UNOPTIMIZED] if aged else ())
         frames = iter(range(heads, heads + count)[::-1])
-        self._heads = {pfn: next(frames) for pfn in self.pfns if pfn not in self._unoptimized}
+        self._heads = {
+            pfn: next(frames)
+            for number, pfn in enumerate(self.pfns)
+            if not aged or number // _STRETCH % _UNOPTIMIZED != 1
+        }
         free = set(
             chance.sample(self.pfns, count // _FREE) if aged else self.pfns[: count // _FREE]
         )
