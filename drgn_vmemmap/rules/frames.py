@@ -159,6 +159,13 @@ def memmap_count_mismatch(counted: int, found: int) -> Finding:
     )
 
 
+def unreadable_counters() -> Finding:
+    """The counters are variables of the kernel's, and not in the dump."""
+    return UNREADABLE.finding(
+        "nr_memmap_boot_pages and nr_memmap_pages are not in the dump: they were not compared"
+    )
+
+
 def unreadable_frames(count: int) -> Finding:
     """Frames whose own struct pages are not in the dump."""
     return UNREADABLE.finding(

@@ -42,27 +42,64 @@ class MissingSections(NamedTuple):
     described: range
     """All PFNs that they would describe."""
 
+    def joined(self, after: MissingSections) -> MissingSections | None:
+        """These sections and those after them as one stretch; ``None`` if they do not touch."""
+        if (self.pfns.stop, self.described.stop) != (after.pfns.start, after.described.start):
+            return None
+        return MissingSections(
+            range(self.pfns.start, after.pfns.stop),
+            range(self.described.start, after.described.stop),
+        )
+
 
 def present_sections(snapshot: Snapshot) -> Iterator[Section | MissingSections]:
     """The sections that have a memmap, in ascending order of PFN."""
-    facts = snapshot.kernel.sections
-    per_root = snapshot.geometry.page_size // facts.section.size * facts.pages
+    missing: MissingSections | None = None
     for root in _roots(snapshot):
-        start = root.number * per_root
-        data = root.data
-        if data is None:
-            described = range(start, start + per_root)
-            certain = range(start, min(start + per_root, facts.memory_end))
-            # A device's memory may lie after max_pfn.
-            if certain or root.exists:
-                yield MissingSections(certain or described, described)
+        if root.data is not None:
+            if missing is not None:
+                yield missing
+            missing = None
+            yield from _sections_in(snapshot, root, root.data)
             continue
-        for index, flags in enumerate(facts.section.column(data, "section_mem_map")):
-            if flags & _MARKED_PRESENT and flags & _HAS_MEM_MAP:
-                pfns = range(start, start + facts.pages)
-                entry = data[index * facts.section.size : (index + 1) * facts.section.size]
-                yield Section(pfns, flags, _parts(snapshot, pfns, flags, entry))
-            start += facts.pages
+        found = _missing(snapshot, root)
+        if found is None:
+            continue
+        both = missing.joined(found) if missing is not None else found
+        if both is None and missing is not None:
+            yield missing
+        missing = both or found
+    if missing is not None:
+        yield missing
+
+
+def _sections_in(snapshot: Snapshot, root: _Root, data: bytes) -> Iterator[Section]:
+    """The sections of a page of them that have a memmap."""
+    facts, start = snapshot.kernel.sections, _first_pfn(snapshot, root)
+    for index, flags in enumerate(facts.section.column(data, "section_mem_map")):
+        if flags & _MARKED_PRESENT and flags & _HAS_MEM_MAP:
+            pfns = range(start, start + facts.pages)
+            section = data[index * facts.section.size : (index + 1) * facts.section.size]
+            yield Section(pfns, flags, _parts(snapshot, pfns, flags, section))
+        start += facts.pages
+
+
+def _missing(snapshot: Snapshot, root: _Root) -> MissingSections | None:
+    """What a page of sections that is not in the dump may describe."""
+    facts = snapshot.kernel.sections
+    start = _first_pfn(snapshot, root)
+    described = range(
+        start, start + snapshot.geometry.page_size // facts.section.size * facts.pages
+    )
+    certain = range(start, min(described.stop, facts.memory_end))
+    # A device's memory may lie after max_pfn.
+    return MissingSections(certain or described, described) if certain or root.exists else None
+
+
+def _first_pfn(snapshot: Snapshot, root: _Root) -> int:
+    """The first PFN that a page of sections describes."""
+    facts = snapshot.kernel.sections
+    return root.number * (snapshot.geometry.page_size // facts.section.size) * facts.pages
 
 
 def _parts(snapshot: Snapshot, pfns: range, flags: int, section: bytes) -> Sequence[range] | None:
@@ -100,14 +137,20 @@ class _Root(NamedTuple):
 
     number: int
     data: bytes | None
-    """``None`` if it is not in the dump."""
+    """``None`` if it is not in the dump, or another one's."""
     exists: bool
     """Whether it is known that there is one."""
 
 
 def _roots(snapshot: Snapshot) -> Iterator[_Root]:
-    """Each page of sections that there is, or may be."""
+    """
+    Each page of sections that there is, or may be.
+
+    Each is one of its own (``sparse_index_init()``): pointers that lead to the page of another one
+    are damaged.
+    """
     facts, page_size = snapshot.kernel.sections, snapshot.geometry.page_size
+    known: set[int] = set()
     for start in range(0, facts.root_count, page_size // 8):
         indices = range(start, min(start + page_size // 8, facts.root_count))
         try:
@@ -118,7 +161,10 @@ def _roots(snapshot: Snapshot) -> Iterator[_Root]:
         if data == bytes(len(data)):
             continue
         for index, (root,) in zip(indices, struct.iter_unpack("<Q", data)):
-            if root:
+            if root in known:
+                yield _Root(index, None, True)
+            elif root:
+                known.add(root)
                 try:
                     yield _Root(index, snapshot.read(root, page_size), True)
                 except MissingMemory:

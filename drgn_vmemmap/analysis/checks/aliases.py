@@ -38,7 +38,7 @@ def check_aliases(context: VmemmapContext, ownership: Ownership) -> Iterator[Fin
 def _may_be_folio(context: VmemmapContext, page: int) -> bool:
     """Whether a vmemmap page may be a folio's, or a device's, for all that the dump shows."""
     pfn = context.geometry.pfns_of(range(page, page + 1)).start
-    if any(pfn in pfns for pfns in context.report.unknown):
+    if context.is_unknown(pfn):
         return True
     for hstate in context.report.hstates:
         head = pfn >> hstate.hstate.order << hstate.hstate.order

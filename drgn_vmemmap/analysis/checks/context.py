@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable
+
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.frames import Owner
@@ -30,14 +33,18 @@ class VmemmapContext:
             for section in report.sections
             if not section.flags & facts.online
         }
-        for pfns in report.unknown:
-            self._offline.update(range(pfns.start // facts.pages, pfns.stop // facts.pages))
+        self._unknown = _without_overlaps(report.unknown)
+        self._unknown_starts = [pfns.start for pfns in self._unknown]
 
     def folio_at(self, pfn: int) -> int | None:
         """Head PFN of the folio that contains a PFN; ``None`` if none does."""
         folios = self.report.folios.folios
         row = folios.row_at(pfn)
         return None if row is None else folios.pfns[row]
+
+    def has_section(self, pfn: int) -> bool:
+        """Whether a PFN is of a section that has a memmap."""
+        return pfn // self.kernel.sections.pages in self._sections
 
     def is_from_boot(self, pfn: int) -> bool:
         """Whether a PFN is of memory from boot, not hot-plugged."""
@@ -62,7 +69,7 @@ class VmemmapContext:
     @property
     def has_offline(self) -> bool:
         """Whether some memory that has a memmap is not online."""
-        return bool(self._offline)
+        return bool(self._offline or self.report.unknown)
 
     def is_online(self, pfn: int) -> bool:
         """
@@ -71,4 +78,21 @@ class VmemmapContext:
         It may not have where memory is not online, such as plugged memory that hosts its
         own vmemmap (``pfn_to_online_page()``); where the dump does not show it, it is not known.
         """
-        return pfn // self.kernel.sections.pages not in self._offline
+        section = pfn // self.kernel.sections.pages
+        return section not in self._offline and not self.is_unknown(pfn)
+
+    def is_unknown(self, pfn: int) -> bool:
+        """Whether the dump does not show what memory a PFN is."""
+        index = bisect_right(self._unknown_starts, pfn) - 1
+        return index >= 0 and pfn in self._unknown[index]
+
+
+def _without_overlaps(ranges: Iterable[range]) -> list[range]:
+    """The same numbers in ranges that ascend and do not overlap."""
+    found: list[range] = []
+    for each in sorted(filter(None, ranges), key=lambda pfns: pfns.start):
+        if found and each.start <= found[-1].stop:
+            found[-1] = range(found[-1].start, max(found[-1].stop, each.stop))
+        else:
+            found.append(each)
+    return found

@@ -26,15 +26,25 @@ def check_memmap_counters(context: VmemmapContext, ownership: Ownership) -> Iter
             for address in counters
         )
     except MissingMemory:
+        yield frame_rules.unreadable_counters()
         return
     found = ownership.distinct() - len(context.report.tail_frames)
     # Without a later fix, kernels count a device's vmemmap as if it shared nothing.
     of_devices = sum(other.freed for other in context.report.special if other.kind == DEVICE)
-    removed = range(0, _frames_of_removed(context) + 1, _per_section(context))
-    waiting = _frames_of_folios_in_flight(context)
-    surplus = [counted - found, counted - found - of_devices]
-    if not any(0 <= each - frames <= waiting for each in surplus for frames in removed):
+    surplus = counted - found
+    if not any(_may_be(context, each) for each in (surplus, surplus - of_devices)):
         yield frame_rules.memmap_count_mismatch(counted, found)
+
+
+def _may_be(context: VmemmapContext, surplus: int) -> bool:
+    """
+    Whether a kernel may count so many frames that do not back its vmemmap.
+
+    They are those of any number of removed sections, and some of those of folios in flight.
+    """
+    per_section = _per_section(context)
+    at_least = max(0, -((_frames_of_folios_in_flight(context) - surplus) // per_section))
+    return at_least <= min(surplus // per_section, _removed_sections(context))
 
 
 def _frames_of_folios_in_flight(context: VmemmapContext) -> int:
@@ -60,13 +70,13 @@ def _per_section(context: VmemmapContext) -> int:
     return facts.pages * context.kernel.page.size // context.kernel.page_size
 
 
-def _frames_of_removed(context: VmemmapContext) -> int:
+def _removed_sections(context: VmemmapContext) -> int:
     """
-    How many frames may still be counted for sections that are gone.
+    How many sections are gone whose frames may still be counted.
 
     From Linux commit 9d8573111024 ("mm: don't account memmap per-node") (in v6.11) until v6.16,
     those of removed memory from boot are not taken from ``nr_memmap_boot_pages``.
     """
     facts = context.kernel.sections
     there = sum(section.pfns.start < facts.memory_end for section in context.report.sections)
-    return max(facts.memory_end // facts.pages - there, 0) * _per_section(context)
+    return max(facts.memory_end // facts.pages - there, 0)

@@ -53,7 +53,8 @@ class _Check:
         stretches = list(zip(self._ownership.stray_starts, self._ownership.stray_ends))
         for start, end in context.progress.track(stretches, "memory given back"):
             run = context.walker.region(context.geometry.page_number_address(start))
-            if run.is_last_level and context.is_online(context.geometry.first_pfn_of(start)):
+            pfn = context.geometry.first_pfn_of(start)
+            if run.is_last_level and context.has_section(pfn) and context.is_online(pfn):
                 yield from self._stretch(range(start, end))
         if self._not_recorded:
             yield content_rules.not_recorded(self._not_recorded)
