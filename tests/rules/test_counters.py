@@ -6,9 +6,17 @@ from __future__ import annotations
 
 import pytest
 
+from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.document import document
 from tests.damage.edited import EditedKernel
 from tests.support import open_vmcore
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.physical import PAGE_SHIFT
+
+ABSENT = FIRST_FOLIO - 1
+"""PFN of memory that is not in an image's dump."""
 
 
 @pytest.fixture
@@ -61,3 +69,16 @@ def test_a_node_with_folios_and_no_counter_is_a_warning(kernel: EditedKernel) ->
     assert "hugepages-2048kB on node 0: nr_huge_pages is 0, 72 folios were found" in mismatches(
         kernel
     )
+
+
+def test_memmap_counters_that_are_not_in_the_dump_are_named_and_not_passed_over() -> None:
+    image = Image(Machine(line=LINES["6.12.0"], folios=(Folio(FIRST_FOLIO),)))
+    address = image.machine.page_offset + (ABSENT << PAGE_SHIFT)
+    for name in ("nr_memmap_boot_pages", "nr_memmap_pages"):
+        type_name, _ = image.variables[name]
+        image.variables[name] = (type_name, address)
+    report = verify(image.prog)
+    assert report.incomplete and not report.broken
+    assert [f.message for f in report.findings] == [
+        "nr_memmap_boot_pages and nr_memmap_pages are not in the dump: they were not compared"
+    ]

@@ -378,7 +378,7 @@ class Image:
             )
             for number in range(count)
         ]
-        roots = self._allocate_boot(bytes(8 * self._section_roots))
+        roots = self._allocate_boot(bytes(8 * self.section_roots))
         for first in range(0, count, per_root):
             root = self._allocate_boot(
                 b"".join(entries[first : first + per_root]).ljust(PAGE_SIZE, b"\0")
@@ -401,7 +401,7 @@ class Image:
         return sum(1 << bits.index(name) for name in names)
 
     @property
-    def _section_roots(self) -> int:
+    def section_roots(self) -> int:
         return 2048 if self.machine.levels == 4 else 131072
 
     def _write_hstates(self) -> None:
@@ -540,7 +540,7 @@ class Image:
             f"SYMBOL(init_top_pgt)={_IMAGE:x}",
             f"SYMBOL(_stext)={_IMAGE:x}",
             f"KERNELOFFSET={_KERNEL_OFFSET:x}",
-            f"LENGTH(mem_section)={self._section_roots}",
+            f"LENGTH(mem_section)={self.section_roots}",
             *(f"SIZE({name})={structs[name].size}" for name in ("page", "zone", "mem_section")),
             *(f"OFFSET(page.{name})={m.offset}" for name, m in structs["page"].members.items()),
             *(f"NUMBER({name})={value}" for name, value in numbers.items()),
