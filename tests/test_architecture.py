@@ -121,6 +121,19 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     assert circular == {}
 
 
+def test_no_bit_of_an_entry_is_tested_outside_paging() -> None:
+    bits = {"PRESENT", "WRITABLE", "USER", "LARGE", "GLOBAL", "ACCESSED", "DIRTY", "NO_EXECUTE"}
+    outside = {
+        (module, bit)
+        for module, path in MODULES.items()
+        if not module.startswith(f"{PACKAGE}.paging.")
+        for bit in bits
+        if (f"{PACKAGE}.paging.x86_64", bit) in imported(path)
+        or f"x86_64.{bit}" in path.read_text()
+    }
+    assert outside == set()
+
+
 def test_modules_are_imported_from_where_they_are() -> None:
     # The package's own names are for its users: within it, they would hide a way upward.
     names = {

@@ -17,7 +17,6 @@ from drgn_vmemmap.analysis.listing import COLUMNS, Listing
 from drgn_vmemmap.analysis.report import HstateReport, Report, Stability, Totals
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import Origin
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.rule import RULES
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
@@ -56,7 +55,7 @@ def after_folios(report: Report) -> dict[str, Any]:
     """The part of the document that comes after the list of folios."""
     stability = report.stability
     return {
-        "others": [_special(special) for special in report.special],
+        "others": [_special(special, report.kernel.page_size) for special in report.special],
         "selection": asdict(report.selection),
         "verified": report.verified,
         "incomplete": report.incomplete,
@@ -106,7 +105,7 @@ def _kernel(kernel: Kernel) -> dict[str, Any]:
         "release": kernel.release,
         "live": kernel.live,
         "types_from": kernel.types_from,
-        "page_size": PAGE_SIZE,
+        "page_size": kernel.page_size,
         "struct_page_size": kernel.page.size,
         "paging_levels": kernel.paging.levels,
         "vmemmap_base": hex(kernel.vmemmap),
@@ -150,13 +149,13 @@ def _totals(totals: Totals) -> dict[str, Any]:
     }
 
 
-def _special(special: SpecialVmemmap) -> dict[str, Any]:
+def _special(special: SpecialVmemmap, page_size: int) -> dict[str, Any]:
     return {
         "kind": special.kind,
         "pfn": special.pfns.start,
         "pages": len(special.pfns),
         "freed": special.freed,
-        "freed_bytes": special.freed * PAGE_SIZE,
+        "freed_bytes": special.freed * page_size,
     }
 
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from drgn_vmemmap.analysis.listing import Traits
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.hvo.verdict import Judgement, Verdict
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED, joined
 
@@ -60,10 +59,7 @@ FOUND = {Severity.ERROR: State.ERROR, Severity.WARNING: State.WARNING}
 
 def folio_state(traits: Traits) -> State:
     """What a folio shows; what is wrong with it is a finding, besides."""
-    return _judged(traits.judgement)
-
-
-def _judged(judgement: Judgement) -> State:
+    judgement = traits.judgement
     if judgement.verdict is Verdict.OPTIMIZED:
         return State.OPTIMIZED
     if judgement.verdict is Verdict.UNREADABLE:
@@ -113,14 +109,15 @@ def memory(report: Report) -> Iterator[range]:
 
 def _place(report: Report, finding: Finding, hstate: str | None) -> range:
     """PFNs that a finding concerns; none if it has no place."""
-    folios, kernel = report.folios.folios, report.kernel
+    folios = report.folios.folios
     if finding.folio is not None:
         row = folios.row_at(finding.folio)
         kind = None if row is None else folios.class_table[folios.classes[row]]
         if kind is None or hstate not in (None, kind.hstate):
             return range(0)
         return range(finding.folio, finding.folio + (1 << kind.order))
-    if finding.address is not None and finding.address >= kernel.vmemmap:
-        pfn = (finding.address - kernel.vmemmap) // kernel.page.size
-        return range(pfn, pfn + PAGE_SIZE // kernel.page.size)
+    geometry = report.kernel.geometry
+    if finding.address is not None and finding.address >= geometry.base:
+        pfn, _ = geometry.pfn_at(finding.address)
+        return range(pfn, pfn + geometry.page_size // geometry.struct_size)
     return range(0)

@@ -18,8 +18,8 @@ from drgn_vmemmap.explain.struct_page import (
     known_function,
     member_at,
 )
-from drgn_vmemmap.explain.walks import LeafThen, leaf
 from drgn_vmemmap.paging import x86_64
+from drgn_vmemmap.paging.leaf import Leaf, leaf_of
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 
 # CR4.LA57: the page tables have five levels.
@@ -40,7 +40,7 @@ def address_statements(mention: Mention) -> Iterator[Statement]:
         near = ", and so low that a pointer to a structure was NULL" if address < PAGE_SIZE else ""
         yield certain(f"it is not in the kernel's half of addresses: not in {VMEMMAP}{near}")
         return
-    then = None if mention.walk is None else leaf(mention.walk, address)
+    then = None if mention.walk is None else leaf_of(mention.walk.entries, address)
     if then is not None:
         yield _leaf_statement(then)
     place = _place(mention, levels, then)
@@ -81,7 +81,7 @@ def _levels(mention: Mention) -> int | None:
     return None
 
 
-def _leaf_statement(then: LeafThen) -> Statement:
+def _leaf_statement(then: Leaf) -> Statement:
     if not then.present:
         return certain(f"the {then.level} was not present: nothing was mapped there")
     access = "writable" if then.writable else "read-only"
@@ -96,7 +96,7 @@ class _Place(NamedTuple):
     statement: Statement
 
 
-def _place(mention: Mention, levels: int | None, then: LeafThen | None) -> _Place:
+def _place(mention: Mention, levels: int | None, then: Leaf | None) -> _Place:
     address, boot = mention.value, mention.boot
     if boot.pfn_at(address) is not None:
         known = f"it is in {VMEMMAP}, which begins at {boot.vmemmap:#x}"
@@ -122,7 +122,7 @@ def _place(mention: Mention, levels: int | None, then: LeafThen | None) -> _Plac
     )
 
 
-def _evidence(mention: Mention, then: LeafThen | None) -> str:
+def _evidence(mention: Mention, then: Leaf | None) -> str:
     """Why an address is likely to be that of a struct page, in words."""
     if mention.access != "write" or then is None or not then.present or then.writable:
         return ""
@@ -139,7 +139,7 @@ def _evidence(mention: Mention, then: LeafThen | None) -> str:
 
 
 def _in_vmemmap(
-    mention: Mention, certainty: Certainty, levels: int | None, then: LeafThen | None
+    mention: Mention, certainty: Certainty, levels: int | None, then: Leaf | None
 ) -> Iterator[Statement]:
     yield from _pfn_statements(mention, certainty, levels)
     yield Statement(certainty, _arithmetic(mention.value))

@@ -159,9 +159,8 @@ class Explainer:
         return pfn if 0 <= pfn < self._kernel.paging.max_pfn else None
 
     def _in_vmemmap(self, explanation: Explanation, address: int, entry: Entry) -> Explanation:
-        kernel = self._kernel
         explanation.place = AddressKind.VMEMMAP
-        pfn, offset = divmod(address - kernel.vmemmap, kernel.page.size)
+        pfn, offset = self._snapshot.geometry.pfn_at(address)
         page = explanation.page = self._struct_page(pfn, offset)
         if entry.frame is not None and entry.problem is None:
             self._add_frame(explanation, entry.frame)

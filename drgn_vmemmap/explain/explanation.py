@@ -13,9 +13,10 @@ from drgn_vmemmap.explain.mappers import ReverseMap
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind, Query
-from drgn_vmemmap.explain.walks import EntryThen, LeafThen
+from drgn_vmemmap.explain.walks import EntryThen
 from drgn_vmemmap.hugetlb.poison import FailedPages
 from drgn_vmemmap.hvo.folios import FolioReport
+from drgn_vmemmap.paging.leaf import Leaf
 from drgn_vmemmap.paging.mapping import Entry, Problem, Step
 
 
@@ -73,7 +74,7 @@ class Logged(NamedTuple):
     """What the struct page held, if the log has its words."""
     entries: Sequence[EntryThen] = ()
     """The entries on the walk, as they were and as they are."""
-    leaf: LeafThen | None = None
+    leaf: Leaf | None = None
     """What the walk led to then."""
     mapping: ReverseMap | None = None
     """The vmemmap that the frame of then backs now."""

@@ -16,7 +16,8 @@ from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.query import Query
 from drgn_vmemmap.explain.text.lines import Line
-from drgn_vmemmap.explain.walks import causes, compare, leaf
+from drgn_vmemmap.explain.walks import causes, compare
+from drgn_vmemmap.paging.leaf import leaf_of
 from drgn_vmemmap.paging.mapping import Problem
 
 
@@ -104,7 +105,7 @@ def _logged(explainer: Explainer, mention: Mention, explanation: Explanation) ->
         logged = logged._replace(contents=explainer.contents(mention.words, explanation.page.pfn))
     if mention.walk is not None:
         entries = compare(mention.walk, explanation.steps)
-        then = leaf(mention.walk, mention.value, explainer.encryption_mask)
+        then = leaf_of(mention.walk.entries, mention.value, explainer.encryption_mask)
         logged = logged._replace(entries=entries, leaf=then)
         if then is not None and then.frame is not None:
             logged = logged._replace(

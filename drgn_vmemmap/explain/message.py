@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from drgn_vmemmap.paging import x86_64
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
+from drgn_vmemmap.paging.leaf import leaf_of
 
 
 class Kind(enum.Enum):
@@ -82,10 +81,8 @@ def _pointer(digits: str) -> int | None:
 
 def _entry(digits: str) -> int | None:
     """The PFN in a page table entry, if that maps a page."""
-    entry = int(digits, 16)
-    if not entry & x86_64.PRESENT:
-        return None
-    return (entry & x86_64.address_mask(x86_64.PTE, 0)) >> PAGE_SHIFT
+    leaf = leaf_of((("PTE", int(digits, 16)),), 0)
+    return None if leaf is None else leaf.frame
 
 
 _GROUPS = {

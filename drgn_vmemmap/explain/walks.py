@@ -8,27 +8,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.explain.mention import LoggedWalk
-from drgn_vmemmap.paging import x86_64
+from drgn_vmemmap.paging.leaf import Leaf
 from drgn_vmemmap.paging.mapping import Step
-from drgn_vmemmap.paging.x86_64 import (
-    ACCESSED,
-    DIRTY,
-    NO_EXECUTE,
-    PAGE_SHIFT,
-    PMD,
-    PRESENT,
-    PTE,
-    PUD,
-    WRITABLE,
-    Level,
-)
-
-_USED = ACCESSED | DIRTY
-"""Bits that the processor sets by itself."""
+from drgn_vmemmap.paging.x86_64 import is_present, without_use
 
 _TOP_LEVELS = ("PGD", "P4D", "PUD")
-
-_LEAVES = {level.name: level for level in (PTE, PMD, PUD)}
 
 
 class EntryThen(NamedTuple):
@@ -42,7 +26,7 @@ class EntryThen(NamedTuple):
     @property
     def is_same(self) -> bool:
         """Whether it is the same but for what the processor sets by itself."""
-        return self.now is not None and (self.then ^ self.now) & ~_USED == 0
+        return self.now is not None and without_use(self.then) == without_use(self.now)
 
     @property
     def is_other_table(self) -> bool:
@@ -50,26 +34,9 @@ class EntryThen(NamedTuple):
         return (
             self.level in _TOP_LEVELS
             and not self.is_same
-            and bool(self.then & PRESENT and (self.now or 0) & PRESENT)
+            and is_present(self.then)
+            and is_present(self.now or 0)
         )
-
-
-class LeafThen(NamedTuple):
-    """What the logged walk led to."""
-
-    level: str
-    present: bool
-    writable: bool
-    """All levels counted."""
-    executable: bool
-    frame: int | None
-    """PFN of the page's frame; ``None`` if the walk led to none."""
-
-    def allows(self, access: str) -> bool:
-        """Whether it allowed a kind of access."""
-        if access == "write":
-            return self.present and self.writable
-        return self.present and (self.executable or access != "instruction fetch")
 
 
 def compare(walk: LoggedWalk, steps: Iterable[Step]) -> list[EntryThen]:
@@ -86,34 +53,8 @@ def compare(walk: LoggedWalk, steps: Iterable[Step]) -> list[EntryThen]:
     ]
 
 
-def leaf(walk: LoggedWalk, address: int, encryption_mask: int = 0) -> LeafThen | None:
-    """
-    What a logged walk led to.
-
-    :param address: The virtual address that faulted.
-    :param encryption_mask: See :class:`drgn_vmemmap.paging.walker.Paging`.
-    :return: ``None`` if the log is cut off before the walk's end.
-    """
-    writable, executable = True, True
-    for name, raw in walk.entries:
-        writable &= bool(raw & WRITABLE)
-        executable &= not raw & NO_EXECUTE
-        if not raw & PRESENT:
-            return LeafThen(name, False, False, False, None)
-        level = _LEAVES.get(name)
-        if level is not None and x86_64.is_leaf(raw, level):
-            frame = _frame(raw, level, address, encryption_mask)
-            return LeafThen(name, True, writable, executable, frame)
-    return None
-
-
-def _frame(raw: int, level: Level, address: int, encryption_mask: int) -> int:
-    mask = x86_64.address_mask(level, encryption_mask)
-    return ((raw & mask) | (address & (level.entry_span - 1))) >> PAGE_SHIFT
-
-
 def causes(
-    then: LeafThen | None, entries: list[EntryThen], access: str, error_code: int | None
+    then: Leaf | None, entries: list[EntryThen], access: str, error_code: int | None
 ) -> Iterator[str]:
     """
     Why an access faulted that the tables of ``init_mm`` in the dump allow.
@@ -129,7 +70,7 @@ def causes(
             "was written between the fault and the walk; which processor faulted, and whether a "
             "flush was under way, distinguishes the two"
         )
-    elif any(not entry.then & PRESENT and entry.level in _TOP_LEVELS[:2] for entry in entries):
+    elif any(not is_present(entry.then) and entry.level in _TOP_LEVELS[:2] for entry in entries):
         yield (
             "the logged walk ends at the top level, where init_mm has an entry: the page table of "
             "the task had not been synchronised with init_mm"

@@ -18,16 +18,10 @@ from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.ownership import FrameOwners, Owner, is_struct_page
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, is_of_kernel
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 _WORD = 8
-
-# Bits of an entry that the processor or the kernel sets, apart from the address: present,
-# accessed, and the highest one, "no execute". Bits 52 to 62 are zero in the kernel's own.
-_PRESENT, _ACCESSED = 1 << 0, 1 << 5
-_UNUSED = 0x7FF << 52
-
 
 # Owners of frames that may hold vmemmap or page tables, if their content is such.
 _KERNELS = (Owner.KERNEL, Owner.UNKNOWN)
@@ -119,7 +113,7 @@ class Filter:
     def _is_table(self, parts: list[tuple[int, bytes]]) -> bool:
         words = (int.from_bytes(data, "little") for data in self._elements(parts, _WORD))
         entries = [entry for entry in words if entry]
-        return 2 * sum(map(self._is_entry, entries)) >= len(entries)
+        return 2 * sum(map(is_of_kernel, entries)) >= len(entries)
 
     def _is_vmemmap(self, parts: list[tuple[int, bytes]]) -> bool:
         size = self._kernel.page.size
@@ -139,11 +133,6 @@ class Filter:
             with contextlib.suppress(MissingMemory):
                 yield self._snapshot.memory.read(start, size)
 
-    def _is_entry(self, entry: int) -> bool:
-        """Whether an entry is one that the kernel makes for itself."""
-        mask = _PRESENT | _ACCESSED
-        return not entry or entry & (mask | _UNUSED) == mask
-
     def _words(self, start: int, part: bytes, owner: Owner) -> Iterator[tuple[int, bytes]]:
         """The words of a frame that are what they should be, whatever the others are."""
         frame = start >> PAGE_SHIFT
@@ -156,7 +145,7 @@ class Filter:
                 continue
             (word,) = struct.unpack("<Q", piece)
             if frame in self._tables:
-                right = self._is_entry(word)
+                right = is_of_kernel(word)
             elif frame in self._vmemmap:
                 right = not word or self._is_word_of_tail(word)
             else:

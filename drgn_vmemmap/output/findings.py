@@ -11,7 +11,6 @@ from typing import NamedTuple
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.output.text import place, plural
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
 
@@ -76,8 +75,9 @@ def _where(finding: Finding) -> Iterator[str]:
 
 def verdict(report: Report, style: Style) -> str:
     """How much was checked, and whether anything is broken, in one line."""
+    geometry = report.kernel.geometry
     pfns = sum(len(section.pfns) for section in report.sections)
-    vmemmap_pages = pfns * report.kernel.page.size // PAGE_SIZE
+    vmemmap_pages = pfns * geometry.struct_size // geometry.page_size
     checked = ", ".join(
         (
             plural(len(report.folios), "folio"),

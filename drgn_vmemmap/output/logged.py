@@ -13,9 +13,10 @@ from drgn_vmemmap.explain.mappers import ReverseMap
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind
-from drgn_vmemmap.explain.walks import EntryThen, LeafThen
+from drgn_vmemmap.explain.walks import EntryThen
 from drgn_vmemmap.hvo.tails import TAIL_MAPPING
 from drgn_vmemmap.hvo.verdict import Ranges, format_ranges
+from drgn_vmemmap.paging.leaf import Leaf
 
 _NAMES_LIMIT = 16
 """The most addresses that do not concern HugeTLB that are named."""
@@ -61,7 +62,7 @@ def _entries(entries: Sequence[EntryThen]) -> Iterator[str]:
         yield "likely: the log is of another boot: a running kernel does not move these tables"
 
 
-def _leaf(leaf: LeafThen) -> str:
+def _leaf(leaf: Leaf) -> str:
     if not leaf.present:
         return f"in the log's walk, the {leaf.level} was not present"
     access = "writable" if leaf.writable else "read-only"

@@ -40,6 +40,9 @@ PAGE_KERNEL = PRESENT | WRITABLE | NO_EXECUTE
 PAGE_KERNEL_RO = PRESENT | NO_EXECUTE
 """Attributes of a last-level entry with ``PAGE_KERNEL_RO``."""
 
+_NEVER_SET = 0x7FF << PHYSICAL_BITS
+"""Bits that the kernel sets in no entry for its own memory."""
+
 _ADDRESS_MASK = ((1 << PHYSICAL_BITS) - 1) & ~(PAGE_SIZE - 1)
 
 
@@ -189,6 +192,17 @@ def unusual_attributes(entry: int, level: Level, access: Access) -> list[str]:
 def without_use(entry: int) -> int:
     """A raw entry without the bits that the processor sets when it uses it."""
     return entry & ~(ACCESSED | DIRTY)
+
+
+def is_present(entry: int) -> bool:
+    """Whether an entry maps anything, or leads to a table."""
+    return bool(entry & PRESENT)
+
+
+def is_of_kernel(entry: int) -> bool:
+    """Whether an entry is empty, or one that the kernel makes for its own memory."""
+    used = PRESENT | ACCESSED
+    return not entry or entry & (used | _NEVER_SET) == used
 
 
 def is_leaf(entry: int, level: Level) -> bool:

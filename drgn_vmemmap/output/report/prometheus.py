@@ -16,7 +16,6 @@ from typing import NamedTuple
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.output.report import View
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.rule import RULES
 from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED
 
@@ -62,7 +61,7 @@ def _folios(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
         for verdict in Verdict
     ]
     yield "folios", "HugeTLB folios by what the page tables say of them.", samples
-    samples = [Sample(found.freed * PAGE_SIZE, labels) for labels, found in nodes]
+    samples = [Sample(found.freed * report.kernel.page_size, labels) for labels, found in nodes]
     yield "freed_bytes", "Memory that the folios' vmemmap does not use any more.", samples
     samples = [
         Sample(value, {"hstate": hstate.hstate.name, "counter": name})
@@ -77,10 +76,10 @@ def _node(node: int | None) -> str:
 
 
 def _totals(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
-    totals = report.totals
+    totals, page_size = report.totals, report.kernel.page_size
     single = (
-        ("page_table_bytes", "Page tables that HVO needs.", totals.page_tables * PAGE_SIZE),
-        ("shared_tail_bytes", "Frames that zones keep.", totals.shared_tail_frames * PAGE_SIZE),
+        ("page_table_bytes", "Page tables that HVO needs.", totals.page_tables * page_size),
+        ("shared_tail_bytes", "Frames that zones keep.", totals.shared_tail_frames * page_size),
         ("net_saved_bytes", "Freed, less page tables and frames kept.", totals.net_saved_bytes),
         ("still_possible_bytes", "What the rest would free.", totals.still_possible_bytes),
     )
@@ -88,7 +87,7 @@ def _totals(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
         yield name, about, [Sample(value, {})]
     freed = Counter({DEVICE: 0, SELF_HOSTED: 0, BOOT: 0})
     for special in report.special:
-        freed[special.kind] += special.freed * PAGE_SIZE
+        freed[special.kind] += special.freed * page_size
     samples = [Sample(value, {"kind": kind}) for kind, value in freed.items()]
     yield "other_freed_bytes", "What vmemmap that is not the folios' own doing saves.", samples
 

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What a walk leads to whose entries are known without the memory, as from a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from drgn_vmemmap.paging import x86_64
+from drgn_vmemmap.paging.x86_64 import NO_EXECUTE, PAGE_SHIFT, PMD, PTE, PUD, WRITABLE
+
+_LEAVES = {level.name: level for level in (PTE, PMD, PUD)}
+
+
+class Leaf(NamedTuple):
+    """What a walk led to."""
+
+    level: str
+    present: bool
+    writable: bool
+    """All levels counted."""
+    executable: bool
+    frame: int | None
+    """PFN of the page's frame; ``None`` if the walk led to none."""
+
+    def allows(self, access: str) -> bool:
+        """
+        Whether it allowed a kind of access.
+
+        :param access: ``read``, ``write`` or ``instruction fetch``.
+        """
+        if access == "write":
+            return self.present and self.writable
+        return self.present and (self.executable or access != "instruction fetch")
+
+
+def leaf_of(
+    entries: Iterable[tuple[str, int]], address: int, encryption_mask: int = 0
+) -> Leaf | None:
+    """
+    What a walk led to.
+
+    :param entries: Name of the level and raw entry, from the root down.
+    :param address: The virtual address in bytes that was walked to.
+    :param encryption_mask: See :class:`drgn_vmemmap.paging.mapping.Paging`.
+    :return: ``None`` if the entries do not reach the walk's end.
+    """
+    above = x86_64.ALL_ACCESS
+    for name, raw in entries:
+        above = x86_64.effective_access(above, raw)
+        if not x86_64.is_present(raw):
+            return Leaf(name, False, False, False, None)
+        level = _LEAVES.get(name)
+        if level is not None and x86_64.is_leaf(raw, level):
+            mask = x86_64.address_mask(level, encryption_mask)
+            frame = ((raw & mask) | (address & (level.entry_span - 1))) >> PAGE_SHIFT
+            return Leaf(name, True, bool(above & WRITABLE), not above & NO_EXECUTE, frame)
+    return None
