@@ -8,6 +8,7 @@ The same faults are provoked on the synthetic image, in every layout, and on rea
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from functools import cache
 from typing import Callable, NamedTuple, Optional
@@ -22,6 +23,7 @@ from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
+from tests.synthetic.physical import NO_EXECUTE
 
 LinkPlace = tuple[str, Optional[int], Optional[int]]
 """Rule, folio, index of the vmemmap page."""
@@ -282,6 +284,57 @@ def table_missing(edited: EditedKernel) -> list[LinkPlace]:
     return [("unreadable", None, None)]
 
 
+def entry_of_users(edited: EditedKernel) -> list[LinkPlace]:
+    """The entry over a head lets instructions be fetched from there."""
+    pfn = edited.optimized[0]
+    edited.write_entry(pfn, 0, edited.entry(pfn, 0) & ~NO_EXECUTE)
+    return [("entry-attributes", pfn, 0)]
+
+
+def memory_that_failed(edited: EditedKernel) -> list[LinkPlace] | None:
+    flag = edited.kernel.poison.flag
+    if not flag:
+        return None
+    pfn = edited.optimized[0]
+    page = edited.snapshot().struct_pages(pfn)
+    edited.write_member(pfn, "flags", edited.kernel.page.value(page, "flags") | flag)
+    return [("poisoned", pfn, None)]
+
+
+def left_its_list(edited: EditedKernel) -> list[LinkPlace]:
+    """A folio is taken from its list, as for a migration."""
+    pfn = edited.optimized[0]
+    address = edited.kernel.geometry.address(pfn) + edited.kernel.page.offset("lru")
+    after, before = struct.unpack("<QQ", edited.snapshot().read(address, 16))
+    edited.write(before, after)
+    edited.write(after + 8, before)
+    return [("off-list", pfn, None)]
+
+
+def in_the_making(edited: EditedKernel) -> int | None:
+    """Make a folio of memory that is none's: on no list, not counted, not optimized."""
+    kernel, folios = edited.kernel, edited.before.folios.folios
+    for pfn in range(kernel.paging.max_pfn - 512 * 512, 0, -512):
+        run = edited.walker().region(kernel.geometry.address(pfn))
+        if folios.row_at(pfn) is None and not run.is_last_level and edited.is_described(pfn):
+            for mark in (kernel.head_test, kernel.hugetlb_test):
+                edited.write_page(pfn, mark.offset, mark.value, mark.size)
+            edited.write_page(pfn, kernel.order.offset, 9, 1)
+            edited.write_member(pfn, "private", 0)
+            return pfn
+    return None
+
+
+def making(rule: str) -> Callable[[EditedKernel], list[LinkPlace] | None]:
+    """What must be found of a folio in the making."""
+
+    def provoke(edited: EditedKernel) -> list[LinkPlace] | None:
+        pfn = in_the_making(edited)
+        return None if pfn is None else [(rule, pfn, None)]
+
+    return provoke
+
+
 CATALOGUE = (
     Fault("a tail that is not mapped", "not-present", not_present),
     Fault("a tail that is writable", "tail-writable", tail_writable),
@@ -330,4 +383,9 @@ CATALOGUE = (
         table_missing,
         ("unreadable", "off-list", "count-mismatch"),
     ),
+    Fault("an entry without the bit that forbids execution", "entry-attributes", entry_of_users),
+    Fault("memory that failed", "poisoned", memory_that_failed),
+    Fault("a folio that left its list", "off-list", left_its_list, ("count-mismatch",)),
+    Fault("a folio in the making", "in-flight", making("in-flight")),
+    Fault("a folio that is left as it is", "unoptimized", making("unoptimized"), ("in-flight",)),
 )

@@ -10,6 +10,7 @@ from typing import Callable
 
 import pytest
 
+from drgn_vmemmap.rules.rule import RULES
 from tests.damage.catalogue import CATALOGUE, REAL, SCENES, Fault, layout_of, places, scene
 from tests.damage.edited import EditedKernel
 
@@ -27,6 +28,10 @@ def test_a_sound_kernel_is_not_accused(edited: EditedKernel, record_property: Re
     accusations = [f for f in edited.before.findings if f.severity.value != "info"]
     assert accusations == []
     record_property("clean", layout_of(edited).value)
+
+
+def test_each_rule_has_a_fault_that_provokes_it() -> None:
+    assert {fault.rule for fault in CATALOGUE} == set(RULES)
 
 
 @pytest.mark.parametrize("fault", CATALOGUE, ids=lambda fault: fault.name.replace(" ", "-"))
