@@ -81,12 +81,14 @@ class Line:
             flags = {
                 **{"PG_locked": 0, "PG_lru": 4, "PG_active": 5, "PG_slab": 9, "PG_reserved": 12},
                 **{"PG_private": 13, "PG_writeback": 15, "PG_head": 16, "PG_unevictable": 20},
+                "PG_hwpoison": 23,
             }
             return {**flags, "PG_vmemmap_self_hosted": 10} if self.hosts_memmap else flags
         more = 2 if self.mark in (Mark.FLAG, Mark.INVERTED_TYPE) else 0
         reserved = 14 if more else 13
         flags = {
             **{"PG_locked": 0, "PG_writeback": 1, "PG_lru": 5, "PG_head": 6, "PG_active": 8},
+            "PG_hwpoison": 20 + more,
             "PG_vmemmap_self_hosted": 10 + more,
             "PG_reserved": reserved,
             "PG_private": reserved + 1,
