@@ -20,14 +20,14 @@ from drgn_vmemmap.explain.mappers import Mappers, ReverseMap
 from drgn_vmemmap.explain.places import Places
 from drgn_vmemmap.explain.query import AddressKind, Query
 from drgn_vmemmap.hugetlb.folio import Folio
-from drgn_vmemmap.hugetlb.head import read_head
+from drgn_vmemmap.hugetlb.head import may_be_of_folio
 from drgn_vmemmap.hugetlb.poison import FailedPages, failed_pages
 from drgn_vmemmap.hvo.folios import FolioReport
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.page_names import PageNames, page_names
 from drgn_vmemmap.paging import x86_64
-from drgn_vmemmap.paging.mapping import Entry, Problem
+from drgn_vmemmap.paging.mapping import Entry
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import ProgramMemory
@@ -50,6 +50,7 @@ class Explainer:
         self._walker = snapshot.walker
         self._names = names
         self._report = analyse(snapshot, progress=progress)
+        self._orders = [hstate.hstate.order for hstate in self._report.hstates]
         self._mappers = Mappers(snapshot, self._report.folios.folios, self._report.sections)
         self._pages = FrameReader(snapshot)
         self._contents = ContentsReader(snapshot, names)
@@ -196,7 +197,7 @@ class Explainer:
             folio,
             index,
             role,
-            known=row is not None or self._is_of_no_folio(pfn),
+            known=row is not None or not may_be_of_folio(self._snapshot, pfn, self._orders),
             special=next((o.kind for o in self._report.special if pfn in o.pfns), None),
             place=self._places.of(pfn),
             contents=self._read_contents(pfn),
@@ -225,18 +226,6 @@ class Explainer:
             if head is not None and head == self._walker.entry(first).frame:
                 return "fake head"
         return "tail"
-
-    def _is_of_no_folio(self, pfn: int) -> bool:
-        """Whether all places of heads that could have it are in the dump, so that none has it."""
-        for hstate in self._report.hstates:
-            head = pfn & -(1 << hstate.hstate.order)
-            try:
-                read_head(self._snapshot, head)
-            except MissingMemory:
-                entry = self._walker.entry(self._kernel.geometry.address(head))
-                if entry.problem in (None, Problem.UNREADABLE):
-                    return False
-        return True
 
     # Physical memory.
 

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.folio import FolioClass, Folios
 from drgn_vmemmap.hugetlb.hstate import Hstate
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.structs import PageTest
+from drgn_vmemmap.paging.mapping import Problem
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # enum hugetlb_page_flags has fewer flags than a byte has bits.
@@ -69,6 +71,23 @@ def read_head(snapshot: Snapshot, pfn: int) -> Head | None:
     :raises MissingMemory: if its struct pages are not mapped, or not in the dump.
     """
     return parse_head(snapshot.kernel, snapshot.struct_pages(pfn, 2))
+
+
+def may_be_of_folio(snapshot: Snapshot, pfn: int, orders: Iterable[int]) -> bool:
+    """
+    Whether a PFN may be of a folio that was not found: its head may not be in the dump.
+
+    :param orders: Those of the hstates.
+    """
+    for order in orders:
+        head = pfn >> order << order
+        try:
+            read_head(snapshot, head)
+        except MissingMemory:
+            entry = snapshot.walker.entry(snapshot.geometry.address(head))
+            if entry.problem in (None, Problem.UNREADABLE):
+                return True
+    return False
 
 
 class HeadClasses:

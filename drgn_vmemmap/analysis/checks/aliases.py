@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
-from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.hugetlb.head import read_head
+from drgn_vmemmap.hugetlb.head import may_be_of_folio
 from drgn_vmemmap.hvo.ownership import ZONE, Ownership
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
@@ -40,13 +39,8 @@ def _may_be_folio(context: VmemmapContext, page: int) -> bool:
     pfn = context.geometry.pfns_of(range(page, page + 1)).start
     if context.is_unknown(pfn):
         return True
-    for hstate in context.report.hstates:
-        head = pfn >> hstate.hstate.order << hstate.hstate.order
-        try:
-            read_head(context.snapshot, head)
-        except MissingMemory:
-            return True
-    return False
+    orders = (hstate.hstate.order for hstate in context.report.hstates)
+    return may_be_of_folio(context.snapshot, pfn, orders)
 
 
 def _name(context: VmemmapContext, page: int) -> str:
