@@ -15,7 +15,7 @@ import drgn
 
 import drgn_vmemmap
 from drgn_vmemmap.analysis.report import Report
-from tests.oracles.expected import Found
+from tests.oracles.view import Found
 
 ROOT = Path(__file__).parent.parent
 """Of the repository."""

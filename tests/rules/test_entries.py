@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Entries of single pages: what is not present, writable or read-only is found where it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from drgn_vmemmap.hvo.verdict import Verdict
+from tests.oracles.view import Found
+from tests.rules.machines import (
+    ACTIVE,
+    FREE_AFTER,
+    FREE_BEFORE,
+    PFNS,
+    errors,
+    every_layout,
+    every_line,
+    every_order,
+    found,
+    machine,
+    some,
+)
+from tests.support import findings_of
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES
+from tests.synthetic.layouts import KEPT
+from tests.synthetic.model import ABSENT, BEYOND_R, FRESH_W, OWN_R, REUSE_R, REUSE_W, Damage
+from tests.synthetic.physical import PAGE_SIZE, WRITABLE
+
+
+@pytest.mark.parametrize("levels", (4, 5))
+@every_order
+@every_line
+def test_a_sound_kernel_has_no_findings(release: str, order: int, levels: int) -> None:
+    assert found(Image(replace(machine(release, order), levels=levels))) == []
+
+
+@every_layout
+def test_a_folio_whose_vmemmap_was_restored_is_sound(release: str) -> None:
+    fresh = dict.fromkeys(range(1, 8), FRESH_W)
+    assert found(Image(machine(release, edits=fresh, flag=False))) == []
+
+
+@every_layout
+@every_order
+def test_a_page_that_is_not_present_is_found(release: str, order: int) -> None:
+    for page in some(release, order):
+        image = Image(machine(release, order, {page: ABSENT}))
+        assert found(image) == errors("not-present", PFNS[order], [page])
+
+
+def test_a_kept_page_that_is_not_present_is_found() -> None:
+    assert found(Image(machine("5.15.0", edits={1: ABSENT}))) == errors("not-present", PFNS[9], [1])
+
+
+@every_layout
+def test_a_page_of_an_unoptimized_folio_that_is_not_present_is_found(release: str) -> None:
+    image = Image(machine(release, edits={3: ABSENT}, remapped=False))
+    assert found(image) == errors("not-present", PFNS[9], [3])
+
+
+@every_layout
+@pytest.mark.parametrize("damage", (Damage.ABSENT, Damage.BEYOND))
+def test_an_entry_above_is_reported_once(release: str, damage: Damage) -> None:
+    sound = machine(release, 18)
+    region = (PFNS[18] >> 15) + 2
+    image = Image(replace(sound, damage={region: damage}))
+    (finding,) = image.examine().findings
+    assert (finding.rule, finding.folio, finding.index) == ("not-present", PFNS[18], 1024)
+    assert finding.entry_address == image.entry_address(PFNS[18], 1024, "PMD")
+
+
+@every_layout
+def test_a_frame_beyond_memory_is_found(release: str) -> None:
+    image = Image(machine(release, edits={4: BEYOND_R}))
+    # It is not the reuse frame, either.
+    assert found(image) == [
+        *errors("not-present", PFNS[9], [4]),
+        *errors("reuse-mismatch", PFNS[9], [4]),
+    ]
+
+
+@every_layout
+def test_a_head_that_is_not_present_hides_what_comes_after_it_on_the_list(release: str) -> None:
+    image = Image(machine(release, edits={0: ABSENT}))
+    assert sorted(found(image), key=lambda f: (f.rule, f.folio or 0)) == [
+        *errors("not-present", PFNS[9], [0]),
+        # Found in the memmap alone.
+        Found("off-list", "info", FREE_AFTER),
+        Found("unreadable", "warning"),
+    ]
+
+
+@every_layout
+@every_order
+def test_a_tail_that_is_writable_is_found(release: str, order: int) -> None:
+    for page in some(release, order):
+        image = Image(machine(release, order, {page: REUSE_W}))
+        assert found(image) == errors("tail-writable", PFNS[order], [page])
+
+
+@every_layout
+def test_a_finding_shows_the_entry_and_where_it_lies(release: str) -> None:
+    image = Image(machine(release, edits={5: REUSE_W}))
+    (finding,) = image.examine().findings
+    assert finding.address == image.machine.page_address(PFNS[9]) + 5 * PAGE_SIZE
+    assert finding.entry_address == image.entry_address(PFNS[9], 5)
+    assert finding.entry == image.entry(PFNS[9], 5)
+
+
+@every_layout
+@every_order
+def test_a_kept_page_that_is_read_only_is_found(release: str, order: int) -> None:
+    for page in range(KEPT[LINES[release].layout]):
+        image = Image(machine(release, order, {page: OWN_R}))
+        assert found(image) == errors("head-read-only", PFNS[order], [page])
+
+
+@every_layout
+def test_a_table_that_is_read_only_takes_the_heads_with_it(release: str) -> None:
+    image = Image(machine(release, 18))
+    entry = image.entry(PFNS[18], 0, "PMD")
+    image.write_entry(PFNS[18], 0, entry & ~WRITABLE, "PMD")
+    kept = range(KEPT[LINES[release].layout])
+    assert found(image) == errors("head-read-only", PFNS[18], kept)
+
+
+@every_layout
+@pytest.mark.parametrize("level", ("PGD", "PUD"))
+def test_a_level_above_that_is_read_only_takes_all_heads_with_it(release: str, level: str) -> None:
+    image = Image(machine(release))
+    entry = image.entry(PFNS[9], 0, level)
+    image.write_entry(PFNS[9], 0, entry & ~WRITABLE, level)
+    kept = range(KEPT[LINES[release].layout])
+    assert [f for f in found(image) if f.rule == "head-read-only"] == [
+        *errors("head-read-only", FREE_BEFORE, kept),
+        *errors("head-read-only", PFNS[9], kept),
+        *errors("head-read-only", FREE_AFTER, [0]),
+        *errors("head-read-only", ACTIVE, kept),
+    ]
+
+
+BOOT_FOLIO = dict.fromkeys(range(64, 4096), REUSE_W)
+"""Edits: as kernels v6.15 to v7.1 leave a folio of 1 GiB from boot, protected in part."""
+boot_lines = pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+
+
+@boot_lines
+def test_a_folio_that_the_kernel_protected_in_part_is_a_warning(release: str) -> None:
+    report = Image(machine(release, 18, BOOT_FOLIO)).examine()
+    assert findings_of(report) == [Found("tail-writable", "warning", PFNS[18], 64)]
+    assert report.totals.counts[Verdict.INCONSISTENT] == 0
+
+
+@boot_lines
+def test_a_folio_that_was_protected_in_part_may_be_missing_in_part(release: str) -> None:
+    boot = machine(release, 18, BOOT_FOLIO)
+    image = Image(replace(boot, damage={(PFNS[18] >> 15) + 3: Damage.MISSING}))
+    assert found(image) == [
+        Found("tail-writable", "warning", PFNS[18], 64),
+        Found("unreadable", "warning", PFNS[18], 3 * 512),
+    ]
+
+
+@boot_lines
+@pytest.mark.parametrize("page", (0, 63, 64))
+def test_one_page_more_or_less_is_not_the_kernels_doing(release: str, page: int) -> None:
+    other = {0: OWN_R, 63: REUSE_W, 64: REUSE_R}[page]
+    image = Image(machine(release, 18, {**BOOT_FOLIO, page: other}))
+    assert image.examine().totals.counts[Verdict.INCONSISTENT] == 1
+    assert "error" in {finding.severity for finding in found(image)}

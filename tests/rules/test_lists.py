@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Flags, lists, counters, and what is not in the dump: each fault is found where it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from drgn_vmemmap.hugetlb.folio import State
+from tests.oracles.view import Found
+from tests.rules.machines import (
+    ACTIVE,
+    FREE_AFTER,
+    FREE_BEFORE,
+    PFNS,
+    errors,
+    every_layout,
+    every_line,
+    every_order,
+    found,
+    machine,
+)
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import OPTIMIZED_BIT
+from tests.synthetic.model import Damage, Link, LinkPlace
+from tests.synthetic.physical import PAGE_SHIFT
+
+
+@every_layout
+@every_order
+def test_an_optimized_folio_without_the_flag_is_found(release: str, order: int) -> None:
+    image = Image(machine(release, order, flag=False))
+    assert found(image) == errors("flag-mismatch", PFNS[order], [None])
+
+
+@every_layout
+def test_an_unoptimized_folio_with_the_flag_is_found(release: str) -> None:
+    image = Image(machine(release, remapped=False, flag=True))
+    assert found(image) == errors("flag-mismatch", PFNS[9], [None])
+
+
+@every_layout
+def test_other_flags_of_a_folio_are_not_taken_for_the_optimized_one(release: str) -> None:
+    image = Image(machine(release))
+    image.write_page(FREE_AFTER, private=~(1 << OPTIMIZED_BIT) % (1 << 64))
+    assert found(image) == []
+
+
+@pytest.mark.parametrize("link", Link)
+def test_a_list_that_does_not_close_is_found_and_loses_no_folio(link: Link) -> None:
+    sound = machine("6.12.0")
+    image = Image(replace(sound, links={LinkPlace(9, 0, 1): link}))
+    report = image.examine()
+    assert found(image) == [
+        Found("list-corrupt", "error"),
+        Found("off-list", "info", FREE_AFTER),
+        *[Found("count-mismatch", "warning")] * 2,
+    ]
+    assert len(report.folios) == len(sound.folios)
+
+
+def test_a_list_that_leads_to_memory_that_is_no_folio_is_found() -> None:
+    image = Image(machine("6.12.0"))
+    image.memmap.link(PFNS[9], image.lru(0xA000), 0)
+    assert Found("list-corrupt", "error") in found(image)
+
+
+def test_a_list_that_leads_into_another_list_is_found() -> None:
+    image = Image(machine("6.12.0"))
+    image.memmap.link(FREE_AFTER, image.lru(ACTIVE), 0)
+    # From the active folio, the free list goes on to the active list's head; from there, the
+    # active list meets the folio again.
+    assert found(image)[:2] == [Found("list-corrupt", "error")] * 2
+
+
+def test_a_list_without_its_head_in_memory_is_found() -> None:
+    image = Image(machine("6.12.0"))
+    image.write(image.list_head(9, 0), 0)
+    assert Found("list-corrupt", "error") in found(image)
+
+
+@pytest.mark.parametrize(
+    "counter",
+    ("nr_huge_pages", "free_huge_pages", "nr_huge_pages_node", "free_huge_pages_node"),
+)
+def test_a_counter_that_differs_from_what_is_there_is_found(counter: str) -> None:
+    image = Image(machine("6.12.0"))
+    image.write_hstate(9, **{counter: 7})
+    # Those of the nodes do not add up any more, either.
+    finding, sums = image.examine().findings
+    assert {(f.rule, f.severity.value) for f in (finding, sums)} == {("count-mismatch", "warning")}
+    assert "those of its nodes add up to" in sums.message
+    seen = 4 if counter.startswith("nr") else 3
+    assert f"{counter.replace('_node', '')} is 7, {seen} folios were found" in finding.message
+    assert ("on node 0" in finding.message) == counter.endswith("_node")
+
+
+@pytest.mark.parametrize(("counted", "found"), ((2, 2), (3, 0), (4, 0), (5, 2)))
+def test_a_folio_on_no_list_may_or_may_not_be_counted(counted: int, found: int) -> None:
+    # It is being made or given back, or else isolated. It counts for its node and in all.
+    sound = machine("6.12.0")
+    folios = tuple(
+        replace(f, state=State.OFF_LIST if f.pfn == ACTIVE else f.state) for f in sound.folios
+    )
+    image = Image(replace(sound, folios=folios))
+    image.write_hstate(9, nr_huge_pages=counted, nr_huge_pages_node=counted)
+    mismatches = [f for f in image.examine().findings if f.rule == "count-mismatch"]
+    assert len(mismatches) == found
+
+
+def test_counters_are_not_accused_for_folios_whose_node_is_not_in_the_dump() -> None:
+    sound = machine("6.12.0")
+    folios = tuple(replace(f, head_in_dump=f.pfn != ACTIVE) for f in sound.folios)
+    report = Image(replace(sound, folios=folios)).examine()
+    assert report.incomplete
+    assert "count-mismatch" not in {finding.rule for finding in report.findings}
+
+
+@every_layout
+def test_a_table_that_is_not_in_the_dump_is_reported_once(release: str) -> None:
+    sound = machine(release, 18)
+    for number in (0, 5):
+        image = Image(replace(sound, damage={(PFNS[18] >> 15) + number: Damage.MISSING}))
+        findings = [f for f in found(image) if f.folio is not None]
+        assert findings == [Found("unreadable", "warning", PFNS[18], 512 * number)]
+        assert image.examine().incomplete
+
+
+def test_a_zone_that_is_not_in_the_dump_leaves_shared_tails_unknown() -> None:
+    image = Image(machine("7.2.0"))
+    image.drop_frame(image.physical(image.nodes[0]) >> PAGE_SHIFT)
+    optimized = (FREE_BEFORE, PFNS[9], ACTIVE)
+    assert found(image) == [
+        *(Found("unreadable", "warning", pfn) for pfn in optimized),
+        Found("unreadable", "warning"),
+    ]
+
+
+def test_sections_that_are_not_in_the_dump_are_reported() -> None:
+    image = Image(machine("6.12.0"))
+    _, address = image.variables["mem_section"]
+    roots = image.memory.read_u64(image.physical(address))
+    root = image.memory.read_u64(image.physical(roots))
+    image.drop_frame(image.physical(root) >> PAGE_SHIFT)
+    assert found(image) == [Found("unreadable", "warning")]
+
+
+@every_line
+def test_a_folio_on_no_list_is_found_in_the_memmap(release: str) -> None:
+    sound = machine(release)
+    folios = tuple(replace(f, state=State.OFF_LIST) for f in sound.folios)
+    image = Image(replace(sound, folios=folios))
+    pfns = (FREE_BEFORE, PFNS[9], FREE_AFTER, ACTIVE)
+    assert found(image) == [Found("off-list", "info", pfn) for pfn in pfns]
+
+
+@every_line
+def test_a_folio_of_1_gib_on_no_list_is_found_once(release: str) -> None:
+    sound = machine(release, 18)
+    folios = tuple(
+        replace(f, state=State.OFF_LIST if f.order == 18 else f.state) for f in sound.folios
+    )
+    assert found(Image(replace(sound, folios=folios))) == [Found("off-list", "info", PFNS[18])]

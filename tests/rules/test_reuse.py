@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Reuse frames: tails that share no frame, or one that they must not share, are found."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.oracles.view import Found
+from tests.rules.machines import (
+    ACTIVE,
+    FREE_AFTER,
+    FREE_BEFORE,
+    PFNS,
+    errors,
+    every_layout,
+    every_line,
+    every_order,
+    found,
+    machine,
+    some,
+)
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES
+from tests.synthetic.layouts import KEPT
+from tests.synthetic.model import FRESH_W, OWN_R, OWN_W, Vpage
+from tests.synthetic.physical import PAGE_SHIFT
+
+
+@every_layout
+@every_order
+@pytest.mark.parametrize("vpage", (OWN_W, OWN_R, FRESH_W))
+def test_a_tail_with_a_frame_of_its_own_is_found(release: str, order: int, vpage: Vpage) -> None:
+    for page in some(release, order):
+        image = Image(machine(release, order, {page: vpage}))
+        assert found(image) == errors("reuse-mismatch", PFNS[order], [page])
+
+
+@every_layout
+def test_a_roll_back_that_was_not_finished_is_found(release: str) -> None:
+    first = KEPT[LINES[release].layout]
+    for end in range(first + 1, 8):
+        pages = range(first, end)
+        image = Image(machine(release, edits=dict.fromkeys(pages, FRESH_W)))
+        assert found(image) == errors("reuse-mismatch", PFNS[9], pages)
+
+
+@every_line
+def test_a_read_only_page_of_an_unoptimized_folio_is_found(release: str) -> None:
+    image = Image(machine(release, edits={6: OWN_R}, remapped=False))
+    assert found(image) == errors("reuse-mismatch", PFNS[9], [6])
+
+
+@every_layout
+def test_tails_that_share_another_folios_frame_are_found(release: str) -> None:
+    image = Image(machine(release))
+    pages = range(KEPT[LINES[release].layout], 8)
+    other = image.frames[FREE_AFTER][3]
+    assert other is not None
+    for page in pages:
+        entry = image.entry(PFNS[9], page)
+        image.write_entry(PFNS[9], page, entry & ~(0xFFFFFFFFFF << 12) | other << PAGE_SHIFT)
+    assert found(image) == errors("reuse-invalid", PFNS[9], pages[:1])
+
+
+@every_layout
+def test_tails_that_share_a_frame_beyond_memory_are_found(release: str) -> None:
+    image = Image(machine(release))
+    pages = range(KEPT[LINES[release].layout], 8)
+    for page in pages:
+        entry = image.entry(PFNS[9], page)
+        beyond = image.machine.max_pfn << PAGE_SHIFT
+        image.write_entry(PFNS[9], page, entry & ~(0xFFFFFFFFFF << 12) | beyond)
+    assert found(image) == errors("reuse-invalid", PFNS[9], pages[:1])
+
+
+def test_tails_that_share_a_frame_that_the_zone_does_not_keep_are_found() -> None:
+    image = Image(machine("7.2.0", 18))
+    (slot,) = (image.tail_slot(*key) for key in image.tail_frames if key[2] == 18)
+    image.write(slot, 0)
+    assert found(image) == errors("reuse-invalid", PFNS[18], [1])
+
+
+def test_tails_that_share_the_frame_of_another_order_are_found() -> None:
+    image = Image(machine("7.2.0", 18))
+    (of_order_9,) = (frame for key, frame in image.tail_frames.items() if key[2] == 9)
+    (slot,) = (image.tail_slot(*key) for key in image.tail_frames if key[2] == 18)
+    image.write(slot, image.machine.page_address(of_order_9))
+    assert found(image) == [
+        *errors("reuse-invalid", PFNS[18], [1]),
+        Found("reuse-invalid", "error", None),
+    ]
+
+
+def test_tails_that_share_the_frame_of_another_zone_are_found() -> None:
+    image = Image(machine("7.2.0"))
+    ((key, frame),) = image.tail_frames.items()
+    image.write(image.tail_slot(*key), 0)
+    node, zone, order = key
+    image.write(image.tail_slot(node, zone + 1, order), image.machine.page_address(frame))
+    optimized = (FREE_BEFORE, PFNS[9], ACTIVE)
+    assert found(image) == [e for pfn in optimized for e in errors("reuse-invalid", pfn, [1])]
