@@ -24,7 +24,8 @@ import drgn
 
 from drgn_vmemmap.extract import vmcore
 from drgn_vmemmap.hugetlb.folio import State
-from tests.synthetic.image import Image, add_debuginfo
+from tests.synthetic.debuginfo import add_debuginfo
+from tests.synthetic.image import Image
 from tests.synthetic.kernels import types
 from tests.synthetic.model import GIB, Folio, Machine
 from tests.synthetic.physical import KERNEL, KERNEL_RO, PAGE_SHIFT, PAGE_SIZE

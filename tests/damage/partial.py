@@ -20,7 +20,8 @@ from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.damage.edited import EditedMemory
 from tests.support import open_vmcore
-from tests.synthetic.image import Image, add_debuginfo
+from tests.synthetic.debuginfo import add_debuginfo
+from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import (
     FIRST_FOLIO,

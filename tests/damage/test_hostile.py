@@ -17,6 +17,7 @@ import pytest
 
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.hugetlb.folio import State
+from tests.synthetic.debuginfo import section_roots
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
@@ -44,7 +45,7 @@ def one_page_of_sections_for_all_memory(image: Image) -> None:
     array, page = sections(image)
     section = image.memory.read(page, 16)
     image.memory.write(page, section * (PAGE_SIZE // 16))
-    image.memory.write(array, image.memory.read(array, 8) * image.section_roots)
+    image.memory.write(array, image.memory.read(array, 8) * section_roots(image.machine))
 
 
 def the_same_of_memory_that_is_not_online(image: Image) -> None:
@@ -56,7 +57,7 @@ def the_same_of_memory_that_is_not_online(image: Image) -> None:
 
 def no_pages_of_sections_and_all_memory(image: Image) -> None:
     array, _ = sections(image)
-    for address in range(array, array + 8 * image.section_roots, PAGE_SIZE):
+    for address in range(array, array + 8 * section_roots(image.machine), PAGE_SIZE):
         image.drop_frame(address // PAGE_SIZE)
     write_variable(image, "max_pfn", (1 << 40) - 1)
 
@@ -64,7 +65,7 @@ def no_pages_of_sections_and_all_memory(image: Image) -> None:
 def pages_of_sections_that_are_other_pages(image: Image) -> None:
     array, _ = sections(image)
     start = image.machine.page_offset
-    addresses = range(start, start + image.section_roots * PAGE_SIZE, PAGE_SIZE)
+    addresses = range(start, start + section_roots(image.machine) * PAGE_SIZE, PAGE_SIZE)
     image.memory.write(array, b"".join(address.to_bytes(8, "little") for address in addresses))
 
 

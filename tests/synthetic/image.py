@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,8 @@ from drgn_vmemmap.analysis.report import Report, Selection
 from drgn_vmemmap.api import examine
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
-from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, ZONES, Mark, Types, types
+from tests.synthetic.debuginfo import add_debuginfo, section_roots, vmcoreinfo
+from tests.synthetic.kernels import ZONES, types
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.memmap import Memmap
 from tests.synthetic.model import (
@@ -378,7 +379,7 @@ class Image:
             )
             for number in range(count)
         ]
-        roots = self._allocate_boot(bytes(8 * self.section_roots))
+        roots = self._allocate_boot(bytes(8 * section_roots(self.machine)))
         for first in range(0, count, per_root):
             root = self._allocate_boot(
                 b"".join(entries[first : first + per_root]).ljust(PAGE_SIZE, b"\0")
@@ -399,10 +400,6 @@ class Image:
         bits = self.machine.line.section_bits
         names = SECTION_FLAGS[self.machine.sections.get(number)]
         return sum(1 << bits.index(name) for name in names)
-
-    @property
-    def section_roots(self) -> int:
-        return 2048 if self.machine.levels == 4 else 131072
 
     def _write_hstates(self) -> None:
         orders, size = self.machine.orders, self.types.structs["hstate"].size
@@ -517,69 +514,8 @@ class Image:
 
     @property
     def vmcoreinfo(self) -> str:
-        machine, line, structs = self.machine, self.machine.line, self.types.structs
-        numbers = {
-            "phys_base": _PHYS_BASE,
-            "pgtable_l5_enabled": int(machine.levels == 5),
-            "sme_mask": machine.encryption_mask,
-            "SECTION_SIZE_BITS": 27,
-            "MAX_PHYSMEM_BITS": 46 if machine.levels == 4 else 52,
-            "PG_head_mask": 1 << line.flags["PG_head"],
-            "PAGE_BUDDY_MAPCOUNT_VALUE": _signed(line.page_type("buddy")),
-        }
-        if line.mark is Mark.DESTRUCTOR:
-            numbers["HUGETLB_PAGE_DTOR"] = HUGETLB_PAGE_DTOR
-        elif line.mark is Mark.FLAG:
-            numbers["PG_hugetlb"] = line.flags["PG_active"]
-        else:
-            numbers["PAGE_HUGETLB_MAPCOUNT_VALUE"] = _signed(line.page_type("hugetlb"))
-        lines = [
-            f"OSRELEASE={line.release}",
-            f"PAGESIZE={PAGE_SIZE}",
-            f"SYMBOL(swapper_pg_dir)={_IMAGE:x}",
-            f"SYMBOL(init_top_pgt)={_IMAGE:x}",
-            f"SYMBOL(_stext)={_IMAGE:x}",
-            f"KERNELOFFSET={_KERNEL_OFFSET:x}",
-            f"LENGTH(mem_section)={self.section_roots}",
-            *(f"SIZE({name})={structs[name].size}" for name in ("page", "zone", "mem_section")),
-            *(f"OFFSET(page.{name})={m.offset}" for name, m in structs["page"].members.items()),
-            *(f"NUMBER({name})={value}" for name, value in numbers.items()),
-        ]
-        return "\n".join(lines) + "\n"
+        """VMCOREINFO, as this kernel would write it."""
+        return vmcoreinfo(self.machine, self.types, _PHYS_BASE, _IMAGE, _KERNEL_OFFSET)
 
     def _read_image(self, address: int, count: int, offset: int, physical: bool) -> bytes:
         return self.memory.read(self.physical(address), count)
-
-
-def add_debuginfo(
-    prog: drgn.Program, types: Types, variables: Mapping[str, tuple[str, int]]
-) -> None:
-    """
-    Give a program the types, variables and symbols of an image.
-
-    :param variables: Type and address of each.
-    """
-    bits = {f"SECTION_{bit}_BIT": number for number, bit in enumerate(types.section_bits)}
-
-    def find_object(
-        prog: drgn.Program, name: str, flags: drgn.FindObjectFlags, filename: str | None
-    ) -> drgn.Object | None:
-        if flags & drgn.FindObjectFlags.VARIABLE and name in variables:
-            type_name, address = variables[name]
-            return drgn.Object(prog, type_name, address=address)
-        if flags & drgn.FindObjectFlags.CONSTANT and name in bits:
-            return drgn.Object(prog, "unsigned int", bits[name])
-        return None
-
-    prog.register_type_finder("image", types.find, enable_index=0)
-    prog.register_object_finder("image", find_object, enable_index=0)
-    symbols = [
-        drgn.Symbol(name, address, 8, drgn.SymbolBinding.GLOBAL, drgn.SymbolKind.OBJECT)
-        for name, (_, address) in variables.items()
-    ]
-    prog.register_symbol_finder("image", drgn.SymbolIndex(symbols), enable_index=0)
-
-
-def _signed(value: int) -> int:
-    """A 32-bit number as ``VMCOREINFO_NUMBER()`` prints it."""
-    return value - (1 << 32) if value >> 31 else value
