@@ -64,17 +64,18 @@ class Filter:
         snapshot: Snapshot,
         owners: FrameOwners,
         tables: Collection[int],
-        vmemmap: Collection[int],
+        vmemmap: Mapping[int, int],
     ) -> None:
         """
         :param snapshot: Of the memory that was recorded, not of the recording.
         :param tables: PFNs of the frames that were read as page tables.
-        :param vmemmap: PFNs of the frames that back the vmemmap, or that a zone keeps as tails.
+        :param vmemmap: PFNs of the frames that back the vmemmap, or that a zone keeps as tails; of
+            each, how many of its bytes are before the first struct page that begins in it.
         """
         self._snapshot = snapshot
         self._kernel = snapshot.kernel
         self._owners = owners
-        self._tables, self._vmemmap = frozenset(tables), frozenset(vmemmap)
+        self._tables, self._vmemmap = frozenset(tables), vmemmap
 
     def apply(self, pieces: Mapping[int, bytes]) -> Filtered:
         """
@@ -107,7 +108,7 @@ class Filter:
         if frame in self._tables:
             return owner in _KERNELS and self._is_table(parts)
         if frame in self._vmemmap:
-            return owner in _KERNELS and self._is_vmemmap(parts)
+            return owner in _KERNELS and self._is_vmemmap(frame, parts)
         return owner in (*_KERNELS, Owner.SLAB, Owner.TAIL)
 
     def _is_table(self, parts: list[tuple[int, bytes]]) -> bool:
@@ -115,23 +116,29 @@ class Filter:
         entries = [entry for entry in words if entry]
         return 2 * sum(map(is_of_kernel, entries)) >= len(entries)
 
-    def _is_vmemmap(self, parts: list[tuple[int, bytes]]) -> bool:
+    def _is_vmemmap(self, frame: int, parts: list[tuple[int, bytes]]) -> bool:
         size = self._kernel.page.size
-        if size & (size - 1):
-            return True  # struct pages cross the frames' edges
-        pages = [page for page in self._elements(parts, size) if any(page)]
+        pages = [page for page in self._elements(parts, size, self._vmemmap[frame]) if any(page)]
         return 2 * sum(is_struct_page(self._kernel, page) for page in pages) >= len(pages)
 
-    def _elements(self, parts: list[tuple[int, bytes]], size: int) -> Iterator[bytes]:
-        """The aligned elements of one size that were read, if only in part."""
-        starts = {
-            element
+    def _elements(
+        self, parts: list[tuple[int, bytes]], size: int, before: int = 0
+    ) -> Iterator[bytes]:
+        """
+        The elements of one size that were read, if only in part.
+
+        :param before: How many bytes of the frame are before the first one that begins in it.
+        """
+        first, count = (parts[0][0] & -PAGE_SIZE) + before, (PAGE_SIZE - before) // size
+        numbers = {
+            number
             for start, part in parts
-            for element in range(start // size * size, start + len(part), size)
+            for number in range((start - first) // size, -(-(start + len(part) - first) // size))
+            if 0 <= number < count
         }
-        for start in sorted(starts):
+        for number in sorted(numbers):
             with contextlib.suppress(MissingMemory):
-                yield self._snapshot.memory.read(start, size)
+                yield self._snapshot.memory.read(first + number * size, size)
 
     def _words(self, start: int, part: bytes, owner: Owner) -> Iterator[tuple[int, bytes]]:
         """The words of a frame that are what they should be, whatever the others are."""

@@ -13,7 +13,7 @@ import enum
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.vmemmap.frames import FrameReader
-from drgn_vmemmap.vmemmap.owners import OwnerKind, OwnerReader
+from drgn_vmemmap.vmemmap.owners import TAIL, OwnerKind, OwnerReader, head_of_tail
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # LIST_POISON1 and the like, and TAIL_MAPPING, are POISON_POINTER_DELTA and so much.
@@ -32,8 +32,9 @@ class Owner(enum.Enum):
     USER = "page cache or anonymous memory"
     SLAB = "slab memory"
     FREE = "in the buddy allocator"
-    TAIL = "a tail of a compound page"
+    TAIL = "a tail of a compound page of the kernel's"
     HUGETLB = "a HugeTLB folio's"
+    OTHER = "of a type that no data of the kernel's has"
     UNKNOWN = "not known"
     """Its struct page is not in the dump, or is none."""
 
@@ -58,7 +59,6 @@ def _is_pointer(value: int) -> bool:
 
 _OWNERS = {
     OwnerKind.BUDDY: Owner.FREE,
-    OwnerKind.COMPOUND_TAIL: Owner.TAIL,
     OwnerKind.COMPOUND_HEAD: Owner.KERNEL,
     OwnerKind.SLAB: Owner.SLAB,
     OwnerKind.PAGE_TABLE: Owner.KERNEL,
@@ -66,8 +66,11 @@ _OWNERS = {
     OwnerKind.ANONYMOUS: Owner.USER,
     OwnerKind.MAPPED: Owner.USER,
     OwnerKind.LRU: Owner.USER,
-    OwnerKind.TYPED: Owner.KERNEL,
 }
+
+# The page type of large allocations by kmalloc(). Of the others, zsmalloc's hold memory of users,
+# and offline, guard and unaccepted pages hold nothing.
+_KMALLOC = "large_kmalloc"
 
 
 class FrameOwners:
@@ -98,8 +101,34 @@ class FrameOwners:
         if kernel.head_test.matches(page) and kernel.hugetlb_test.matches(page + second):
             return Owner.HUGETLB
         owner = self._owners.at(page, 0)
+        if owner is not None and owner.kind is OwnerKind.COMPOUND_TAIL:
+            return self._owner_of_tail(frame, owner.detail)
+        if owner is not None and owner.kind is OwnerKind.TYPED:
+            name = kernel.page_marks.type_name(owner.detail)
+            return Owner.KERNEL if name == _KMALLOC else Owner.OTHER
         if owner is not None:
             return _OWNERS[owner.kind]
         # A mapping that is no pointer of the kernel's: nothing is known of such a page.
         has_mapping = "mapping" in kernel.page.members and kernel.page.value(page, "mapping")
         return Owner.USER if has_mapping else Owner.KERNEL
+
+    def _owner_of_tail(self, frame: int, link: int) -> Owner:
+        """
+        Whose a tail is: its compound page's.
+
+        :param link: Its raw ``compound_info``, or ``compound_head`` before v7.1.
+        """
+        head = head_of_tail(self._snapshot, frame, link)
+        if head is None or not self._is_head(head):
+            return Owner.OTHER
+        owner = self.owner(head)
+        return Owner.TAIL if owner in (Owner.KERNEL, Owner.SLAB, Owner.UNKNOWN) else owner
+
+    def _is_head(self, pfn: int) -> bool:
+        """Whether a PFN is the head of a compound page, for all that the dump shows."""
+        try:
+            page = self._snapshot.struct_pages(pfn)
+        except MissingMemory:
+            return True
+        is_tail = self._kernel.page.value(page, "compound_head") & TAIL
+        return self._kernel.head_test.matches(page) and not is_tail

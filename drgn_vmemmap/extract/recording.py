@@ -149,21 +149,29 @@ class Recording:
     def _filter(self) -> Filter:
         snapshot = Snapshot(self.kernel, ProgramMemory(self._prog))
         owners = FrameOwners(snapshot)
-        return Filter(snapshot, owners, self._tables(), set(self._frames_of_vmemmap(snapshot)))
+        return Filter(snapshot, owners, self._tables(), dict(self._frames_of_vmemmap(snapshot)))
 
     def _tables(self) -> set[int]:
         """PFNs of the frames that were read as page tables."""
         starts = {address & -PAGE_SIZE for address, _ in self._recorder.reads()}
         return {start >> PAGE_SHIFT for start in starts if self._walker.has_read_table(start)}
 
-    def _frames_of_vmemmap(self, snapshot: Snapshot) -> Iterator[int]:
-        """PFNs of the frames that back the vmemmap, and of those that a zone keeps as tails."""
-        yield from self._report.tail_frames
+    def _frames_of_vmemmap(self, snapshot: Snapshot) -> Iterator[tuple[int, int]]:
+        """
+        The frames that back the vmemmap, and those that a zone keeps as tails.
+
+        :return: PFN of each, and how many bytes are before the first struct page that begins in it.
+        """
+        geometry = snapshot.geometry
+        yield from ((frame, 0) for frame in self._report.tail_frames)
         for section in self._report.sections:
-            start, end = map(snapshot.geometry.address, (section.pfns.start, section.pfns.stop))
+            start, end = map(geometry.address, (section.pfns.start, section.pfns.stop))
             end += -end % PAGE_SIZE
             for run in snapshot.walker.walk(start & -PAGE_SIZE, end):
-                yield from filter(None, snapshot.walker.frames(run))
+                for number, frame in enumerate(snapshot.walker.frames(run)):
+                    if frame is not None:
+                        before = geometry.base - run.start - number * PAGE_SIZE
+                        yield frame, before % geometry.struct_size
 
     def _write(self, path: str, compress: bool, filtered: Filtered) -> None:
         """Write the file, complete and verified, or not at all."""
