@@ -88,9 +88,9 @@ class Machine:
                 return self.snapshot.memory.read((pfn << PAGE_SHIFT) + start, size)
             except MissingMemory as error:
                 raise drgn.FaultError("was not recorded", (pfn << PAGE_SHIFT) + start) from error
-        return self._page(pfn)[start : start + size]
+        return self.page(pfn)[start : start + size]
 
-    def _page(self, pfn: int) -> bytes:
+    def page(self, pfn: int) -> bytes:
         if pfn not in self.changed:
             self.changed[pfn] = self._recorded_page(pfn)
         return self.changed[pfn]
