@@ -54,6 +54,10 @@ def modules(directory: str, root: Path = ROOT) -> dict[str, Path]:
 MODULES = modules(PACKAGE, support.PACKAGE.parent)
 
 
+LONG = {"explain.messages", "paging.walker"}
+"""Files of more lines than a file should have: a table, and a class."""
+
+
 def imported(path: Path) -> Iterator[tuple[str, str]]:
     """
     What a module imports of the package, wherever in it, but for type checkers.
@@ -119,6 +123,15 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
             del graph[module]
     circular = {module: others & graph.keys() for module, others in graph.items()}
     assert circular == {}
+
+
+def test_files_are_short() -> None:
+    long = {
+        module.removeprefix(f"{PACKAGE}.")
+        for module, path in MODULES.items()
+        if len(path.read_text().splitlines()) > 350
+    }
+    assert long <= LONG, "this file has two ideas: cut it"
 
 
 def test_no_bit_of_an_entry_is_tested_outside_paging() -> None:

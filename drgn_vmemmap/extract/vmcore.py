@@ -49,6 +49,8 @@ def joined(reads: Mapping[tuple[int, int], bytes]) -> dict[int, bytes]:
 
 def write_elf(path: Path, vmcoreinfo: bytes, pieces: Pieces) -> None:
     """
+    Write an ELF file.
+
     :raises CannotAnalyse: if there are too many pieces for the format.
     """
     try:
@@ -66,7 +68,9 @@ def write_elf(path: Path, vmcoreinfo: bytes, pieces: Pieces) -> None:
 
 def write_kdump(path: Path, vmcoreinfo: bytes, pieces: Pieces, release: str, host: str) -> None:
     """
-    The format knows pages only: what is not recorded of a page is zero, and marked.
+    Write a kdump-compressed file.
+
+    The format has only pages: what is not recorded of a page is zero, and marked.
 
     :param release: The kernel's, for the header.
     :param host: The host's name, for the header.
@@ -101,7 +105,9 @@ def write_kdump(path: Path, vmcoreinfo: bytes, pieces: Pieces, release: str, hos
 
 def check_writer() -> None:
     """
-    :raises CannotAnalyse: if the library that writes vmcores is not installed.
+    See that vmcores can be written.
+
+    :raises CannotAnalyse: if the library that writes them is not installed.
     """
     if importlib.util.find_spec("kdumpling") is None:
         raise _without_kdumpling()

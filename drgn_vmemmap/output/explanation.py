@@ -13,7 +13,7 @@ from drgn_vmemmap.explain.explanation import Explanation, StructPage
 from drgn_vmemmap.explain.log import LogExplanation
 from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind
-from drgn_vmemmap.output.explanation_document import whole_document
+from drgn_vmemmap.output.explanation_document import full_document
 from drgn_vmemmap.output.logged import contents_lines, logged_lines, mapping_lines, rest_of_log
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, flag_names
 from drgn_vmemmap.vmemmap.special import ABOUT
@@ -28,15 +28,12 @@ def render(
     :param format_name: ``table`` or ``json``.
     """
     if format_name == "json":
-        return json.dumps(whole_document(explanations, log), indent=1) + "\n"
+        return json.dumps(full_document(explanations, log), indent=1) + "\n"
     parts = [text(explanation) for explanation in explanations]
     if log is not None:
         parts += [text(explanation) for explanation in log.explanations]
         parts.append("\n".join(rest_of_log(log)) + "\n")
     return "\n".join(parts)
-
-
-# As text.
 
 
 def text(explanation: Explanation) -> str:

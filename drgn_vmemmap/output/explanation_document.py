@@ -17,7 +17,7 @@ from drgn_vmemmap.hvo.verdict import format_ranges
 from drgn_vmemmap.paging.x86_64 import flag_names
 
 
-def whole_document(
+def full_document(
     explanations: Sequence[Explanation], log: LogExplanation | None
 ) -> dict[str, Any]:
     """
