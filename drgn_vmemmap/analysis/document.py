@@ -19,6 +19,7 @@ from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.rule import RULES
+from drgn_vmemmap.rules.unchecked import RESTS_ON
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 
 SCHEMA_VERSION = 1
@@ -59,6 +60,13 @@ def after_folios(report: Report) -> dict[str, Any]:
         "selection": asdict(report.selection),
         "verified": report.verified,
         "incomplete": report.incomplete,
+        "unrecognised": [
+            {
+                "message": each.message,
+                "unchecked": [rule.name for rule in RESTS_ON[each.part]],
+            }
+            for each in report.kernel.unrecognised
+        ],
         "interrupted": report.interrupted,
         "movement": None if stability is None else stability_document(stability),
         "findings": [finding_document(finding) for finding in report.findings],

@@ -15,6 +15,7 @@ from drgn_vmemmap.hugetlb.tail_frames import TailFrames
 from drgn_vmemmap.hvo.adjacent import Answer, FastPath
 from drgn_vmemmap.hvo.diagnosis import judge
 from drgn_vmemmap.hvo.folios import NOT_JUDGED, FolioReports
+from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.progress import Progress
 from drgn_vmemmap.rules.context import FolioContext, read_entries
@@ -60,7 +61,9 @@ class Judging:
         self._geometry = snapshot.geometry
         self._span = snapshot.kernel.architecture.table_span
         self._tail_frames = tail_frames
-        self._fast = FastPath(snapshot.walker, snapshot.kernel.hvo.layout)
+        layout = snapshot.kernel.hvo.layout
+        # Of a layout that is not known, folios that share frames are judged one by one.
+        self._fast = FastPath(snapshot.walker, Layout.NONE if layout is Layout.UNKNOWN else layout)
         self._sizes: dict[int, _Size] = {}
         self._concerned: dict[tuple[int, int, int], bool] = {}
 

@@ -17,6 +17,7 @@ from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import UNKNOWN_ORIGIN, Origin
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import UNREADABLE
+from drgn_vmemmap.rules.unchecked import unchecked
 from drgn_vmemmap.vmemmap.sections import Section
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 
@@ -183,8 +184,18 @@ class Report:
 
     @property
     def incomplete(self) -> bool:
+        """Whether something that was needed is not in the dump, or was not recognised."""
+        return self.interrupted or self.lacks_memory or bool(self.kernel.unrecognised)
+
+    @property
+    def lacks_memory(self) -> bool:
         """Whether memory that was needed is not in the dump."""
-        return self.interrupted or any(
+        return any(
             finding.rule == UNREADABLE.name and finding.severity is not Severity.INFO
             for finding in self.findings
         )
+
+    @property
+    def unchecked(self) -> dict[str, str]:
+        """The rules that were not checked, or not in all that they require: why, by name."""
+        return unchecked(self.kernel)

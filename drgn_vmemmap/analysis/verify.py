@@ -20,6 +20,7 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hvo.survey import Described, survey
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.rules.unchecked import with_meaning
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
@@ -31,7 +32,8 @@ def check(snapshot: Snapshot, progress: Progress = SILENT) -> Report:
     :raises MissingFacts: if the hstates are not in the dump.
     """
     report = analyse(snapshot, progress=progress)
-    report.findings += _findings(VmemmapContext(snapshot, report, progress))
+    found = _findings(VmemmapContext(snapshot, report, progress))
+    report.findings += with_meaning(snapshot.kernel, found)
     report.interrupted = progress.interrupted
     report.verified = True
     return report

@@ -50,8 +50,8 @@ _EXIT_STATUS = (
     ),
     (
         "3",
-        "Incomplete: memory that the analysis needed is not in the dump, and nothing that is known "
-        "for certain is broken.",
+        "Incomplete: memory that the analysis needed is not in the dump, or a part of this kernel "
+        "was not recognised, and nothing that is known for certain is broken.",
     ),
 )
 

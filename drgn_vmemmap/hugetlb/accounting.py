@@ -54,9 +54,10 @@ class Accounts:
         if not self._complete:
             return Accounting.UNKNOWN
         key = folio.hstate, folio.node
-        uncounted = (
-            self._found[key] - self._counted[folio.hstate].counters_of(folio.node).nr_huge_pages
-        )
+        counted = self._counted[folio.hstate].counters_of(folio.node).nr_huge_pages
+        if counted is None:
+            return Accounting.UNKNOWN
+        uncounted = self._found[key] - counted
         if uncounted <= 0:
             return Accounting.COUNTED
         return Accounting.UNCOUNTED if uncounted >= self._off_list[key] else Accounting.UNKNOWN

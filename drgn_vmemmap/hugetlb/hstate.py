@@ -8,9 +8,9 @@ Follows ``struct hstate`` of ``include/linux/hugetlb.h``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from drgn_vmemmap.errors import printable
 from drgn_vmemmap.kernel.facts import Kernel
@@ -20,12 +20,16 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 _ORDERS = range(9, 23)
 
 
+Count = Optional[int]
+"""``None`` for a counter that this kernel does not have."""
+
+
 class Counters(NamedTuple):
     """What the kernel counts for a hstate, or for one node of it, in folios."""
 
-    nr_huge_pages: int
-    free_huge_pages: int
-    surplus_huge_pages: int
+    nr_huge_pages: Count
+    free_huge_pages: Count
+    surplus_huge_pages: Count
 
 
 class HstateList(NamedTuple):
@@ -54,14 +58,16 @@ class Hstate(NamedTuple):
     node_counters: dict[int | None, Counters]
     """Of the nodes with anything to count."""
     lists: list[HstateList]
-    resv_huge_pages: int
+    resv_huge_pages: Count
     """Free folios that are promised to mappings; as the kernel has it, also below zero."""
-    max_huge_pages: int
+    max_huge_pages: Count
     """How many folios the administrator asked for."""
+    no_counters: Counters = Counters(0, 0, 0)
+    """Of a node with nothing to count."""
 
     def counters_of(self, node: int | None) -> Counters:
         """What the kernel counts for a node."""
-        return self.node_counters.get(node, Counters(0, 0, 0))
+        return self.node_counters.get(node, self.no_counters)
 
 
 class BrokenHstate(NamedTuple):
@@ -95,11 +101,17 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
         member = layout.members[name]
         return zip(count(address + member.offset, member.size), layout.elements(data, name))
 
-    def total(name: str) -> int:
+    def total(name: str) -> Count:
+        if name not in layout.members:
+            return None
         return _signed(layout.value(data, name), layout.members[name].size)
 
-    sizes = [layout.members[f"{name}_node"].size for name in Counters._fields]
-    columns = [layout.elements(data, f"{name}_node") for name in Counters._fields]
+    of_nodes = [layout.members.get(f"{name}_node") for name in Counters._fields]
+    missing = [None] * layout.members["hugepage_freelists"].length
+    columns: list[Sequence[Count]] = [
+        layout.elements(data, f"{name}_node") if member else missing
+        for name, member in zip(Counters._fields, of_nodes)
+    ]
     counted = ((node, counts) for node, counts in enumerate(zip(*columns)) if any(counts))
     # Lists of nodes that do not exist are empty: they point at themselves.
     free = enumerate(lists("hugepage_freelists"))
@@ -109,10 +121,19 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
         name=text,
         order=layout.value(data, "order"),
         counters=Counters(*map(total, Counters._fields)),
-        node_counters={node: Counters(*map(_signed, counts, sizes)) for node, counts in counted},
+        node_counters={
+            node: Counters(
+                *(
+                    member and _signed(count or 0, member.size)
+                    for count, member in zip(counts, of_nodes)
+                )
+            )
+            for node, counts in counted
+        },
         lists=found,
         resv_huge_pages=total("resv_huge_pages"),
         max_huge_pages=total("max_huge_pages"),
+        no_counters=Counters(*(0 if member else None for member in of_nodes)),
     )
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from drgn_vmemmap.hvo.predicate import admits
-from drgn_vmemmap.hvo.verdict import Judgement, Verdict, ranges
+from drgn_vmemmap.hvo.verdict import Judgement, Ranges, Verdict, ranges
 from drgn_vmemmap.kernel.layout import ZONE, Layout
 from drgn_vmemmap.paging.column import column_of
 from drgn_vmemmap.paging.mapping import Entry, Problem
@@ -38,6 +38,8 @@ def judge(
         ``None`` if that is not in the dump.
     :param may_be_partial: Whether the folio may be optimized in part without a fault.
     """
+    if layout is Layout.UNKNOWN:
+        return _judge_by_frames(entries)
     reuse_frame = _reuse_frame(entries, tail_frames or frozenset())
     shape = _shape(entries, reuse_frame, layout, tail_frames)
     shared = [
@@ -57,12 +59,50 @@ def judge(
         mapped_by=_mapped_by(entries),
         reuse_frame=reuse_frame,
         shared=ranges(shared),
-        read_only=ranges(
-            index
-            for index, entry in enumerate(entries)
-            if entry.frame is not None and not entry.access.writable
-        ),
+        read_only=_read_only(entries),
         freed=len(shared),
+    )
+
+
+def _judge_by_frames(entries: Sequence[Entry]) -> Judgement:
+    """
+    Judge one folio of a kernel whose layout is not known: by the frames that it shares.
+
+    Each vmemmap page whose frame an earlier one has, owns none. Where the frame that they share
+    is another folio's, too, one more page owns none.
+    """
+    first: dict[int, int] = {}
+    for index, entry in enumerate(entries):
+        if entry.frame is not None:
+            first.setdefault(entry.frame, index)
+    shared = [
+        index
+        for index, entry in enumerate(entries)
+        if entry.frame is not None and first[entry.frame] != index
+    ]
+    problems = {entry.problem for entry in entries}
+    if Problem.UNREADABLE in problems:
+        verdict = Verdict.UNREADABLE
+    elif problems != {None}:
+        verdict = Verdict.INCONSISTENT
+    else:
+        verdict = Verdict.OPTIMIZED if shared else Verdict.UNOPTIMIZED
+    return Judgement(
+        verdict=verdict,
+        layout=Layout.UNKNOWN if shared else Layout.NONE,
+        mapped_by=_mapped_by(entries),
+        reuse_frame=entries[shared[0]].frame if shared else None,
+        shared=ranges(shared),
+        read_only=_read_only(entries),
+        freed=len(shared),
+    )
+
+
+def _read_only(entries: Sequence[Entry]) -> Ranges:
+    return ranges(
+        index
+        for index, entry in enumerate(entries)
+        if entry.frame is not None and not entry.access.writable
     )
 
 

@@ -17,7 +17,7 @@ import drgn
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts, printable
 from drgn_vmemmap.kernel import hugetlb, hvo, memory_model, page_types, struct_page, zones
 from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.kernel.lookup import Lookup, not_supported
+from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo
 from drgn_vmemmap.target.btf import BtfError
 from drgn_vmemmap.target.symbols import NoTypes
@@ -100,8 +100,6 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
     zone = zones.zone(lookup)
     page = struct_page.struct_page(lookup)
     zone_types = lookup.enumerators("enum zone_type")
-    if "__MAX_NR_ZONES" not in zone_types:
-        raise not_supported("enum zone_type", "__MAX_NR_ZONES")
     sections = memory_model.sections(lookup)
     return Kernel(
         release=printable(lookup.vmcoreinfo.get("OSRELEASE", "unknown")),
@@ -112,7 +110,7 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
         direct_map=memory_model.direct_map(lookup),
         hvo=hvo.hvo(lookup, zone),
         page=page,
-        page_flags=struct_page.page_flags(nodes, zone_types["__MAX_NR_ZONES"]),
+        page_flags=struct_page.page_flags(nodes, zones.zone_count(lookup)),
         head_test=struct_page.head_test(lookup, page),
         hugetlb_test=struct_page.hugetlb_test(lookup, page),
         removed_test=struct_page.removed_test(lookup, page),
@@ -133,4 +131,5 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
         tails_by_pointer=zones.tails_by_pointer(lookup),
         zones=zones.zones(lookup, nodes) if zone.members else {},
         memmap_counters=memory_model.memmap_counters(lookup),
+        unrecognised=lookup.unrecognised,
     )

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from drgn_vmemmap.kernel.geometry import Geometry
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.structs import Member, PageTest, Struct
+from drgn_vmemmap.kernel.unrecognised import Unrecognised
 from drgn_vmemmap.paging.architecture import Architecture
 from drgn_vmemmap.paging.mapping import Paging
 
@@ -195,6 +196,8 @@ class Kernel:
     """Addresses of the zones; empty where zones keep no tail frames."""
     memmap_counters: MemmapCounters | None
     """``None`` where the kernel keeps none that can be compared."""
+    unrecognised: Sequence[Unrecognised] = ()
+    """What each known kernel has, and this one does not."""
 
     @property
     def architecture(self) -> Architecture:
@@ -238,7 +241,9 @@ class Kernel:
 
     def freed_when_optimized(self, order: int) -> int:
         """How many frames optimizing a folio of an order frees; 0 where it cannot be."""
+        if self.hvo.layout in (Layout.NONE, Layout.UNKNOWN):
+            return 0
         # HVO needs struct pages that do not cross page boundaries.
-        if not self.hvo.built_in or self.page.size & (self.page.size - 1):
+        if self.page.size & (self.page.size - 1):
             return 0
         return max(0, self.geometry.pages_of_order(order) - self.hvo.layout.kept)

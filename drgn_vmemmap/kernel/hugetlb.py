@@ -8,15 +8,23 @@ from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
 from drgn_vmemmap.kernel.facts import Poison
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.structs import Struct
+from drgn_vmemmap.kernel.unrecognised import Part
 
 # HUGE_MAX_HSTATE is 2 on x86-64; a count beyond this is damage.
 _HSTATES_LIMIT = 16
+
+_COUNTERS = (
+    *("nr_huge_pages", "free_huge_pages", "surplus_huge_pages"),
+    *("nr_huge_pages_node", "free_huge_pages_node", "surplus_huge_pages_node"),
+    *("resv_huge_pages", "max_huge_pages"),
+)
 
 
 def hstate(lookup: Lookup) -> Struct:
     """``struct hstate``."""
     return lookup.struct(
         "struct hstate",
+        parts=dict.fromkeys(_COUNTERS, Part.HSTATE_COUNTERS),
         name=["name"],
         order=["order"],
         hugepage_activelist=["hugepage_activelist"],

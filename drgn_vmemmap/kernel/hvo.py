@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.kernel.facts import Hvo
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.structs import Struct
+from drgn_vmemmap.kernel.unrecognised import Part
 
 # HVO's switch and its size in bytes, newest first.
 # Linux commit 30152245c63b ("mm: hugetlb_vmemmap: replace early_param() with
@@ -29,12 +29,12 @@ def hvo(lookup: Lookup, zone: Struct) -> Hvo:
     HugeTLB vmemmap optimization in this kernel.
 
     :param zone: ``struct zone``.
-    :raises CannotAnalyse: if its layout is not known.
     """
+    layout = _layout(lookup, zone)
     return Hvo(
-        _layout(lookup, zone),
-        _enabled(lookup),
-        _optimized_bit(lookup),
+        layout,
+        _enabled(lookup, layout),
+        _optimized_bit(lookup, layout),
         bool(lookup.flag("VMEMMAP_REMAP_INCOMPLETE")),
     )
 
@@ -56,20 +56,25 @@ def _layout(lookup: Lookup, zone: Struct) -> Layout:
     # Where HVO can be switched, it is built in. Nothing is to be accused by the rules of
     # a layout that the kernel does not have.
     if lookup.has_any(*_HVO_SWITCHES):
-        raise CannotAnalyse(
-            "this kernel's HVO has a layout that is not known: there is neither vmemmap_tails "
-            "in struct zone nor hugetlb_optimize_vmemmap_key"
+        lookup.lacks(
+            Part.LAYOUT, "vmemmap_tails in struct zone and no hugetlb_optimize_vmemmap_key"
         )
+        return Layout.UNKNOWN
     return Layout.NONE
 
 
-def _enabled(lookup: Lookup) -> bool | None:
+def _enabled(lookup: Lookup, layout: Layout) -> bool | None:
     for name, size in _HVO_SWITCHES.items():
         value = lookup.variable(name, size)
         if value is not None:
             return bool(value)
+    if layout is not Layout.NONE:
+        lookup.lacks(Part.SWITCH, next(iter(_HVO_SWITCHES)))
     return None
 
 
-def _optimized_bit(lookup: Lookup) -> int | None:
-    return lookup.enumerators("enum hugetlb_page_flags").get("HPG_vmemmap_optimized")
+def _optimized_bit(lookup: Lookup, layout: Layout) -> int | None:
+    bit = lookup.enumerators("enum hugetlb_page_flags").get("HPG_vmemmap_optimized")
+    if bit is None and layout is not Layout.NONE:
+        lookup.lacks(Part.OPTIMIZED_FLAG, "HPG_vmemmap_optimized in enum hugetlb_page_flags")
+    return bit

@@ -56,6 +56,8 @@ class Layout(enum.Enum):
     TAIL_REUSE = ("tail-reuse", "abbbbbbb", "WWRRRRRR")
     HEAD_REUSE = ("head-reuse", "aaaaaaaa", "WRRRRRRR")
     SHARED_TAIL = ("shared-tail", "attttttt", "WRRRRRRR")
+    UNKNOWN = ("unknown", "", "")
+    """Of a kernel whose layout was not recognised, and of its folios that share frames."""
 
     def __new__(cls, name: str, frames: str, access: str) -> Layout:
         layout = object.__new__(cls)

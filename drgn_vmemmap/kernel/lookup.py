@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
 from drgn_vmemmap.kernel.c_types import enumerators, find_member
 from drgn_vmemmap.kernel.structs import Struct
+from drgn_vmemmap.kernel.unrecognised import Part, Unrecognised
 
 
 class Lookup:
@@ -27,6 +29,12 @@ class Lookup:
         """
         self.prog = prog
         self.vmcoreinfo = vmcoreinfo
+        self.unrecognised: list[Unrecognised] = []
+        """What each known kernel has, and this one does not."""
+
+    def lacks(self, part: Part, names: str) -> None:
+        """Note that names that each known kernel has were not recognised."""
+        self.unrecognised.append(Unrecognised(part, names))
 
     def number(self, name: str) -> int:
         """
@@ -79,11 +87,16 @@ class Lookup:
         return enumerators(self.prog, type_name)
 
     def struct(
-        self, type_name: str, optional: Sequence[str] = (), **members: Sequence[str]
+        self,
+        type_name: str,
+        optional: Sequence[str] = (),
+        parts: Mapping[str, Part] = MappingProxyType({}),
+        **members: Sequence[str],
     ) -> Struct:
         """
         :param members: For each name of ours, the kernels' designators, newest first.
-        :param optional: Names of ours whose members may be missing.
+        :param optional: Names of ours whose members some known kernels lack.
+        :param parts: Names of ours that the analysis can do without, and what they stand for.
         :raises CannotAnalyse: if the structure, or another member, is missing.
         """
         found = {}
@@ -96,6 +109,8 @@ class Lookup:
             member = next(filter(None, places), None)
             if member is not None:
                 found[name] = member
+            elif name in parts:
+                self.lacks(parts[name], f"{' or '.join(designators)} in {type_name}")
             elif name not in optional:
                 raise not_supported(type_name, *designators)
         return Struct(type_.size or 0, found)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from drgn_vmemmap.kernel.facts import PageMarks
 from drgn_vmemmap.kernel.lookup import Lookup, not_supported
 from drgn_vmemmap.kernel.structs import PageTest, Struct
+from drgn_vmemmap.kernel.unrecognised import Part
 
 # PAGE_FLAGS_CHECK_AT_FREE of include/linux/page-flags.h, as far as a kernel has them.
 _CHECKED_AT_FREE = (
@@ -16,13 +17,19 @@ _CHECKED_AT_FREE = (
     *("PG_slab", "PG_active", "PG_unevictable", "PG_mlocked"),
 )
 
+# Flags that all kernels have, by which pages in use are recognised.
+_MARKS = ("PG_lru", "PG_reserved")
+
 # Page types of kernels in which they were macros, by the bit that is clear.
 _MACROS = {0x80: "buddy", 0x100: "offline", 0x200: "table", 0x400: "guard", 0x800: "hugetlb"}
 
 
 def buddy_test(lookup: Lookup, page: Struct) -> PageTest | None:
     """Recognises the first page of a free block of the buddy allocator."""
-    return page_type_test(lookup, page, "PAGE_BUDDY_MAPCOUNT_VALUE")
+    test = page_type_test(lookup, page, "PAGE_BUDDY_MAPCOUNT_VALUE")
+    if test is None:
+        lookup.lacks(Part.FREE_PAGES, "PAGE_BUDDY_MAPCOUNT_VALUE in VMCOREINFO")
+    return test
 
 
 def page_type_test(lookup: Lookup, page: Struct, name: str) -> PageTest | None:
@@ -48,6 +55,9 @@ def page_marks(lookup: Lookup) -> PageMarks:
     """The marks of a struct page that say what uses the page."""
     type_base = _type_base(lookup.number("PAGE_BUDDY_MAPCOUNT_VALUE") & 0xFFFFFFFF)
     bits = lookup.enumerators("enum pageflags")
+    for name in _MARKS:
+        if name not in bits:
+            lookup.lacks(Part.OWNER_MARKS, f"{name} in enum pageflags")
 
     def mask(*names: str) -> int:
         return sum(1 << bits[name] for name in set(names) & bits.keys())

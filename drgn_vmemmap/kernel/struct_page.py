@@ -8,13 +8,15 @@ from drgn_vmemmap.kernel.facts import PageFlags
 from drgn_vmemmap.kernel.lookup import Lookup, not_supported
 from drgn_vmemmap.kernel.page_types import page_type_test
 from drgn_vmemmap.kernel.structs import Member, PageTest, Struct
+from drgn_vmemmap.kernel.unrecognised import Part
 
 
 def struct_page(lookup: Lookup) -> Struct:
     """``struct page``; the members that some kernels lack are absent there."""
     return lookup.struct(
         "struct page",
-        optional=("mapping", "memcg_data", "page_type", "compound_dtor", "compound_order"),
+        optional=("memcg_data", "page_type", "compound_dtor", "compound_order"),
+        parts={"mapping": Part.TAIL_WORDS},
         # Linux commit 53fbef56e07d ("mm: introduce memdesc_flags_t") (in v6.18)
         flags=["flags.f", "flags"],
         lru=["lru.next"],

@@ -30,6 +30,20 @@ def tails_by_pointer(lookup: Lookup) -> bool:
         return False
 
 
+def zone_count(lookup: Lookup) -> int:
+    """
+    ``MAX_NR_ZONES``.
+
+    :raises CannotAnalyse: if this kernel does not say.
+    """
+    count = lookup.enumerators("enum zone_type").get("__MAX_NR_ZONES")
+    if count is not None:
+        return count
+    return (
+        lookup.struct("struct pglist_data", node_zones=["node_zones"]).members["node_zones"].length
+    )
+
+
 def zones(lookup: Lookup, nodes: int) -> dict[ZoneKey, int]:
     """
     Virtual addresses of the zones.

@@ -82,11 +82,18 @@ def verdict(report: Report, style: Style) -> str:
         (
             plural(len(report.folios), "folio"),
             plural(vmemmap_pages, "vmemmap page"),
-            plural(len(RULES), "rule"),
+            _rules_checked(report),
         )
     )
     concluded = conclusion(report)
     return f"{checked}: {style.coloured(concluded.text, _COLOURS[concluded.kind])}"
+
+
+def _rules_checked(report: Report) -> str:
+    missing = len(report.unchecked)
+    if not missing:
+        return plural(len(RULES), "rule")
+    return f"{len(RULES) - missing} of {plural(len(RULES), 'rule')} in full"
 
 
 class Conclusion(NamedTuple):

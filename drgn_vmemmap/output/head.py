@@ -5,21 +5,31 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator
 
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import Origin
+from drgn_vmemmap.rules.unchecked import RESTS_ON
 
 
-def head(report: Report) -> Iterator[str]:
-    """The dump, the kernel, and what HVO does there."""
+def head(report: Report, width: int) -> Iterator[str]:
+    """
+    The dump, the kernel, and what HVO does there.
+
+    :param width: Of a line, in columns.
+    """
     kernel = report.kernel
     named = named_origin(report.origin)
     if named:
         yield named
     yield named_kernel(kernel)
     yield hvo_state(kernel)
+    for unrecognised in kernel.unrecognised:
+        rules = ", ".join(rule.name for rule in RESTS_ON[unrecognised.part])
+        line = f"not recognised: {unrecognised.message}; not checked in full: {rules}"
+        yield textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def named_origin(origin: Origin) -> str:
@@ -49,7 +59,7 @@ def hvo_state(kernel: Kernel) -> str:
         + {
             True: "switched on: new folios are optimized",
             False: "switched off now: new folios are not optimized",
-            None: "whether new folios are optimized is not in the dump",
+            None: "whether new folios are optimized is not known",
         }[kernel.hvo.enabled]
     )
 

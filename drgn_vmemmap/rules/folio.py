@@ -35,6 +35,7 @@ from drgn_vmemmap.rules.rule import (
     UNREADABLE,
     Rule,
 )
+from drgn_vmemmap.rules.unchecked import rules_without_meaning
 
 
 def _not_present(context: FolioContext) -> Iterator[Finding]:
@@ -288,15 +289,18 @@ FOLIO_CHECKS: Sequence[FolioCheck] = (
 
 def check_folio(context: FolioContext) -> Iterator[Finding]:
     """All findings on one folio, in the order of the checks."""
+    without_meaning = rules_without_meaning(context.kernel)
     for check in FOLIO_CHECKS:
-        yield from check.check(context)
+        if check.rule not in without_meaning:
+            yield from check.check(context)
 
 
 def check_concerned(context: FolioContext) -> Iterator[Finding]:
     """Findings on a folio whose entries are plainly what a layout requires."""
-    folio = context.folio
+    folio, without_meaning = context.folio, rules_without_meaning(context.kernel)
     for check in FOLIO_CHECKS:
-        if check.concerns(folio.folio_class, folio.state, context.judgement):
+        concerned = check.concerns(folio.folio_class, folio.state, context.judgement)
+        if concerned and check.rule not in without_meaning:
             yield from check.check(context)
 
 

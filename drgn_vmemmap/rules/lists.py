@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -89,6 +90,8 @@ def count_mismatch(
         counters = hstate.counters if node is None else hstate.counters_of(node)
         for name in ("nr_huge_pages", "free_huge_pages"):
             expected, seen = getattr(counters, name), found[node, name]
+            if expected is None:
+                continue
             if expected < seen - off_list[node, name] or (complete and expected > seen):
                 yield COUNT_MISMATCH.finding(
                     f"{_place(hstate, node)}: {name} is {expected}, {seen} folios were found"
@@ -101,21 +104,24 @@ def impossible_counters(hstate: Hstate) -> Iterator[Finding]:
     more folios of a kind than there are folios (``hugetlb_acct_memory()``).
     """
     total = hstate.counters.nr_huge_pages
+    limit = math.inf if total is None else max(total, 0)
     counts = {
         "surplus_huge_pages": hstate.counters.surplus_huge_pages,
         "resv_huge_pages": hstate.resv_huge_pages,
     }
     for name, count in counts.items():
-        if not 0 <= count <= max(total, 0):
+        if count is not None and not 0 <= count <= limit:
             reason = "below zero" if count < 0 else f"more than the {total} folios counted"
             yield COUNT_MISMATCH.finding(f"{hstate.name}: {name} is {count}, {reason}")
-    if hstate.max_huge_pages < 0:
+    if (hstate.max_huge_pages or 0) < 0:
         yield COUNT_MISMATCH.finding(
             f"{hstate.name}: max_huge_pages is {hstate.max_huge_pages}, below zero"
         )
     for name in Counters._fields:
-        of_nodes = sum(getattr(counters, name) for counters in hstate.node_counters.values())
         of_all = getattr(hstate.counters, name)
+        if of_all is None or getattr(hstate.no_counters, name) is None:
+            continue
+        of_nodes = sum(getattr(counters, name) for counters in hstate.node_counters.values())
         # Both are updated under one lock, one after the other.
         if abs(of_nodes - of_all) > 1:
             yield COUNT_MISMATCH.finding(

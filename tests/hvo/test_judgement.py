@@ -40,7 +40,9 @@ OF_THE_ZONE = [layout for layout, page in REUSED_PAGE.items() if page is None]
 GIGANTIC = 4096
 
 every_layout = pytest.mark.parametrize("layout", PICTURES)
-every_kernel = pytest.mark.parametrize("layout", Layout)
+KNOWN = [layout for layout in Layout if layout is not Layout.UNKNOWN]
+
+every_kernel = pytest.mark.parametrize("layout", KNOWN)
 
 
 def entry(frame: str, access: str, level: Level = PTE) -> Entry:
@@ -131,7 +133,7 @@ def test_a_folio_under_leaves_of_two_levels_is_mapped_by_both() -> None:
 # Another kernel's layout.
 
 
-@pytest.mark.parametrize("kernel", Layout)
+@pytest.mark.parametrize("kernel", KNOWN)
 @every_layout
 def test_only_the_layout_of_this_kernel_is_optimized(layout: Layout, kernel: Layout) -> None:
     judgement = judged(PICTURES[layout], kernel)
@@ -154,7 +156,7 @@ def test_a_shared_frame_that_the_zone_does_not_keep_is_inconsistent() -> None:
 
 
 def test_device_dax_is_no_hugetlb_folio_of_any_kernel() -> None:
-    for kernel in Layout:
+    for kernel in KNOWN:
         assert judged("abbbbbbb WWWWWWWW", kernel).verdict is Verdict.INCONSISTENT
 
 

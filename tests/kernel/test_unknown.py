@@ -10,8 +10,14 @@ from collections.abc import Iterator
 import pytest
 
 from drgn_vmemmap import CannotAnalyse, verify
+from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.hugetlb.folio import State
+from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.kernel.unrecognised import Part
+from drgn_vmemmap.output.report import View, render
 from drgn_vmemmap.rules.finding import Severity
+from drgn_vmemmap.rules.unchecked import RESTS_ON
+from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, Struct, types
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
@@ -61,6 +67,20 @@ NAMES = [
 ]
 
 
+WITHOUT = {
+    Part.SWITCH: ("vmemmap_optimize_enabled",),
+    Part.OPTIMIZED_FLAG: ("HPG_vmemmap_optimized",),
+    Part.LAYOUT: ("hugetlb_optimize_vmemmap_key", "vmemmap_tails"),
+    Part.HSTATE_COUNTERS: (
+        *("nr_huge_pages", "free_huge_pages", "surplus_huge_pages", "nr_huge_pages_node"),
+        *("free_huge_pages_node", "surplus_huge_pages_node", "resv_huge_pages", "max_huge_pages"),
+    ),
+    Part.TAIL_WORDS: ("mapping",),
+    Part.OWNER_MARKS: ("PG_lru", "PG_reserved"),
+}
+"""Names that the analysis can do without, at a price that it names."""
+
+
 @pytest.mark.parametrize(("release", "where", "name"), NAMES)
 def test_a_kernel_with_a_new_name_is_reported_on_or_refused_by_that_name(
     release: str, where: str, name: str
@@ -70,9 +90,20 @@ def test_a_kernel_with_a_new_name_is_reported_on_or_refused_by_that_name(
     except CannotAnalyse as error:
         assert name in str(error)
         assert len(str(error).splitlines()) == 1
-    else:
-        wrong = [finding for finding in report.findings if finding.severity is not Severity.INFO]
-        assert (len(report.folios), wrong) == (3, [])
+        return
+    wrong = [finding for finding in report.findings if finding.severity is not Severity.INFO]
+    assert (len(report.folios), wrong) == (3, [])
+    parts = [part for part, names in WITHOUT.items() if name in names]
+    assert [each.part for each in report.kernel.unrecognised] == parts
+    assert all(name in each.lacks for each in report.kernel.unrecognised)
+    assert report.incomplete == bool(parts)
+    assert report.unchecked.keys() == {rule.name for part in parts for rule in RESTS_ON[part]}
+
+
+@pytest.mark.parametrize("release", LINES)
+def test_all_of_a_known_kernel_is_recognised(release: str) -> None:
+    image = Image(Machine(line=LINES[release], folios=FOLIOS[2:]))
+    assert verify(image.prog).kernel.unrecognised == []
 
 
 @pytest.mark.parametrize("type_name", ("hstate", "folio", "pglist_data"))
@@ -88,6 +119,46 @@ def test_a_kernel_without_a_structure_is_refused_by_its_name(type_name: str) -> 
     ("release", "where", "name"),
     (("6.12.0", "", "hugetlb_optimize_vmemmap_key"), ("7.2.0", "struct zone", "vmemmap_tails")),
 )
-def test_a_layout_that_is_not_known_is_not_judged(release: str, where: str, name: str) -> None:
-    with pytest.raises(CannotAnalyse, match="has a layout that is not known"):
-        verify(renamed(release, where, name).prog)
+def test_folios_of_a_layout_that_is_not_known_are_counted_and_not_judged(
+    release: str, where: str, name: str
+) -> None:
+    report = verify(renamed(release, where, name).prog)
+    assert report.kernel.hvo.layout is Layout.UNKNOWN
+    assert [judgement.verdict.value for _, judgement in report.folios] == [
+        *("optimized", "optimized", "unoptimized")
+    ]
+    # A frame that the zone keeps is taken for the folio's own.
+    freed = 7 if release == "6.12.0" else 6
+    assert report.totals.counts.freed == 2 * freed
+    assert report.totals.still_possible == 0
+    assert not report.broken and report.incomplete
+
+
+def test_what_was_not_recognised_is_named_with_the_rules_that_need_it() -> None:
+    report = verify(renamed("6.12.0", "", "hugetlb_optimize_vmemmap_key").prog)
+    text = "".join(render(report, "table", View(details=True)))
+    (line,) = (part for part in text.split("\n\n") if "not recognised: " in part)
+    assert "HVO's layout" in line and "hugetlb_optimize_vmemmap_key" in line
+    assert "12 of 21 rules in full: incomplete; nothing is known to be broken" in text
+    (skipped,) = (
+        line
+        for line in "".join(render(report, "ktap", View(details=True))).splitlines()
+        if " tail-writable" in line
+    )
+    assert "# SKIP HVO's layout: this kernel has no vmemmap_tails" in skipped
+    (unrecognised,) = document(report, folios=True)["unrecognised"]
+    assert "tail-writable" in unrecognised["unchecked"]
+
+
+def test_a_counter_that_is_not_recognised_has_no_value() -> None:
+    report = verify(renamed("7.2.0", "struct hstate", "free_huge_pages").prog)
+    (hstate,) = (each for each in document(report, folios=True)["hstates"] if each["folios"])
+    assert hstate["free_huge_pages"] is None
+    assert hstate["nr_huge_pages"] == 3
+
+
+def test_a_broken_folio_is_still_found_where_a_counter_is_not_recognised() -> None:
+    image = renamed("7.2.0", "struct hstate", "max_huge_pages")
+    kernel = EditedKernel(image.prog)
+    kernel.write_entry(FIRST_FOLIO, 3, kernel.entry(FIRST_FOLIO, 3) | 1 << 1)
+    assert {finding.rule for finding in kernel.check().findings} >= {"tail-writable"}

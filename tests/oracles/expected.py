@@ -171,6 +171,7 @@ def document(
         },
         "folios": [view.document() for view in views],
         "others": list(_others(image.machine)),
+        "unrecognised": [],
         "interrupted": False,
         "movement": None,
     }

@@ -58,6 +58,17 @@ def _two_nodes(second: int) -> tuple[str, ...]:
     )
 
 
+_HUNT = Scenario(
+    "hunt",
+    "two nodes, and step by step what hosts do to their pools; for the hunt of tests/vm",
+    script="hunt.sh",
+    memory=7168,
+    command_line=f"{HVO} hugepagesz=1G hugepages=0:1,1:1",
+    qemu=_two_nodes(3),
+    programs=Programs(("perl-base",), ("perl",)),
+    deadline=1800,
+)
+
 _ALL = (
     BASIC,
     Scenario(
@@ -152,6 +163,13 @@ _ALL = (
         qemu=_two_nodes(8),
         programs=Programs(("perl-base",), ("perl",)),
         deadline=600,
+    ),
+    _HUNT,
+    replace(
+        _HUNT,
+        name="hunt-cma",
+        about="the same with folios of 1 GiB out of a CMA area, and none from boot",
+        command_line=f"{HVO} hugepagesz=1G hugetlb_cma=1:1G",
     ),
     Scenario(
         "big",

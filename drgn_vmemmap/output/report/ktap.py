@@ -74,7 +74,7 @@ def _result(report: Report, number: int, rule: str, findings: Sequence[Finding])
         )
         if counts[severity]
     )
-    if rule == "unreadable" and report.incomplete:
+    if rule == "unreadable" and (report.lacks_memory or report.interrupted):
         passed, data = False, "ERROR memory that the rules need is not in the dump"
         if report.interrupted:
             data = "ERROR the analysis was interrupted"
@@ -90,4 +90,4 @@ def _why_skipped(report: Report, rule: str) -> str:
         return "only verify checks this rule"
     if rule in _NEED_HVO and not report.kernel.hvo.built_in:
         return "HVO is not built in"
-    return ""
+    return report.unchecked.get(rule, "")

@@ -67,6 +67,7 @@ def _folios(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
         Sample(value, {"hstate": hstate.hstate.name, "counter": name})
         for hstate in report.hstates
         for name, value in hstate.hstate.counters._asdict().items()
+        if value is not None
     ]
     yield "hstate_counters", "What the kernel counts, by the names of struct hstate.", samples
 

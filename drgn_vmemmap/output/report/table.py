@@ -26,7 +26,7 @@ def render(report: Report, view: View) -> Iterator[str]:
     """
     :return: Paragraphs for a terminal, ASCII only; the list of folios line by line.
     """
-    yield "".join(f"{line}\n" for line in head(report))
+    yield "".join(f"{line}\n" for line in head(report, view.style.width))
     for paragraph in _summary(report, view):
         yield f"\n{paragraph}\n"
     if view.folios and len(report.folios):
