@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What ends an analysis, or a part of it, in one line for the user."""
+"""Errors that end an analysis, or a part of it, each with one line for the user."""
 
 from __future__ import annotations
 

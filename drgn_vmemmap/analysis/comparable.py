@@ -24,7 +24,7 @@ _COUNTS = ("folios", "optimized", "unoptimized", "freed")
 
 
 class Comparable(NamedTuple):
-    """What is compared of a report."""
+    """The parts of a report that are compared."""
 
     release: str
     layout: str
@@ -33,7 +33,7 @@ class Comparable(NamedTuple):
     """Fields of each folio, by PFN."""
     totals: dict[str, int]
     hstates: dict[str, dict[str, int]]
-    """What was found of each hstate, by its name."""
+    """The counts of each hstate, by its name."""
     rules: Counter[str]
     """How many findings each rule has."""
     verified: bool
@@ -41,7 +41,7 @@ class Comparable(NamedTuple):
     incomplete: bool
     """Whether memory that was needed was not there, or the user ended the analysis."""
     selection: Selection
-    """What the report was narrowed to."""
+    """The selection that the report was narrowed to."""
 
 
 class _Damaged(ValueError):

@@ -37,7 +37,7 @@ Pair = tuple[int, int]
 
 
 class Change(NamedTuple):
-    """What became of one folio."""
+    """The change of one folio."""
 
     pfn: int
     kind: str
@@ -121,7 +121,7 @@ def difference(before: Comparable, after: Comparable) -> Difference:
 
 
 def _identity(report: Comparable) -> tuple[object, ...]:
-    """What differs between two kernels, but not between two boots of one."""
+    """Facts that differ between two kernels, but not between two boots of one."""
     return report.release, report.layout, report.struct_page_size
 
 

@@ -74,7 +74,7 @@ def after_folios(report: Report) -> dict[str, Any]:
 
 
 def stability_document(stability: Stability) -> dict[str, Any]:
-    """What several passes over a live kernel had in common."""
+    """The stability of a live kernel over several passes."""
     return {
         "seconds": stability.seconds,
         "looks": stability.passes,

@@ -31,7 +31,7 @@ _TABLES = 16
 
 
 class _Size(NamedTuple):
-    """What the judgement on a folio depends on besides its entries."""
+    """The size of a folio: all that the judgement depends on besides its entries."""
 
     pages: int
     """How many vmemmap pages it has."""

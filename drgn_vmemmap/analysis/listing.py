@@ -66,7 +66,7 @@ class Column(NamedTuple):
     text: Callable[[Traits], str] | None = None
     """As people read it, where that is not just the value."""
     unknown: str = "?"
-    """What people read where there is no value."""
+    """The text for people where there is no value."""
     is_number: bool = False
 
 

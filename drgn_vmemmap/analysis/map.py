@@ -75,7 +75,7 @@ class Map(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What a map is narrowed to."""
+    """The part of memory that a map is narrowed to."""
 
     hstate: str | None = None
     """``None`` for all of them."""
@@ -179,7 +179,7 @@ def _height(rows: Sequence[range]) -> int:
 
 
 class _Canvas:
-    """What is in which cell."""
+    """The contents of the cells, as they are added."""
 
     def __init__(self, span: int, cells: range) -> None:
         self._span = span

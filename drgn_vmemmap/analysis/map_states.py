@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What memory shows on a map: a state, which is a number; the least one is shown."""
+"""The states of memory on a map: numbers, of which a cell shows the least."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED, joined
 
 
 class State(enum.IntEnum):
-    """What a cell shows: of all that is there, the least."""
+    """The states; of all that is in a cell, it shows the least."""
 
     ERROR = 0
     WARNING = 1
@@ -58,7 +58,7 @@ FOUND = {Severity.ERROR: State.ERROR, Severity.WARNING: State.WARNING}
 
 
 def folio_state(traits: Traits) -> State:
-    """What a folio shows; what is wrong with it is a finding, besides."""
+    """The state of a folio; an error in it is a finding, and shown as one."""
     judgement = traits.judgement
     if judgement.verdict is Verdict.OPTIMIZED:
         return State.OPTIMIZED
@@ -70,7 +70,7 @@ def folio_state(traits: Traits) -> State:
 
 
 def special_memory(report: Report) -> Iterator[tuple[State, range]]:
-    """What memory shows that is no folio's, and its PFNs."""
+    """The states of memory of no folio, and its PFNs."""
     for section in report.sections:
         yield State.OTHER, section.pfns
     for special in report.special:

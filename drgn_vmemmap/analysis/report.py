@@ -108,7 +108,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a report is narrowed to; ``None`` for everything."""
+    """The folios that a report is narrowed to; ``None`` for all."""
 
     hstate: str | None = None
     node: int | None = None
@@ -151,7 +151,7 @@ class Stability(NamedTuple):
 
 @dataclass
 class Report:
-    """What the analysis of a kernel found."""
+    """The result of the analysis of a kernel."""
 
     kernel: Kernel
     hstates: list[HstateReport]
@@ -173,7 +173,7 @@ class Report:
     verified: bool = False
     """All rules were run, not only those of a report."""
     selection: Selection = EVERYTHING
-    """What it was narrowed to."""
+    """The folios that it was narrowed to."""
     origin: Origin = UNKNOWN_ORIGIN
     """Which dump of which machine it is of."""
 

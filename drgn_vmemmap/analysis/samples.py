@@ -16,7 +16,7 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
 class Shape(NamedTuple):
-    """What folios that are mapped alike have in common."""
+    """The facts that folios which are mapped alike have in common."""
 
     order: int
     layout: Layout

@@ -18,7 +18,7 @@ from drgn_vmemmap.rules.finding import Finding, Severity
 
 
 class Counted(NamedTuple):
-    """What is watched of one hstate."""
+    """The counts of one hstate that are watched."""
 
     folios: int
     optimized: int
@@ -31,7 +31,7 @@ class Counted(NamedTuple):
         return self.freed * PAGE_SIZE
 
     def since(self, before: Counted) -> Counted:
-        """What came, and as a negative number what went."""
+        """The change since an earlier pass; negative where folios or frames went."""
         return Counted(*(now - then for now, then in zip(self, before)))
 
 
@@ -97,7 +97,7 @@ def _counted(hstate: HstateReport) -> Counted:
 
 @dataclass
 class Tally:
-    """What all passes saw together."""
+    """The sum of all passes."""
 
     until: str | None = None
     """The rule that is watched; ``None`` for all whose findings are errors."""
@@ -109,7 +109,7 @@ class Tally:
     findings: int = 0
     """Findings of severity warning or error, added up."""
     broken: list[Finding] = field(default_factory=list)
-    """What the first pass that found something broken found."""
+    """The findings of the first pass that found something broken."""
     last: Report | None = None
     """The report of the last pass."""
     _seen: dict[Finding, Finding] = field(default_factory=dict)

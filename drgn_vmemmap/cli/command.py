@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a command is: its arguments, its help, and the function that runs it."""
+"""A command: its arguments, its help, and the function that runs it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Command(NamedTuple):
     needs_program: bool = True
     """Whether it analyses a target. Otherwise the program is ``None``."""
     usage: str | None = None
-    """What stands after its name, where that cannot be seen from its arguments."""
+    """Its usage after its name, where that cannot be seen from its arguments."""
     takes_child: bool = False
     """Whether another command can follow after ``--``; :attr:`run` finds it in ``child``."""
     can_do_without: Callable[[argparse.Namespace], bool] = lambda options: False

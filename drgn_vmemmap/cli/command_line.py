@@ -62,7 +62,7 @@ def _run(command: Command, options: argparse.Namespace, prog: drgn.Program | Non
 
 
 def _cut_off(prog: drgn.Program | None) -> str | None:
-    """What is missing at the end of a program's dump, in words."""
+    """The end of a program's dump that is missing, in words."""
     from drgn_vmemmap.errors import printable
     from drgn_vmemmap.target.program import dump_path, what_is_cut_off
 

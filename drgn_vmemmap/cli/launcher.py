@@ -69,7 +69,7 @@ def _program_of_drgn() -> Any:
 
 
 def _this_script() -> str:
-    """What drgn is to run: the bundle, or the package's ``__main__.py``."""
+    """The script that drgn is to run: the bundle, or the package's ``__main__.py``."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     bundle = os.path.dirname(package)
     return bundle if os.path.isfile(bundle) else os.path.join(package, "__main__.py")

@@ -163,7 +163,7 @@ def _options(
 
 
 def _value(action: argparse.Action) -> str:
-    """What stands after an option's name."""
+    """The value after an option's name."""
     if action.nargs == 0:
         return ""
     if action.choices is not None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What is checked of drgn's options before drgn has them, and why a target cannot be opened."""
+"""Checks of drgn's options before drgn has them, and errors of targets that cannot be opened."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def failure(target: Target, message: str) -> CannotAnalyse:
 
 
 def unused_symbols(target: Target) -> str | None:
-    """What to say if none of the files given for debugging symbols was of this kernel."""
+    """A warning if none of the files given for debugging symbols was of this kernel."""
     import drgn
 
     paths = target.values(*_SYMBOLS)

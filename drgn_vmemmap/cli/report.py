@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from drgn_vmemmap.analysis.samples import Sample
 
 FORMATS = ("table", "json", "jsonl", "csv", "prometheus", "html")
-"""What a report can be written as; each has a module in ``output.report``."""
+"""The formats of a report; each has a module in ``output.report``."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

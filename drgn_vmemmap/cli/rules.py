@@ -34,7 +34,7 @@ def _run(options: argparse.Namespace, prog: None) -> int:
 
 
 def unknown_rule(name: str, names: Iterable[str]) -> str | None:
-    """What to say of a rule that does not exist, with the nearest one."""
+    """The message on a rule that does not exist, with the nearest one."""
     import difflib
 
     names = list(names)

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def selection(options: argparse.Namespace) -> Selection:
-    """What these options narrow a report to."""
+    """The selection that these options make."""
     from drgn_vmemmap.analysis.report import Selection
 
     return Selection(options.hstate, options.node, options.pfn, options.verdict)

@@ -118,7 +118,7 @@ def _watch(
 def _watched(
     options: argparse.Namespace, prog: drgn.Program, progress: Progress
 ) -> tuple[Target, Recording | None]:
-    """What is watched, and what can write it as a vmcore."""
+    """The target that is watched, and the recording that can write it as a vmcore."""
     from drgn_vmemmap.api import target
 
     if options.extract is None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a text proves of an address: its region, its struct page, and what the access was."""
+"""Statements on an address that a text names: its region, its struct page, and the access."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a struct page holds: flags and page type by their names, counts, mapping, link to a head."""
+"""The contents of a struct page: flags and page type by name, counts, mapping, link to a head."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_PAGE_TYPE = 0xFFFFFFFF
 
 
 class PageContents(NamedTuple):
-    """What a struct page holds; ``None`` for a member that this kernel does not have."""
+    """The members of a struct page; ``None`` for one that this kernel does not have."""
 
     flags: int
     flag_names: list[str]

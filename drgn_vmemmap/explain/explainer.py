@@ -248,7 +248,7 @@ class Explainer:
         explanation.complete = self._mappers.complete and not self._interrupted
 
     def _state(self, frame: int) -> str | None:
-        """What a frame's own struct page says."""
+        """The use of a frame by its own struct page, in words."""
         block = self._pages.free_block(frame)
         if block is not None:
             return f"free, in the buddy allocator's block of order {block.order} at {block.pfn:#x}"

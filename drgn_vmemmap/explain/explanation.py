@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What is known of an address or a frame: the records that an explanation consists of."""
+"""The records that an explanation of an address or a frame consists of."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class StructPage(NamedTuple):
     known: bool
     """Whether the dump shows if it is of a folio."""
     special: str | None
-    """What special vmemmap describes it: see :mod:`drgn_vmemmap.vmemmap.special`."""
+    """The kind of special vmemmap that describes it: see :mod:`drgn_vmemmap.vmemmap.special`."""
     place: Place
-    """What the PFN is to the memmap."""
+    """Whether the PFN has a struct page, and of which memory it is."""
     contents: PageContents | None
-    """What it holds; ``None`` if that is not in the dump, or there is none."""
+    """The values of its members; ``None`` if it is not in the dump, or there is none."""
     failed: FailedPages | None = None
     """The pages of its folio that failed; ``None`` if none did."""
 
@@ -67,15 +67,15 @@ class StructPage(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """What a log says of an address or a page, beside what the dump says."""
+    """An address or a page in a log, compared with the dump."""
 
     mention: Mention
     contents: PageContents | None = None
-    """What the struct page held, if the log has its words."""
+    """The struct page when it was logged, if the log has its words."""
     entries: Sequence[EntryThen] = ()
     """The entries on the walk, as they were and as they are."""
     leaf: Leaf | None = None
-    """What the walk led to then."""
+    """The leaf of the walk in the log."""
     mapping: ReverseMap | None = None
     """The vmemmap that the frame of then backs now."""
     reuse_frame_of: int | None = None
@@ -91,7 +91,7 @@ class Logged(NamedTuple):
 
 @dataclass
 class Explanation:
-    """What is known of one address or frame."""
+    """All that is known of one address or frame."""
 
     what: Query
     place: AddressKind
@@ -104,7 +104,7 @@ class Explanation:
     frame: int | None = None
     """PFN of the frame backing the address, or the one that was asked for."""
     frame_state: str | None = None
-    """What the frame's own struct page says of it; ``None`` if that is not in the dump."""
+    """The frame's use by its own struct page, in words; ``None`` if that is not in the dump."""
     mapping: ReverseMap = field(default_factory=ReverseMap)
     """The vmemmap that this frame backs."""
     complete: bool = True
@@ -116,7 +116,7 @@ class Explanation:
     of_page: Explanation | None = None
     """Of a frame: the explanation of its struct page's address."""
     logged: Logged | None = None
-    """What a log says of it."""
+    """Its mention in a log, if it has one."""
 
     @property
     def is_special(self) -> bool:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a log names, explained by a dump."""
+"""Faults, pages and addresses that a log names, explained by a dump."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from drgn_vmemmap.paging.mapping import Problem
 
 
 class Foreign(NamedTuple):
-    """What a log of another boot names; the dump says nothing of it."""
+    """A mention in a log of another boot; the dump says nothing of it."""
 
     mention: Mention
     why: str
-    """What says that it is another boot."""
+    """The difference between the two boots, in words."""
     pfn: int | None
     """The PFN whose struct page is at the address, in that boot, if the log proves it."""
 
 
 @dataclass
 class LogExplanation:
-    """What a log names, and what it is."""
+    """The explanations of all that a log names."""
 
     explanations: list[Explanation] = field(default_factory=list)
-    """What concerns the vmemmap or a HugeTLB folio."""
+    """Of mentions that concern the vmemmap or a HugeTLB folio."""
     others: list[Explanation] = field(default_factory=list)
     """Faults, pages and addresses that do not."""
     foreign: list[Foreign] = field(default_factory=list)
@@ -85,7 +85,7 @@ def explain_log(explainer: Explainer, lines: Iterable[Line], boot: Boot) -> LogE
 
 
 def query_of(mention: Mention) -> Query:
-    """What is to be explained of what a log names."""
+    """The query that a mention in a log amounts to."""
     if mention.kind is Kind.PFN:
         return Query.of_pfn(mention.value)
     if mention.kind is Kind.PHYSICAL:

@@ -174,7 +174,7 @@ class Mappers:
 
 
 def _within(frames: set[int], mapped: Sequence[int | None]) -> list[int]:
-    """Those of some frames that a large leaf maps; much fewer than it has pages."""
+    """The frames that a large leaf maps, of some that are much fewer than its pages."""
     return [frame for frame in frames if frame in mapped]
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a log names: the records."""
+"""Mentions: the records of faults, pages and addresses that a log names."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Mention:
     message: Message | None = None
     """The wording that names it; ``None`` for a mere number, such as a register's."""
     boot: Boot = field(default_factory=Boot)
-    """What the log says of the boot that wrote it."""
+    """The boot that wrote this part of the log."""
     times: int = 1
     """In how many lines it is."""
     details: list[str] = field(default_factory=list)
-    """What the lines after it say of this fault, or of this page."""
+    """Lines after it that belong to this fault or this page."""
     error_code: int | None = None
     walk: LoggedWalk | None = None
     words: list[int] = field(default_factory=list)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a log names: faults, pages and addresses, and what its other lines say of each."""
+"""Reads a log: the faults, pages and addresses that it names, and its other lines on each."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _Key = tuple[int, Kind, int]
 
 
 class _Fact(NamedTuple):
-    """What a line says of the fault or the page before it, or of the boot."""
+    """A kind of line that belongs to the fault or the page before it, or to the boot."""
 
     keyword: str
     pattern: re.Pattern[str]
@@ -97,7 +97,7 @@ class _Reader:
             token.add()
 
     def _tokens(self, form: Joined) -> Iterator[_Token]:
-        """What is in a line."""
+        """The tokens of a line."""
         text, lower = form.text, form.text.lower()
         named: set[int] = set()
         for message, match in find_messages(text):

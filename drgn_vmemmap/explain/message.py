@@ -13,7 +13,7 @@ from drgn_vmemmap.paging.leaf import leaf_of
 
 
 class Kind(enum.Enum):
-    """What a number in a log is."""
+    """Kinds of numbers in a log."""
 
     FAULT = "fault"
     """A virtual address at which the kernel faulted."""
@@ -50,7 +50,7 @@ class Message(NamedTuple):
     """The function that writes it, and its file."""
 
     def named(self, match: re.Match[str]) -> Iterator[Named]:
-        """What a match of the pattern names."""
+        """The numbers in a match of the pattern, by kind."""
         for group, digits in match.groupdict().items():
             if digits is None:
                 continue
@@ -106,7 +106,7 @@ _NUMBERS = {
     "%decimal": r"(?P<decimal_pfn>\d{1,16})\b",
     "%physical": r"(?:0x)?(?P<physical>[0-9a-f]{1,16})\b",
 }
-"""What stands for a number in the patterns below."""
+"""The patterns of numbers, by the marks that stand for them in messages."""
 
 _MARK = re.compile("%[a-z]+")
 

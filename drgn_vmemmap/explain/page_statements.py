@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a text proves of a page that it names."""
+"""Statements on a page that a text names: what the text proves of it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a PFN is to the memmap: in use, offline, of a device, or without a struct page."""
+"""The place of a PFN in the memmap: in use, offline, of a device, or without a struct page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drgn_vmemmap.vmemmap.special import is_device
 
 
 class Place(enum.Enum):
-    """What a PFN is, in words that follow "PFN 0x..."."""
+    """Kinds of PFNs, in words that follow "PFN 0x..."."""
 
     ONLINE = "is memory that the kernel manages"
     NO_MEMMAP = "has no memmap: no section holds it, so it has no struct page"
@@ -32,7 +32,7 @@ class Places:
         self._kinds: dict[int, Place] = {}
 
     def of(self, pfn: int) -> Place:
-        """What a PFN is."""
+        """The place of a PFN in the memmap."""
         section = self._sections.get(pfn // self._kernel.sections.pages)
         if section is None:
             missing = any(pfn in pfns for pfns in self._missing)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What is to be explained: an address or a frame, as people and oopses write them."""
+"""Queries: addresses and frames to be explained, as people and oopses write them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ADDRESS_DIGITS = 12
 
 
 class AddressKind(enum.Enum):
-    """What an address is, in words."""
+    """Kinds of addresses, in words."""
 
     VMEMMAP = "in the vmemmap"
     DIRECT_MAP = "in the direct map"
@@ -30,7 +30,7 @@ class AddressKind(enum.Enum):
 
 
 class Query(NamedTuple):
-    """What is to be explained."""
+    """An address or a frame that is to be explained."""
 
     text: str
     """As it was given."""

@@ -17,22 +17,22 @@ class Certainty(enum.Enum):
 
 
 class Statement(NamedTuple):
-    """What a text says of something."""
+    """One sentence, and how certain it is."""
 
     certainty: Certainty
     text: str
 
 
 def certain(text: str) -> Statement:
-    """What the text proves."""
+    """A sentence that the text proves."""
     return Statement(Certainty.CERTAIN, text)
 
 
 def likely(text: str) -> Statement:
-    """What the text makes likely, and does not prove."""
+    """A sentence that the text makes likely, and does not prove."""
     return Statement(Certainty.LIKELY, text)
 
 
 def unknown(text: str) -> Statement:
-    """What the text leaves open."""
+    """A question that the text leaves open."""
     return Statement(Certainty.UNKNOWN, text)

@@ -58,7 +58,7 @@ def member_at(offset: int) -> str:
 
 
 def known_function(name: str) -> str | None:
-    """What is known of a function that handles struct pages; compilers add suffixes."""
+    """A sentence on a function that handles struct pages; compilers add suffixes to its name."""
     return _WALKERS.get(name.split(".")[0])
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a log proves without a dump: each statement is certain, likely, or said to be unknown."""
+"""Statements that a log proves without a dump: certain, likely, or said to be unknown."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Account(NamedTuple):
 
 @dataclass
 class TextReport:
-    """What a text proves."""
+    """All statements on a text."""
 
     accounts: list[Account] = field(default_factory=list)
     boots: list[list[Statement]] = field(default_factory=list)
-    """What it says of each boot that wrote it."""
+    """On each boot that wrote it."""
     collect: list[str] = field(default_factory=list)
-    """What to collect next."""
+    """Files to collect next, in words."""
     dropped: int = 0
     """How many faults, pages and addresses there are beyond these."""
 

@@ -26,7 +26,7 @@ class Accounting(enum.Enum):
 
 
 class Accounts:
-    """What the counters say of the folios on no list."""
+    """The folios on no list, by the kernel's counters."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ OFF_LIST = STATES.index(State.OFF_LIST)
 
 
 class FolioClass(NamedTuple):
-    """What many folios have in common."""
+    """The facts that many folios have in common."""
 
     order: int
     hstate: str
@@ -53,7 +53,7 @@ class Folio(NamedTuple):
 
     @property
     def folio_class(self) -> FolioClass:
-        """What it has in common with others."""
+        """The facts that it has in common with others."""
         return FolioClass(
             order=self.order,
             hstate=self.hstate,
@@ -102,7 +102,7 @@ class Folios(Sequence[Folio]):
         self.states.extend(bytes((state,)) * len(pfns))
 
     def class_of(self, row: int) -> FolioClass:
-        """What the folio of a row has in common with others."""
+        """The class of the folio of a row."""
         return self.class_table[self.classes[row]]
 
     def row_at(self, pfn: int) -> int | None:

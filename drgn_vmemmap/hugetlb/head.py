@@ -20,7 +20,7 @@ _FLAGS_END = 1 << 8
 
 
 class Head(NamedTuple):
-    """What the first two struct pages of a HugeTLB folio say of it."""
+    """The members of a folio that are in its first two struct pages."""
 
     order: int
     flags: int

@@ -25,7 +25,7 @@ Count = Optional[int]
 
 
 class Counters(NamedTuple):
-    """What the kernel counts for a hstate, or for one node of it, in folios."""
+    """The kernel's counters of a hstate, or of one node of it, in folios."""
 
     nr_huge_pages: Count
     free_huge_pages: Count
@@ -66,7 +66,7 @@ class Hstate(NamedTuple):
     """Of a node with nothing to count."""
 
     def counters_of(self, node: int | None) -> Counters:
-        """What the kernel counts for a node."""
+        """The kernel's counters of a node."""
         return self.node_counters.get(node, self.no_counters)
 
 

@@ -51,9 +51,9 @@ class Ownership:
         self.stray_ends = array("q")
         """The first pages after them."""
         self.read_only: list[int] = []
-        """Those of no HugeTLB folio that are read-only."""
+        """Read-only vmemmap pages that describe no HugeTLB folio."""
         self.absent: list[range] = []
-        """Those of no HugeTLB folio that are mapped to no memory, but have to be."""
+        """Vmemmap pages of no HugeTLB folio that have to be mapped to memory, and are not."""
         self.unreadable: list[Run] = []
         """Where page tables are not in the dump."""
         self.endless = False

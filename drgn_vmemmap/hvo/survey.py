@@ -30,7 +30,7 @@ Frames = Sequence[Optional[int]]
 
 
 class Described(NamedTuple):
-    """What the vmemmap is known to describe."""
+    """Sections, folios and special vmemmap: what the vmemmap is known to describe."""
 
     sections: Sequence[Section]
     folios: FolioReports

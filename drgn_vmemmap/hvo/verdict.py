@@ -30,7 +30,7 @@ class Verdict(enum.Enum):
 
 
 class Judgement(NamedTuple):
-    """What the entries of one folio amount to. Indices count its vmemmap pages from 0."""
+    """The judgement on the entries of one folio. Indices count its vmemmap pages from 0."""
 
     verdict: Verdict
     layout: Layout

@@ -30,7 +30,7 @@ class Hvo(NamedTuple):
     """HugeTLB vmemmap optimization in this kernel."""
 
     layout: Layout
-    """What this kernel makes of an optimized folio; ``NONE`` if it was built without HVO."""
+    """The layout of an optimized folio; ``NONE`` if this kernel was built without HVO."""
     enabled: bool | None
     """Whether it is on for new folios, now; ``None`` if that is not known."""
     optimized_bit: int | None
@@ -151,7 +151,7 @@ class ZoneKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Kernel:
-    """What this kernel is. Addresses are virtual, in bytes."""
+    """All facts about a kernel. Addresses are virtual, in bytes."""
 
     release: str
     live: bool

@@ -117,5 +117,5 @@ class Lookup:
 
 
 def not_supported(where: str, *names: str) -> CannotAnalyse:
-    """What to raise when a kernel has none of some names, one of which each known kernel has."""
+    """The error for a kernel that has none of some names, one of which each known kernel has."""
     return CannotAnalyse(f"this kernel's {where} has no {' or '.join(names)}: it is not supported")

@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What was found, as text: for people and for programs."""
+"""Output: reports, findings and explanations as text, for people and for programs."""

@@ -88,7 +88,7 @@ def _summary(difference: Difference) -> Iterator[str]:
 
 
 def _gaps(difference: Difference) -> Iterator[str]:
-    """What could not be compared, and why."""
+    """Lines on what could not be compared, and why."""
     which = [name for name, lacks in zip(("A", "B"), difference.incomplete) if lacks]
     if which:
         lack = f"{' and '.join(which)} lack{'s' if len(which) == 1 else ''} memory"

@@ -57,7 +57,7 @@ def folio_table(listing: Listing, width: int) -> Iterator[str]:
 
 
 def _left_out(listing: Listing, columns: Sequence[Column], same: Container[str]) -> Iterator[str]:
-    """What is said of columns that are not shown."""
+    """Lines on the columns that are not shown."""
     traits = listing.traits[0]
     once = [f"{c.heading} {common_text(c, traits)}" for c in columns if c.name in same]
     if once:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a report is of: the lines at its head."""
+"""The head of a report: which dump, which kernel, and the state of HVO."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def named_kernel(kernel: Kernel) -> str:
 
 
 def hvo_state(kernel: Kernel) -> str:
-    """What this kernel makes of new folios, in one line."""
+    """The state of HVO, and whether new folios are optimized, in one line."""
     if not kernel.hvo.built_in:
         return "HVO is not built in"
     return (

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a log says of addresses and pages, as text beside what the dump says."""
+"""Addresses and pages in a log, compared with the dump, as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAMES_LIMIT = 16
 
 
 def logged_lines(logged: Logged) -> Iterator[str]:
-    """What a log says of a fault or a page."""
+    """Lines on the mention of a fault or a page in a log."""
     mention = logged.mention
     times = f" (and in {mention.times - 1} more lines)" if mention.times > 1 else ""
     yield f"log: {mention.line}{times}"
@@ -125,7 +125,7 @@ def mapping_lines(mapping: ReverseMap) -> Iterator[str]:
 
 
 def rest_of_log(log: LogExplanation) -> Iterator[str]:
-    """What a log names beside what was explained."""
+    """Lines on the mentions in a log that were not explained."""
     for foreign in log.foreign:
         yield from _foreign(foreign)
     yield _others(log)
@@ -156,7 +156,7 @@ def _others(log: LogExplanation) -> str:
 
 
 def _other(explanation: Explanation) -> str:
-    """What does not concern HugeTLB, and what it is where it is no memory in use."""
+    """The name of a mention that does not concern HugeTLB, and its place if it is not in use."""
     name, page = explanation.what.text, explanation.page
     if explanation.place is AddressKind.BEYOND_MEMORY:
         return f"{name} (beyond the end of physical memory)"

@@ -71,7 +71,7 @@ def render(report: Report, part: Part, width: int, style: Style) -> str:
 
 
 class _Label(NamedTuple):
-    """What stands before the cells of a row; widths in characters."""
+    """The columns before the cells of a row; widths in characters."""
 
     nodes: int
     address: int

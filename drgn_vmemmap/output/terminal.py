@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a terminal can show."""
+"""The abilities of a terminal: its width, its colours, its characters."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a text proves without a dump, as text and as what JSON is made of."""
+"""Statements on a text, as text and as what JSON is made of."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What is watched: one line per hstate for a person, or as JSON Lines."""
+"""Passes over a live kernel: one line per hstate for a person, or JSON Lines."""
 
 from __future__ import annotations
 

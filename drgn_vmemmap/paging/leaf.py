@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a walk leads to whose entries are known without the memory, as from a log."""
+"""The leaf of a walk whose entries are known without the memory, as from a log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEAVES = {level.name: level for level in (PTE, PMD, PUD)}
 
 
 class Leaf(NamedTuple):
-    """What a walk led to."""
+    """The entry that a walk ended at."""
 
     level: str
     present: bool

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What the walker knows and reports: how virtual addresses are mapped, as plain records."""
+"""The walker's input and output as plain records: how virtual addresses are mapped."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Entry(NamedTuple):
     frame: int | None
     """PFN of the page's own frame, in a large leaf too; ``None`` if there is none."""
     access: Access
-    """What the processor allows, all levels counted; nothing where there is no frame."""
+    """The access that the processor allows, all levels counted; none where there is no frame."""
     problem: Problem | None
     """Why the frame is ``None``, or not memory."""
 
@@ -77,7 +77,7 @@ class Step(NamedTuple):
     raw_address: int
     """Physical address in bytes at which the entry lies."""
     access: Access
-    """What this level and those above it leave, if the entry is present."""
+    """The access that this level and those above it leave, if the entry is present."""
 
 
 class Run(NamedTuple):
@@ -99,7 +99,7 @@ class Run(NamedTuple):
     raw: bytes
     """The entries, 8 bytes each; empty if their table is not in the dump."""
     above: int
-    """What the levels above leave of the access: see :func:`x86_64.effective_access`."""
+    """The access that the levels above leave: see :func:`x86_64.effective_access`."""
 
     @property
     def is_last_level(self) -> bool:

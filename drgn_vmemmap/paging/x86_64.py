@@ -101,7 +101,7 @@ def is_canonical(address: int, paging_levels: int) -> bool:
 
 
 class Access(NamedTuple):
-    """What the processor allows at an address, all levels counted."""
+    """The access that the processor allows at an address, all levels counted."""
 
     writable: bool
     user: bool

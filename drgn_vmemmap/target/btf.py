@@ -102,7 +102,7 @@ class Record(NamedTuple):
     size_or_type: int
     """Size in bytes, or ID of the type that it refers to, by kind."""
     words: array[int]
-    """What the kind adds, as 32-bit words."""
+    """The words of 32 bits that the kind adds."""
 
 
 class Btf:

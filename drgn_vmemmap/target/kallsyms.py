@@ -124,7 +124,7 @@ class Kallsyms:
         return count
 
     def _bounds(self) -> range:
-        """What lies between the first and the last of the tables, and nothing else."""
+        """Addresses from the first of the tables to the end of the last."""
         tables = [a for name, a in self._symbols.items() if name.startswith("kallsyms_")]
         end = self._table("kallsyms_token_index") + 2 * _TOKENS
         if self._end_of_offsets() > end:

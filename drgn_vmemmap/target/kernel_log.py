@@ -33,7 +33,7 @@ _TEXT = re.compile(rb"[\t\n\x20-\x7e]{8,}")
 
 
 class KernelLog(NamedTuple):
-    """What of a kernel's log could be read."""
+    """A kernel's log, as far as it could be read."""
 
     text: bytes
     """Its records, one after the other, without time stamps."""

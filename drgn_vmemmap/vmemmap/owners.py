@@ -29,7 +29,7 @@ _EVEN = bytes(range(0, 256, 2))
 
 
 class OwnerKind(enum.Enum):
-    """What may use a page, other than the vmemmap and its page tables."""
+    """Users of pages, other than the vmemmap and its page tables."""
 
     BUDDY = "the buddy allocator"
     COMPOUND_TAIL = "a compound page, as a tail"
@@ -44,7 +44,7 @@ class OwnerKind(enum.Enum):
 
 
 class FrameOwner(NamedTuple):
-    """What a frame's own struct page says of its use."""
+    """The user of a frame, by the frame's own struct page."""
 
     kind: OwnerKind
     detail: int = 0

@@ -61,7 +61,7 @@ class VmemmapTables:
             yield from self._gap(self._geometry.end)
 
     def _gap(self, end: int) -> Iterator[VmemmapTable]:
-        """What is mapped where no section is; nothing should be."""
+        """Tables that map vmemmap where no section is; there should be none."""
         for run in self._walker.walk(self._end, end):
             self._gap_runs += 1
             if run.is_last_level or self._walker.first_frame(run) is not None:

@@ -60,7 +60,7 @@ class _FrameCheck:
                 yield self._finding(problem, leaf.page + problem.frame - leaf.frame)
 
     def _certain(self, problems: Iterable[Problem]) -> Iterator[Free | Foreign]:
-        """What is known for certain; frames of which nothing is known are counted."""
+        """The problems that are known for certain; frames of which nothing is known are counted."""
         for problem in problems:
             if isinstance(problem, Unknown):
                 self._unknown += 1

@@ -21,7 +21,7 @@ _NESTING_LIMIT = 4
 
 
 class NotText(ValueError):
-    """What was given is no text; the message says what it is instead, in one line."""
+    """The input is no text; the message says what it is instead, in one line."""
 
 
 class ZlibFile:
@@ -51,7 +51,7 @@ _OPEN: dict[bytes, Callable[[io.BytesIO], Any]] = {
     b"\x78\x9c": ZlibFile,
     b"\x78\xda": ZlibFile,
 }
-"""What opens compressed files, by how they begin."""
+"""Functions that open compressed files, by the first bytes of these."""
 
 
 def unpacked(data: bytes) -> tuple[bytes, str | None]:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What loggers put before the kernel's lines, and what mailers put around them."""
+"""Prefixes that loggers put before the kernel's lines, and marks that mailers put around them."""
 
 from __future__ import annotations
 

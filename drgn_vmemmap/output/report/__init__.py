@@ -14,7 +14,7 @@ from drgn_vmemmap.output.terminal import PLAIN, Style
 
 
 class View(NamedTuple):
-    """What of a report is shown, and how."""
+    """The parts of a report that are shown, and how."""
 
     folios: bool = False
     """List each folio."""

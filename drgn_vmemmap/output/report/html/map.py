@@ -40,7 +40,7 @@ class Box(NamedTuple):
     column: int
     cell: Cell
     text: str
-    """What it says when it is pointed at."""
+    """The text that is shown when it is pointed at."""
 
     @property
     def name(self) -> str:
