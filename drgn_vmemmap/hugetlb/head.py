@@ -41,16 +41,20 @@ def parse_head(kernel: Kernel, pages: bytes) -> Head | None:
 
 def parse_removed(kernel: Kernel, pages: bytes) -> Head | None:
     """
-    The head of a folio that left its pool, but whose vmemmap may not be restored yet.
+    The head of a folio that left its pool, but whose vmemmap may not be restored yet; or of one
+    that is being made, whose vmemmap may be remapped already.
 
-    Follows ``remove_hugetlb_page()`` of v5.14 to v6.4. Other compound pages are like that, too,
-    if their ``private`` is a small number.
+    Follows ``remove_hugetlb_page()`` of v5.14 to v6.4, and ``__prep_new_huge_page()``, which made
+    the page a HugeTLB one, and marked it as optimized, only after the remap. Other compound pages
+    are like that, too, if their ``private`` is a small number.
     """
     bit = kernel.hvo.optimized_bit
     if kernel.removed_test is None or bit is None:
         return None
     head = _parse(kernel, pages, kernel.removed_test)
-    return head if head and head.private >> bit & 1 and head.private < _FLAGS_END else None
+    if head is None or head.private >= _FLAGS_END:
+        return None
+    return head if not head.private or head.private >> bit & 1 else None
 
 
 def _parse(kernel: Kernel, pages: bytes, test: PageTest) -> Head | None:

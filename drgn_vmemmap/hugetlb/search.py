@@ -236,7 +236,7 @@ class _MemmapScan:
             self.links.add(links[self._link_word], links[self._link_word + 1])
 
     def _add_removed(self, pfn: int, pages: bytes) -> None:
-        """Add the folio at a PFN, if one left its pool and its vmemmap is still remapped."""
+        """Add the folio at a PFN, if one left its pool or is being made, and it is remapped."""
         head = parse_removed(self._snapshot.kernel, pages)
         number = None if head is None else self.classes.number(head)
         if head is None or number is None or pfn % (1 << head.order):
@@ -256,20 +256,23 @@ class _MemmapScan:
 
 def _is_remapped(snapshot: Snapshot, pfn: int, order: int) -> bool:
     """
-    Whether the last tails of what may be a folio share, or may share, its reuse frame.
+    Whether tails of what may be a folio share, or may share, its reuse frame.
 
-    They are the last that a restore gives back their own (``vmemmap_remap_range()``).
+    A remap begins with the first tail, and the last one is the last that a restore gives back its
+    own frame (``vmemmap_remap_range()``).
     """
-    geometry, source = snapshot.geometry, snapshot.kernel.hvo.layout.reuse_from
-    if source is ZONE:
+    geometry, layout = snapshot.geometry, snapshot.kernel.hvo.layout
+    if layout.reuse_from is ZONE:
         return False
-    pages = geometry.pages_of_order(order)
-    start = geometry.address(pfn)
-    last = snapshot.walker.entry(start + (pages - 1) * geometry.page_size)
-    first = snapshot.walker.entry(start + source * geometry.page_size)
-    if Problem.UNREADABLE in (first.problem, last.problem):
-        return True
-    return first.frame is not None and first.frame == last.frame and not last.access.writable
+    start, size = geometry.address(pfn), geometry.page_size
+    reused = snapshot.walker.entry(start + layout.reuse_from * size)
+    for index in (layout.kept, geometry.pages_of_order(order) - 1):
+        tail = snapshot.walker.entry(start + index * size)
+        if Problem.UNREADABLE in (reused.problem, tail.problem):
+            return True
+        if tail.frame is not None and tail.frame == reused.frame and not tail.access.writable:
+            return True
+    return False
 
 
 def _put_in_order(snapshot: Snapshot, folios: Folios, links: Links, lists_have_added: bool) -> None:

@@ -93,15 +93,20 @@ def hugetlb_test(lookup: Lookup, page: Struct) -> PageTest:
 
 
 def removed_test(lookup: Lookup, page: Struct) -> PageTest | None:
-    """Recognises a folio that left its pool with its vmemmap not restored; ``None`` if none can."""
+    """
+    Recognises a compound page that may be a folio whose vmemmap is remapped and that has no mark of
+    HugeTLB: one that left its pool, or that is being made; ``None`` if there are none.
+    """
     # Until Linux commit 32c877191e02 ("hugetlb: do not clear hugetlb dtor until allocating
     # vmemmap") (in v6.5), a folio got NULL_COMPOUND_DTOR or COMPOUND_PAGE_DTOR, which are 0
-    # and 1, before its vmemmap was restored.
+    # and 1, before its vmemmap was restored. Until v6.7, one that is being made has the latter
+    # until its vmemmap is remapped, or no PG_hugetlb.
     destructors = lookup.enumerators("enum compound_dtor_id")
     test = hugetlb_test(lookup, page)
-    if "HUGETLB_PAGE_DTOR" not in destructors or test.size != 1:
-        return None
-    return PageTest(test.offset, 1, 0xFE, 0)
+    if "HUGETLB_PAGE_DTOR" in destructors and test.size == 1:
+        return PageTest(test.offset, 1, 0xFE, 0)
+    is_flag = test.offset == page.size + page.offset("flags")
+    return test._replace(value=0) if is_flag else None
 
 
 def order(lookup: Lookup, page: Struct) -> Member:

@@ -18,7 +18,7 @@ from drgn_vmemmap.rules.finding import Severity
 from tests.oracles.expected import findings
 from tests.support import findings_of
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
+from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, Mark
 from tests.synthetic.layouts import KEPT
 from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, OWN_W, Folio, Machine, Vpage
 from tests.synthetic.physical import PAGE_SHIFT
@@ -136,9 +136,29 @@ def test_folios_that_left_the_pool_before_they_are_restored_are_in_flight(
     assert len(report.folios) == 3
 
 
+@pytest.mark.parametrize("done", (1, 3, None), ids=("one-page", "three-pages", "all-pages"))
+@pytest.mark.parametrize("release", ("5.15.0", "5.18.0", "6.1.0", "6.6.0"))
+def test_a_folio_that_is_remapped_before_it_is_a_hugetlb_one_is_in_flight(
+    release: str, done: int | None
+) -> None:
+    edits = {} if done is None else half_way(release, 9, done)
+    image = Image(machine(release, flying(edits, flag=False)))
+    if LINES[release].mark is Mark.DESTRUCTOR:
+        image.write_page(FLYING + 1, compound_dtor=1)
+    else:
+        image.write_page(FLYING + 1, flags=image.memmap.flags(FLYING) | 9)
+    report = verify(image.prog)
+    assert accusations(report) == []
+    assert "not counted" in in_flight(report)[FLYING]
+    assert len(report.folios) == 3
+
+
+@pytest.mark.parametrize("flag", (True, False))
 @pytest.mark.parametrize("release", ("5.15.0", "6.1.0"))
-def test_a_compound_page_that_only_seems_to_have_left_the_pool_is_no_folio(release: str) -> None:
-    image = Image(machine(release, flying({}, True, remapped=False)))
+def test_a_compound_page_that_only_seems_to_have_left_the_pool_is_no_folio(
+    release: str, flag: bool
+) -> None:
+    image = Image(machine(release, flying({}, flag, remapped=False)))
     image.write_page(FLYING + 1, compound_dtor=1)
     report = verify(image.prog)
     assert accusations(report) == []
