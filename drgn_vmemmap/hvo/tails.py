@@ -45,6 +45,12 @@ class WrongTail(NamedTuple):
     """Whether it has ``PG_head``, as a copy of a head has."""
     info: int
     """What ``compound_head`` should be."""
+    keeps_references: bool = False
+    """
+    All that is wrong with the plain tails in the frame is the one reference that each has: v7.1 to
+    v7.3 leave it to the tails of gigantic folios from boot, and to the smaller folios and the
+    memory that these become.
+    """
 
     @property
     def leads_elsewhere(self) -> bool:
@@ -152,8 +158,23 @@ class Tails:
                 reason = next(_faults(page, each, checks), None)
             if reason is not None:
                 is_head = bool(page.value(each, "flags") & self._kernel.head_test.value)
-                return WrongTail(index, reason, found, is_head, info)
+                keeps = self._only_keep_references(content, info, has_head)
+                return WrongTail(index, reason, found, is_head, info, keeps)
         return None
+
+    def _only_keep_references(self, content: bytes, info: int, has_head: bool) -> bool:
+        """See :attr:`WrongTail.keeps_references`."""
+        tails = content[FIRST_PLAIN * self._size if has_head else 0 :]
+        return (
+            self._kernel.tails_hold_mask
+            and self._page.values(tails, "compound_head") == {info}
+            and self._page.values(tails, "refcount") == {1}
+            and all(
+                all(map(check.accepts, self._page.values(tails, check.member)))
+                for check in self._checks
+                if check.member != "refcount"
+            )
+        )
 
     def _checks_of(self, tails: bytes, has_head: bool) -> list[_Check]:
         """What is checked of tails in one frame: no references, where they may have one each."""

@@ -59,8 +59,15 @@ def kept_tail(
         rule = STALE_STRUCT_PAGE
         what = "is a copy of a head" if wrong.is_head else "is a tail of something else"
     message = f"struct page {wrong.page} in frame {frame:#x} {what}"
+    severity = None
+    if wrong.keeps_references:
+        severity = Severity.WARNING
+        message += (
+            ", as in memory of a gigantic folio from boot; page checks (CONFIG_DEBUG_VM, "
+            "debug_pagealloc) trip over it when the folio is freed"
+        )
     finding = rule.finding_at(
-        owner.entry, message, owner.folio, owner.vmemmap_page, "tails of this folio"
+        owner.entry, message, owner.folio, owner.vmemmap_page, "tails of this folio", severity
     )
     return replace(finding, address=address)
 

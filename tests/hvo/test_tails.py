@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from drgn_vmemmap import verify
+from drgn_vmemmap.rules.finding import Severity
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, Mark
@@ -114,6 +115,27 @@ def test_the_shared_tail_of_gigantic_folios_may_keep_a_reference(order: int, bro
     for tail in range(64):
         kernel.memory.write((frame << PAGE_SHIFT) + tail * 64 + refcount, b"\1")
     assert bool(errors(kernel)) == broken
+
+
+@pytest.mark.parametrize(
+    ("release", "tails", "severity"),
+    (
+        ("7.2.0", range(4, 64), Severity.WARNING),
+        ("7.2.0", range(4, 63), Severity.ERROR),
+        ("6.12.0", range(4, 64), Severity.ERROR),
+    ),
+    ids=("all", "not all", "another layout"),
+)
+def test_what_a_gigantic_folio_from_boot_became_may_keep_its_references(
+    release: str, tails: range, severity: Severity
+) -> None:
+    """Demoted, its folios have all of them; that is a fault of v7.1 to v7.3, and no other's."""
+    kernel = image(release)
+    for tail in tails:
+        kernel.write_page(OPTIMIZED + tail, _refcount=1)
+    (finding,) = (f for f in verify(kernel.prog).findings if f.rule == "tail-content")
+    assert (finding.folio, finding.index, finding.severity) == (OPTIMIZED, 0, severity)
+    assert ("gigantic folio from boot" in finding.message) == (severity is Severity.WARNING)
 
 
 def test_a_folio_whose_vmemmap_was_never_split_is_not_read() -> None:

@@ -140,9 +140,6 @@ case $(uname -r) in
 esac
 
 # Nearly all memory in the pools, the rest filled: a restore finds none for the vmemmap.
-set_pool 0 2048 4000
-set_pool 1 2048 4000
-step all-memory
 mkdir -p /mnt/fill
 mount -t tmpfs -o size=200% tmpfs /mnt/fill
 perl /squeeze.pl
