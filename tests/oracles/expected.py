@@ -230,7 +230,7 @@ def _left_split(machine: Machine, views: list[View]) -> set[int]:
 def _hstate(machine: Machine, order: int, views: list[View]) -> dict[str, Any]:
     folios = [folio for folio in machine.folios if folio.order == order]
     views = [view for view in views if view.folio.order == order]
-    nodes = {machine.node(folio.pfn) for folio in folios}
+    nodes = {machine.node(folio.pfn) for folio in folios if folio.counted}
     nodes |= {view.listed.node for view in views if view.listed.node is not None}
     rows: list[int | None] = [*sorted(nodes)]
     rows += [None] * any(view.listed.node is None for view in views)

@@ -51,7 +51,11 @@ class Own(NamedTuple):
 
 
 def reference_folios(prog: drgn.Program, kernel: Kernel) -> Iterator[FolioReport]:
-    """What the report must say of each folio, in ascending order of PFN."""
+    """
+    What the report must say of each folio, in ascending order of PFN.
+
+    A folio that is half-way is partial here: whether that is lawful, its entries do not show.
+    """
     reference = _Reference(prog, kernel)
     for folio in sorted(reference.folios()):
         yield FolioReport(folio, reference.judgement(folio))
@@ -308,7 +312,7 @@ def _verdict(pages: Sequence[Page], own: Own) -> Verdict:
     kept, source = KEPT[own.layout], REUSED_PAGE[own.layout]
     shared = kept if source is None else source
     if frames != [*range(kept), *[shared] * (count - kept)]:
-        return Verdict.INCONSISTENT
+        return Verdict.PARTIAL if _is_half_way(pages, own) else Verdict.INCONSISTENT
     if own.tail_frame != pages[1].frame and own.layout is Layout.SHARED_TAIL and own.zone_known:
         return Verdict.INCONSISTENT
     right = ["W" * kept + "R" * (count - kept)]
@@ -318,6 +322,24 @@ def _verdict(pages: Sequence[Page], own: Own) -> Verdict:
     if access not in right:
         return Verdict.INCONSISTENT
     return Verdict.OPTIMIZED if own.zone_known else Verdict.UNREADABLE
+
+
+def _is_half_way(pages: Sequence[Page], own: Own) -> bool:
+    """Whether some tails are remapped, and all others as they were."""
+    kept, source = KEPT[own.layout], REUSED_PAGE[own.layout]
+    reuse = own.tail_frame if source is None else pages[source].frame
+    if reuse is None:
+        return False
+    remapped = [page.frame == reuse for page in pages[kept:]]
+    rest = [*pages[:kept], *(p for p, shares in zip(pages[kept:], remapped) if not shares)]
+    frames = [page.frame for page in rest]
+    return (
+        any(remapped)
+        and all(_letter(p) == "R" for p, shares in zip(pages[kept:], remapped) if shares)
+        and all(_letter(page) == "W" for page in rest)
+        and len(set(frames)) == len(frames)
+        and own.tail_frame not in frames
+    )
 
 
 def _ranges(indices: Sequence[int]) -> Ranges:

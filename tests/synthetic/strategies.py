@@ -85,15 +85,33 @@ def _folio(draw: st.DrawFn, machine: Machine, pfn: int, order: int, broken: bool
     can_be = machine.layout is not Layout.NONE and not machine.page_size & (machine.page_size - 1)
     remapped = can_be and draw(st.booleans())
     damage = draw(st.sampled_from(("", "", "edits", "flag", "head"))) if broken else ""
+    state = draw(st.sampled_from(State))
+    counted = state is not State.OFF_LIST or draw(st.booleans())
+    edits: Mapping[int, Vpage] = {}
+    if damage == "edits":
+        edits = draw(_edits(machine, order, remapped))
+    elif remapped and not counted:
+        edits = draw(_half_done(machine, order))
     return Folio(
         pfn=pfn,
         order=order,
-        state=draw(st.sampled_from(State)),
+        state=state,
         remapped=remapped,
-        edits=draw(_edits(machine, order, remapped)) if damage == "edits" else {},
+        edits=edits,
         flag=not remapped if damage == "flag" else None,
         head_in_dump=damage != "head",
+        counted=counted,
     )
+
+
+@st.composite
+def _half_done(draw: st.DrawFn, machine: Machine, order: int) -> Mapping[int, Vpage]:
+    """Where a remap has come as far as a vmemmap page, or a restore has: the others are as ever."""
+    first, end = KEPT[machine.layout], machine.vmemmap_pages(order)
+    position = draw(st.integers(first, end))
+    if draw(st.booleans()):
+        return dict.fromkeys(range(max(position, first + 1), end), OWN_W)
+    return dict.fromkeys(range(first, min(position, end - 1)), FRESH_W)
 
 
 @st.composite
