@@ -51,8 +51,8 @@ def in_flight(report: Report) -> Callable[[Folio], bool]:
     complete = not any(f.rule == "unreadable" and f.folio is None for f in report.findings)
 
     def may_be(folio: Folio) -> bool:
-        counters = counted[folio.hstate].counters_of(folio.node)
-        are_uncounted = found[folio.hstate, folio.node] > counters.nr_huge_pages
+        count = counted[folio.hstate].counters_of(folio.node).nr_huge_pages
+        are_uncounted = count is not None and found[folio.hstate, folio.node] > count
         return folio.state is State.OFF_LIST and (are_uncounted or not complete)
 
     return may_be
