@@ -13,15 +13,18 @@ from hypothesis import given
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
+from tests.synthetic.layouts import KEPT
 from tests.synthetic.model import (
     FIRST_FOLIO,
     FRESH_W,
     GIB,
+    OWN_W,
     SECTION_PAGES,
     Damage,
     Folio,
@@ -101,6 +104,27 @@ def test_a_block_that_was_allocated_at_once_has_one_reference_for_all_its_frames
     assert errors(kernel.check()) == []
     kernel.write_member(first + 1, "refcount", 1)
     assert ("frame-freed", UNOPTIMIZED, 5) in errors(kernel.check())
+
+
+@pytest.mark.parametrize("lost", (0, 128, 448), ids=("first", "middle", "last"))
+@every_layout
+def test_a_block_of_which_struct_pages_are_missing_may_have_one_reference_for_all(
+    release: str, lost: int
+) -> None:
+    folio = Folio(UNOPTIMIZED, remapped=False)
+    split = frozenset((UNOPTIMIZED >> 15,))
+    machine = Machine(line=LINES[release], folios=(folio,), split=split)
+    kernel = EditedKernel(Image(machine).prog)
+    first = kernel.frame(UNOPTIMIZED, 0) >> 9 << 9
+    for frame in range(first, first + 512):
+        kernel.write_member(frame, "refcount", int(frame == first))
+    kernel.memory.missing.add(kernel.frame(first + lost, 0))
+    report = kernel.check()
+    assert errors(report) == []
+    assert report.incomplete
+    # A frame that is referenced by itself shows that the block was split.
+    kernel.write_member(first + 200, "refcount", 1)
+    assert {rule for rule, _, _ in errors(kernel.check())} == {"frame-freed"}
 
 
 @every_layout
@@ -270,6 +294,72 @@ def test_folios_from_boot_are_named_with_what_boot_saved_for_them(release: str) 
     report = verify(Image(machine).prog)
     assert report.findings == []
     assert report.special == [SpecialVmemmap("boot-optimized", range(pfn, 2 * pfn), 4095)]
+
+
+@pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+@pytest.mark.parametrize("optimized", (0, 3, 512))
+def test_memory_from_boot_that_was_demoted_or_freed_saves_what_its_folios_do_now(
+    release: str, optimized: int
+) -> None:
+    pfn = GIB >> PAGE_SHIFT
+    numbers = range(pfn // SECTION_PAGES, 2 * pfn // SECTION_PAGES)
+    folios = tuple(Folio(pfn + 512 * number) for number in range(optimized))
+    machine = Machine(
+        line=LINES[release],
+        node_size=3 * GIB,
+        folios=folios,
+        sections=dict.fromkeys(numbers, Section.PREPARED),
+    )
+    report = verify(Image(machine).prog)
+    assert [f.message for f in report.findings] == []
+    assert report.special == []
+    assert report.totals.counts.freed == 7 * optimized
+    tables = -(-optimized // 64)
+    frames = 7 * optimized - tables - report.totals.shared_tail_frames
+    assert report.totals.net_saved_bytes == frames * PAGE_SIZE
+
+
+@every_layout
+def test_a_folio_on_its_way_through_a_demotion_is_in_flight(release: str) -> None:
+    """One of 1 GiB was split; of those of 2 MiB, some are optimized, and none is counted."""
+    pfn, layout = GIB >> PAGE_SHIFT, LINES[release].layout
+    half = dict.fromkeys(range(KEPT[layout] + 2, 8), OWN_W)
+    folios = [
+        Folio(
+            pfn + 512 * number,
+            state=State.OFF_LIST,
+            remapped=number < 5,
+            edits=half if number == 4 else {},
+            flag=number < 6,
+            counted=False,
+        )
+        for number in range(512)
+    ]
+    machine = Machine(line=LINES[release], node_size=3 * GIB, folios=tuple(folios))
+    report = verify(Image(machine).prog)
+    assert [f.message for f in report.findings if f.severity is not Severity.INFO] == []
+    assert len([f for f in report.findings if f.rule == "in-flight"]) == 512
+
+
+@pytest.mark.parametrize("is_flagged", (True, False))
+@pytest.mark.parametrize("state", State, ids=lambda state: state.value)
+def test_a_remap_that_failed_may_leave_a_folio_partly_optimized_on_the_coming_kernel(
+    state: State, is_flagged: bool
+) -> None:
+    half = dict.fromkeys(range(3, 8), OWN_W)
+    folio = Folio(OPTIMIZED + 1024, state=state, edits=half, flag=is_flagged)
+    kernel = edited("coming", folio)
+    assert ("reuse-mismatch", folio.pfn, 3) in errors(kernel.before)
+    facts = kernel.kernel
+    hvo = facts.hvo._replace(may_stay_partial=True)
+    kernel.kernel = replace(facts, hvo=hvo)
+    report = kernel.check()
+    if is_flagged:
+        assert errors(report) == []
+        (message,) = (f.message for f in report.findings if f.rule == "in-flight")
+        assert "a remap failed, and its roll-back, too" in message
+    else:
+        assert ("reuse-mismatch", folio.pfn, 3) in errors(report)
 
 
 def test_a_folio_in_memory_that_hosts_its_own_vmemmap_is_unoptimized_for_that_reason() -> None:

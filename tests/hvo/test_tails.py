@@ -174,7 +174,7 @@ def test_a_restored_page_with_a_copy_of_the_head_is_found(release: str) -> None:
     assert errors(kernel) == [("stale-struct-page", RESTORED, index) for index in range(1, 8)]
 
 
-@pytest.mark.parametrize("release", [r for r in LINES if LINES[r].mark is not Mark.FLAG])
+@every_line
 @pytest.mark.parametrize("has_flag", (True, False), ids=("with-PG_head", "without"))
 def test_heads_in_memory_given_back_are_found(release: str, has_flag: bool) -> None:
     """Without the flag, as Linux 6.12 leaves them, only a page type marks them."""
@@ -189,8 +189,10 @@ def test_heads_in_memory_given_back_are_found(release: str, has_flag: bool) -> N
         kernel.write_page(pfn, flags=flags, page_type=line.page_type("hugetlb"))
         if line.mark is Mark.DESTRUCTOR:
             kernel.write_page(pfn + 1, compound_dtor=2, compound_order=9)
+        if line.mark is Mark.FLAG:
+            kernel.write_page(pfn + 1, flags=flags | 1 << line.flags["PG_active"] | 9)
     found = [f for f in verify(kernel.prog).findings if f.severity.value == "error"]
-    if line.mark is Mark.DESTRUCTOR and not has_flag:
+    if line.mark in (Mark.DESTRUCTOR, Mark.FLAG) and not has_flag:
         assert found == []
         return
     assert Counter(f.rule for f in found) == {"stale-struct-page": 7}
