@@ -59,8 +59,8 @@ def watch(
 
     :param interval: Seconds from the beginning of one pass to that of the next.
     :param count: How many passes; ``None`` for no end.
-    :param progress: Whether the user has had enough. A pass that he interrupts is left out.
-    :param is_over: Whether what is watched has ended. One more pass sees what it left.
+    :param progress: Ends the passes; a pass that it interrupts is left out.
+    :param is_over: Whether the watched command has ended; one more pass is taken after it.
     """
     before: dict[str, Counted] = {}
     number = 0

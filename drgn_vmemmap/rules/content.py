@@ -10,7 +10,7 @@ from drgn_vmemmap.hugetlb.folio import Folio
 from drgn_vmemmap.hvo.tails import WrongTail
 from drgn_vmemmap.paging.mapping import Entry
 from drgn_vmemmap.rules.finding import Finding, Severity
-from drgn_vmemmap.rules.frames import Owner
+from drgn_vmemmap.rules.frames import VmemmapPage
 from drgn_vmemmap.rules.rule import (
     REUSE_INVALID,
     STALE_STRUCT_PAGE,
@@ -21,12 +21,12 @@ from drgn_vmemmap.rules.rule import (
 
 
 def tail_content(
-    owner: Owner, frame: int, wrong: WrongTail, address: int, belongs_to: int | None
+    page: VmemmapPage, frame: int, wrong: WrongTail, address: int, belongs_to: int | None
 ) -> Finding:
     """
     Struct pages in the reuse frame are tails (``prep_compound_tail()``, ``init_compound_tail()``).
 
-    :param owner: The vmemmap page that the reuse frame belongs to.
+    :param page: The vmemmap page that the reuse frame belongs to.
     :param wrong: The first wrong struct page in the frame.
     :param address: Virtual address in bytes of that struct page.
     :param belongs_to: Head PFN of another folio, if all in the frame is that one's.
@@ -37,18 +37,18 @@ def tail_content(
         rule = REUSE_INVALID
         message = f"reuse frame {frame:#x} is that of the folio at PFN {belongs_to:#x}"
     finding = rule.finding_at(
-        owner.entry, message, owner.folio, owner.vmemmap_page, "tails of this folio"
+        page.entry, message, page.folio, page.vmemmap_page, "tails of this folio"
     )
     return replace(finding, address=address)
 
 
 def kept_tail(
-    owner: Owner, frame: int, wrong: WrongTail, address: int, is_restored: bool
+    page: VmemmapPage, frame: int, wrong: WrongTail, address: int, is_restored: bool
 ) -> Finding:
     """
     Struct pages in a frame that a vmemmap page has for itself are tails, too.
 
-    :param owner: That vmemmap page.
+    :param page: That vmemmap page.
     :param wrong: The first wrong struct page in the frame.
     :param address: Virtual address in bytes of that struct page.
     :param is_restored: The folio is not optimized: a restore wrote it (``vmemmap_restore_pte()``).
@@ -67,7 +67,7 @@ def kept_tail(
             "debug_pagealloc) trip over it when the folio is freed"
         )
     finding = rule.finding_at(
-        owner.entry, message, owner.folio, owner.vmemmap_page, "tails of this folio", severity
+        page.entry, message, page.folio, page.vmemmap_page, "tails of this folio", severity
     )
     return replace(finding, address=address)
 

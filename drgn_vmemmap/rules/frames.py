@@ -21,7 +21,7 @@ from drgn_vmemmap.rules.rule import (
 from drgn_vmemmap.vmemmap.frames import Foreign, Free
 
 
-class Owner(NamedTuple):
+class VmemmapPage(NamedTuple):
     """A vmemmap page that is mapped to a frame."""
 
     folio: int | None
@@ -36,10 +36,10 @@ class Owner(NamedTuple):
         return f"vmemmap page {self.vmemmap_page} of folio {self.folio:#x}"
 
 
-def frame_freed(owner: Owner, free: Free) -> Finding:
+def frame_freed(page: VmemmapPage, free: Free) -> Finding:
     """A frame that backs vmemmap is in use (``alloc_vmemmap_page_list()``)."""
     return FRAME_FREED.finding_at(
-        owner.entry, _state_of(free), owner.folio, owner.vmemmap_page, "a frame in use"
+        page.entry, _state_of(free), page.folio, page.vmemmap_page, "a frame in use"
     )
 
 
@@ -53,11 +53,11 @@ def tail_frame_freed(free: Free, address: int) -> Finding:
     return FRAME_FREED.finding(message, address=address, expected="a frame in use")
 
 
-def frame_foreign(owner: Owner, foreign: Foreign) -> Finding:
+def frame_foreign(page: VmemmapPage, foreign: Foreign) -> Finding:
     """A frame that backs vmemmap belongs to nothing else (``alloc_vmemmap_page_list()``)."""
     message = f"frame {foreign.frame:#x} belongs to {foreign.owner}"
     expected = "a frame that nothing else uses"
-    return FRAME_FOREIGN.finding_at(owner.entry, message, owner.folio, owner.vmemmap_page, expected)
+    return FRAME_FOREIGN.finding_at(page.entry, message, page.folio, page.vmemmap_page, expected)
 
 
 def tail_frame_foreign(foreign: Foreign, address: int) -> Finding:
@@ -113,7 +113,7 @@ def _state_of(free: Free) -> str:
     return f"frame {free.frame:#x} is free, in the buddy allocator's {block}"
 
 
-def frame_aliased(owner: Owner, frame: int, other: str, rest: int) -> Finding:
+def frame_aliased(page: VmemmapPage, frame: int, other: str, rest: int) -> Finding:
     """
     A frame that is no reuse frame backs one page of vmemmap (``vmemmap_remap_pte()``).
 
@@ -123,7 +123,7 @@ def frame_aliased(owner: Owner, frame: int, other: str, rest: int) -> Finding:
     more = f" and {rest} more" if rest > 0 else ""
     message = f"frame {frame:#x} also backs {other}{more}"
     expected = "a frame that nothing else maps"
-    return FRAME_ALIASED.finding_at(owner.entry, message, owner.folio, owner.vmemmap_page, expected)
+    return FRAME_ALIASED.finding_at(page.entry, message, page.folio, page.vmemmap_page, expected)
 
 
 def not_present(entry: Entry, pfns: range) -> Finding:

@@ -39,14 +39,14 @@ def test_a_frame_that_backs_a_page_of_each_folio_costs_as_much_as_there_are_foli
     shared = image.entry(FIRST_FOLIO, 3)
     for pfn in pfns:
         image.write_entry(pfn, 3, shared)
-    names, owner = 0, VmemmapContext.owner
+    names, page_of = 0, VmemmapContext.page
 
-    def counted(context: VmemmapContext, page: int) -> Any:
+    def counted(context: VmemmapContext, number: int) -> Any:
         nonlocal names
         names += 1
-        return owner(context, page)
+        return page_of(context, number)
 
-    monkeypatch.setattr(VmemmapContext, "owner", counted)
+    monkeypatch.setattr(VmemmapContext, "page", counted)
     report = verify(image.prog)
     assert aliased(report) == Counter((pfn, 3) for pfn in pfns)
     assert names <= 4 * len(pfns)

@@ -26,11 +26,11 @@ def check_aliases(context: VmemmapContext, ownership: Ownership) -> Iterator[Fin
                 continue
             other = next((each for each in pages if each != page), page)
             name = _name(context, other)
-            yield frame_rules.frame_aliased(context.owner(page), frame, name, len(pages) - 2)
+            yield frame_rules.frame_aliased(context.page(page), frame, name, len(pages) - 2)
     certain = (page for page in sorted(orphans) if not _may_be_folio(context, page))
     for stretch in joined(range(page, page + 1) for page in certain):
         pfns = context.geometry.pfns_of(stretch)
-        entry = context.owner(stretch.start).entry
+        entry = context.page(stretch.start).entry
         yield frame_rules.orphan_remap(entry, pfns, orphans[stretch.start])
 
 
@@ -44,4 +44,4 @@ def _may_be_folio(context: VmemmapContext, page: int) -> bool:
 
 
 def _name(context: VmemmapContext, page: int) -> str:
-    return "the tails of a zone" if page == ZONE else str(context.owner(page))
+    return "the tails of a zone" if page == ZONE else str(context.page(page))

@@ -16,7 +16,7 @@ from drgn_vmemmap.kernel.layout import ZONE, Layout
 from drgn_vmemmap.rules import content as content_rules
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.rules.frames import Owner
+from drgn_vmemmap.rules.frames import VmemmapPage
 
 # Frames that are read together.
 _BATCH = 256
@@ -184,13 +184,13 @@ class _TailCheck:
         row, page, frame = (column[position] for column in pieces)
         pfn = folios.folios.pfns[row]
         address = context.geometry.address(pfn) + page * context.geometry.page_size
-        owner = Owner(pfn, page, context.walker.entry(address))
+        vmemmap_page = VmemmapPage(pfn, page, context.walker.entry(address))
         at = address + wrong.page * context.kernel.page.size
         if not batch.is_reused:
             is_restored = folios.judgement_of(row).verdict is Verdict.UNOPTIMIZED
-            return content_rules.kept_tail(owner, frame, wrong, at, is_restored)
+            return content_rules.kept_tail(vmemmap_page, frame, wrong, at, is_restored)
         other = None if wrong.is_head else self._belongs_to(batch, pfn, frame, wrong)
-        return content_rules.tail_content(owner, frame, wrong, at, other)
+        return content_rules.tail_content(vmemmap_page, frame, wrong, at, other)
 
     def _belongs_to(self, batch: _Batch, pfn: int, frame: int, wrong: WrongTail) -> int | None:
         """PFN of another folio of which a frame holds the tails."""

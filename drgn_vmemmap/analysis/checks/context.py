@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The context in which all of the vmemmap is checked: what was analysed, and who owns a page."""
+"""The context in which all of the vmemmap is checked: the analysis, and each vmemmap page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.progress import SILENT, Progress
-from drgn_vmemmap.rules.frames import Owner
+from drgn_vmemmap.rules.frames import VmemmapPage
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
@@ -52,19 +52,19 @@ class VmemmapContext:
         section = self._sections.get(pfn // facts.pages)
         return section is not None and bool(section.flags & facts.early)
 
-    def owner(self, page: int) -> Owner:
+    def page(self, number: int) -> VmemmapPage:
         """
-        What a vmemmap page describes, and how it is mapped.
+        A vmemmap page: the folio that it describes, and how it is mapped.
 
-        :param page: Number of the vmemmap page.
+        :param number: Number of the vmemmap page.
         """
-        address = self.geometry.page_number_address(page)
+        address = self.geometry.page_number_address(number)
         entry = self.walker.entry(address)
-        folio = self.folio_at(self.geometry.first_pfn_of(page))
+        folio = self.folio_at(self.geometry.first_pfn_of(number))
         if folio is None:
-            return Owner(None, None, entry)
+            return VmemmapPage(None, None, entry)
         index = (address - self.geometry.address(folio)) // self.geometry.page_size
-        return Owner(folio, index, entry)
+        return VmemmapPage(folio, index, entry)
 
     @property
     def has_offline(self) -> bool:

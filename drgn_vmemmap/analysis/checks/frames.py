@@ -76,10 +76,10 @@ class _FrameCheck:
             if isinstance(problem, Free):
                 return frame_rules.tail_frame_freed(problem, address)
             return frame_rules.tail_frame_foreign(problem, address)
-        owner = self._context.owner(page)
+        vmemmap_page = self._context.page(page)
         if isinstance(problem, Free):
-            return frame_rules.frame_freed(owner, problem)
-        return frame_rules.frame_foreign(owner, problem)
+            return frame_rules.frame_freed(vmemmap_page, problem)
+        return frame_rules.frame_foreign(vmemmap_page, problem)
 
     def _first_tail(self, frame: int) -> int:
         """The first vmemmap page that shares a zone's frame; :data:`ZONE` if none does."""

@@ -15,5 +15,5 @@ from drgn_vmemmap.rules.finding import Finding
 def check_presence(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
     """Find vmemmap that is not mapped; that of folios is checked with each folio."""
     for stretch in ownership.absent:
-        entry = context.owner(stretch.start).entry
+        entry = context.page(stretch.start).entry
         yield frame_rules.not_present(entry, context.geometry.pfns_of(stretch))
