@@ -23,12 +23,16 @@ _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = """\
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
+import os
 import sys
 
 # drgn may have loaded an installed release as a plugin. This file runs what is in it.
-for name in list(sys.modules):
-    if name.split(".")[0] == "drgn_vmemmap":
-        del sys.modules[name]
+here = os.path.abspath(os.path.join(sys.path[0], "drgn_vmemmap"))
+loaded = sys.modules.get("drgn_vmemmap")
+if loaded is not None and here not in map(os.path.abspath, loaded.__path__):
+    for name in list(sys.modules):
+        if name.split(".")[0] == "drgn_vmemmap":
+            del sys.modules[name]
 
 from drgn_vmemmap.cli.launcher import main
 

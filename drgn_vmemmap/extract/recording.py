@@ -39,11 +39,13 @@ from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.finding import Severity
+from drgn_vmemmap.target.btf import BtfError
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
 from drgn_vmemmap.target.kernel_log import read_kernel_log
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.target.program import open_dump
 from drgn_vmemmap.target.symbols import open_kallsyms
+from drgn_vmemmap.target.types import btf_addresses
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
@@ -100,6 +102,7 @@ class Recording:
         self._recorded = _recorded(prog, lambda: self._recorder, self._vmcoreinfo)
         self.kernel = discover(self._recorded, system_map)
         self._record_kallsyms()
+        self._record_btf()
         if log:
             read_kernel_log(self._recorded)
 
@@ -109,6 +112,12 @@ class Recording:
             for address, size in open_kallsyms(self._recorded).spans():
                 with contextlib.suppress(drgn.FaultError):
                     self._recorded.read(address, size)
+
+    def _record_btf(self) -> None:
+        """Read all types, so that the extract has those that only another release looks for."""
+        with contextlib.suppress(BtfError, drgn.FaultError):
+            start, end = btf_addresses(self._recorded)
+            self._recorded.read(start, end - start)
 
     def analyse(self, progress: Progress = SILENT) -> Report:
         """Take a fresh pass, with all checks."""

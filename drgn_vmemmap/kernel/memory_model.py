@@ -66,7 +66,7 @@ def _max_pfn(lookup: Lookup, sections: Sections) -> int:
     """The first PFN after all memory: that of a device may lie after ``max_pfn``."""
     per_root = PAGE_SIZE // sections.section.size
     try:
-        roots = lookup.prog.read(sections.roots, sections.root_count * 8).rstrip(b"\0")
+        roots = _without_zeros(lookup.prog.read(sections.roots, sections.root_count * 8))
         last = (len(roots) - 1) // 8
         root = lookup.prog.read(int.from_bytes(roots[last * 8 :], "little"), PAGE_SIZE)
     except (drgn.FaultError, ValueError):
@@ -78,6 +78,14 @@ def _max_pfn(lookup: Lookup, sections: Sections) -> int:
     ]
     end = (last * per_root + present[-1] + 1) * sections.pages if present else 0
     return max(sections.memory_end, min(end, _PFN_LIMIT))
+
+
+def _without_zeros(data: bytes) -> bytes:
+    """Bytes without the zeros at their end, which are many."""
+    used = range(0, len(data), PAGE_SIZE)
+    while used and data[used[-1] : used[-1] + PAGE_SIZE] == bytes(PAGE_SIZE):
+        used = used[:-1]
+    return data[: used.stop].rstrip(b"\0")
 
 
 def vmemmap(lookup: Lookup, sections: Sections) -> int:

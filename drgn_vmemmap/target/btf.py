@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-BTF, the kernel's own description of its types, decoded lazily.
+BTF, the kernel's own description of its types, read and decoded lazily.
 
 Follows ``include/uapi/linux/btf.h`` and ``Documentation/bpf/btf.rst`` of the kernel. Types are
-not indexed: where they begin is found as far as it is needed.
+not indexed: where they begin is found as far as it is needed, and no more of them is read.
 """
 
 from __future__ import annotations
@@ -65,6 +65,12 @@ WORDS_EACH = {
 """Words that a kind adds to a type for each of its members."""
 
 
+Read = Callable[[int, int], bytes]
+"""Reads a part of a blob: an offset and a size in bytes; raises :class:`BtfError` if it cannot."""
+
+# Types are read in pieces of so many bytes.
+_PIECE = 1 << 18
+
 # How many types are compared to see whether all are sorted by name.
 _SORTED_SAMPLE = 64
 
@@ -108,30 +114,48 @@ class Record(NamedTuple):
 class Btf:
     """A BTF blob."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, size: int, read: Read) -> None:
         """
-        :param data: The blob, from its header on.
+        :param size: Bytes of the blob, from its header on.
         :raises BtfError: if it is cut off, of another byte order, or of a kind that is not known.
         """
-        if len(data) < _HEADER.size:
+        if size < _HEADER.size:
             raise BtfError("it is cut off")
-        magic, version, _, header, types, types_size, strings, strings_size = _HEADER.unpack_from(
-            data
+        magic, version, _, header, types, types_size, strings, strings_size = _HEADER.unpack(
+            read(0, _HEADER.size)
         )
         if magic == _MAGIC_SWAPPED:
             raise BtfError("it is of another byte order")
         if magic != _MAGIC or version != _VERSION:
             raise BtfError("it does not begin as BTF does")
-        if max(types + types_size, strings + strings_size) + header > len(data) or types_size % 4:
+        if max(types + types_size, strings + strings_size) + header > size or types_size % 4:
             raise BtfError("it is cut off")
-        self._bytes = data[header + types : header + types + types_size]
-        self._words = array("I", self._bytes)
-        self._strings = data[header + strings : header + strings + strings_size]
+        self._read = read
+        self._offset, self._size = header + types, types_size
+        """Where in the blob the types are, in bytes."""
+        self._bytes = bytearray()
+        """The types, as far as they were read."""
+        self._words = array("I")
+        """The same as words."""
+        self._strings = read(header + strings, strings_size)
         self._sizes = _Sizes()
         self._starts = array("I", [0])
         """Index of the first word of each type that was reached; type 0 is void and has none."""
         self._reached = 0
         """Index of the first word that was not."""
+
+    def _load(self, words: int) -> bool:
+        """
+        Read so many words of the types, or more.
+
+        :return: Whether there are so many.
+        """
+        while len(self._words) < words and len(self._bytes) < self._size:
+            start = len(self._bytes)
+            piece = self._read(self._offset + start, min(_PIECE, self._size - start))
+            self._bytes += piece
+            self._words.frombytes(piece)
+        return len(self._words) >= words
 
     def _reach(self, type_id: int, position: int) -> None:
         """
@@ -143,23 +167,25 @@ class Btf:
         :raises BtfError: if types are cut off, or of a kind that is not known.
         """
         words, sizes, starts = self._words, self._sizes, self._starts
-        append, reached, end = starts.append, self._reached, len(words)
+        append, reached, end = starts.append, self._reached, self._size // 4
         try:
             while reached < end and (reached <= position or len(starts) <= type_id):
-                size = sizes[words[reached + _INFO]]
-                append(reached)
-                reached += size
+                if not self._load(reached + _EXTRA):
+                    raise BtfError("it is cut off")
+                loaded = len(words) - _EXTRA
+                while reached <= loaded and (reached <= position or len(starts) <= type_id):
+                    size = sizes[words[reached + _INFO]]
+                    append(reached)
+                    reached += size
         except ValueError as error:
             raise BtfError(f"type {len(starts)} is of {error}") from None
-        except IndexError:
-            raise BtfError("it is cut off") from None
         if reached > end:
             raise BtfError("it is cut off")
         self._reached = reached
 
     def __len__(self) -> int:
         """How many types there are, void among them."""
-        self._reach(0, len(self._words))
+        self._reach(0, self._size // 4)
         return len(self._starts)
 
     def record(self, type_id: int) -> Record:
@@ -172,6 +198,7 @@ class Btf:
         start = self._starts[type_id]
         info = self._words[start + _INFO]
         end = start + self._sizes[info]
+        self._load(end)
         return Record(
             id=type_id,
             kind=Kind(info >> 24 & 0x1F),
@@ -222,6 +249,7 @@ class Btf:
     def _search(self, name: str, kinds: Collection[Kind]) -> Iterator[Record]:
         """Types of a name and of some kinds, where they are in no order."""
         for position in self._mentions(name):
+            self._load(position + _EXTRA)
             # The number of a type, which is here in a member or parameter, has no kind.
             if self._words[position + _INFO] >> 24 & 0x1F in kinds:
                 record = self._record_at(position)
@@ -251,12 +279,17 @@ class Btf:
 
     def _positions(self, word: int) -> Iterator[int]:
         """Where a word is among those of the types, the last one left out."""
-        data, end = word.to_bytes(4, "little"), len(self._bytes) - 4
-        position = self._bytes.find(data, 0, end)
-        while position >= 0:
-            if position % 4 == 0:
+        data, end, start = word.to_bytes(4, "little"), self._size - 4, 0
+        while True:
+            position = self._bytes.find(data, start, end)
+            if position >= 0 and position % 4 == 0:
                 yield position // 4
-            position = self._bytes.find(data, position + 1, end)
+            if position >= 0:
+                start = position + 1
+                continue
+            start = max(start, len(self._bytes) & -4)
+            if not self._load(start // 4 + 1):
+                return
 
     def _record_at(self, position: int) -> Record:
         """The type that a word belongs to."""

@@ -23,6 +23,7 @@ _VARIABLES = {
     "hstates": "struct hstate [2]",
     "hugetlb_max_hstate": "int",
     "max_pfn": "unsigned long",
+    "mem_section": "struct mem_section **",
     "page_offset_base": "unsigned long",
     "prb": "struct printk_ringbuffer *",
     "vmemmap_base": "unsigned long",
@@ -45,7 +46,7 @@ def add_types_from_btf(prog: drgn.Program, kernel_offset: int, system_map: str |
     symbols = symbol_finder(prog, kernel_offset, system_map)
     prog.register_symbol_finder(_FINDER, symbols, enable_index=-1)
     try:
-        types = BtfTypes(prog, Btf(_read_btf(prog)))
+        types = BtfTypes(prog, _open_btf(prog))
     except BtfError as error:
         raise NoTypes(
             f"the kernel's BTF cannot be used: {error}; pass its vmlinux with -s"
@@ -54,24 +55,38 @@ def add_types_from_btf(prog: drgn.Program, kernel_offset: int, system_map: str |
     prog.register_object_finder(_FINDER, _Variables(types).find, enable_index=-1)
 
 
-def _read_btf(prog: drgn.Program) -> bytes:
+def _open_btf(prog: drgn.Program) -> Btf:
     if is_this_kernel(prog):
         try:
             with open(_LIVE_BTF, "rb") as file:
-                return file.read()
+                data = file.read()
+            return Btf(len(data), lambda offset, size: data[offset : offset + size])
         except OSError:
             pass
+    start, end = btf_addresses(prog)
+
+    def read(offset: int, size: int) -> bytes:
+        try:
+            return bytes(prog.read(start + offset, size))
+        except drgn.FaultError:
+            raise BtfError("it is not in the dump") from None
+
+    return Btf(end - start, read)
+
+
+def btf_addresses(prog: drgn.Program) -> tuple[int, int]:
+    """
+    Where a kernel has its BTF: the virtual addresses of its first byte, and after its last one.
+
+    :raises BtfError: if it has none.
+    """
     try:
-        start = prog.symbol("__start_BTF").address
-        size = prog.symbol("__stop_BTF").address - start
+        start, end = (prog.symbol(f"__{name}_BTF").address for name in ("start", "stop"))
     except LookupError:
         raise BtfError("the kernel was built without it") from None
-    if not 0 < size <= _BTF_LIMIT:
-        raise BtfError(f"its size is {size} bytes")
-    try:
-        return bytes(prog.read(start, size))
-    except drgn.FaultError:
-        raise BtfError("it is not in the dump") from None
+    if not 0 < end - start <= _BTF_LIMIT:
+        raise BtfError(f"its size is {end - start} bytes")
+    return start, end
 
 
 class _Variables:
