@@ -3,8 +3,9 @@
 """
 This tool as one file: a zip application with everything but drgn in it.
 
-The same source gives the same bytes: the archive has no times, no owners and no order but that of
-the names.
+The same source and the same Python give the same bytes: the archive has no times, no owners and no
+order but that of the names. Its modules are compiled for that Python; any other one compiles them
+each time that it runs them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import io
+import marshal
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +78,22 @@ def bundle() -> bytes:
     for name in _DEPENDENCIES:
         files.update(_files(_module(name)))
         files.update(_licences(name))
-    return _archive(files)
+    modules = {name: data for name, data in files.items() if name.endswith(".py")}
+    compiled = {f"{name}c": _compiled(name, data) for name, data in modules.items()}
+    return _archive({**files, **compiled})
+
+
+def _compiled(name: str, source: bytes) -> bytes:
+    """
+    A module as Python loads it (PEP 552): recognised by a hash, and not compared with its source.
+
+    :param name: Of its source in the archive.
+    """
+    code = compile(source, name, "exec", dont_inherit=True)
+    flags = (1).to_bytes(4, "little")
+    # Before version 3, what is written does not depend on what else refers to an object.
+    data = marshal.dumps(code, 2)
+    return importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source) + data
 
 
 def _module(name: str) -> Path:

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The bundle: what is in it, and that the same source gives the same bytes."""
+"""The bundle: what is in it, and that the same source and Python give the same bytes."""
 
 from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from drgn_vmemmap import bundle
+from drgn_vmemmap import __version__, bundle
 from tests.support import PACKAGE, ROOT
 
 
@@ -28,13 +30,26 @@ def test_it_holds_the_licences_of_the_project_and_of_what_comes_with_it(
     assert b"Permission is hereby granted" in archive.read("licences/tabulate/LICENSE")
 
 
-def test_it_holds_the_package_and_nothing_compiled(archive: zipfile.ZipFile) -> None:
+def test_it_holds_the_package_and_each_module_compiled(archive: zipfile.ZipFile) -> None:
     files = {
         path.relative_to(PACKAGE.parent).as_posix()
         for path in PACKAGE.rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
-    assert {name for name in archive.namelist() if name.startswith("drgn_vmemmap/")} == files
+    compiled = {f"{name}c" for name in files if name.endswith(".py")}
+    found = {name for name in archive.namelist() if name.startswith("drgn_vmemmap/")}
+    assert found == files | compiled
+
+
+def test_modules_compiled_for_another_python_are_compiled_anew(tmp_path: Path) -> None:
+    path = tmp_path / "drgn_vmemmap"
+    content = bundle.bundle()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(path, "w") as other:
+        for name in archive.namelist():
+            data = archive.read(name)
+            other.writestr(name, b"\0\0\0\0" + data[4:] if name.endswith(".pyc") else data)
+    done = subprocess.run([sys.executable, path, "--version"], capture_output=True, text=True)
+    assert done.stdout == f"drgn-vmemmap {__version__}\n", done.stderr
 
 
 def test_neither_time_nor_umask_nor_directory_change_it(tmp_path: Path) -> None:
