@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +23,9 @@ settings.register_profile(
     phases=(Phase.generate,),
 )
 settings.load_profile("further" if "VMEMMAP_EXAMPLES" in os.environ else "same")
+
+# A shell's job in the background ignores SIGINT, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
