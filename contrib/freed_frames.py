@@ -28,7 +28,7 @@ def main() -> None:
     walker = Walker(ProgramMemory(get_default_prog()), report.kernel.paging)
     found: Counter[str] = Counter()
     for region, count in sorted(freed(report).items()):
-        frames = walker.frames(walker.region(region << 21))
+        frames = walker.frames(walker.run_at(region << 21))
         # The block is where most pages say it is; fewer than a folio has may say so by chance.
         starts = (f - i for i, f in enumerate(frames) if f is not None)
         ((block, agree),) = Counter(s for s in starts if s % 512 == 0).most_common(1) or [(0, 0)]

@@ -161,7 +161,7 @@ class _Analysis:
             if section.flags & facts.early and not section.flags & facts.device:
                 start = snapshot.geometry.address(section.pfns.start) & -span
                 for address in range(start, snapshot.geometry.address(section.pfns.stop), span):
-                    run = snapshot.walker.region(address)
+                    run = snapshot.walker.run_at(address)
                     if run.is_last_level and run.raw:
                         tables.add(run.raw_address & -snapshot.geometry.page_size)
         return tables

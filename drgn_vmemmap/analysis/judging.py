@@ -97,7 +97,7 @@ class Judging:
         """
         pfns, runs = self.reports.folios.pfns, list[Run]()
         while row < len(pfns) and len(runs) < _TABLES:
-            run = self._walker.region(self._geometry.address(pfns[row]))
+            run = self._walker.run_at(self._geometry.address(pfns[row]))
             if runs and not _follows(run, runs[-1]):
                 break
             runs.append(run)
@@ -178,7 +178,7 @@ class Judging:
         assert size.tail_frames is not None
         start = self._geometry.address(self.reports.folios.pfns[row])
         end = start + (size.pages << self._geometry.page_shift)
-        runs = [self._walker.region(address) for address in range(start, end, self._span)]
+        runs = [self._walker.run_at(address) for address in range(start, end, self._span)]
         if runs[0].start != start or any(
             not each.raw or each.level is not runs[0].level for each in runs
         ):

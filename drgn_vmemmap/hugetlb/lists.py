@@ -20,7 +20,7 @@ from drgn_vmemmap.hugetlb.head import HeadClasses, read_head
 from drgn_vmemmap.hugetlb.hstate import Hstate, HstateList
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
-# A list of a live kernel that is followed alone, pointer by pointer, seldom changes meanwhile.
+# A list of a live kernel seldom changes while only its pointers are followed.
 _RETRIES = 4
 
 
@@ -86,7 +86,7 @@ class ListWalk:
         self._in_memmap = len(folios)
         """How many folios the memmap shows; they are in ascending order."""
         self._added: set[int] = set()
-        """PFNs of the folios that lists alone show."""
+        """PFNs of the folios that only lists show."""
 
     @property
     def has_added(self) -> bool:
@@ -95,7 +95,7 @@ class ListWalk:
 
     def follow(self, hstates: Sequence[Hstate]) -> Iterator[BrokenList]:
         """
-        Record in each folio's state which list it is on, and add those that lists alone show.
+        Record in each folio's state which list it is on, and add those that only lists show.
 
         :return: What is wrong with the lists.
         """
@@ -219,7 +219,7 @@ class ListWalk:
         return self._add(pfn, number, OFF_LIST, head.next, head.prev)
 
     def _add(self, pfn: int, class_number: int, state: int, next_: int, prev: int) -> int:
-        """Add a folio that a list alone shows."""
+        """Add a folio that only a list shows."""
         row = len(self._folios)
         self._added.add(pfn)
         self._folios.add(pfn, class_number, state)

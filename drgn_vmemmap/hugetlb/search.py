@@ -125,7 +125,7 @@ class _MemmapScan:
         snapshot, complete = self._snapshot, True
         first = max(-(-section.pfns.start // self._step) * self._step, self._end)
         while first < section.pfns.stop:
-            run = snapshot.walker.region(snapshot.geometry.address(first))
+            run = snapshot.walker.run_at(snapshot.geometry.address(first))
             last, _ = snapshot.geometry.pfn_at(run.end - 1)
             pfns = range(first, min(last + 1, section.pfns.stop), self._step)
             if any(first % size == 0 for size in self._larger):
@@ -281,22 +281,23 @@ def _put_in_order(snapshot: Snapshot, folios: Folios, links: Links, lists_have_a
 
     The vmemmap of these is mapped to the other folio's head frame.
     """
-    echoes: set[int] = set()
+    shown_twice: set[int] = set()
     if OFF_LIST in folios.states:
-        echoes = {
+        shown_twice = {
             row
             for row, state in enumerate(folios.states)
-            if state == OFF_LIST and _is_echo(snapshot, folios.pfns[row], links.next[row])
+            if state == OFF_LIST and _shows_another(snapshot, folios.pfns[row], links.next[row])
         }
-    if echoes or lists_have_added:
-        rows = (row for row in range(len(folios)) if row not in echoes)
+    if shown_twice or lists_have_added:
+        rows = (row for row in range(len(folios)) if row not in shown_twice)
         folios.pick(sorted(rows, key=folios.pfns.__getitem__))
 
 
-def _is_echo(snapshot: Snapshot, pfn: int, next_: int) -> bool:
+def _shows_another(snapshot: Snapshot, pfn: int, next_: int) -> bool:
     """
-    Whether the folio after this one on its list has another one before it, with the same
-    head frame.
+    Whether what seems a folio shows the head page of another one.
+
+    The next folio on its list has that other one before it, and both have the same head frame.
 
     :param next_: The pointer to the next folio.
     """

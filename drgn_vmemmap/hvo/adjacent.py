@@ -108,19 +108,19 @@ class FastPath:
         if len(stretches) > 1:
             yield from ([each] for each in stretches)
             return
-        (whole,) = stretches
-        if len(whole) == 1:
+        (stretch,) = stretches
+        if len(stretch) == 1:
             return
         # The first and the last tail of an optimized folio are the same.
         kinds = bytes(map(eq, columns[self._kept], columns[-1])) if columns[self._kept :] else b""
         found = [range(*match.span()) for match in _ALIKE.finditer(kinds)]
         if len(found) < 2:
-            half = len(whole) // 2
-            yield [whole[:half]]
-            yield [whole[half:]]
+            half = len(stretch) // 2
+            yield [stretch[:half]]
+            yield [stretch[half:]]
             return
         for first in (0, 1):
-            yield [whole[each.start : each.stop] for each in found[first::2]]
+            yield [stretch[each.start : each.stop] for each in found[first::2]]
 
     def _all(
         self, columns: Sequence[memoryview[int]], above: int, zone: frozenset[int]
@@ -145,7 +145,7 @@ class FastPath:
 
     def gigantic(self, runs: Sequence[Run], zone: frozenset[int]) -> Iterator[Answer]:
         """
-        Judge one folio whose vmemmap whole last-level tables map.
+        Judge one folio whose vmemmap fills last-level tables.
 
         :param runs: The entries of each of these tables.
         :param zone: PFNs that its zone keeps for shared tails of its order.

@@ -45,7 +45,7 @@ class _Directory(NamedTuple):
     """What the levels above leave of the access."""
 
 
-_REGION = PMD.entry_span
+_RUN_SPAN = PMD.entry_span
 """Bytes that one last-level table covers."""
 
 _ENTRY = struct.Struct("<Q")
@@ -67,7 +67,7 @@ class Walker:
         self._levels = x86_64.levels(paging.levels)
         self._page_mask = x86_64.address_mask(PTE, paging.encryption_mask)
         self._tables: dict[int, bytes | None] = {}
-        self._regions: dict[int, Run] = {}
+        self._runs: dict[int, Run] = {}
         self._directories: dict[int, _Directory | None] = {}
 
     def table(self, address: int) -> bytes | None:
@@ -176,7 +176,7 @@ class Walker:
         """Physical addresses of the tables on the walk to an address, from the root down."""
         return [table for _, table, _ in self._descend(address)]
 
-    def region(self, address: int) -> Run:
+    def run_at(self, address: int) -> Run:
         """
         The run at *address*, as far as it reaches within its 2 MiB.
 
@@ -185,15 +185,15 @@ class Walker:
 
         :param address: Virtual address in bytes.
         """
-        start = address & -_REGION
-        run = self._regions.get(start)
+        start = address & -_RUN_SPAN
+        run = self._runs.get(start)
         if run is None:
-            run = self._regions[start] = self._run(start)
+            run = self._runs[start] = self._run(start)
         return run
 
     def _run(self, start: int) -> Run:
         """The run that begins at a multiple of 2 MiB, as far as it reaches within them."""
-        directory, end = self._directory(start), start + _REGION
+        directory, end = self._directory(start), start + _RUN_SPAN
         if directory is None:
             return next(self.walk(start, end))
         above, index = directory.above, PMD.entry_index(start)
@@ -291,7 +291,7 @@ class Walker:
 
         :param address: Virtual address in bytes, anywhere in the page.
         """
-        run = self.region(address)
+        run = self.run_at(address)
         page = address & -PAGE_SIZE
         offset = (page - run.start) // PAGE_SIZE * ENTRY_SIZE if run.level is PTE else 0
         return self._entry(run, page, offset)
@@ -335,7 +335,7 @@ class Walker:
         """
         parts = []
         while size > 0:
-            run = self.region(address)
+            run = self.run_at(address)
             frame = self._frame_at(run, address)
             if frame is None:
                 raise MissingMemory(f"virtual address {address:#x}")

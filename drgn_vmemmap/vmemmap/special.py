@@ -149,7 +149,7 @@ def _sharing(
     start, end = geometry.address(pfns.start), geometry.address(pfns.stop)
     pages, mapped, frames = geometry.pages_of(pfns), 0, set[int]()
     for address in range(start // span * span, end, span):
-        run = snapshot.walker.region(address)
+        run = snapshot.walker.run_at(address)
         if run.is_last_level:
             first = geometry.page_number_at(run.start)
             found = [
@@ -168,7 +168,7 @@ def _tables_are_in_dump(snapshot: Snapshot, pfns: range) -> bool:
     """Whether all page tables over the vmemmap of consecutive PFNs are in the dump."""
     geometry, span = snapshot.geometry, snapshot.kernel.architecture.table_span
     start, end = geometry.address(pfns.start), geometry.address(pfns.stop)
-    return all(snapshot.walker.region(at).raw for at in range(start // span * span, end, span))
+    return all(snapshot.walker.run_at(at).raw for at in range(start // span * span, end, span))
 
 
 def _is_self_hosted(snapshot: Snapshot, section: Section) -> bool | None:

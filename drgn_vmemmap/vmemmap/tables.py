@@ -55,7 +55,7 @@ class VmemmapTables:
         for section in progress.track(self._sections, "vmemmap"):
             yield from self._gap(self._geometry.address(section.pfns.start) & -self._span)
             while self._end < self._geometry.address(section.pfns.stop):
-                yield self._table(self._walker.region(self._end), section)
+                yield self._table(self._walker.run_at(self._end), section)
                 self._end += self._span
         if not progress.interrupted:
             yield from self._gap(self._geometry.end)

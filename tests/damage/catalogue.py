@@ -315,7 +315,7 @@ def in_the_making(edited: EditedKernel) -> int | None:
     """Make a folio of memory that is none's: on no list, not counted, not optimized."""
     kernel, folios = edited.kernel, edited.before.folios.folios
     for pfn in range(kernel.paging.max_pfn - 512 * 512, 0, -512):
-        run = edited.walker().region(kernel.geometry.address(pfn))
+        run = edited.walker().run_at(kernel.geometry.address(pfn))
         if folios.row_at(pfn) is None and not run.is_last_level and edited.is_described(pfn):
             for mark in (kernel.head_test, kernel.hugetlb_test):
                 edited.write_page(pfn, mark.offset, mark.value, mark.size)

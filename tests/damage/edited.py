@@ -134,7 +134,7 @@ class EditedKernel:
         step = PAGE_SIZE // self.kernel.page.size
         for pfn in self.optimized + self.unoptimized:
             start = self.kernel.geometry.address(pfn) >> PMD.shift << PMD.shift
-            run = self.walker().region(start)
+            run = self.walker().run_at(start)
             if run.level is not PTE:
                 continue
             first = (start - self.kernel.vmemmap) // self.kernel.page.size

@@ -120,7 +120,7 @@ class _TailCheck:
         frames: list[int | None] = []
         while len(frames) < len(numbers):
             position = len(frames)
-            run = walker.region(geometry.page_number_address(numbers[position]))
+            run = walker.run_at(geometry.page_number_address(numbers[position]))
             first = geometry.page_number_at(run.start)
             stop = bisect_left(numbers, first + run.pages, position)
             indices = [number - first for number in numbers[position:stop]]

@@ -52,7 +52,7 @@ class _Check:
         context = self._context
         stretches = list(zip(self._ownership.stray_starts, self._ownership.stray_ends))
         for start, end in context.progress.track(stretches, "memory given back"):
-            run = context.walker.region(context.geometry.page_number_address(start))
+            run = context.walker.run_at(context.geometry.page_number_address(start))
             pfn = context.geometry.first_pfn_of(start)
             if run.is_last_level and context.has_section(pfn) and context.is_online(pfn):
                 yield from self._stretch(range(start, end))
@@ -66,7 +66,7 @@ class _Check:
         context = self._context
         shift = context.geometry.page_shift
         address = context.geometry.page_number_address(pages.start)
-        run = context.walker.region(address)
+        run = context.walker.run_at(address)
         first = (address - run.start) >> shift
         frames = context.walker.frames(run)[first : first + len(pages)]
         mapped = [(page, frame << shift) for page, frame in zip(pages, frames) if frame is not None]
