@@ -8,6 +8,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.bench import startup, table
@@ -30,7 +31,7 @@ def main() -> int:
     if unknown:
         _parser().error(f"no target {unknown[0]}; there are: {', '.join(known)}")
     chosen = [known[name] for name in options.targets or known]
-    results = {target.name: _measure(target, options.directory) for target in chosen}
+    results = {target.name: _measure(target, known, options.directory) for target in chosen}
     print(table.header())
     for target in chosen:
         print(f"{target.name}: {target.about}")
@@ -52,16 +53,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measure(target: Target, parent: Path) -> dict[str, Result]:
+def _measure(target: Target, known: Mapping[str, Target], parent: Path) -> dict[str, Result]:
     directory = target.built(parent)
-    return {name: _run(name, target, directory) for name in RUNNERS}
+    fresh = known[target.fresh].built(parent) if target.fresh else None
+    results = {name: _run(name, target, directory, fresh) for name in RUNNERS}
+    return {**results, "target": {"compressed": target.compressed}}
 
 
-def _run(runner: str, target: Target, directory: Path) -> Result:
+def _run(runner: str, target: Target, directory: Path, fresh: Path | None) -> Result:
     """Run one runner in a process of its own."""
     print(f"{target.name}: {runner}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "tests.bench.runners", runner]
-    command += [str(directory), str(target.every)]
+    command += [str(directory), str(target.every), str(fresh or "")]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     result: Result = json.loads(done.stdout)
     return result

@@ -22,8 +22,8 @@ from typing import NamedTuple
 from drgn_vmemmap.bundle import write_bundle
 from tests.support import BIN, COMMAND, vmcore
 
-VMCORES = ("filtered-kdump", "head-reuse", "shared-tail")
-"""Kernels 6.1, 6.12 and 7.3."""
+VMCORES = ("filtered-kdump", "head-reuse", "oops", "shared-tail")
+"""Kernels 6.1.0, 6.12.117, 6.12.118 and 7.3.4."""
 
 BARE = "drgn's bare start"
 WITH_GOAL = ("drgn-vmemmap", "the bundle")

@@ -31,7 +31,8 @@ class Goal(NamedTuple):
     def beside(self, figure: float) -> str:
         """A figure, and whether it is as it should be."""
         met = figure >= self.limit if self.at_least else figure <= self.limit
-        return f"{figure:.1f} {'met' if met else 'MISSED'}"
+        digits = 2 if self.limit < 2 else 1
+        return f"{figure:.{digits}f} {'met' if met else 'MISSED'}"
 
 
 class Row(NamedTuple):
@@ -133,6 +134,19 @@ def _each(runner: str) -> Callable[[Results], float]:
     return lambda results: results[runner]["seconds"] / results[runner]["folios"] * 1e6
 
 
+def _over_fresh(runner: str) -> Callable[[Results], float]:
+    return lambda results: results[runner]["seconds"] / results[runner]["fresh"]
+
+
+def _over_decompression(runner: str) -> Callable[[Results], float]:
+    def figure(results: Results) -> float:
+        if not results["target"]["compressed"]:
+            raise KeyError("compressed")
+        return _over_floor(runner)(results)
+
+    return figure
+
+
 def _memory(runner: str) -> Callable[[Results], float]:
     return lambda results: results[runner]["memory"] / 1024
 
@@ -143,6 +157,7 @@ def _equal(results: Results) -> str:
 
 
 _FLOOR, _MIB = Goal(3, False), Goal(150, False)
+_FRESH, _DECOMPRESSION = Goal(1.1, False), Goal(1.2, False)
 
 _ROWS = (
     Row("folios", lambda results: results["report"]["folios"]),
@@ -163,6 +178,10 @@ _ROWS = (
     Row("plain / verify", _ratio("plain", "verify"), Goal(15, True)),
     Row("report / floor", _over_floor("report"), _FLOOR),
     Row("verify / floor", _over_floor("verify"), _FLOOR),
+    Row("report / decompression", _over_decompression("report"), _DECOMPRESSION),
+    Row("verify / decompression", _over_decompression("verify"), _DECOMPRESSION),
+    Row("report / that of the fresh host", _over_fresh("report"), _FRESH),
+    Row("verify / that of the fresh host", _over_fresh("verify"), _FRESH),
     Row("report, folios a second", lambda results: int(1e6 / _each("report")(results))),
     Row("report, microseconds a folio", _each("report")),
     Row("verify, microseconds a folio", _each("verify")),

@@ -28,6 +28,10 @@ class Target:
     """Fills a directory with a vmcore and what it takes to open it."""
     every: int = 1
     """The plain script follows the vmemmap pages of every so many folios; its time is scaled."""
+    fresh: str | None = None
+    """The target that it is compared with: the same, but never in use."""
+    compressed: bool = False
+    """Whether reading it means to decompress it."""
 
     def built(self, parent: Path) -> Path:
         """
@@ -71,9 +75,9 @@ def _guest(directory: Path) -> None:
         dump("6.12", "big", directory)
 
 
-def _host(count: int, order: int = 9, gib: int = 0) -> Callable[[Path], None]:
+def _host(count: int, order: int = 9, gib: int = 0, aged: bool = False) -> Callable[[Path], None]:
     def build(directory: Path) -> None:
-        host = Host(count, order, gib)
+        host = Host(count, order, gib, aged)
         host.write_elf(directory / "vmcore")
         host.write_debuginfo(directory / "host.json")
 
@@ -89,18 +93,43 @@ def _kdump(count: int) -> Callable[[Path], None]:
     return build
 
 
+def _hosts(count: int, every: int) -> tuple[Target, Target]:
+    """A host with folios of 2 MiB as it was booted, and one that has been in use since."""
+    name, about = f"host-{count}", f"a host, {count:,} folios of 2 MiB"
+    return (
+        Target(name, about, _host(count), every),
+        Target(f"aged-{count}", f"{about}, aged", _host(count, aged=True), every, fresh=name),
+    )
+
+
 FULL = (
     Target("guest", "a real 6.12 guest of 128 GiB, 60,000 folios of 2 MiB", _guest),
-    Target("host", "a host of 1 TiB, 500,000 folios of 2 MiB", _host(500_000, gib=1024), 10),
+    *_hosts(10_000, 1),
+    *_hosts(100_000, 10),
+    *_hosts(500_000, 10),
     Target("gigantic", "a host of 1 TiB, 1,000 folios of 1 GiB", _host(1_000, 18, 1024), 50),
-    Target("kdump", "a host in a zlib-compressed kdump, 10,000 folios of 2 MiB", _kdump(10_000)),
-    Target("host-1000", "a host, 1,000 folios of 2 MiB", _host(1_000)),
-    Target("host-10000", "a host, 10,000 folios of 2 MiB", _host(10_000)),
-    Target("host-100000", "a host, 100,000 folios of 2 MiB", _host(100_000), 10),
+    Target(
+        "kdump",
+        "a host in a zlib-compressed kdump, 10,000 folios of 2 MiB",
+        _kdump(10_000),
+        compressed=True,
+    ),
 )
 
 SMALL = (
     Target("small-host", "a host, 200 folios of 2 MiB", _host(200), 10),
+    Target(
+        "small-aged",
+        "the same, aged",
+        _host(200, aged=True),
+        10,
+        fresh="small-host",
+    ),
     Target("small-gigantic", "a host, 2 folios of 1 GiB", _host(2, 18), 2),
-    Target("small-kdump", "a host in a zlib-compressed kdump, 100 folios of 2 MiB", _kdump(100)),
+    Target(
+        "small-kdump",
+        "a host in a zlib-compressed kdump, 100 folios of 2 MiB",
+        _kdump(100),
+        compressed=True,
+    ),
 )
