@@ -86,7 +86,7 @@ class Judging:
         for size, rows in self._by_size(row, stop):
             for answer in self._fast_answers(runs, size, rows):
                 self.reports.set_all(rows, answer)
-        self._look_closer(row, stop)
+        self._check(row, stop)
         return stop
 
     def _adjacent_runs(self, row: int) -> tuple[list[Run], int]:
@@ -107,7 +107,7 @@ class Judging:
                 break
         return runs, row
 
-    def _look_closer(self, start: int, stop: int) -> None:
+    def _check(self, start: int, stop: int) -> None:
         """Diagnose the folios without a judgement, and check those that a rule may concern."""
         folios, judgements = self.reports.folios, self.reports.judgements
         columns = (folios.classes, folios.states, judgements)
@@ -195,7 +195,7 @@ class Judging:
 
     def _concerns_a_rule(self, group: tuple[int, int, int]) -> bool:
         """
-        Whether folios have to be looked at one by one.
+        Whether folios are diagnosed, or checked, one by one.
 
         :param group: Indices of their class, their state and their judgement.
         """

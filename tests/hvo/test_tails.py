@@ -7,8 +7,13 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drgn_vmemmap import verify
+from drgn_vmemmap.hvo.tails import TAIL_MAPPING, Tails
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.rules.finding import Severity
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
@@ -230,3 +235,46 @@ def test_another_compound_page_in_memory_given_back_is_not_accused(release: str)
     for tail in range(1, 8):
         kernel.write_page(GIVEN_BACK + tail, **{line.compound_member: link}, _refcount=0)
     assert errors(kernel) == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3),
+            st.integers(0, 63),
+            st.sampled_from(("flags", "compound_head", "mapping", "refcount", "private")),
+            st.sampled_from((0, 1, 1 << 6, TAIL_MAPPING)),
+        ),
+        max_size=3,
+    ),
+    st.booleans(),
+)
+def test_frames_compared_together_are_wrong_where_one_alone_is(
+    edits: list[tuple[int, int, str, int]], has_head: bool
+) -> None:
+    kernel = discover(image("6.12.0").prog)
+    frames = [bytearray(_tails(kernel, OPTIMIZED + 512 * number)) for number in range(4)]
+    for frame, tail, name, value in edits:
+        member = kernel.page.members[name]
+        at = tail * kernel.page.size + member.offset
+        frames[frame][at : at + member.size] = value.to_bytes(8, "little")[: member.size]
+    infos = [kernel.tail_info(OPTIMIZED + 512 * number, 9) for number in range(4)]
+    block = b"".join(frames)
+    together = Tails(kernel, 9).wrong_among(
+        [(block, start) for start in range(0, len(block), 4096)], infos, has_head
+    )
+    alone = [
+        (position, Tails(kernel, 9).first_wrong(bytes(frame), info, has_head))
+        for position, (frame, info) in enumerate(zip(frames, infos))
+    ]
+    assert list(together) == [(position, wrong) for position, wrong in alone if wrong is not None]
+
+
+def _tails(kernel: Kernel, pfn: int) -> bytes:
+    """A frame full of plain tails."""
+    tail = bytearray(kernel.page.size)
+    values = {"compound_head": kernel.tail_info(pfn, 9), "mapping": TAIL_MAPPING}
+    for name, value in {**values, "page_type": 0xFFFFFFFF}.items():
+        member = kernel.page.members[name]
+        tail[member.offset : member.offset + member.size] = value.to_bytes(member.size, "little")
+    return bytes(tail) * (4096 // kernel.page.size)

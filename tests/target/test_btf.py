@@ -60,6 +60,23 @@ def test_every_type_of_a_kernel_can_be_made_to_its_members(prog: drgn.Program) -
     assert made > 10000
 
 
+def test_types_in_order_of_their_use_are_read_no_further_than_they_are_needed() -> None:
+    prog = open_vmcore("head-reuse")
+    discover(prog)
+    data, read = blob_of(prog), list[int]()
+
+    def counted(offset: int, size: int) -> bytes:
+        read.append(size)
+        return data[offset : offset + size]
+
+    btf = Btf(len(data), counted)
+    before = sum(read)
+    assert next(btf.find("page", (Kind.STRUCT,))).name == "page"
+    assert sum(read) - before < len(data) // 8
+    assert len(btf) > 10000
+    assert sum(read) <= len(data)
+
+
 def test_bit_fields_have_their_width(prog: drgn.Program) -> None:
     members = {member.name: member for member in prog.type("struct sched_dl_entity").members or ()}
     assert members["dl_throttled"].bit_field_size == 1
