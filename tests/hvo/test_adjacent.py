@@ -36,7 +36,7 @@ def answered(kinds: list[str]) -> dict[int, Verdict]:
     kernel = discover(prog)
     snapshot = Snapshot(kernel, ProgramMemory(prog))
     start = kernel.geometry.address(FIRST_FOLIO)
-    runs = [snapshot.walker.region(start + (2 << 20) * n) for n in range(-(-len(kinds) // 64))]
+    runs = [snapshot.walker.run_at(start + (2 << 20) * n) for n in range(-(-len(kinds) // 64))]
     fast = FastPath(snapshot.walker, kernel.hvo.layout)
     found: dict[int, Verdict] = {}
     for answer in fast.in_tables(runs, range(0, 8 * len(kinds), 8), 8, frozenset()):
