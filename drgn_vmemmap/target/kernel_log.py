@@ -15,6 +15,7 @@ import drgn
 from drgn.helpers.linux.printk import get_printk_records
 
 from drgn_vmemmap.errors import printable
+from drgn_vmemmap.target.page_reader import PAGE_SIZE
 
 # As a power of two, as many records as a log of 32 MiB, the largest that can be configured, has.
 _COUNT_BITS_LIMIT = 20
@@ -24,9 +25,6 @@ _RECORD_ID = (1 << 62) - 1
 
 # How many bytes of a log whose records are lost are searched for text, at most.
 _TEXT_LIMIT = 1 << 25
-
-# Memory that is not in the dump goes missing in pages of this size.
-_PAGE_SIZE = 4096
 
 # Shorter pieces of its memory are no lines.
 _TEXT = re.compile(rb"[\t\n\x20-\x7e]{8,}")
@@ -81,8 +79,8 @@ def _left_text(prog: drgn.Program) -> list[bytes]:
         start, size = int(ring.data), min(1 << (int(ring.size_bits) & 63), _TEXT_LIMIT)
     except Exception:
         return []
-    for offset in range(0, size, _PAGE_SIZE):
-        length = min(_PAGE_SIZE, size - offset)
+    for offset in range(0, size, PAGE_SIZE):
+        length = min(PAGE_SIZE, size - offset)
         try:
             memory += prog.read(start + offset, length)
         except Exception:

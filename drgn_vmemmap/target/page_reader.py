@@ -11,9 +11,9 @@ from drgn_vmemmap.errors import MissingMemory
 Read = Callable[[int, int], bytes]
 """Reads some bytes of the kernel's memory at a virtual address."""
 
-# Memory is read, and goes missing, in pieces of this size.
 _PAGE_SHIFT = 12
 PAGE_SIZE = 1 << _PAGE_SHIFT
+"""Memory is read, and missing from a dump, in pieces of this size in bytes."""
 
 _ALL_ADDRESSES = range(1 << 64)
 

@@ -36,6 +36,8 @@ WRITABLE = 1 << 1
 
 SOON = 0.5
 """Seconds in which Ctrl-C ends everything."""
+SLEEP_ON = "for step in $(seq 600); do sleep 0.1; done"
+"""A minute's sleep. A shell sees a signal once a command has ended: none of these takes long."""
 
 FOLIOS = (Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512))
 
@@ -267,7 +269,7 @@ def interrupted(script: str, prog: Any, tmp_path: Path, *options: str) -> tuple[
 def test_ctrl_c_is_seen_between_passes_and_handed_to_the_command(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    script = "trap 'echo interrupted; exit 9' INT; sleep 1; {}; sleep 60 & wait"
+    script = "trap 'echo interrupted; exit 9' INT; sleep 1; {}; " + SLEEP_ON
     code, seconds = interrupted(script, image().prog, tmp_path, "--interval", "3600")
     assert code == 9 and seconds < SOON
     err = capfd.readouterr().err
@@ -288,8 +290,7 @@ def test_ctrl_c_is_seen_in_the_middle_of_a_pass(
         return read(address, size)
 
     running.memory.read = slow  # type: ignore[method-assign]
-    # A shell that is about to start its next command would wait for that one's end.
-    script = "trap 'exit 130' INT; sleep 3; {}; sleep 60 & wait"
+    script = "trap 'exit 130' INT; sleep 3; {}; " + SLEEP_ON
     code, seconds = interrupted(script, running.prog, tmp_path)
     assert code == 128 + signal.SIGINT and seconds < SOON
 
