@@ -18,7 +18,7 @@ from drgn_vmemmap.rules.rule import COUNT_MISMATCH, LIST_CORRUPT, REUSE_INVALID,
 from drgn_vmemmap.vmemmap.sections import MissingSections
 from drgn_vmemmap.vmemmap.special import UnknownMemory
 
-# So many zones are named that are not in the dump.
+# The most zones that are named of those that are not in the dump.
 _NAMED_ZONES = 8
 
 
