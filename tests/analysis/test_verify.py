@@ -385,6 +385,58 @@ def test_a_wrong_count_of_the_frames_that_back_the_vmemmap_is_reported(
     assert "count-mismatch" not in {f.rule for f in verify(image.prog).findings}
 
 
+@pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
+def test_a_device_in_part_of_a_section_from_boot_saves_nothing_of_its_folios(release: str) -> None:
+    folios = (Folio(OPTIMIZED), Folio(OPTIMIZED + 512))
+    image = Image(Machine(line=LINES[release], folios=folios))
+    number, size = OPTIMIZED // SECTION_PAGES, image.types.structs["mem_section"].size
+    array = image.memory.read_u64(image.physical(image.variables["mem_section"][1]))
+    section = image.memory.read_u64(image.physical(array)) + number * size
+    # SECTION_TAINT_ZONE_DEVICE
+    image.write(section, image.memory.read_u64(image.physical(section)) | 1 << 4)
+    report = verify(image.prog)
+    assert report.findings == []
+    assert [(each.kind, each.freed) for each in report.special] == [("device-dax", 0)]
+    assert report.totals.counts.freed == 2 * freed_of_folio(release)
+
+
+def freed_of_folio(release: str) -> int:
+    return 8 - KEPT[LINES[release].layout]
+
+
+@pytest.mark.parametrize("release", ("6.12.0", "6.18.0"))
+@pytest.mark.parametrize("removed", (1, 2))
+def test_memory_from_boot_that_was_removed_may_still_be_counted(release: str, removed: int) -> None:
+    """Kernels of v6.11 to v6.16 do not take its frames from ``nr_memmap_boot_pages``."""
+    image = Image(Machine(line=LINES[release], folios=(Folio(OPTIMIZED),)))
+    array = image.memory.read_u64(image.physical(image.variables["mem_section"][1]))
+    sections = image.memory.read_u64(image.physical(array))
+    for number in range(5, 5 + removed):
+        address = image.machine.page_address(number * SECTION_PAGES)
+        image.memory.write_u64(image.tables.entry_address(address, "PMD"), 0)
+        image.write(sections + number * image.types.structs["mem_section"].size, 0)
+    counter = image.variables["nr_memmap_boot_pages"][1]
+    count = image.memory.read_u64(image.physical(counter))
+    for still_counted in range(removed + 1):
+        image.write(counter, count - 512 * still_counted)
+        assert verify(image.prog).findings == []
+    for wrong in (count + 1, count + 512, count - 512 * removed - 1):
+        image.write(counter, wrong)
+        assert [f.rule for f in verify(image.prog).findings] == ["count-mismatch"]
+
+
+def test_a_pool_that_shrank_to_nothing_leaves_tables_that_are_subtracted() -> None:
+    machine = Machine(line=LINES["6.12.0"], split=frozenset((1, 2, 3, 4)))
+    report = verify(Image(machine).prog)
+    assert report.findings == []
+    assert report.totals.net_saved_bytes == -4 * PAGE_SIZE
+
+
+def test_a_kernel_without_any_hstate_has_nothing_wrong() -> None:
+    report = verify(Image(Machine(line=LINES["6.12.0"], orders=())).prog)
+    assert (report.findings, report.totals.net_saved_bytes) == ([], 0)
+
+
 # Folios.
 
 
