@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.analysis.checks.aliases import check_aliases
+from drgn_vmemmap.analysis.checks.attributes import check_attributes
 from drgn_vmemmap.analysis.checks.content import check_tails
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.analysis.checks.counters import check_memmap_counters
@@ -47,6 +48,7 @@ def _findings(context: VmemmapContext) -> Iterator[Finding]:
     )
     ownership = survey(context.snapshot, described, progress)
     yield from check_presence(context, ownership)
+    yield from check_attributes(context, ownership)
     yield from check_aliases(context, ownership)
     yield from check_frames(context, ownership)
     yield from check_tables(context, ownership)

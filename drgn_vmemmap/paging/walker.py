@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from functools import reduce
-from operator import and_
+from operator import and_, or_
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
@@ -265,6 +265,17 @@ class Walker:
         address = raw & x86_64.address_mask(run.level, self.paging.encryption_mask)
         frames = range(address >> PAGE_SHIFT, (address + run.level.entry_span) >> PAGE_SHIFT)
         return frames if frames.stop <= self.paging.max_pfn else None
+
+    def is_usual(self, run: Run) -> bool:
+        """
+        Whether all entries of a run have the attributes of the kernel's own data.
+
+        It may say no where that is so.
+        """
+        entries = run.entries().tolist()
+        return not entries or x86_64.are_usual(
+            reduce(or_, entries), reduce(and_, entries), run.level
+        )
 
     def first_frame(self, run: Run) -> int | None:
         """PFN of the frame that backs a run's first page; ``None`` if it is mapped to no memory."""

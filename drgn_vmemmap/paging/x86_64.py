@@ -189,6 +189,17 @@ def unusual_attributes(entry: int, level: Level, access: Access) -> list[str]:
     return [*names, "no NX"] if access.executable else names
 
 
+def are_usual(any_bits: int, common_bits: int, level: Level) -> bool:
+    """
+    Whether leaves have no attributes but those that the kernel gives its own data.
+
+    :param any_bits: The bits that any of them has.
+    :param common_bits: The bits that all of them have.
+    """
+    pat = _PAT if level is PTE else _LARGE_PAT
+    return not any_bits & (USER | WRITE_THROUGH | UNCACHED | pat) and bool(common_bits & NO_EXECUTE)
+
+
 def without_use(entry: int) -> int:
     """A raw entry without the bits that the processor sets when it uses it."""
     return entry & ~(ACCESSED | DIRTY)

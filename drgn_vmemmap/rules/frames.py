@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.paging.mapping import Entry, Run
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import (
     COUNT_MISMATCH,
+    ENTRY_ATTRIBUTES,
     FRAME_ALIASED,
     FRAME_FOREIGN,
     FRAME_FREED,
@@ -136,6 +138,22 @@ def not_present(entry: Entry, pfns: range) -> Finding:
     problem = entry.problem.value if entry.problem else "maps nothing"
     message = f"vmemmap of PFNs {pfns[0]:#x} to {pfns[-1]:#x}: {entry.level.name} entry: {problem}"
     return NOT_PRESENT.finding_at(entry, message, expected="a present entry, of this memory")
+
+
+def entry_attributes(entry: Entry, pfns: range, names: Sequence[str]) -> Finding:
+    """
+    Leaves over the vmemmap are ``PAGE_KERNEL`` (``vmemmap_populate()``).
+
+    :param entry: The first one.
+    :param pfns: What the vmemmap describes.
+    :param names: Of the bits that it has, or lacks.
+    """
+    message = (
+        f"vmemmap of PFNs {pfns[0]:#x} to {pfns[-1]:#x}: {entry.level.name} entry has "
+        f"{', '.join(names)}"
+    )
+    expected = "no attributes but those of the kernel's own data"
+    return ENTRY_ATTRIBUTES.finding_at(entry, message, expected=expected)
 
 
 def orphan_remap(entry: Entry, pfns: range, what: str) -> Finding:

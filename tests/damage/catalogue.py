@@ -23,7 +23,7 @@ from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
-from tests.synthetic.physical import NO_EXECUTE
+from tests.synthetic.physical import NO_EXECUTE, USER
 
 LinkPlace = tuple[str, Optional[int], Optional[int]]
 """Rule, folio, index of the vmemmap page."""
@@ -291,6 +291,14 @@ def entry_of_users(edited: EditedKernel) -> list[LinkPlace]:
     return [("entry-attributes", pfn, 0)]
 
 
+def entry_of_users_over_no_folio(edited: EditedKernel) -> list[LinkPlace] | None:
+    pfn = edited.of_no_folio()
+    if pfn is None:
+        return None
+    edited.write_entry(pfn, 0, edited.entry(pfn, 0) | USER)
+    return [("entry-attributes", None, None)]
+
+
 def memory_that_failed(edited: EditedKernel) -> list[LinkPlace] | None:
     flag = edited.kernel.poison.flag
     if not flag:
@@ -384,6 +392,11 @@ CATALOGUE = (
         ("unreadable", "off-list", "count-mismatch"),
     ),
     Fault("an entry without the bit that forbids execution", "entry-attributes", entry_of_users),
+    Fault(
+        "an entry of users over memory of no folio",
+        "entry-attributes",
+        entry_of_users_over_no_folio,
+    ),
     Fault("memory that failed", "poisoned", memory_that_failed),
     Fault("a folio that left its list", "off-list", left_its_list, ("count-mismatch",)),
     Fault("a folio in the making", "in-flight", making("in-flight")),

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Checks on attributes: bits of the entries over vmemmap of no folio; a folio's are a rule's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from drgn_vmemmap.analysis.checks.context import VmemmapContext
+from drgn_vmemmap.hvo.ownership import Ownership
+from drgn_vmemmap.rules import frames as frame_rules
+from drgn_vmemmap.rules.finding import Finding
+
+
+def check_attributes(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
+    """Find vmemmap of no HugeTLB folio whose entries have bits that the kernel never sets there."""
+    geometry, walker = context.geometry, context.walker
+    for start, end in zip(ownership.stray_starts, ownership.stray_ends):
+        run = walker.region(geometry.page_number_address(start))
+        # Fast path: no entry of the table, or the leaf, has such a bit.
+        if walker.is_usual(run):
+            continue
+        entries = (walker.entry(geometry.page_number_address(n)) for n in range(start, end))
+        pages = zip(range(start, end), entries)
+        for names, group in groupby(pages, key=lambda pair: pair[1].unusual_attributes):
+            alike = list(group)
+            if names:
+                (first, entry), (last, _) = alike[0], alike[-1]
+                pfns = geometry.pfns_of(range(first, last + 1))
+                yield frame_rules.entry_attributes(entry, pfns, names)
