@@ -17,7 +17,7 @@ def check_attributes(context: VmemmapContext, ownership: Ownership) -> Iterator[
     """Find vmemmap of no HugeTLB folio whose entries have bits that the kernel never sets there."""
     geometry, walker = context.geometry, context.walker
     for start, end in zip(ownership.stray_starts, ownership.stray_ends):
-        run = walker.region(geometry.page_number_address(start))
+        run = walker.run_at(geometry.page_number_address(start))
         # Fast path: no entry of the table, or the leaf, has such a bit.
         if walker.is_usual(run):
             continue
