@@ -10,12 +10,13 @@ Follows ``prep_compound_tail()`` of ``mm/internal.h``, and what freeing a folio 
 
 from __future__ import annotations
 
-import struct
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.structs import Struct
+from drgn_vmemmap.target.memory import StridedRead
 
 TAIL_MAPPING = 0xDEAD000000000400
 """``mapping`` of a tail, ``include/linux/poison.h`` with x86-64's offset of illegal pointers."""
@@ -79,9 +80,6 @@ class Tails:
         self._size = kernel.page.size
         self._count = kernel.page_size // self._size
         self._link = kernel.page.offset("compound_head")
-        # Of the tails that carry metadata.
-        link = f"{self._link}x{_LINK_SIZE}s{self._size - self._link - _LINK_SIZE}x"
-        self._first_links = struct.Struct(f"{self._size}x" + link * (FIRST_PLAIN - 1))
         # In the frame that a zone keeps for gigantic folios, v7.1 to v7.3 leave each struct page
         # the reference that memory from boot begins with.
         self._keeps_references = kernel.tails_hold_mask and order > _MAX_ORDER
@@ -95,38 +93,41 @@ class Tails:
         ]
 
     def wrong_among(
-        self, frames: Iterable[tuple[bytes | None, int]], infos: Iterable[int], has_head: bool
+        self, frames: StridedRead, infos: array[int], has_head: bool
     ) -> Iterator[tuple[int, WrongTail]]:
         """
         Find the frames of folios' vmemmap that do not hold what they must.
 
-        :param frames: Bytes with each frame among them, and where in them it begins; ``None``
-            for a frame that is not compared.
         :param infos: What a tail's ``compound_info`` holds, of each: :meth:`Kernel.tail_info()`.
         :param has_head: They begin with the head and the tails that carry its metadata.
         :return: Position of each such frame, counted from 0, and its first wrong struct page.
         """
         first = FIRST_PLAIN * self._size if has_head else 0
         count = self._count - first // self._size
-        first_links = self._first_links.unpack_from
+        links_are_right = not has_head or self._first_links_are(frames, infos)
         before, after = self._right[has_head]
-        for position, ((content, start), info) in enumerate(zip(frames, infos)):
-            if content is None:
-                continue
-            link = info.to_bytes(_LINK_SIZE, "little")
-            if not has_head or first_links(content, start) == (link, link, link):
+        block = frames.block
+        for position, (start, info) in enumerate(zip(frames.starts, infos)):
+            if links_are_right:
+                link = info.to_bytes(_LINK_SIZE, "little")
                 # Fast path: but for their link, all plain tails are as one that was found right.
-                if content.startswith((before + link + after) * count, start + first):
+                if block.startswith((before + link + after) * count, start + first):
                     continue
-                tails = content[start + first : start + self._count * self._size]
+                tails = block[start + first : start + self._count * self._size]
                 if self._are_right(tails, info, has_head):
                     before, after = tails[: self._link], tails[self._link + _LINK_SIZE : self._size]
                     self._right[has_head] = before, after
                     continue
-            frame = content[start : start + self._count * self._size]
+            frame = block[start : start + self._count * self._size]
             wrong = self.first_wrong(frame, info, has_head)
             if wrong is not None:
                 yield position, wrong
+
+    def _first_links_are(self, frames: StridedRead, infos: array[int]) -> bool:
+        """Whether the tails that carry metadata lead to their heads, in all frames."""
+        offsets = (tail * self._size + self._link for tail in range(1, FIRST_PLAIN))
+        columns = frames.columns((offset // _LINK_SIZE for offset in offsets), _LINK_SIZE)
+        return all(column == memoryview(infos) for column in columns)
 
     def is_right(self, content: bytes, info: int, has_head: bool) -> bool:
         """Whether a frame holds what it must; parameters as for :meth:`first_wrong()`."""

@@ -15,6 +15,7 @@ from drgn_vmemmap.hvo.tails import TAIL_MAPPING, Tails
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.rules.finding import Severity
+from drgn_vmemmap.target.memory import StridedRead
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, Mark
@@ -258,11 +259,9 @@ def test_frames_compared_together_are_wrong_where_one_alone_is(
         member = kernel.page.members[name]
         at = tail * kernel.page.size + member.offset
         frames[frame][at : at + member.size] = value.to_bytes(8, "little")[: member.size]
-    infos = [kernel.tail_info(OPTIMIZED + 512 * number, 9) for number in range(4)]
-    block = b"".join(frames)
-    together = Tails(kernel, 9).wrong_among(
-        [(block, start) for start in range(0, len(block), 4096)], infos, has_head
-    )
+    infos = kernel.tail_infos([OPTIMIZED + 512 * number for number in range(4)], 9)
+    pieces = StridedRead.joined([bytes(frame) for frame in frames], 4096)
+    together = Tails(kernel, 9).wrong_among(pieces, infos, has_head)
     alone = [
         (position, Tails(kernel, 9).first_wrong(bytes(frame), info, has_head))
         for position, (frame, info) in enumerate(zip(frames, infos))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import compress
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
@@ -17,6 +17,7 @@ from drgn_vmemmap.rules import content as content_rules
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.frames import VmemmapPage
+from drgn_vmemmap.target.memory import StridedRead
 
 # Frames that are read together.
 _BATCH = 256
@@ -139,35 +140,25 @@ class _TailCheck:
 
     def _compare(self, batch: _Batch) -> Iterator[Finding]:
         """Compare the frames of a batch with what they must hold."""
-        kernel, pfns = self._context.kernel, self._folios.folios.pfns
-        pieces = self._pieces(batch)
-        contents = self._contents(pieces.frames)
+        kernel, geometry = self._context.kernel, self._context.geometry
+        memory, pieces, missing = self._context.walker.memory, self._pieces(batch), 0
+        addresses = [frame << geometry.page_shift for frame in pieces.frames]
+        frames = memory.read_together(addresses, geometry.page_size)
+        if frames is None:
+            each = memory.read_each(addresses, geometry.page_size)
+            absent = (frame for frame, content in zip(pieces.frames, each) if content is None)
+            missing = sum(frame < kernel.paging.max_pfn for frame in absent)
+            pieces = _Pieces(*(list(compress(column, each)) for column in pieces))
+            frames = StridedRead.joined([*filter(None, each)], geometry.page_size)
+        pfns = self._folios.folios.pfns
         infos = kernel.tail_infos([pfns[row] for row in pieces.rows], batch.order)
         tails = self._tails_of(batch.order)
-        for position, wrong in tails.wrong_among(contents, infos, batch.has_head):
+        for position, wrong in tails.wrong_among(frames, infos, batch.has_head):
             yield self._wrong_tail(batch, pieces, position, wrong)
-        missing = sum(
-            frame < kernel.paging.max_pfn
-            for frame, (content, _) in zip(pieces.frames, contents)
-            if content is None
-        )
         if batch.is_reused and missing:
             yield frame_rules.unreadable_frames(missing)
         else:
             self._not_recorded += missing
-
-    def _contents(self, frames: Sequence[int]) -> list[tuple[bytes | None, int]]:
-        """
-        For each frame, bytes with those of the frame among them, and where they begin.
-
-        There are no bytes where the frame is not in the dump.
-        """
-        memory, geometry = self._context.walker.memory, self._context.geometry
-        addresses = [frame << geometry.page_shift for frame in frames]
-        together = memory.read_together(addresses, geometry.page_size)
-        if together is not None:
-            return list(zip(repeat(together.block), together.starts))
-        return list(zip(memory.read_each(addresses, geometry.page_size), repeat(0)))
 
     def _tails_of(self, order: int) -> Tails:
         if order not in self._tails:
@@ -200,7 +191,8 @@ class _TailCheck:
             return None
         if context.folio_at(other) != other:
             return None
-        ((content, _),) = self._contents([frame])
+        address = frame << context.geometry.page_shift
+        (content,) = context.walker.memory.read_each([address], context.geometry.page_size)
         if content is None:
             return None
         is_right = self._tails_of(batch.order).is_right(content, wrong.link, batch.has_head)
