@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import drgn
@@ -57,13 +57,12 @@ class PartialDump:
         kinds: dict[str, set[int]] = {}
         for read in self.memory.reads:
             kind = "symbols and types" if read in symbols else f"{read[1]} bytes at a time"
-            kinds.setdefault(kind, set()).update(_frames(*read))
+            kinds.setdefault(kind, set()).update(frames_of(*read))
         kinds.update(self._by_meaning())
         self.heads = sorted(kinds["heads"])
         """Frames of the folios' head pages."""
         self.kinds = [sorted(frames) for frames in kinds.values() if frames]
         """Frames that an analysis reads, by what they hold or how they are read."""
-        self.frames = sorted(set().union(*self.kinds))
 
     def program(self) -> drgn.Program:
         """A program that reads what is left; it knows nothing yet."""
@@ -107,24 +106,33 @@ class PartialDump:
         yield "tables", {table >> PAGE_SHIFT for table in tables}
 
     def lose(self, source: random.Random) -> None:
-        """Take frames out of the dump: single ones, a stretch of memory, or the end of it."""
-        missing = self.memory.missing
-        missing.clear()
-        draw = source.random()
-        if draw < 0.1:
-            missing.update(self.frames[source.randrange(len(self.frames)) :])
-        elif draw < 0.2:
-            start = source.randrange(len(self.frames))
-            missing.update(self.frames[start : start + source.choice((3, 20, 100, 400))])
-        elif draw < 0.25:
-            missing.update(source.choice(self.kinds))
-        else:
-            for _ in range(source.choice((1, 1, 2, 3))):
-                frames = source.choice(self.kinds)
-                missing.update(source.sample(frames, min(source.choice(SIZES), len(frames))))
+        """Take frames out of the dump."""
+        self.memory.missing = chosen(self.kinds, source)
 
 
-def _frames(address: int, size: int) -> range:
+def chosen(kinds: Sequence[Sequence[int]], source: random.Random) -> set[int]:
+    """
+    Frames to take out of a dump: single ones, a stretch of memory, all of a kind, or the end of it.
+
+    :param kinds: PFNs of frames that an analysis reads, those of one kind together, ascending.
+    """
+    frames = sorted(set().union(*kinds))
+    draw = source.random()
+    if draw < 0.1:
+        return set(frames[source.randrange(len(frames)) :])
+    if draw < 0.2:
+        start = source.randrange(len(frames))
+        return set(frames[start : start + source.choice((3, 20, 100, 400))])
+    if draw < 0.25:
+        return set(source.choice(kinds))
+    missing: set[int] = set()
+    for _ in range(source.choice((1, 1, 2, 3))):
+        kind = source.choice(kinds)
+        missing.update(source.sample(kind, min(source.choice(SIZES), len(kind))))
+    return missing
+
+
+def frames_of(address: int, size: int) -> range:
     """PFNs of the frames in which some bytes lie."""
     return range(address >> PAGE_SHIFT, (address + size - 1 >> PAGE_SHIFT) + 1)
 

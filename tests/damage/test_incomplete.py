@@ -12,16 +12,24 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any, Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, INCOMPLETE
-from tests.damage.partial import PartialDump, partial
+from drgn_vmemmap.errors import MissingFacts
+from drgn_vmemmap.rules.finding import Severity
+from tests.damage.edited import EditedKernel
+from tests.damage.partial import PartialDump, chosen, frames_of, partial
 from tests.support import VMCORES
+from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
+from tests.synthetic.model import Machine
+from tests.synthetic.strategies import machines
 
 DUMPS = int(os.environ.get("VMEMMAP_EXAMPLES", "40"))
 """Of each kernel: 600 are more than ten thousand in all."""
@@ -118,3 +126,22 @@ def test_a_wrong_answer_on_an_incomplete_dump_is_noticed(command: Command) -> No
     assert wrong_with((1, complete, ""), complete)
     assert wrong_with((CANNOT, "", "drgn-vmemmap: internal error, please report it: x"), complete)
     assert not wrong_with((DONE, complete, ""), complete)
+
+
+@given(machines(), st.integers(0, 1 << 32))
+def test_a_random_machine_is_not_accused_for_what_its_dump_lacks(
+    machine: Machine, seed: int
+) -> None:
+    kernel = EditedKernel(Image(machine).prog)
+    kinds: defaultdict[int, set[int]] = defaultdict(set)
+    for address, size in kernel.memory.reads:
+        kinds[size].update(frames_of(address, size))
+    kernel.memory.missing = chosen([*map(sorted, kinds.values())], random.Random(seed))
+    try:
+        report = kernel.check()
+    except MissingFacts:
+        return
+    known = [finding for finding in kernel.before.findings if finding.rule != "unreadable"]
+    found = [finding for finding in report.findings if finding.rule != "unreadable"]
+    assert [finding.message for finding in found if finding.severity is not Severity.INFO] == []
+    assert report.incomplete or found == known
