@@ -21,6 +21,7 @@ from drgn_vmemmap.hvo.folios import FolioReports
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules import lists
+from drgn_vmemmap.rules.confirmed import counting
 from drgn_vmemmap.rules.unchecked import with_meaning
 from drgn_vmemmap.vmemmap.sections import MissingSections, Section
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -55,7 +56,8 @@ def analyse(
     report = _Analysis(snapshot, hstates, selection, progress).report()
     broken = [hstate for hstate in found if isinstance(hstate, BrokenHstate)]
     report.findings[:0] = map(lists.broken_hstate, broken)
-    report.findings[:] = with_meaning(snapshot.kernel, report.findings)
+    meant = with_meaning(snapshot.kernel, report.findings)
+    report.findings[:] = counting(snapshot.kernel, meant)
     return report
 
 

@@ -20,6 +20,7 @@ from drgn_vmemmap.analysis.checks.unoptimized import check_unoptimized
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hvo.survey import Described, survey
 from drgn_vmemmap.progress import SILENT, Progress
+from drgn_vmemmap.rules.confirmed import counting
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.unchecked import with_meaning
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -34,7 +35,7 @@ def check(snapshot: Snapshot, progress: Progress = SILENT) -> Report:
     """
     report = analyse(snapshot, progress=progress)
     found = _findings(VmemmapContext(snapshot, report, progress))
-    report.findings += with_meaning(snapshot.kernel, found)
+    report.findings += counting(snapshot.kernel, with_meaning(snapshot.kernel, found))
     report.interrupted = progress.interrupted
     report.verified = True
     return report

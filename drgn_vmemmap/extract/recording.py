@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
@@ -21,7 +21,7 @@ from typing import Any, Callable, NamedTuple
 import drgn
 
 from drgn_vmemmap.analysis.document import document
-from drgn_vmemmap.analysis.live import Target
+from drgn_vmemmap.analysis.live import Target, confirm
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.api import is_there, verify
@@ -38,7 +38,8 @@ from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
-from drgn_vmemmap.rules.finding import Severity
+from drgn_vmemmap.rules.confirmed import counting, vmcoreinfo_line
+from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.target.btf import BtfError
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
 from drgn_vmemmap.target.kernel_log import read_kernel_log
@@ -69,9 +70,10 @@ def extract(
     if os.path.exists(path):
         raise CannotAnalyse(f"{path} exists: give another name")
     recording = Recording(prog, system_map, log)
+    if prog.flags & drgn.ProgramFlags.IS_LIVE:
+        return recording.write(path, compress, confirm(recording.target()).findings)
     report = recording.analyse()
-    if not prog.flags & drgn.ProgramFlags.IS_LIVE:
-        _compare(report, verify(prog, system_map=system_map), "a recorded pass over this dump")
+    _compare(report, verify(prog, system_map=system_map), "a recorded pass over this dump")
     return recording.write(path, compress)
 
 
@@ -139,20 +141,26 @@ class Recording:
         """
         return Target(lambda: self.analyse(progress), lambda: is_there(self._prog, self.kernel))
 
-    def write(self, path: str, compress: bool) -> Written:
+    def write(
+        self, path: str, compress: bool, confirmed: Iterable[Finding] | None = None
+    ) -> Written:
         """
         Write what the last pass saw.
 
         :param path: The file to write; it must not exist.
+        :param confirmed: Of a running kernel, the findings that other passes confirmed.
         :raises CannotAnalyse: if it would not give the same report.
         :raises OSError: if the file cannot be written.
         """
         self._recorder.add(self._symbols)
+        vmcoreinfo = self._vmcoreinfo
+        if confirmed is not None:
+            vmcoreinfo = _with_line(vmcoreinfo, vmcoreinfo_line(confirmed))
         filtered = self._filter().apply(joined(self._recorder.reads()))
-        self._write(path, compress, filtered)
+        self._write(path, compress, filtered, vmcoreinfo)
         before = self._before | set(self._symbols.reads())
         taken = _by_kind(self._recorder, before, self._walker, self.kernel)
-        taken["VMCOREINFO"] = len(self._vmcoreinfo)
+        taken["VMCOREINFO"] = len(vmcoreinfo)
         return Written(taken, filtered.withheld)
 
     def _filter(self) -> Filter:
@@ -182,20 +190,22 @@ class Recording:
                         before = geometry.base - run.start - number * PAGE_SIZE
                         yield frame, before % geometry.struct_size
 
-    def _write(self, path: str, compress: bool, filtered: Filtered) -> None:
+    def _write(self, path: str, compress: bool, filtered: Filtered, vmcoreinfo: bytes) -> None:
         """Write the file, complete and verified, or not at all."""
         pieces, report = joined(filtered.reads), self._report
         with atomic_file(path, must_be_new=True) as file:
             written = Path(file.name)
             if compress:
                 host = report.origin.host or ""
-                write_kdump(written, self._vmcoreinfo, pieces, report.kernel.release, host)
+                write_kdump(written, vmcoreinfo, pieces, report.kernel.release, host)
             else:
-                write_elf(written, self._vmcoreinfo, pieces)
+                write_elf(written, vmcoreinfo, pieces)
             try:
                 copy = verify(open_dump(file.name, path), system_map=self._system_map)
             except CannotAnalyse as error:
                 raise CannotAnalyse(f"nothing written: {error}") from error
+            found = counting(copy.kernel, report.findings)
+            report = replace(report, findings=[*found])
             if filtered.withheld:
                 _check_findings(report, copy)
             else:
@@ -225,6 +235,11 @@ def _recorded(
 
     recorded.add_memory_segment(0, 1 << PHYSICAL_BITS, read, True)
     return recorded
+
+
+def _with_line(vmcoreinfo: bytes, line: bytes) -> bytes:
+    text = vmcoreinfo.rstrip(b"\0")
+    return text + (b"" if text.endswith(b"\n") else b"\n") + line
 
 
 def _compare(report: Report, other: Report, what: str) -> None:

@@ -16,7 +16,7 @@ import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts, printable
 from drgn_vmemmap.kernel import hugetlb, hvo, memory_model, page_types, struct_page, zones
-from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.facts import CONFIRMED, Kernel
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo
 from drgn_vmemmap.target.btf import BtfError
@@ -91,6 +91,11 @@ def _has_dwarf(prog: drgn.Program) -> bool:
         return False
 
 
+def _confirmed(lookup: Lookup) -> frozenset[str] | None:
+    text = lookup.vmcoreinfo.get(CONFIRMED)
+    return None if text is None else frozenset(text.split())
+
+
 def _facts(lookup: Lookup, types_from: str) -> Kernel:
     hstates = lookup.address("hstates")
     if hstates is None:
@@ -132,4 +137,5 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
         zones=zones.zones(lookup, nodes) if zone.members else {},
         memmap_counters=memory_model.memmap_counters(lookup),
         unrecognised=lookup.unrecognised,
+        confirmed=_confirmed(lookup),
     )

@@ -45,9 +45,15 @@ def named_origin(origin: Origin) -> str:
 def named_kernel(kernel: Kernel) -> str:
     """Its release, and how it is seen."""
     return (
-        f"Linux {kernel.release}, {'live' if kernel.live else 'dump'}, "
+        f"Linux {kernel.release}, {_seen(kernel)}, "
         f"{kernel.paging.levels}-level paging, types from {kernel.types_from.upper()}"
     )
+
+
+def _seen(kernel: Kernel) -> str:
+    if kernel.live:
+        return "live"
+    return "dump" if kernel.confirmed is None else "written while it ran"
 
 
 def hvo_state(kernel: Kernel) -> str:

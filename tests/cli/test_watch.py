@@ -23,6 +23,7 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, INCOMPLETE
 from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.extract.recording import Recording
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.x86_64 import PHYSICAL_BITS
@@ -241,6 +242,38 @@ def test_the_first_broken_moment_is_left_as_a_vmcore(
     report = api.verify(open_vmcore(path))
     errors = [f for f in report.findings if f.severity is Severity.ERROR]
     assert [(f.rule, f.folio, f.index) for f in errors] == [("tail-writable", pfn, 3)]
+
+
+@pytest.mark.parametrize("compress", (False, True), ids=("elf", "compressed"))
+def test_what_only_the_last_pass_saw_is_not_found_in_its_vmcore(
+    tmp_path: Path, compress: bool
+) -> None:
+    """Memory that changed while it was read shows what was never there at one moment."""
+    edited = EditedKernel(open_vmcore("head-reuse"))
+    lasting, passing = edited.optimized[:2]
+    for pfn in lasting, passing:
+        edited.write_entry(pfn, 3, edited.entry(pfn, 3) | WRITABLE)
+    recording = Recording(running_again("head-reuse", edited))
+    findings = recording.analyse().findings
+    confirmed = [finding for finding in findings if finding.folio != passing]
+    recording.write(str(tmp_path / "vmcore"), compress, confirmed)
+    report = api.verify(open_vmcore(tmp_path / "vmcore"))
+    errors = [f for f in report.findings if f.severity is Severity.ERROR]
+    assert [(f.rule, f.folio, f.index) for f in errors] == [("tail-writable", lasting, 3)]
+    done = vmemmap("-c", tmp_path / "vmcore")
+    assert "written while it ran" in done.stdout
+
+
+def test_of_a_rule_that_is_broken_in_many_places_each_is_found_in_the_vmcore(
+    tmp_path: Path,
+) -> None:
+    edited = EditedKernel(open_vmcore("head-reuse"))
+    for pfn in edited.optimized[:60]:
+        edited.write_entry(pfn, 3, edited.entry(pfn, 3) | WRITABLE)
+    recording = Recording(running_again("head-reuse", edited))
+    recording.write(str(tmp_path / "vmcore"), True, recording.analyse().findings)
+    report = api.verify(open_vmcore(tmp_path / "vmcore"))
+    assert len([f for f in report.findings if f.rule == "tail-writable"]) == 60
 
 
 def test_a_vmcore_that_could_not_be_written_is_refused_before_the_command_runs(
