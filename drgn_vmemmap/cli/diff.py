@@ -46,7 +46,7 @@ def _load(path: str, system_map: str | None) -> Comparable:
     """
     from drgn_vmemmap.analysis.comparable import comparable, load_document
     from drgn_vmemmap.analysis.document import document
-    from drgn_vmemmap.api import examine
+    from drgn_vmemmap.api import verify
     from drgn_vmemmap.errors import CannotAnalyse
     from drgn_vmemmap.target.program import open_dump
 
@@ -57,7 +57,7 @@ def _load(path: str, system_map: str | None) -> Comparable:
         prog = open_dump(path)
     except CannotAnalyse as error:
         raise CannotAnalyse(f"this is neither a JSON report nor a dump: {error}") from error
-    return comparable(document(examine(prog, system_map=system_map), folios=True), path)
+    return comparable(document(verify(prog, system_map=system_map), folios=True), path)
 
 
 COMMAND = Command(

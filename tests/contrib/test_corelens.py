@@ -33,7 +33,7 @@ for arguments in [module._parse_args(given)] if given else module._default_args(
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout of drgn-tools into which the module was dropped."""
     if "DRGN_TOOLS" not in os.environ:
-        pytest.skip("DRGN_TOOLS is not set: no checkout of drgn-tools")
+        pytest.skip("set DRGN_TOOLS to a checkout of drgn-tools")
     checkout = tmp_path_factory.mktemp("drgn-tools")
     package = checkout / "drgn_tools"
     shutil.copytree(Path(os.environ["DRGN_TOOLS"]) / "drgn_tools", package)
