@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,18 +26,24 @@ PAGE = 3
 """Index of the vmemmap page that becomes writable."""
 
 
-@pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> Words:
-    """What the guest said; half-way, a vmemmap page of the folio that it keeps became writable."""
+def test_a_guest_that_watches_itself_under_stress(tmp_path: Path, record_property: Record) -> None:
     try:
-        guest = boot("newest", "watched", tmp_path_factory.mktemp("watched"))
+        guest = boot("newest", "watched", tmp_path)
     except MissingError as error:
         pytest.skip(str(error))
     with guest:
         guest.wait_for("halfway")
         make_writable(guest, kept(guest), PAGE)
         let_go()
-        return guest.wait_for("done")
+        said = guest.wait_for("done")
+    seconds = a_sound_pool_is_not_accused_and_ctrl_c_ends_watching(said)
+    number, size = a_fault_half_way_is_found_and_its_first_moment_left(said)
+    facts_are_read_afresh_in_each_pass(said)
+    record_property(
+        "note",
+        f"watched under stress: Ctrl-C ended it after {seconds:.2f} s; a fault half-way was found "
+        f"in pass {number}, and left {size} bytes",
+    )
 
 
 def passes(said: Words, run: str) -> list[dict[str, Any]]:
@@ -49,9 +56,8 @@ def errors(said: Words, run: str) -> str:
     return "\n".join(said[f"{run}_errors"])
 
 
-def test_a_pool_under_stress_is_not_accused_and_ctrl_c_ends_watching_with_the_stress_test(
-    said: Words, record_property: Record
-) -> None:
+def a_sound_pool_is_not_accused_and_ctrl_c_ends_watching(said: Words) -> float:
+    """Watching ends with the stress test; returns the seconds from the signal to the end."""
     code, now = said["interrupted"][0].split()
     assert int(code) == INTERRUPTED
     seconds = float(now) - float(said["signalled"][0])
@@ -60,12 +66,11 @@ def test_a_pool_under_stress_is_not_accused_and_ctrl_c_ends_watching_with_the_st
     assert len(taken) >= 3 and sum(each["moved"] for each in taken)
     assert [each["broken"] for each in taken] == [[]] * len(taken)
     assert "written" not in errors(said, "interrupted")
-    record_property("note", f"watched under stress: Ctrl-C ended it after {seconds:.2f} s")
+    return seconds
 
 
-def test_a_fault_half_way_is_exit_code_1_and_the_vmcore_of_the_first_moment_is_left(
-    said: Words, record_property: Record
-) -> None:
+def a_fault_half_way_is_found_and_its_first_moment_left(said: Words) -> tuple[int, str]:
+    """Returns the number of the pass that found it, and the size of the vmcore in bytes."""
     code, _ = said["broken"][0].split()
     assert int(code) == FOUND_ERRORS
     taken = [each["broken"] for each in passes(said, "broken")]
@@ -84,10 +89,10 @@ def test_a_fault_half_way_is_exit_code_1_and_the_vmcore_of_the_first_moment_is_l
         if finding["severity"] == "error"
     ]
     assert found == [("tail-writable", int(said["kept"][0]), PAGE)]
-    record_property("note", f"watched under stress: a fault in pass {first + 1}, {size} bytes left")
+    return first + 1, size
 
 
-def test_facts_are_read_afresh_in_each_pass(said: Words) -> None:
+def facts_are_read_afresh_in_each_pass(said: Words) -> None:
     # The stress test switched HVO off while the guest was watched.
     assert said["optimizing"] == ["1"]
     assert json.loads(said["report"][0])["kernel"]["hvo"]["enabled"] is False

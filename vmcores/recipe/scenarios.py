@@ -153,7 +153,7 @@ _ALL = (
         script="watched.sh",
         memory=1024,
         programs=Tool(extracts=True),
-        deadline=600,
+        deadline=1200,
     ),
     Scenario(
         "live",
