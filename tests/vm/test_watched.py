@@ -63,7 +63,7 @@ def a_sound_pool_is_not_accused_and_ctrl_c_ends_watching(said: Words) -> float:
     seconds = float(now) - float(said["signalled"][0])
     assert seconds < SOON
     taken = passes(said, "interrupted")
-    assert len(taken) >= 3 and sum(each["moved"] for each in taken)
+    assert len(taken) >= 2 and sum(each["moved"] for each in taken)
     assert [each["broken"] for each in taken] == [[]] * len(taken)
     assert "written" not in errors(said, "interrupted")
     return seconds

@@ -5,7 +5,7 @@
 # resize: the pool grows and shrinks; one folio of it is in use. The pauses leave the processor to the
 # one who watches.
 resize() {
-	for count in $((2 + RANDOM % 60)) $((2 + RANDOM % 10)); do
+	for count in $((2 + RANDOM % 40)) $((2 + RANDOM % 10)); do
 		echo $count > /proc/sys/vm/nr_hugepages
 		usleep 50000
 	done
@@ -18,7 +18,7 @@ passes() {
 
 interrupted() {
 	trap 'exit 9' INT
-	until [ "$(passes)" -ge 6 ]; do resize; done
+	until [ "$(passes)" -ge 4 ]; do resize; done
 	cut -d' ' -f1 /proc/uptime > /tmp/signalled
 	kill -INT $PPID
 	while :; do resize; done
