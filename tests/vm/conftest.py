@@ -14,7 +14,14 @@ from vmcores.recipe import Dump, MissingError, dump
 
 HEADERS = ("kernel", "scenario", "folios", "optimized", "freed", "agreed")
 
+LONGEST = ("test_watched", "test_live")
+"""Modules whose tests take minutes: first, so that no processor waits for them at the end."""
+
 Boot = Callable[..., Dump]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The command that a guest watches: stress.sh interrupted|broken. It resizes the pool of 2 MiB folios; as
-# "interrupted" until it has interrupted its parent, as "broken" until that has left a vmcore.
+# The command that a guest watches: it resizes the pool of 2 MiB folios. After a first pass it waits for a
+# debugger to break something; when a vmcore of that was written, it interrupts the one who watches.
 
 # resize: the pool grows and shrinks; one folio of it is in use. The pauses leave the processor to the
 # one who watches.
@@ -11,25 +11,13 @@ resize() {
 	done
 }
 
-# passes: prints how many lines the passes so far have written, one for each of two sizes.
-passes() {
-	grep -c . /tmp/output
-}
-
-interrupted() {
-	trap 'exit 9' INT
-	until [ "$(passes)" -ge 4 ]; do resize; done
-	cut -d' ' -f1 /proc/uptime > /tmp/signalled
-	kill -INT $PPID
-	while :; do resize; done
-}
-
-broken() {
-	until [ "$(passes)" -ge 2 ]; do resize; done
-	# What a pass finds out about the kernel, it finds out anew.
-	echo 0 > /proc/sys/vm/hugetlb_optimize_vmemmap
-	printf 'halfway\t1\n' > /dev/ttyS1
-	until [ -n "$(ls /tmp/extract)" ]; do resize; done
-}
-
-"$1"
+trap 'exit 9' INT
+# A pass writes a line for each of two sizes.
+until [ "$(grep -c . /tmp/output)" -ge 2 ]; do resize; done
+# What a pass finds out about the kernel, it finds out anew.
+echo 0 > /proc/sys/vm/hugetlb_optimize_vmemmap
+printf 'halfway\t1\n' > /dev/ttyS1
+until grep -q '^written: ' /tmp/errors; do resize; done
+cut -d' ' -f1 /proc/uptime > /tmp/signalled
+kill -INT $PPID
+while :; do resize; done
