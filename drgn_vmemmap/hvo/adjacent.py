@@ -173,7 +173,7 @@ class FastPath:
 
     def _uniform(self, entries: memoryview[int], above: int) -> Column | None:
         """The column of the first of some entries, if they are all the same."""
-        if entries[1:] != entries[:-1]:
+        if entries.tobytes() != entries[:1].tobytes() * len(entries):
             return None
         return self._columns.read(entries[:1], above)
 
