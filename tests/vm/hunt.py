@@ -25,6 +25,7 @@ from tabulate import tabulate
 
 from tests.support import vmemmap
 from vmcores.recipe import kernels, scenarios
+from vmcores.recipe.dump import complete_vmcoreinfo
 from vmcores.recipe.errors import RecipeError
 from vmcores.recipe.guest import Guest
 
@@ -60,6 +61,7 @@ def hunt(line: str, scenario: str, keep: Path) -> Iterator[Step]:
             guest.qmp.execute("stop")
             vmcore = keep / f"{kernel.release}-{scenario}-{name}"
             guest.dump(vmcore)
+            complete_vmcoreinfo(vmcore, guest.words())
             step = checked(name, vmcore)
             # The guest's clock stood still, too: it is still where it said that it is.
             guest.qmp.execute("cont")

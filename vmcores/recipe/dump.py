@@ -53,7 +53,7 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
         mappings.write_text(guest.mappings())
         crashed = guest.crash(directory) if chosen.disks else []
     facts = {**account(kernel, scenario, words), **meddled}
-    facts["vmcoreinfo"] = _vmcoreinfo(vmcore, words)
+    facts["vmcoreinfo"] = complete_vmcoreinfo(vmcore, words)
     system_map = directory / "System.map"
     system_map.write_text(_system_map(words, (directory / "vmcoreinfo.txt").read_text()))
     facts["seconds"] = {
@@ -133,7 +133,7 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     }
 
 
-def _vmcoreinfo(vmcore: Path, words: Words) -> dict[str, Any]:
+def complete_vmcoreinfo(vmcore: Path, words: Words) -> dict[str, Any]:
     """Make sure that the vmcore has a note VMCOREINFO, and say where it came from."""
     address, size = (int(number, 16) for number in words["vmcoreinfo"][0].split())
     text = elf.vmcoreinfo(vmcore)

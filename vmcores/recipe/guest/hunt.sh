@@ -31,6 +31,7 @@ offline() {
 	echo offline > "$block/state" && say offlined "${block##*/}"
 }
 
+say vmcoreinfo "$(cat /sys/kernel/vmcoreinfo)"
 step boot
 
 set_pool 0 2048 60
