@@ -143,7 +143,7 @@ esac
 # Nearly all memory in the pools, the rest filled: a restore finds none for the vmemmap.
 mkdir -p /mnt/fill
 mount -t tmpfs -o size=200% tmpfs /mnt/fill
-perl /squeeze.pl
+perl /exhaust.pl
 umount /mnt/fill
 set_pool 0 2048 20
 set_pool 1 2048 20

@@ -23,7 +23,7 @@ sub spare {
 
 sub step {
     my ($name) = @_;
-    open(my $say, ">&=", 3) or die "squeeze: $!";
+    open(my $say, ">&=", 3) or die "exhaust: $!";
     syswrite($say, "step\t$name\n");
     select(undef, undef, undef, 3);
 }
@@ -31,7 +31,7 @@ sub step {
 my @spares = map { spare() } 1 .. 20;
 
 # What a killed process wrote to a tmpfs stays. This one waits until the pools have their memory.
-pipe(my $wait, my $go) or die "squeeze: $!";
+pipe(my $wait, my $go) or die "exhaust: $!";
 my $filler = fork();
 if ($filler == 0) {
     put("/proc/self/oom_score_adj", 1000);
