@@ -13,11 +13,13 @@ from drgn_vmemmap import CannotAnalyse, verify
 from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.unrecognised import Part
 from drgn_vmemmap.output.report import View, render
 from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.rules.unchecked import RESTS_ON
 from tests.damage.edited import EditedKernel
+from tests.support import open_vmcore, recorded
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, Struct, types
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
@@ -132,6 +134,23 @@ def test_folios_of_a_layout_that_is_not_known_are_counted_and_not_judged(
     assert report.totals.counts.freed == 2 * freed
     assert report.totals.still_possible == 0
     assert not report.broken and report.incomplete
+
+
+def test_the_folios_of_a_recorded_kernel_are_counted_without_its_layout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address = Lookup.address
+    monkeypatch.setattr(
+        Lookup,
+        "address",
+        lambda lookup, name: None if name.endswith("vmemmap_key") else address(lookup, name),
+    )
+    report = verify(open_vmcore("head-reuse"))
+    expected = recorded("head-reuse")["totals"]
+    counts = report.totals.counts.as_dict()
+    assert counts == {name: expected[name] for name in counts}
+    assert report.kernel.hvo.layout is Layout.UNKNOWN
+    assert not report.broken and report.incomplete and not report.lacks_memory
 
 
 def test_what_was_not_recognised_is_named_with_the_rules_that_need_it() -> None:
