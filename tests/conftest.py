@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from tabulate import tabulate
 
-from tests.support import BareDrgn, vmemmap
+from tests.support import BareDrgn, examples, vmemmap
 
 # The same examples every time, so that a red run can be repeated; VMEMMAP_EXAMPLES tries more.
 settings.register_profile("same", derandomize=True, deadline=None, max_examples=100, database=None)
 settings.register_profile(
     "further",
     deadline=None,
-    max_examples=int(os.environ.get("VMEMMAP_EXAMPLES", "1000")),
+    max_examples=examples(100),
     suppress_health_check=list(HealthCheck),
     phases=(Phase.generate,),
 )

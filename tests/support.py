@@ -28,6 +28,11 @@ VMCORES = sorted((ROOT / "vmcores").glob("*.vmcore"))
 """The recorded vmcores."""
 
 
+def examples(usual: int) -> int:
+    """How many random cases a test tries: VMEMMAP_EXAMPLES, or else the usual number."""
+    return int(os.environ.get("VMEMMAP_EXAMPLES", usual))
+
+
 def vmcore(name: str) -> Path:
     """A recorded vmcore by its name."""
     return ROOT / "vmcores" / f"{name}.vmcore"

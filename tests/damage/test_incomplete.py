@@ -10,7 +10,6 @@ red run can be repeated: the seed of a dump is its kernel's name and its number.
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections import Counter, defaultdict
 from typing import Any, Callable
@@ -25,13 +24,13 @@ from drgn_vmemmap.errors import MissingFacts
 from drgn_vmemmap.rules.finding import Severity
 from tests.damage.edited import EditedKernel
 from tests.damage.partial import PartialDump, chosen, frames_of, partial
-from tests.support import VMCORES
+from tests.support import VMCORES, examples
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import Machine
 from tests.synthetic.strategies import machines
 
-DUMPS = int(os.environ.get("VMEMMAP_EXAMPLES", "40"))
+DUMPS = examples(40)
 """Of each kernel: 600 are more than ten thousand in all."""
 
 COMMANDS = (("report", "--format", "json", "--folios"), ("verify", "--format", "json"))

@@ -20,8 +20,9 @@ from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.errors import MissingMemory
 from tests.damage.catalogue import IMAGES, image, real
 from tests.damage.edited import EditedKernel
+from tests.support import examples
 
-IMAGE_CASES, REAL_CASES = 100, 40
+IMAGE_CASES, REAL_CASES = examples(50), examples(20)
 """In each test."""
 
 READS_LIMIT = 20_000
