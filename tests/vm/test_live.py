@@ -25,7 +25,7 @@ from tests.support import COMMAND
 from vmcores.recipe import MissingError, boot, kernels, scenarios
 from vmcores.recipe.guest import Guest
 
-REPORTS = 75
+REPORTS = 40
 """Of a guest that moves; each takes two passes or more."""
 
 BOUND = 60
