@@ -64,6 +64,13 @@ def why_not_a_dump(path: str) -> str | None:
     return next((reason for magic, reason in _FOREIGN if start.startswith(magic)), None)
 
 
+def is_dump(path: str) -> bool:
+    """Whether a file begins as dumps do: as a kdump-compressed one, or as an ELF core file."""
+    with open(path, "rb") as file:
+        start = file.read(18)
+    return start.startswith(_KDUMP) or (start[:4] == b"\x7fELF" and start[16:18] == b"\4\0")
+
+
 def missing_bytes(path: str) -> int:
     """
     How many bytes a dump lacks at its end, at least.

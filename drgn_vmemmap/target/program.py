@@ -4,13 +4,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 
 import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, printable
-from drgn_vmemmap.target.dump_file import is_marked_incomplete, missing_bytes, why_not_a_dump
+from drgn_vmemmap.target.dump_file import (
+    is_dump,
+    is_marked_incomplete,
+    missing_bytes,
+    why_not_a_dump,
+)
+
+_PATH = "drgn_vmemmap: path of the dump"
+"""Where a program whose drgn does not keep it has its dump's path."""
 
 
 def open_dump(path: str, name: str | None = None) -> drgn.Program:
@@ -24,6 +33,7 @@ def open_dump(path: str, name: str | None = None) -> drgn.Program:
     prog = drgn.Program()
     try:
         prog.set_core_dump(path)
+        prog.cache[_PATH] = os.path.abspath(path)
     except Exception as error:
         # libkdumpfile fails in many ways with a damaged file.
         raise cannot_open(path, str(error), name) from error
@@ -35,12 +45,29 @@ def dump_path(prog: drgn.Program) -> str | None:
     if prog.flags & drgn.ProgramFlags.IS_LIVE:
         return None  # /proc/kcore is no dump
     try:
-        # Older versions of drgn have no attribute for it.
-        path = getattr(prog, "core_dump_path", None)
+        path = prog.core_dump_path
+    except AttributeError:
+        path = prog.cache.get(_PATH) or _only_open_dump()
     except UnicodeDecodeError as error:
         # drgn takes a path of any bytes, and gives back only UTF-8.
         path = os.fsdecode(error.object)
     return str(path) if path else None
+
+
+def _only_open_dump() -> str | None:
+    """
+    The path of the one dump that this process has open; ``None`` if there are others, too.
+
+    drgn before ``Program.core_dump_path`` does not say which file it reads, but keeps it open.
+    """
+    paths = set()
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                path = os.readlink(f"/proc/self/fd/{name}")
+                if os.path.isfile(path) and is_dump(path):
+                    paths.add(path)
+    return paths.pop() if len(paths) == 1 else None
 
 
 def check_dump(path: str, name: str | None = None) -> None:
