@@ -59,8 +59,8 @@ class Cell:
     """Whether drgn reads dumps with the suite's libkdumpfile."""
     in_part: int = 0
     """
-    How many vmcores were reported incomplete: Debian 13's libkdumpfile fails to decompress some
-    pages that are sound ("Decompresion failed: error -2").
+    How many vmcores were reported incomplete: after some hundred reads of pages that a dump lacks,
+    Debian 13's libkdumpfile fails to decompress others, too ("Decompresion failed: error -2").
     """
     problem: str = ""
     """Why nothing was tried."""
