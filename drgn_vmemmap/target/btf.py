@@ -179,9 +179,11 @@ class Btf:
                     reached += size
         except ValueError as error:
             raise BtfError(f"type {len(starts)} is of {error}") from None
+        finally:
+            self._reached = reached
         if reached > end:
+            self._reached = starts.pop()
             raise BtfError("it is cut off")
-        self._reached = reached
 
     def __len__(self) -> int:
         """How many types there are, void among them."""

@@ -37,6 +37,14 @@ _INT_BOOL = 1 << 2
 _DEPTH_LIMIT = 64
 
 
+# What drgn raises for types and objects that cannot be.
+_REFUSED = (ValueError, TypeError, OverflowError)
+
+
+def _contradicts_itself(type_id: int, error: Exception) -> BtfError:
+    return BtfError(f"type {type_id} contradicts itself ({error})")
+
+
 class BtfTypes:
     """drgn's types of a program, made from BTF."""
 
@@ -108,8 +116,8 @@ class BtfTypes:
                 self._types[type_id] = self._makers[record.kind](record)
             except KeyError:
                 raise BtfError(f"type {type_id} ({record.kind.name}) is used as a type") from None
-            except (ValueError, TypeError, OverflowError) as error:
-                raise BtfError(f"type {type_id} contradicts itself ({error})") from None
+            except _REFUSED as error:
+                raise _contradicts_itself(type_id, error) from None
             finally:
                 self._depth -= 1
         return self._types[type_id]
@@ -132,10 +140,8 @@ class BtfTypes:
     def _member(self, record: Record, name: int, type_id: int, offset: int) -> drgn.TypeMember:
         # With kind_flag, the upper 8 bits of the offset are the size of a bit field.
         bits = offset >> 24 if record.flag else 0
-        member: Callable[[], drgn.Type | drgn.Object] = self._lazily(type_id)
-        if bits:
-            member = self._lazily_bit_field(type_id, bits)
         bit_offset = offset & 0xFFFFFF if record.flag else offset
+        member = self._lazily(type_id, bits or None)
         return drgn.TypeMember(member, self._btf.string(name) or None, bit_offset)
 
     def _enum(self, record: Record) -> drgn.Type:
@@ -171,11 +177,20 @@ class BtfTypes:
             variadic,
         )
 
-    def _lazily(self, type_id: int) -> Callable[[], drgn.Type]:
-        return lambda: self.type(type_id)
+    def _lazily(self, type_id: int, bits: int | None = None) -> Callable[[], drgn.Object]:
+        """
+        What makes a member or parameter, and raises :class:`BtfError` if there is none of its type.
 
-    def _lazily_bit_field(self, type_id: int, bits: int) -> Callable[[], drgn.Object]:
-        return lambda: drgn.Object(self._prog, self.type(type_id), bit_field_size=bits)
+        :param bits: Size of a bit field.
+        """
+
+        def member() -> drgn.Object:
+            try:
+                return drgn.Object(self._prog, self.type(type_id), bit_field_size=bits)
+            except _REFUSED as error:
+                raise _contradicts_itself(type_id, error) from None
+
+        return member
 
     def _qualified(self, record: Record) -> drgn.Type:
         type_ = self.type(record.size_or_type)

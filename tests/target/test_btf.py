@@ -107,6 +107,15 @@ def test_types_that_end_in_the_middle_of_one_are_refused() -> None:
         len(btf_of(blob(INT[:-4])))
 
 
+@pytest.mark.parametrize("last", (INT[:-4], type_of(25)))
+def test_a_type_that_cannot_be_used_is_refused_each_time(last: bytes) -> None:
+    btf = btf_of(blob(INT + INT + last))
+    for _ in range(2):
+        with pytest.raises(BtfError, match=r"cut off|kind 25"):
+            btf.record(3)
+        assert [btf.record(type_id).id for type_id in (1, 2)] == [1, 2]
+
+
 def test_another_byte_order_is_refused() -> None:
     with pytest.raises(BtfError, match="byte order"):
         btf_of(blob(INT, magic=0x9FEB))
@@ -145,3 +154,29 @@ def test_a_structure_that_has_itself_for_a_member_does_not_hang() -> None:
     members = types.type(1).members
     assert members
     assert members[0].type.tag == "a"
+
+
+@pytest.mark.parametrize(
+    "of_member",
+    (
+        type_of(Kind.INT, 5_832_708, 32),
+        type_of(Kind.FLOAT, 1 << 31),
+        type_of(Kind.ARRAY, 0, 0, 0, 3, name=0),
+    ),
+)
+def test_a_member_of_a_type_that_nothing_can_have_is_refused(of_member: bytes) -> None:
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    structure = type_of(Kind.STRUCT, 8, 3, 2, 0, count=1)
+    members = BtfTypes(prog, btf_of(blob(structure + of_member))).type(1).members
+    assert members
+    with pytest.raises(BtfError, match="contradicts itself"):
+        _ = members[0].type
+
+
+def test_a_bit_field_of_a_type_that_has_none_is_refused() -> None:
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    structure = type_of(Kind.STRUCT | 0x80, 8, 3, 1, 9 << 24, count=1)
+    members = BtfTypes(prog, btf_of(blob(structure))).type(1).members
+    assert members
+    with pytest.raises(BtfError, match="contradicts itself"):
+        _ = members[0].type
