@@ -9,6 +9,7 @@ A stored document may be damaged or forged: all that is used is checked first.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, NamedTuple
@@ -56,7 +57,7 @@ def load_document(file: BinaryIO, path: str) -> Document:
     :raises CannotAnalyse: if it is none.
     """
     try:
-        document = json.load(file)
+        document = json.load(file, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise CannotAnalyse(f"{path} is no JSON report: {printable(str(error))}") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
@@ -66,6 +67,16 @@ def load_document(file: BinaryIO, path: str) -> Document:
         raise CannotAnalyse(f"{path} does not list folios: write it with --folios --format json")
     checked: Document = document
     return checked
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number")
+
+
+def _finite(text: str) -> float:
+    # A number that Python cannot hold would be infinite, which JSON cannot express.
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 def comparable(document: Document, path: str) -> Comparable:

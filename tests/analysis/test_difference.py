@@ -266,6 +266,8 @@ def test_an_incomplete_dump_has_its_own_exit_code(tmp_path: Path) -> None:
         (b'{"schema_version": 1, "totals": {}, "folios": [1]}', "a damaged JSON report"),
         (b'{"schema_version": ' + b"1" * 5000 + b"}", "no JSON report"),
         (b'{"a":' * 100_000, "no JSON report"),
+        (b'{"schema_version": 1, "folios": [NaN]}', "NaN is no number"),
+        (b'{"schema_version": 1, "folios": [-1e999]}', "-1e999 is no number"),
         (b"KDUMP   " + b"\xff" * 4096, "cut off"),
         (b"\x7fELF" + bytes(100), "neither a JSON report nor a dump"),
     ),
