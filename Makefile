@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 BUNDLE = build/drgn_vmemmap
 VMCORE = vmcores/head-reuse.vmcore
 
-.PHONY: demo test browsertest vmtest packagetest matrix corners bench lint bundle manual clean
+.PHONY: demo test fuzz browsertest vmtest packagetest matrix corners bench lint bundle manual clean
 
 # The main job, on a recorded vmcore.
 demo: $(BUNDLE)
@@ -15,6 +15,11 @@ demo: $(BUNDLE)
 # The tests that need neither root nor a network beyond Python's packages.
 test: $(VENV)/tests
 	$(BIN)/python -m pytest -n auto --ignore tests/vm --ignore tests/browser --ignore tests/packaging tests
+
+# Each target of tests/fuzz, or TARGET alone, for so many seconds; see tests/README.md.
+SECONDS ?= 60
+fuzz: $(VENV)/tests
+	$(BIN)/python -m tests.fuzz $(SECONDS) $(TARGET)
 
 # The HTML report in a real browser; it needs Debian's chromium and chromium-driver.
 # Screenshots are left in build/screenshots.
@@ -61,7 +66,7 @@ $(VENV)/package: pyproject.toml
 	touch $@
 
 $(VENV)/tests: $(VENV)/package
-	$(BIN)/pip install --quiet --editable '.[extract,test,lint]'
+	$(BIN)/pip install --quiet --editable '.[extract,fuzz,test,lint]'
 	touch $@
 
 clean:
