@@ -54,7 +54,7 @@ def modules(directory: str, root: Path = ROOT) -> dict[str, Path]:
 MODULES = modules(PACKAGE, support.PACKAGE.parent)
 
 
-LONG = {"explain.messages", "paging.walker"}
+LONG = {"paging.walker"}
 """Files of more lines than a file should have: a table, and a class."""
 
 

@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.mention import LoggedWalk, Mention, Mentions
 from drgn_vmemmap.explain.message import Kind, Message, Named
-from drgn_vmemmap.explain.messages import ANY_PFN, find_messages
+from drgn_vmemmap.explain.messages.table import ANY_PFN, find_messages
 from drgn_vmemmap.explain.text.lines import Joined, Line
 
 MENTIONS_LIMIT = 4096
@@ -255,6 +255,11 @@ _FACTS = (
         _Reader.add_error_code,
     ),
     _Fact(
+        "early exception",
+        re.compile(r"\berror (?P<code>[0-9a-f]{1,16}) cr2 ", re.I),
+        _Reader.add_error_code,
+    ),
+    _Fact(
         "oops: ",
         re.compile(r"\bOops: (?P<code>[0-9a-f]{4,16}) \[#", re.I),
         _Reader.add_error_code,
@@ -276,7 +281,7 @@ _FACTS = (
     _Fact("page does not", re.compile(r"page does not match folio", re.I), _Reader.add_detail),
     _Fact("flags: ", re.compile(r"\bflags: 0x[0-9a-f]+\([^()]{0,240}\)", re.I), _Reader.add_detail),
     _Fact(
-        "head: ", re.compile(r"\bhead: (?:[0-9a-f]{16} )?order:.{1,120}", re.I), _Reader.add_detail
+        "head: ", re.compile(r"\bhead: ?(?:[0-9a-f]{16} )?order:.{1,120}", re.I), _Reader.add_detail
     ),
     _Fact("page_type: ", re.compile(r"\bpage_type: \S+", re.I), _Reader.add_detail),
     _Fact(

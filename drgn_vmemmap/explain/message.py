@@ -40,12 +40,15 @@ class Message(NamedTuple):
     """Lower-case text that each such message holds."""
     pattern: re.Pattern[str]
     """
-    The names of its groups say what is named, in hex but for ``decimal_pfn``: ``fault``,
-    ``address``, ``pointer`` (which may be hashed), ``pfn``, ``end`` (the PFN after the last
-    one), ``entry`` (of a page table) and ``physical``; digits may follow.
+    The names of its groups say what is named, in hex unless they begin with ``decimal_``:
+    ``fault``, ``address``, ``pointer`` (which may be hashed), ``pfn``, ``end`` (the PFN after
+    the last one), ``entry`` (of a page table) and ``physical``; digits may follow.
     """
     kernels: str
-    """The versions that have it, of those that were read."""
+    """
+    The first and the last version that has it, of those that were read: see
+    :mod:`drgn_vmemmap.explain.messages.versions`.
+    """
     source: str
     """The function that writes it, and its file."""
 
@@ -73,6 +76,10 @@ def _decimal(digits: str) -> int | None:
     return int(digits)
 
 
+def _decimal_before(digits: str) -> int | None:
+    return int(digits) - 1 if int(digits) else None
+
+
 def _pointer(digits: str) -> int | None:
     """A pointer, unless it is hashed: ``%p`` leaves 32 bits of such a one."""
     value = int(digits, 16)
@@ -92,6 +99,7 @@ _GROUPS = {
     "pfn": (Kind.PFN, _hex),
     "end": (Kind.PFN, _before),
     "decimal_pfn": (Kind.PFN, _decimal),
+    "decimal_end": (Kind.PFN, _decimal_before),
     "entry": (Kind.PFN, _entry),
     "physical": (Kind.PHYSICAL, _hex),
 }

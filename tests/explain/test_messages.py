@@ -10,7 +10,8 @@ import pytest
 
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
-from drgn_vmemmap.explain.messages import ANY_PFN, MESSAGES
+from drgn_vmemmap.explain.messages.table import ANY_PFN, MESSAGES
+from drgn_vmemmap.explain.messages.versions import READ, versions
 from drgn_vmemmap.explain.text.lines import logical_lines, read_text
 from tests.explain.forms import FORMS
 from tests.explain.wordings import WORDINGS, Wording
@@ -32,11 +33,23 @@ def test_each_entry_of_the_table_has_a_message() -> None:
     assert tested == {message.name for message in (*MESSAGES, ANY_PFN)}
 
 
-def test_each_entry_of_the_table_is_of_a_kernel_and_a_function() -> None:
+def test_each_entry_of_the_table_is_of_kernels_and_a_function() -> None:
     for message in MESSAGES:
-        assert message.kernels.startswith(("v5.15", "v6.1", "v6.12", "v7.3", "before v5."))
-        assert message.source.endswith(".c")
+        assert set(versions(message.kernels)) <= set(READ)
+        assert message.source.endswith((".c", ".h"))
         assert message.keyword == message.keyword.lower()
+
+
+@pytest.mark.parametrize("wording", WORDINGS, ids=lambda wording: wording.line)
+def test_a_message_does_not_continue_the_line_before_it(wording: Wording) -> None:
+    lines = [line.forms for line in logical_lines(f"usb 1-1: new device\n{wording.line}\n")]
+    assert len(lines) == (1 if wording.name == "PFN" else 2)
+
+
+@pytest.mark.parametrize("wording", WORDINGS, ids=lambda wording: wording.line)
+def test_a_line_is_of_kernels_that_have_the_entry(wording: Wording) -> None:
+    (message,) = (each for each in (*MESSAGES, ANY_PFN) if each.name == wording.name)
+    assert set(versions(wording.kernels or message.kernels)) <= set(versions(message.kernels))
 
 
 @pytest.mark.parametrize("form", FORM_NAMES)
@@ -60,6 +73,8 @@ def test_a_message_names_its_page_in_other_forms(
         "head: order:9 mapcount:0 entire_mapcount:0 nr_pages_mapped:0 pincount:0",
         "{1}[Hardware Error]: physical_address_mask: 0xffffffffffffffc0",
         "mce: [Hardware Error]: CPU 0: Machine Check Exception: 5 Bank 7: be00000000010091",
+        "mce: [Hardware Error]: TSC 0 ADDR 1f7ff8040 SYND 5b24000 IPID 9600050f00",
+        "[Hardware Error]: Error Addr: 0x00000001f7ff8040",
         "Use-after-free read at 0x00000000b1946ac5 (in kfence-#42):",
         "page:00000000b1946ac5 is uninitialized and poisoned",
         "HugeTLB: registered 2.00 MiB page size, pre-allocated 0 pages",

@@ -19,6 +19,12 @@ class Wording(NamedTuple):
     """Of the entry in the table of messages."""
     line: str
     named: tuple[tuple[Kind, int], ...]
+    kernels: str = ""
+    """The first and the last version with this line, where other lines of its entry have others."""
+
+
+def _of(kernels: str, wording: Wording) -> Wording:
+    return wording._replace(kernels=kernels)
 
 
 def _pfn(name: str, line: str, *pfns: int) -> Wording:
@@ -51,6 +57,10 @@ WORDINGS = (
         0x34,
     ),
     _fault(
+        "early page fault",
+        "PANIC: early exception 0x0e IP 10:ffffffff8324a1b2 error 2 cr2 0xffa09b70800bb174",
+    ),
+    _fault(
         "general protection fault",
         "Oops: general protection fault, probably for non-canonical address "
         "0xdead000000000108: 0000 [#1] SMP NOPTI",
@@ -77,12 +87,14 @@ WORDINGS = (
         0x7F0000000034,
     ),
     _address("KASAN access", "Write of size 4 at addr ffa09b70800bb174 by task kcompactd0/71"),
+    _address("KASAN access", "Read at addr ffa09b70800bb174 by task kcompactd0/71"),
     _address("KASAN free", "Free of addr ffa09b70800bb174 by task kworker/1:2/4711"),
     _address(
         "KASAN range",
         "KASAN: maybe wild-memory-access in range [0xffa09b70800bb170-0xffa09b70800bb177]",
         0xFFA09B70800BB170,
     ),
+    _address("KMSAN access", "Memory access of size 8 starts at ffa09b70800bb174"),
     _address("KFENCE access", "Use-after-free write at 0xffa09b70800bb174 (in kfence-#42):"),
     _address("KFENCE access", "Invalid free of 0xffa09b70800bb174 (in kfence-#42):"),
     _address("KFENCE invalid access", "Invalid read at 0xffa09b70800bb174:"),
@@ -110,13 +122,16 @@ WORDINGS = (
         0xFFA09B70800BB188,
         0xFFA09B70800BB148,
     ),
-    _address(
-        "corrupted list",
-        "list_del corruption. next->prev should be ffa09b70800bb148, but was dead000000000122. "
-        "(next=ffa09b70800bb188)",
-        0xFFA09B70800BB148,
-        0xDEAD000000000122,
-        0xFFA09B70800BB188,
+    _of(
+        "v5.17 to v7.3",
+        _address(
+            "corrupted list",
+            "list_del corruption. next->prev should be ffa09b70800bb148, but was dead000000000122. "
+            "(next=ffa09b70800bb188)",
+            0xFFA09B70800BB148,
+            0xDEAD000000000122,
+            0xFFA09B70800BB188,
+        ),
     ),
     _address(
         "corrupted list, without the other entry",
@@ -129,10 +144,13 @@ WORDINGS = (
         "list_del corruption, ffa09b70800bb148->next is LIST_POISON1 (dead000000000100)",
         0xFFA09B70800BB148,
     ),
-    _address(
-        "deleted list entry",
-        "list_del corruption, ffa09b70800bb148->prev is NULL",
-        0xFFA09B70800BB148,
+    _of(
+        "v6.0 to v7.3",
+        _address(
+            "deleted list entry",
+            "list_del corruption, ffa09b70800bb148->prev is NULL",
+            0xFFA09B70800BB148,
+        ),
     ),
     _address(
         "list entry added twice",
@@ -150,8 +168,16 @@ WORDINGS = (
         "cma_alloc(): memory range at ffa09b70800bb148 is busy, retrying",
         0xFFA09B70800BB148,
     ),
+    _address("slab", "Slab 0xffa09b70800bb174 objects=21 used=9 fp=0x0000000000000000 flags=0x200"),
+    _address(
+        "vmemmap of a distant node",
+        "[ffa09b70800bb000-ffa09b70800bbfff] potential offnode page_structs",
+        0xFFA09B70800BB000,
+        0xFFA09B70800BBFFF,
+    ),
     _pfn("bad page state", "BUG: Bad page state in process cat  pfn:02ec5"),
     _pfn("bad page state", "BUG: Bad page state in process my task  pfn:102ec5", 0x102EC5),
+    _pfn("bad page cache", "BUG: Bad page cache in process cat  pfn:02ec5"),
     Wording(
         "dumped page, with its address",
         "page:ffa09b70800bb140 refcount:0 mapcount:-128 mapping:0000000000000000 index:0x1 "
@@ -174,9 +200,27 @@ WORDINGS = (
     _pfn("bad page map", "BUG: Bad page map in process qemu  pte:8000000002ec5867 pmd:12345067"),
     _pfn("bad page map", "BUG: Bad page map in process qemu  pte:02ec5025"),
     Wording("bad page map", "BUG: Bad page map in process qemu  pte:02ec5024 pmd:12345067", ()),
+    _pfn("bad page map", "BUG: Bad page map in process qemu  pud:8000000002ec5867"),
+    _pfn(
+        "bad entry of a page table",
+        "mm/pgtable-generic.c:50: bad pmd 00000000b1946ac5(8000000002ec5867)",
+    ),
+    _pfn(
+        "bad entry of a page table",
+        "arch/x86/mm/fault.c:12: bad pte ff4f3a3a02ff4000(8000000002ec5121)",
+    ),
+    _pfn("page outside its zone", "page 0x2ec5 outside node 0 zone Normal [ 0x100000 - 0x180000 ]"),
     _pfn("page isolation", "failed to isolate pfn 2ec5"),
     _pfn("page migration", "migrating pfn 2ec5 failed ret:1"),
     _pfn("busy PFNs", "alloc_contig_range: [2ec0, 2ec6) PFNs busy", 0x2EC0, 0x2EC5),
+    _pfn(
+        "allocated PFN range",
+        "PFN range: requested [11968, 11974), allocated [11968, 12032)",
+        0x2EC0,
+        0x2EC5,
+        0x2EFF,
+    ),
+    _pfn("freed PFN range", "PFN 11973: nr_pages 4 != expected 512"),
     _pfn(
         "busy memory of a CMA area, by its PFN",
         "cma_range_alloc(): memory range at pfn 0x2ec5 00000000b1946ac5 is busy, retrying",
@@ -190,14 +234,42 @@ WORDINGS = (
         "PFN 0x2ec5 type Movable Block 23 type Movable Flags 0x17ffffc0000000(node=0|zone=2)",
     ),
     _pfn("unexpected refcount", "HugeTLB: unexpected refcount on PFN 11973"),
+    _pfn("removed section", "section already deactivated (0x2ec5 + 32768)"),
+    _pfn(
+        "attributes of the direct map",
+        "CPA detected W^X violation: 8000000000000063 -> 0000000000000063 range: "
+        "0xff4f3a3a02ec5000 - 0xff4f3a3a02ec5fff PFN 2ec5",
+    ),
+    _pfn(
+        "attributes of the direct map",
+        "CPA  protect  .rodata: 0xff4f3a3a02ec5000 - 0xff4f3a3a02ec5fff PFN 2ec5 req "
+        "8000000000000063 prevent 0000000000000002",
+    ),
     _pfn("RMP entry", "SEV-SNP: PFN 0x2ec5, RMP entry: [0x0000000000000001 - 0x0000000000000000]"),
+    _pfn(
+        "RMP entry",
+        "SEV-SNP: PFN 0x2ec5 unassigned, dumping non-zero entries in 2M PFN region: "
+        "[0x2e00 - 0x3000]",
+    ),
+    _pfn("RMP entry", "SEV-SNP: PFN: 0x2ec5, [0x0000000000000001 - 0x0000000000000000]"),
     _pfn("unreadable RMP entry", "SEV-SNP: Failed to read RMP entry for PFN 0x2ec5, error -19"),
+    _of(
+        "v6.14 to v7.3",
+        _pfn(
+            "unreadable RMP entry", "SEV-SNP: Failed to read RMP contents for PFN 0x2ec5, error -5"
+        ),
+    ),
+    _pfn("unreadable RMP entry", "SEV-SNP: Error -5 reading RMP contents for PFN 0x2ec5"),
     _pfn("RMP update", "SEV-SNP: RMPUPDATE failed for PFN 2ec5, pg_level: 1, ret: 3"),
     _pfn("leaked pages", "SEV-SNP: Leaking PFN range 0x2ec0-0x2ec6", 0x2EC0, 0x2EC5),
     _pfn("direct map split", "SEV-SNP: Failed to split direct map for PFN 0x2ec5, ret: -12"),
     _physical(
         "memory that stays online",
         "memory offlining [mem 0x02ec5040-0x0fffffff] failed due to unmovable page",
+    ),
+    _physical(
+        "memory that is online when it is removed",
+        "removing memory fails, because memory [0x0000000002ec5040-0x0000000007ffffff] is onlined",
     ),
     _pfn("memory failure", "Memory failure: 0x2ec5: recovery action for huge page: Recovered"),
     _pfn("memory failure", "Memory failure: 0x2ec5: recovery action for free huge page: Ignored"),
@@ -209,25 +281,99 @@ WORDINGS = (
     ),
     _pfn("memory failure", "Memory failure: 0x2ec5: huge page still referenced by 2 users"),
     _pfn("memory failure", "Memory failure: 0x2ec5 cannot catch tail"),
-    _pfn("memory failure", "Memory failure: 0x2ec5: unhandlable page."),
-    _pfn(
-        "memory failure", "Memory failure: 0x2ec5: could not lock mapping for mapped hugetlb folio"
+    _of("v5.19 to v7.3", _pfn("memory failure", "Memory failure: 0x2ec5: unhandlable page.")),
+    _of(
+        "v6.12 to v7.3",
+        _pfn(
+            "memory failure",
+            "Memory failure: 0x2ec5: could not lock mapping for mapped hugetlb folio",
+        ),
     ),
-    _pfn("memory failure", "Memory Failure: 0x2ec5: thp split failed"),
+    _of("v5.14 to v6.0", _pfn("memory failure", "Memory Failure: 0x2ec5: thp split failed")),
     _pfn("memory failure", "Memory failure: me_huge_page: 0x2ec5: Unknown page state"),
+    _pfn("memory failure", "Memory failure: 0x2ec5: recovery action for hugetlb page: Ignored"),
+    _pfn("memory failure", "Memory failure: 0x2ec5: Failed to punch page: -5"),
+    _pfn(
+        "memory failure",
+        "Memory failure: 0x2ec5: Cannot send advisory machine check signal to qemu:4711",
+    ),
+    _of(
+        "v5.14 to v6.2",
+        _pfn("memory failure", "Memory failure: 0x2ec5: can't handle KSM pages."),
+    ),
+    _of(
+        "v5.14 to v6.10",
+        _pfn(
+            "memory failure", "Memory failure: 0x2ec5: could not lock mapping for mapped huge page"
+        ),
+    ),
+    _of("v5.14 to v5.15", _pfn("memory failure", "Memory failure: 0x2ec5: just unpoisoned")),
+    _of("v5.14", _pfn("memory failure", "Memory failure: 0x2ec5: non anonymous thp")),
+    _of(
+        "v5.14 to v6.9",
+        _pfn("memory failure", "Memory failure: 0x2ec5: failed to unmap page (mapcount=2)"),
+    ),
+    _of(
+        "v6.10 to v7.3",
+        _pfn("memory failure", "Memory failure: 0x2ec5: failed to unmap page (folio mapcount=2)"),
+    ),
+    _of(
+        "v7.3",
+        _pfn(
+            "memory failure",
+            "Kernel panic - not syncing: Memory failure: 0x2ec5: unrecoverable page",
+        ),
+    ),
+    _pfn("memory failure of no node", "Memory failure: pfn=0x2ec5, invalid nid=-1"),
+    _pfn(
+        "memory failure that panics",
+        "Kernel panic - not syncing: Memory failure on page 2ec5",
+    ),
     _pfn(
         "full queue of memory failures",
         "Memory failure: buffer overflow when queuing memory failure at 0x2ec5",
     ),
-    _pfn("soft offline", "Soft offline: 0x2ec5: page already poisoned"),
-    _pfn("soft offline", "soft offline: 0x2ec5: hugepage isolation failed, page count 2, type 17"),
-    _pfn("soft offline", "soft offline: 0x2ec5 page already poisoned"),
+    _of("v6.12 to v7.3", _pfn("soft offline", "Soft offline: 0x2ec5: page already poisoned")),
+    _of(
+        "v5.14 to v6.10",
+        _pfn(
+            "soft offline", "soft offline: 0x2ec5: hugepage isolation failed, page count 2, type 17"
+        ),
+    ),
+    _of("v5.14 to v6.10", _pfn("soft offline", "soft offline: 0x2ec5 page already poisoned")),
+    _of(
+        "v6.12 to v7.3",
+        _pfn("soft offline", "Soft offline: 0x2ec5: hugepage isolation failed, page count 2, type"),
+    ),
+    _of(
+        "v6.12 to v7.3",
+        _pfn("soft offline", "Soft offline: 0x2ec5: hugepage migration failed -12, type 0x17ffff"),
+    ),
+    _of("v6.12 to v7.3", _pfn("soft offline", "Soft offline: 0x2ec5: invalidated")),
+    _of("v6.12 to v7.3", _pfn("soft offline", "Soft offline: 0x2ec5: thp split failed")),
+    _of(
+        "v5.14 to v6.10",
+        _pfn("soft offline", "soft offline: 0x2ec5: hugepage migration failed -12, type 17ffff"),
+    ),
+    _of("v6.1 to v6.10", _pfn("soft offline", "soft offline: 0x2ec5: thp split failed")),
     _pfn("soft offline, by its function", "soft_offline: 0x2ec5: invalidated"),
     _pfn("soft offline, by its function", "soft_offline_page: 0x2ec5 page already poisoned"),
     _pfn("unpoison", "Unpoison: 0x2ec5: software-unpoisoned page"),
     _pfn("unpoison", "Unpoison: 0x2ec5: page was already unpoisoned"),
+    _pfn("unpoison", "Unpoison: 0x2ec5: someone grabs the hwpoison page"),
+    _pfn("unpoison", "Unpoison: 0x2ec5: disabled after HW memory failure"),
+    _of(
+        "v5.14 to v5.15",
+        _pfn(
+            "unpoison, with the PFN at the end",
+            "Unpoison: Memory failure is now running on 0x2ec5",
+        ),
+    ),
     _pfn("unpoison, with the PFN at the end", "Unpoison: Software-unpoisoned page 0x2ec5"),
-    _pfn("unpoison, with the PFN at the end", "Unpoison: Software-unpoisoned free page 0x2ec5"),
+    _of(
+        "v5.14 to v5.15",
+        _pfn("unpoison, with the PFN at the end", "Unpoison: Software-unpoisoned free page 0x2ec5"),
+    ),
     _pfn("unpoison, with the PFN at the end", "Unpoison: Page was already unpoisoned 0x2ec5"),
     _pfn("unpoison, with the PFN at the end", "Unpoison: Someone grabs the hwpoison page 0x2ec5"),
     _pfn("unpoison, with the PFN at the end", "Unpoison: Someone maps the hwpoison page 0x2ec5"),
@@ -235,12 +381,23 @@ WORDINGS = (
         "unpoison, with the PFN at the end",
         "Unpoison: the hwpoison page has non-NULL mapping 0x2ec5",
     ),
-    _pfn(
-        "unpoison, with the PFN at the end",
-        "Unpoison: Disabled after HW memory failure 0x2ec5",
+    _of(
+        "v5.19 to v6.10",
+        _pfn(
+            "unpoison, with the PFN at the end",
+            "Unpoison: Disabled after HW memory failure 0x2ec5",
+        ),
     ),
-    _pfn("unpoison, with the PFN at the end", "Unpoison: failed to grab page 0x2ec5"),
-    _pfn("unpoison, with the PFN at the end", "Unpoison: huge zero page is not supported 0x2ec5"),
+    _of(
+        "v5.17 to v6.10",
+        _pfn("unpoison, with the PFN at the end", "Unpoison: failed to grab page 0x2ec5"),
+    ),
+    _of(
+        "v6.10",
+        _pfn(
+            "unpoison, with the PFN at the end", "Unpoison: huge zero page is not supported 0x2ec5"
+        ),
+    ),
     _pfn(
         "page without a reference",
         "get_any_page: 0x2ec5: unknown zero refcount page type 17ffffc0000000",
@@ -261,10 +418,20 @@ WORDINGS = (
         "EDAC MC0: 1 CE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0 "
         "page:0x2ec5 offset:0x40 grain:32 syndrome:0x0 - err_code:0x0101:0x0091)",
     ),
+    _physical("EDAC of Intel", "EDAC skx MC0: ADDR 0x2ec5040"),
+    _physical("EDAC of Intel", "EDAC sbridge MC1: ADDR 2ec5040"),
     _physical("machine check", "mce: [Hardware Error]: TSC 3f3c4fe8b2d10 ADDR 2ec5040 MISC 8c"),
     _physical(
         "memory error of the firmware",
         "{1}[Hardware Error]:   physical_address: 0x0000000002ec5040",
+    ),
+    _physical(
+        "memory error of the firmware, in no memory",
+        "[Firmware Warn]: GHES: Invalid address in generic error data: 0x2ec5040",
+    ),
+    _pfn(
+        "memory error of the firmware, in a user's access",
+        "0x2ec5: Sending SIGBUS to qemu:4711 due to hardware memory corruption",
     ),
     _physical(
         "memory error in a user's access",
@@ -275,5 +442,9 @@ WORDINGS = (
         "mce: Kernel accessed poison in user space at 2ec5040",
     ),
     _pfn("ignored memory error", "mce: Uncorrected memory error in page 0x2ec5 ignored"),
+    _pfn(
+        "failed page that stays in the direct map",
+        "Could not invalidate pfn=0x2ec5 from 1:1 map",
+    ),
     _pfn("PFN", "my_driver: cannot pin pfn 0x2ec5"),
 )

@@ -13,16 +13,23 @@ _OOPS = (
     *("[FGDECS]S: +[0-9a-f]", "CR[2-4]: ", "DR\\d: ", "PKRU:", "ORIG_RAX", "Call Trace:"),
     *("</?[A-Z]{3,8}>", "(?:\\? ?)?[\\w.]+\\+0x[0-9a-f]+/0x", "Modules linked in:", "[=-]{3,}"),
     *("Kernel ", "Linux version", "Command line:", "note: ", "watchdog:", "NMI backtrace"),
+    *("PANIC: ", "\\w+: Corrupted page table", "CPA[ :]"),
 )
 _PAGES = (
-    *("page: ?", "head: |memcg:", "(?:anon |ksm )?flags: ", "raw: ", "page_type: ", "page_owner"),
+    *("page: ?", "head:|memcg:", "(?:anon |ksm )?flags: ", "raw: ", "page_type: ", "page_owner"),
     *("page (?:dumped|does not)", "page last (?:allocated|free)", "aops:", "addr:", "file:"),
     *("PFN ", "list_(?:add|del)", "failed to isolate", "migrating pfn", "alloc_contig_range"),
     *("cma: ", "HugeTLB: ", "KASAN: ", "(?:Read|Write|Free) (?:of|at) ", "The buggy"),
-    *("Memory state", "Disabling ", "RMPUPDATE", "Leaking PFN", "SEV-SNP"),
+    *("Memory state", "Disabling ", "RMPUPDATE", "Leaking PFN", "SEV-SNP", "Slab 0x"),
+    *("Memory access of size", "(?:Use-after-free|Invalid|Out-of-bounds) (?:read|write|free) "),
+    *("Corrupted memory at", "cma_\\w*alloc\\(\\): ", "\\S+\\.[ch]:\\d+: bad p"),
+    *("\\[\\w{16}-\\w{16}\\] ", "section already", "memory offlining", "removing memory fails"),
+    "page 0x\\w+ outside",
 )
 _FAILURES = (
-    *("Memory [Ff]ailure:", "[Ss]oft[ _-]?[Oo]fflin", "Unpoison:", "Injecting ", "get_any_page: "),
+    *("Memory [Ff]ailure:", "[Ss]oft[ _-]?[Oo]fflin", "Unpoison:", "Injecting "),
+    *("(?:__)?get_any_page: ", "RAS: ", "\\[Firmware \\w+\\]: ", "0x\\w+: Sending SIGBUS"),
+    "Could not invalidate pfn",
     *("mce: ", "MCE: ", "EDAC ", "(?:\\{\\d+\\})?\\[Hardware Error\\]", "Uncorrected "),
 )
 

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Messages that name virtual addresses without a fault."""
+
+from __future__ import annotations
+
+from drgn_vmemmap.explain.message import message
+from drgn_vmemmap.explain.messages.versions import ALL
+
+_KASAN = "print_error_description(), mm/kasan/report.c"
+_KFENCE = "kfence_report_error(), mm/kfence/report.c"
+_LIST = "__list_add_valid() and __list_del_entry_valid(), lib/list_debug.c"
+
+ADDRESSES = (
+    message(
+        "KASAN access",
+        "at addr ",
+        r"(?:Read|Write)(?: of size \d+)? at addr %address",
+        ALL,
+        _KASAN,
+    ),
+    message("KASAN free", "free of addr", r"Free of addr %address", "v6.1 to v7.3", _KASAN),
+    message(
+        "KASAN range",
+        "kasan: ",
+        r"KASAN: [\w -]{1,80} in range \[0x(?P<address>[0-9a-f]{16})-0x[0-9a-f]{16}\]",
+        ALL,
+        "kasan_non_canonical_hook(), mm/kasan/report.c",
+    ),
+    message(
+        "KMSAN access",
+        "memory access of size",
+        r"Memory access of size \d+ starts at %address",
+        "v6.1 to v7.3",
+        "kmsan_report(), mm/kmsan/report.c",
+    ),
+    message(
+        "KFENCE access",
+        "(in kfence-#",
+        r"(?:Use-after-free|Invalid) (?:read|write|free) (?:at|of) %pointer",
+        ALL,
+        _KFENCE,
+    ),
+    message(
+        "KFENCE invalid access", "invalid ", r"\bInvalid (?:read|write) at %pointer:", ALL, _KFENCE
+    ),
+    message(
+        "KFENCE out of bounds",
+        "out-of-bounds",
+        r"Out-of-bounds (?:read|write) at %pointer",
+        ALL,
+        _KFENCE,
+    ),
+    message(
+        "KFENCE corruption", "corrupted memory", r"Corrupted memory at %pointer \[", ALL, _KFENCE
+    ),
+    message(
+        "corrupted list",
+        "list_",
+        r"list_(?:add|del) corruption\. (?:next->prev|prev->next) should be (?:prev |next )?\(?"
+        r"(?P<address1>[0-9a-f]{16})\)?, but was (?P<address2>[0-9a-f]{16})\. "
+        r"\((?:next|prev)=(?P<address3>[0-9a-f]{16})\)",
+        ALL,
+        _LIST,
+    ),
+    message(
+        "corrupted list, without the other entry",
+        "list_del corruption",
+        r"list_del corruption\. (?:next->prev|prev->next) should be (?P<address1>[0-9a-f]{16}), "
+        r"but was (?P<address2>[0-9a-f]{16})$",
+        "v5.14 to v5.15",
+        _LIST,
+    ),
+    message(
+        "deleted list entry",
+        "list_del corruption",
+        r"list_del corruption, (?P<address>[0-9a-f]{16})->(?:next|prev) is (?:NULL|LIST_POISON)",
+        ALL,
+        _LIST,
+    ),
+    message(
+        "list entry added twice",
+        "list_add double add",
+        r"list_add double add: new=(?P<address1>[0-9a-f]{16}), prev=(?P<address2>[0-9a-f]{16}), "
+        r"next=(?P<address3>[0-9a-f]{16})",
+        ALL,
+        _LIST,
+    ),
+    message(
+        "memory error at a user's address",
+        "hardware memory corruption fault at",
+        r"due to hardware memory corruption fault at (?P<address>[0-9a-f]{1,16})\b",
+        ALL,
+        "do_sigbus(), arch/x86/mm/fault.c",
+    ),
+    message(
+        "busy memory of a CMA area",
+        "is busy, retrying",
+        r"memory range at %pointer is busy, retrying",
+        "v5.14 to v6.4",
+        "cma_alloc(), mm/cma.c",
+    ),
+    message(
+        "slab",
+        " objects=",
+        r"\bSlab %pointer objects=",
+        ALL,
+        "print_slab_info(), mm/slub.c",
+    ),
+    message(
+        "vmemmap of a distant node",
+        "potential offnode page_structs",
+        r"\[(?P<address1>[0-9a-f]{16})-(?P<address2>[0-9a-f]{16})\] potential offnode page_structs",
+        ALL,
+        "vmemmap_verify(), mm/sparse-vmemmap.c",
+    ),
+)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+Messages of failing memory.
+
+``Error Addr`` of ``drivers/edac/mce_amd.c`` is none of them: what a memory controller of AMD
+reports is its own, normalized address, and EDAC's ``page:`` follows where it can be translated.
+"""
+
+from __future__ import annotations
+
+from drgn_vmemmap.explain.message import message
+from drgn_vmemmap.explain.messages.versions import ALL, OLDER
+
+_MCE = "arch/x86/kernel/cpu/mce/core.c"
+_MEMORY_FAILURE = "mm/memory-failure.c"
+
+FAILURES = (
+    message(
+        "memory failure",
+        "memory failure: ",
+        r"Memory failure: (?:\w{1,64}: )?%pfn",
+        ALL,
+        _MEMORY_FAILURE,
+    ),
+    message(
+        "memory failure of no node",
+        "memory failure: pfn=",
+        r"Memory failure: pfn=%pfn, invalid nid",
+        "v6.4 to v7.3",
+        f"update_per_node_mf_stats(), {_MEMORY_FAILURE}",
+    ),
+    message(
+        "memory failure that panics",
+        "memory failure on page",
+        r"Memory failure on page %barepfn",
+        ALL,
+        f"memory_failure() with vm.memory_failure_recovery=0, {_MEMORY_FAILURE}",
+    ),
+    message(
+        "full queue of memory failures",
+        "when queuing memory failure at",
+        r"buffer overflow when queuing memory failure at %pfn",
+        ALL,
+        f"memory_failure_queue(), {_MEMORY_FAILURE}",
+    ),
+    message(
+        "soft offline",
+        "soft offline: ",
+        r"Soft offline: %pfn",
+        ALL,
+        f"soft_offline_in_use_page(), {_MEMORY_FAILURE}",
+    ),
+    message(
+        "soft offline, by its function",
+        "soft_offline",
+        r"soft_offline(?:_page)?: %pfn",
+        "v5.14 to v6.10",
+        f"soft_offline_page(), {_MEMORY_FAILURE}",
+    ),
+    message(
+        "unpoison",
+        "unpoison: ",
+        r"Unpoison: %pfn",
+        "v6.12 to v7.3",
+        f"unpoison_memory(), {_MEMORY_FAILURE}",
+    ),
+    message(
+        "unpoison, with the PFN at the end",
+        "unpoison: ",
+        r"Unpoison: [a-z][a-z -]{4,60}? %pfn",
+        "v5.14 to v6.10",
+        f"unpoison_memory(), {_MEMORY_FAILURE}",
+    ),
+    message(
+        "page without a reference",
+        "get_any_page: ",
+        r"get_any_page: %pfn:? (?:unknown|free)",
+        OLDER,
+        f"get_any_page(), {_MEMORY_FAILURE}",
+    ),
+    message(
+        "injected failure",
+        "injecting memory failure",
+        r"Injecting memory failure (?:for|at) (?:pfn|page) %pfn",
+        ALL,
+        "madvise_inject_error(), mm/madvise.c; hwpoison_inject(), mm/hwpoison-inject.c",
+    ),
+    message(
+        "requested soft offline",
+        "soft offlining p",
+        r"Soft offlining (?:pfn|page) %pfn",
+        ALL,
+        "madvise_inject_error(), mm/madvise.c",
+    ),
+    message(
+        "corrected errors",
+        "soft-offlining pfn",
+        r"Soft-offlining pfn: %pfn",
+        ALL,
+        "cec_add_elem(), drivers/ras/cec.c",
+    ),
+    message(
+        "EDAC",
+        "page:0x",
+        r"\bpage:%pfn offset:0x",
+        ALL,
+        "edac_ce_error() and edac_ue_error(), drivers/edac/edac_mc.c",
+    ),
+    message(
+        "EDAC of Intel",
+        "edac ",
+        r"\bEDAC \w{1,32} MC\d{1,4}: ADDR %physical",
+        ALL,
+        "skx_mce_output_error(), drivers/edac/skx_common.c; sb_edac.c, pnd2_edac.c, igen6_edac.c",
+    ),
+    message(
+        "machine check",
+        "[hardware error]",
+        # 0x96 in IPID: a memory controller of AMD, whose address is a normalized one.
+        r"\[Hardware Error\]:.{0,80}?\bADDR (?P<physical>[0-9a-f]{1,16})\b"
+        r"(?!.{0,80}\bIPID 96[0-9a-f]{8}\b)",
+        ALL,
+        f"__print_mce(), {_MCE}",
+    ),
+    message(
+        "memory error of the firmware",
+        "physical_address:",
+        r"\bphysical_address: 0x(?P<physical>[0-9a-f]{1,16})\b",
+        ALL,
+        "cper_print_mem(), drivers/firmware/efi/cper.c",
+    ),
+    message(
+        "memory error of the firmware, in no memory",
+        "invalid address in generic error data",
+        r"Invalid address in generic error data: %physical",
+        "v5.14 to v6.14",
+        "ghes_do_memory_failure(), drivers/acpi/apei/ghes.c",
+    ),
+    message(
+        "memory error of the firmware, in a user's access",
+        "sending sigbus",
+        r"(?<!failure: )(?<!\w)%pfn: Sending SIGBUS to",
+        "v6.19 to v7.3",
+        "memory_failure_cb(), drivers/acpi/apei/ghes.c",
+    ),
+    message(
+        "memory error in a user's access",
+        "hardware memory error in user-access at",
+        r"Uncorrected hardware memory error in user-access at %physical",
+        ALL,
+        f"kill_me_maybe(), {_MCE}",
+    ),
+    message(
+        "poison that the kernel read for a user",
+        "kernel accessed poison in user space at",
+        r"Kernel accessed poison in user space at %physical",
+        "v5.17 to v7.3",
+        f"kill_me_never(), {_MCE}",
+    ),
+    message(
+        "ignored memory error",
+        "uncorrected memory error in page",
+        r"Uncorrected memory error in page %pfn ignored",
+        ALL,
+        f"memory_failure() without CONFIG_MEMORY_FAILURE, {_MCE}",
+    ),
+    message(
+        "failed page that stays in the direct map",
+        "could not invalidate pfn",
+        r"Could not invalidate pfn=%pfn from 1:1 map",
+        ALL,
+        "set_mce_nospec(), arch/x86/mm/pat/set_memory.c",
+    ),
+)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The table of the kernel's messages that name a page: one entry for each wording."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from drgn_vmemmap.explain.message import Message, message
+from drgn_vmemmap.explain.messages.addresses import ADDRESSES
+from drgn_vmemmap.explain.messages.failures import FAILURES
+from drgn_vmemmap.explain.messages.faults import FAULTS
+from drgn_vmemmap.explain.messages.pages import PAGES
+from drgn_vmemmap.explain.messages.versions import ALL
+
+ANY_PFN = message("PFN", "pfn", r"\bpfn(?:[:=] ?| (?=0x))(?:0x)?%barepfn", ALL, "any function")
+"""A PFN in a message that is none of these."""
+
+MESSAGES = (*FAULTS, *ADDRESSES, *PAGES, *FAILURES)
+
+
+def find_messages(line: str) -> Iterator[tuple[Message, re.Match[str]]]:
+    """
+    The messages in a line.
+
+    :param line: As :mod:`drgn_vmemmap.explain.text.lines` gives it.
+    """
+    lower = line.lower()
+    for wording in MESSAGES:
+        if wording.keyword in lower:
+            yield from ((wording, match) for match in wording.pattern.finditer(line))
