@@ -23,7 +23,7 @@ from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules import lists
 from drgn_vmemmap.rules.confirmed import counting
 from drgn_vmemmap.rules.unchecked import with_meaning
-from drgn_vmemmap.vmemmap.sections import MissingSections, Section
+from drgn_vmemmap.vmemmap.sections import MissingSections, SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from drgn_vmemmap.vmemmap.special import (
     BOOT,
@@ -131,7 +131,7 @@ class _Analysis:
         return judging
 
     def _special(
-        self, sections: Sequence[Section], folios: Folios
+        self, sections: Sequence[SectionRange], folios: Folios
     ) -> tuple[list[SpecialVmemmap], list[UnknownMemory]]:
         """Special vmemmap, and memory whose vmemmap may be special."""
         found = list(
@@ -147,7 +147,7 @@ class _Analysis:
             [each for each in found if isinstance(each, UnknownMemory)],
         )
 
-    def _split_at_boot(self, sections: Sequence[Section]) -> set[int]:
+    def _split_at_boot(self, sections: Sequence[SectionRange]) -> set[int]:
         """
         Last-level tables over the vmemmap of memory from boot, by their physical addresses.
 
@@ -157,16 +157,15 @@ class _Analysis:
         snapshot = self._snapshot
         if self._selection != EVERYTHING:
             return set()
-        facts, tables = snapshot.kernel.sections, set[int]()
-        span = snapshot.kernel.architecture.table_span
-        for section in sections:
-            if section.flags & facts.early and not section.flags & facts.device:
-                start = snapshot.geometry.address(section.pfns.start) & -span
-                for address in range(start, snapshot.geometry.address(section.pfns.stop), span):
-                    run = snapshot.walker.run_at(address)
-                    if run.is_last_level and run.raw:
-                        tables.add(run.raw_address & -snapshot.geometry.page_size)
-        return tables
+        facts, address = snapshot.kernel.sections, snapshot.geometry.address
+        return {
+            table
+            for section in sections
+            if section.flags & facts.early and not section.flags & facts.device
+            for table in snapshot.walker.last_level_tables(
+                address(section.pfns.start), address(section.pfns.stop)
+            )
+        }
 
     def _added_up(
         self, judging: Judging, special: Sequence[SpecialVmemmap]
@@ -230,7 +229,7 @@ def _by_class_and_state(folios: Folios) -> Counter[tuple[FolioClass, State]]:
 
 
 def _optimized_at_boot(
-    snapshot: Snapshot, sections: Sequence[Section], reports: FolioReports
+    snapshot: Snapshot, sections: Sequence[SectionRange], reports: FolioReports
 ) -> Iterator[SpecialVmemmap]:
     """
     The gigantic folios whose vmemmap HugeTLB made at boot, and what they freed.

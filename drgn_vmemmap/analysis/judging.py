@@ -71,22 +71,24 @@ class Judging:
         """Judge all folios, or those that come before the user interrupts."""
         count, row = len(self.reports), 0
         for start in progress.track(range(0, count, _BATCH), "page tables"):
+            first = row
             while row < min(start + _BATCH, count):
                 row = self._judge_from(row)
+            self._check(first, row)
         if progress.interrupted:
             self.reports.cut(row)
 
     def _judge_from(self, row: int) -> int:
         """
-        Judge the folio of a row, and those whose entries the same tables have.
+        Judge the folio of a row, and those whose entries the same tables have, if they are plainly
+        what a layout requires.
 
-        :return: Row of the first folio that was not judged.
+        :return: Row of the first folio after them.
         """
         runs, stop = self._adjacent_runs(row)
         for size, rows in self._by_size(row, stop):
             for answer in self._fast_answers(runs, size, rows):
                 self.reports.set_all(rows, answer)
-        self._check(row, stop)
         return stop
 
     def _adjacent_runs(self, row: int) -> tuple[list[Run], int]:

@@ -11,6 +11,7 @@ from drgn_vmemmap.analysis.listing import Traits
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.rules.finding import Finding, Severity
+from drgn_vmemmap.vmemmap.sections import SectionIndex
 from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED, joined
 
 
@@ -94,14 +95,13 @@ def places(
 def memory(report: Report) -> Iterator[range]:
     """Stretches of memory that have a memmap or folios, in ascending order."""
     folios = report.folios.folios
-    pages = report.kernel.sections.pages
-    known = {section.pfns.start // pages for section in report.sections}
+    sections = SectionIndex(report.sections)
     # Sections that are not in the dump may have folios, all the same.
     sizes = [1 << kind.order for kind in folios.class_table]
     missed = [
         range(pfn, pfn + sizes[kind])
         for pfn, kind in zip(folios.pfns, folios.classes)
-        if pfn // pages not in known
+        if sections.at(pfn) is None
     ]
     there = [*(section.pfns for section in report.sections), *missed]
     return joined(sorted(there, key=lambda pfns: pfns.start))

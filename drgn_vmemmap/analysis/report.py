@@ -18,7 +18,7 @@ from drgn_vmemmap.kernel.origin import UNKNOWN_ORIGIN, Origin
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import UNREADABLE
 from drgn_vmemmap.rules.unchecked import unchecked
-from drgn_vmemmap.vmemmap.sections import Section
+from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 
 
@@ -160,7 +160,7 @@ class Report:
     special: list[SpecialVmemmap]
     """Vmemmap that is special without being a fault."""
     findings: list[Finding]
-    sections: list[Section]
+    sections: list[SectionRange]
     """The pieces of physical memory that have a memmap."""
     unknown: list[range]
     """PFNs of which the dump does not show what memory they are, or whether they are memory."""

@@ -15,7 +15,7 @@ from drgn_vmemmap.hugetlb.tail_frames import TailFrames
 from drgn_vmemmap.hvo.verdict import Ranges, ranges
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.mapping import Run
-from drgn_vmemmap.vmemmap.sections import Section
+from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from drgn_vmemmap.vmemmap.tables import VmemmapTables
 
@@ -57,7 +57,9 @@ class ReverseMap:
 class Mappers:
     """Finds the vmemmap pages that frames back; what was found is kept."""
 
-    def __init__(self, snapshot: Snapshot, folios: Folios, sections: Sequence[Section]) -> None:
+    def __init__(
+        self, snapshot: Snapshot, folios: Folios, sections: Sequence[SectionRange]
+    ) -> None:
         """
         :param folios: All folios of the kernel, in ascending order.
         :param sections: All sections that have a memmap, in ascending order.

@@ -7,7 +7,12 @@ from __future__ import annotations
 import enum
 from functools import cached_property
 
-from drgn_vmemmap.vmemmap.sections import MissingSections, Section, present_sections
+from drgn_vmemmap.vmemmap.sections import (
+    MissingSections,
+    SectionIndex,
+    SectionRange,
+    present_sections,
+)
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from drgn_vmemmap.vmemmap.special import is_device
 
@@ -33,7 +38,7 @@ class Places:
 
     def of(self, pfn: int) -> Place:
         """The place of a PFN in the memmap."""
-        section = self._sections.get(pfn // self._kernel.sections.pages)
+        section = self._sections.at(pfn)
         if section is None:
             missing = any(pfn in pfns for pfns in self._missing)
             return Place.UNKNOWN if missing else Place.NO_MEMMAP
@@ -43,7 +48,7 @@ class Places:
             self._kinds[section.pfns.start] = self._kind(section)
         return self._kinds[section.pfns.start]
 
-    def _kind(self, section: Section) -> Place:
+    def _kind(self, section: SectionRange) -> Place:
         if is_device(self._snapshot, section):
             return Place.DEVICE
         return Place.ONLINE if section.flags & self._kernel.sections.online else Place.OFFLINE
@@ -55,13 +60,12 @@ class Places:
         return facts.root_count * (self._kernel.page_size // facts.section.size) * facts.pages
 
     @cached_property
-    def _found(self) -> list[Section | MissingSections]:
+    def _found(self) -> list[SectionRange | MissingSections]:
         return list(present_sections(self._snapshot))
 
     @cached_property
-    def _sections(self) -> dict[int, Section]:
-        pages = self._kernel.sections.pages
-        return {s.pfns.start // pages: s for s in self._found if isinstance(s, Section)}
+    def _sections(self) -> SectionIndex:
+        return SectionIndex(each for each in self._found if isinstance(each, SectionRange))
 
     @cached_property
     def _missing(self) -> list[range]:

@@ -20,12 +20,14 @@ from drgn_vmemmap.hugetlb.lists import BrokenList, Links, ListWalk
 from drgn_vmemmap.kernel.layout import ZONE
 from drgn_vmemmap.paging.mapping import Problem, Run
 from drgn_vmemmap.progress import SILENT, Progress
-from drgn_vmemmap.target.memory import StridedRead
-from drgn_vmemmap.vmemmap.sections import MissingSections, Section, present_sections
+from drgn_vmemmap.vmemmap.sections import MissingSections, SectionRange, present_sections
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # A pool's folios have a few flags in common; a dump's folios may be damaged one by one.
 _CLASSES_LIMIT = 4096
+
+# Page tables whose folios' heads are read together.
+_TABLES = 4
 
 
 class MissingHeads(NamedTuple):
@@ -43,7 +45,7 @@ class SearchResult(NamedTuple):
 
     folios: Folios
     """In ascending order of PFN."""
-    sections: list[Section]
+    sections: list[SectionRange]
     problems: list[SearchProblem]
 
     @property
@@ -72,8 +74,8 @@ def find_folios(
     # Nothing may have initialized the struct pages of other memory: pfn_to_online_page().
     online = [section for section in sections if section.flags & snapshot.kernel.sections.online]
     for section in progress.track(online, "memmap"):
-        if not scan.add_section(section):
-            problems.append(MissingHeads(section.pfns))
+        scan.add_all(section.pfns)
+    problems += map(MissingHeads, scan.missing())
     walk = ListWalk(snapshot, scan.classes, scan.folios, scan.links)
     problems += walk.follow(hstates)
     for pfn, number in scan.removed:
@@ -83,8 +85,15 @@ def find_folios(
     return SearchResult(scan.folios, sections, problems)
 
 
+class _Part(NamedTuple):
+    """PFNs at which folios may begin, and whose struct pages lie in one run."""
+
+    run: Run
+    pfns: range
+
+
 class _MemmapScan:
-    """Finds the folios in the memmap, section by section in ascending order."""
+    """Finds the folios in the memmap, in ascending order."""
 
     def __init__(self, snapshot: Snapshot, hstates: Sequence[Hstate]) -> None:
         self.folios = Folios()
@@ -92,6 +101,8 @@ class _MemmapScan:
         self.classes = HeadClasses(snapshot, hstates, self.folios)
         self.removed: list[tuple[int, int]] = []
         """PFNs and classes of folios that left their pool, but whose vmemmap is not restored."""
+        self._missing: set[int] = set()
+        """First PFNs of the sections of which struct pages could not be read."""
         self._snapshot = snapshot
         kernel = snapshot.kernel
         self._step, *self._larger = (1 << order for order in sorted(self.classes.names or (0,)))
@@ -114,80 +125,100 @@ class _MemmapScan:
         self._size = 2 * kernel.page.size
         """Bytes that are read of each head."""
 
-    def add_section(self, section: Section) -> bool:
+    def add_all(self, pfns: range) -> None:
         """
-        Find the folios in the memmap of a section.
+        Find the folios among PFNs that have a memmap.
 
-        :return: Whether the struct pages could be read, as far as they are mapped.
+        :param pfns: Of one section, or of adjacent ones.
         """
         if not self.classes.names:
-            return True
-        snapshot, complete = self._snapshot, True
-        first = max(-(-section.pfns.start // self._step) * self._step, self._end)
-        while first < section.pfns.stop:
-            run = snapshot.walker.run_at(snapshot.geometry.address(first))
-            last, _ = snapshot.geometry.pfn_at(run.end - 1)
-            pfns = range(first, min(last + 1, section.pfns.stop), self._step)
+            return
+        first, at_once = max(-(-pfns.start // self._step) * self._step, self._end), 1
+        while first < pfns.stop:
+            parts = self._parts(first, pfns.stop, at_once)
+            # As long as there is a folio at each PFN, more tables are read together.
+            at_once = min(2 * at_once, _TABLES) if self._add_parts(parts) else 1
+            # Within a folio, a remapped tail page may have what its head has.
+            first = max(parts[-1].pfns[-1] + self._step, self._end)
+
+    def missing(self) -> list[range]:
+        """The sections of which struct pages could not be read, although they are mapped."""
+        pages = self._snapshot.kernel.sections.pages
+        return [range(start, start + pages) for start in sorted(self._missing)]
+
+    def _parts(self, first: int, stop: int, count: int) -> list[_Part]:
+        """
+        Where folios may begin next.
+
+        :param first: First PFN.
+        :param stop: PFN after the last one.
+        :param count: How many runs at most.
+        """
+        geometry, pages = self._snapshot.geometry, self._snapshot.kernel.sections.pages
+        parts: list[_Part] = []
+        while first < stop and len(parts) < count:
+            run = self._snapshot.walker.run_at(geometry.address(first))
             if any(first % size == 0 for size in self._larger):
                 # It may be a folio that contains all the others.
-                pfns = pfns[:1]
-            complete = self._add_run(run, pfns) and complete
-            # Within a folio, a remapped tail page may have what its head has.
-            first = max(first + len(pfns) * self._step, self._end)
-        return complete
+                return parts or [_Part(run, range(first, first + self._step, self._step))]
+            last, _ = geometry.pfn_at(run.end - 1)
+            end = min(last + 1, first // pages * pages + pages, stop)
+            parts.append(_Part(run, range(first, end, self._step)))
+            first = parts[-1].pfns[-1] + self._step
+        return parts
 
-    def _add_run(self, run: Run, pfns: range) -> bool:
+    def _add_parts(self, parts: Sequence[_Part]) -> bool:
         """
-        Find the folios among PFNs whose struct pages lie in one run.
+        Find the folios among PFNs.
 
-        :return: Whether the struct pages could be read, as far as they are mapped.
+        :return: Whether there is one of the smallest size at each of them.
         """
+        pfns = range(parts[0].pfns.start, parts[-1].pfns.stop, self._step)
+        frames = [frame for part in parts for frame in self._frames(part)]
+        shift = self._snapshot.geometry.page_shift
+        addresses = [frame << shift for frame in frames if frame is not None]
+        heads = self._snapshot.walker.memory.read_each(addresses, self._size)
+        found = [head for head in heads if head is not None]
+        if len(found) == len(pfns) and self._add_adjacent(pfns, found):
+            return True
+        self._add_each(zip((pfn for pfn, frame in zip(pfns, frames) if frame is not None), heads))
+        return False
+
+    def _frames(self, part: _Part) -> Sequence[int | None]:
+        """Frames with the head pages of what may be folios; ``None`` where nothing is mapped."""
+        run, pfns = part
         if not run.raw:
-            return False
-        geometry, walker = self._snapshot.geometry, self._snapshot.walker
+            self._miss(pfns.start)
+        geometry = self._snapshot.geometry
         start = (geometry.address(pfns.start) - run.start) // geometry.page_size
         stride = self._step * geometry.struct_size // geometry.page_size
-        frames = walker.frames(run, range(start, start + stride * len(pfns), stride))
-        addresses = [frame << geometry.page_shift for frame in frames if frame is not None]
-        heads = self._read_heads(addresses)
-        if isinstance(heads, StridedRead):
-            if len(addresses) == len(pfns) and self._add_adjacent(pfns, heads):
-                return True
-            heads = heads.each()
-        mapped = (pfn for pfn, frame in zip(pfns, frames) if frame is not None)
-        return self._add_each(zip(mapped, heads))
+        return self._snapshot.walker.frames(run, range(start, start + stride * len(pfns), stride))
 
-    def _read_heads(self, addresses: list[int]) -> StridedRead | Sequence[bytes | None]:
-        """
-        Read the first two struct pages of what may be folios.
+    def _miss(self, pfn: int) -> None:
+        """Record that the section of a PFN cannot be read completely."""
+        pages = self._snapshot.kernel.sections.pages
+        self._missing.add(pfn // pages * pages)
 
-        :return: ``None`` for each that is not in the dump.
-        """
-        memory = self._snapshot.walker.memory
-        together = memory.read_together(addresses, self._size)
-        if together is not None:
-            return together
-        heads = memory.read_each(addresses, self._size)
-        pieces = [head for head in heads if head is not None]
-        return StridedRead.joined(pieces, self._size) if len(pieces) == len(heads) > 1 else heads
-
-    def _add_adjacent(self, pfns: range, heads: StridedRead) -> bool:
+    def _add_adjacent(self, pfns: range, heads: Sequence[bytes]) -> bool:
         """
         Add folios if there is one of the smallest size at each PFN.
 
+        :param heads: The first two struct pages of each.
         :return: Whether there is; otherwise, none was added.
         """
-        columns = list(heads.columns(self._class_words, 4))
+        block = b"".join(heads)
+        words, longs = memoryview(block).cast("I"), memoryview(block).cast("Q")
+        columns = [words[word :: self._size // 4] for word in self._class_words]
         # Fast path: mostly, the heads of adjacent folios are of one class.
         if all(column[1:] == column[:-1] for column in columns):
             keys = [tuple(column[0] for column in columns)]
         else:
             keys = list(zip(*(column.tolist() for column in columns)))
         numbers: list[int] = []
-        for start, key in zip(heads.starts, keys):
+        for head, key in zip(heads, keys):
             number = self._known.get(key)
             if number is None:
-                number = self._learn(heads.block[start : start + self._size], key)
+                number = self._learn(head, key)
             if number is None:
                 return False
             numbers.append(number)
@@ -196,25 +227,22 @@ class _MemmapScan:
             return False
         classes = array("I", numbers) * (len(pfns) // len(keys))
         self.folios.extend(pfns, classes, OFF_LIST)
-        self.links.extend(*heads.columns((self._link_word, self._link_word + 1), 8))
+        next_, prev = (
+            longs[word :: self._size // 8] for word in (self._link_word, self._link_word + 1)
+        )
+        self.links.extend(next_, prev)
         self._end = pfns[-1] + self._step
         return True
 
-    def _add_each(self, heads: Iterable[tuple[int, bytes | None]]) -> bool:
-        """
-        Add the folios among PFNs with the bytes of their first two struct pages.
-
-        :return: Whether all bytes are in the dump.
-        """
-        complete = True
+    def _add_each(self, heads: Iterable[tuple[int, bytes | None]]) -> None:
+        """Add the folios among PFNs with the bytes of their first two struct pages."""
         for pfn, pages in heads:
             if pfn < self._end:
                 continue
             if pages is None:
-                complete = False
+                self._miss(pfn)
             else:
                 self._add(pfn, pages)
-        return complete
 
     def _add(self, pfn: int, pages: bytes) -> None:
         """Add the folio at a PFN, if there is one."""

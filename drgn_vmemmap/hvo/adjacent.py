@@ -18,12 +18,15 @@ from typing import NamedTuple
 from drgn_vmemmap.hvo.predicate import admits
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.paging.architecture import X86_64
 from drgn_vmemmap.paging.column import READ_WRITE, Column, ColumnReader
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.paging.walker import Walker
 
 NO_FRAME = -1
 """In place of the PFN of a reuse frame."""
+
+_ENTRY_SIZE = X86_64.entry_size
 
 _ALIKE = re.compile(rb"\x00+|\x01+")
 
@@ -152,30 +155,24 @@ class FastPath:
         """
         if any(run.above != runs[0].above for run in runs):
             return
-        entries = _joined([run.entries() for run in runs])
-        kept, above = self._kept, runs[0].above
-        own = [self._columns.read(entries[index : index + 1], above) for index in range(kept)]
+        kept, above, entries = self._kept, runs[0].above, runs[0].entries()
+        pages = sum(run.pages for run in runs)
         # As boot_protected() recognises: of 4096 pages, the first 64 are protected.
-        for protected in (len(entries), len(entries) >> 6):
-            tails = self._uniform(entries[kept:protected], above)
-            rest = self._uniform(entries[protected:], above)
-            if (
-                tails is not None
-                and rest is not None
-                and (not rest.frames or rest == Column(tails.frames, READ_WRITE))
-                and admits(self._layout, own, tails, zone, self._limit)
+        for protected in (pages, pages >> 6):
+            if not _repeat([run.raw for run in runs], kept, protected):
+                continue
+            own = [self._columns.read(entries[index : index + 1], above) for index in range(kept)]
+            tails = self._columns.read(entries[kept : kept + 1], above)
+            rest = Column(tails.frames, READ_WRITE)
+            if (protected == pages or self._columns.read(entries[-1:], above) == rest) and admits(
+                self._layout, own, tails, zone, self._limit
             ):
-                judgement = self._judgement(len(entries), Verdict.OPTIMIZED, "pte")
+                judgement = self._judgement(pages, Verdict.OPTIMIZED, "pte")
                 judgement = judgement._replace(read_only=((kept, protected - 1),))
                 yield Answer([range(1)], judgement, tails.frames)
                 return
-        yield from self._judged(entries, [range(1)], len(entries), above, zone)
-
-    def _uniform(self, entries: memoryview[int], above: int) -> Column | None:
-        """The column of the first of some entries, if they are all the same."""
-        if entries.tobytes() != entries[:1].tobytes() * len(entries):
-            return None
-        return self._columns.read(entries[:1], above)
+        entries = _joined([run.entries() for run in runs])
+        yield from self._judged(entries, [range(1)], pages, above, zone)
 
     def in_leaves(
         self, runs: Sequence[Run], count: int, pages: int, zone: frozenset[int]
@@ -206,6 +203,24 @@ class FastPath:
             freed = pages - self._kept if tails else 0
             self._known[key] = Judgement(verdict, layout, mapped_by, None, tails, tails, freed)
         return self._known[key]
+
+
+def _repeat(tables: Sequence[bytes], kept: int, protected: int) -> bool:
+    """
+    Whether the entries of a folio's tails are all the same, those that are protected and the rest.
+
+    :param tables: The entries of its last-level tables.
+    :param kept: Index of the first tail.
+    :param protected: Index of the first entry of the rest; after the last entry if there is none.
+    """
+    first, count = tables[0], len(tables[0]) // _ENTRY_SIZE
+    own, tail = first[: kept * _ENTRY_SIZE], first[kept * _ENTRY_SIZE : (kept + 1) * _ENTRY_SIZE]
+    rest = tail if protected > count else first[-_ENTRY_SIZE:]
+    tails = min(protected, count) - kept
+    others = rest * count
+    return first == own + tail * tails + others[(kept + tails) * _ENTRY_SIZE :] and all(
+        table == others for table in tables[1:]
+    )
 
 
 def _joined(parts: Sequence[memoryview[int]]) -> memoryview[int]:

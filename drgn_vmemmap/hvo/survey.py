@@ -20,7 +20,7 @@ from drgn_vmemmap.paging.column import ColumnReader
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.progress import SILENT, Progress
-from drgn_vmemmap.vmemmap.sections import Section
+from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 from drgn_vmemmap.vmemmap.tables import VmemmapTable, VmemmapTables
@@ -32,7 +32,7 @@ Frames = Sequence[Optional[int]]
 class Described(NamedTuple):
     """Sections, folios and special vmemmap: what the vmemmap is known to describe."""
 
-    sections: Sequence[Section]
+    sections: Sequence[SectionRange]
     folios: FolioReports
     special: Sequence[SpecialVmemmap]
     tail_frames: frozenset[int]
@@ -97,7 +97,7 @@ class _Surveyor:
         """Flags of sections that have all of their vmemmap."""
         self._unknown = described.unknown
         self._limit = snapshot.kernel.paging.max_pfn
-        self._section: Section | None = None
+        self._section: SectionRange | None = None
         """The section whose vmemmap is being added."""
         self._is_device = False
         """Whether it is memory of a device."""
@@ -135,7 +135,7 @@ class _Surveyor:
         elif not self._add_adjacent(run, first):
             self._add_entries(run, first)
 
-    def _enter(self, section: Section | None) -> None:
+    def _enter(self, section: SectionRange | None) -> None:
         """Go on to another section, or to where there is none."""
         self._section = section
         self._is_device = section is not None and any(
@@ -149,7 +149,7 @@ class _Surveyor:
         parts = () if section is None else self._certain_parts(section)
         self._required = [self._geometry.pages_of(pfns) for pfns in parts]
 
-    def _certain_parts(self, section: Section) -> Sequence[range]:
+    def _certain_parts(self, section: SectionRange) -> Sequence[range]:
         """
         PFNs of a section that certainly have a memmap.
 

@@ -75,12 +75,13 @@ class Walker:
         :param address: Physical address in bytes of a page table.
         :return: Its 4096 bytes, or ``None`` if they are not in the dump.
         """
-        if address not in self._tables:
+        tables = self._tables
+        if address not in tables:
             try:
-                self._tables[address] = self.memory.read(address, PAGE_SIZE)
+                tables[address] = self.memory.read(address, PAGE_SIZE)
             except MissingMemory:
-                self._tables[address] = None
-        return self._tables[address]
+                tables[address] = None
+        return tables[address]
 
     def has_read_table(self, address: int) -> bool:
         """Whether the page table at a physical address was read."""
@@ -216,6 +217,27 @@ class Walker:
                     entries = memoryview(table).cast("Q")
                     self._directories[key] = _Directory(table_address, entries, above)
         return self._directories[key]
+
+    def last_level_tables(self, start: int, end: int) -> Iterator[int]:
+        """
+        The last-level tables over a range of virtual addresses, as far as they are in the dump.
+
+        :param start: First virtual address in bytes.
+        :param end: Virtual address in bytes after the last one.
+        :return: Their physical addresses.
+        """
+        leads_on = PRESENT | LARGE
+        for address in range(start & -PUD.entry_span, end, PUD.entry_span):
+            directory = self._directory(address)
+            if directory is None:
+                continue
+            first = PMD.entry_index(max(address, start))
+            last = PMD.entry_index(min(address + PUD.entry_span, end) - 1)
+            entries = directory.entries[first : last + 1].tolist()
+            for entry in {entry for entry in entries if entry & leads_on == PRESENT}:
+                table = self._table_below(entry, PMD)
+                if table is not None and self.table(table) is not None:
+                    yield table
 
     def frames(self, run: Run, pages: Sequence[int] | None = None) -> Sequence[int | None]:
         """

@@ -11,7 +11,9 @@ roots, each a page of sections.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
@@ -24,12 +26,12 @@ _HAS_MEM_MAP = 1 << 1
 _SUBSECTION_SHIFT = 9
 
 
-class Section(NamedTuple):
-    """A piece of physical memory that has a memmap."""
+class SectionRange(NamedTuple):
+    """A section, or adjacent sections from boot that are alike: physical memory with a memmap."""
 
     pfns: range
     flags: int
-    """Raw ``section_mem_map``: flags in its low bits."""
+    """Raw ``section_mem_map`` of each: flags in its low bits."""
     parts: Sequence[range] | None = None
     """PFNs that have a memmap, ascending; ``None`` if that is not in the dump."""
 
@@ -52,7 +54,23 @@ class MissingSections(NamedTuple):
         )
 
 
-def present_sections(snapshot: Snapshot) -> Iterator[Section | MissingSections]:
+class SectionIndex:
+    """Finds the section of a PFN."""
+
+    def __init__(self, sections: Iterable[SectionRange]) -> None:
+        """
+        :param sections: In ascending order.
+        """
+        self._sections = list(sections)
+        self._starts = [section.pfns.start for section in self._sections]
+
+    def at(self, pfn: int) -> SectionRange | None:
+        """The section of a PFN, and those like it; ``None`` if it is of none."""
+        index = bisect_right(self._starts, pfn) - 1
+        return self._sections[index] if index >= 0 and pfn in self._sections[index].pfns else None
+
+
+def present_sections(snapshot: Snapshot) -> Iterator[SectionRange | MissingSections]:
     """The sections that have a memmap, in ascending order of PFN."""
     missing: MissingSections | None = None
     for root in _roots(snapshot):
@@ -73,15 +91,23 @@ def present_sections(snapshot: Snapshot) -> Iterator[Section | MissingSections]:
         yield missing
 
 
-def _sections_in(snapshot: Snapshot, root: _Root, data: bytes) -> Iterator[Section]:
-    """The sections of a page of them that have a memmap."""
-    facts, start = snapshot.kernel.sections, _first_pfn(snapshot, root)
-    for index, flags in enumerate(facts.section.column(data, "section_mem_map")):
-        if flags & _MARKED_PRESENT and flags & _HAS_MEM_MAP:
+def _sections_in(snapshot: Snapshot, root: _Root, data: bytes) -> Iterator[SectionRange]:
+    """The sections with a memmap of a page of them; those from boot that are alike together."""
+    facts, first, stop = snapshot.kernel.sections, _first_pfn(snapshot, root), 0
+    for flags, alike in groupby(facts.section.column(data, "section_mem_map")):
+        indices = range(stop, stop + len(list(alike)))
+        stop = indices.stop
+        if not flags & _MARKED_PRESENT or not flags & _HAS_MEM_MAP:
+            continue
+        starts = range(first, first + stop * facts.pages, facts.pages)[indices.start :]
+        if flags & facts.early and not flags & facts.device:
+            pfns = range(starts.start, starts.stop)
+            yield SectionRange(pfns, flags, (pfns,))
+            continue
+        for index, start in zip(indices, starts):
             pfns = range(start, start + facts.pages)
             section = data[index * facts.section.size : (index + 1) * facts.section.size]
-            yield Section(pfns, flags, _parts(snapshot, pfns, flags, section))
-        start += facts.pages
+            yield SectionRange(pfns, flags, _parts(snapshot, pfns, flags, section))
 
 
 def _missing(snapshot: Snapshot, root: _Root) -> MissingSections | None:

@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.paging.mapping import Problem
-from drgn_vmemmap.vmemmap.sections import Section
+from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 DEVICE = "device-dax"
@@ -55,7 +55,7 @@ class UnknownMemory(NamedTuple):
 
 def find_special(
     snapshot: Snapshot,
-    sections: Iterable[Section],
+    sections: Iterable[SectionRange],
     is_of_folio: Callable[[int], bool],
     tail_frames: frozenset[int],
 ) -> Iterator[SpecialVmemmap | UnknownMemory]:
@@ -99,7 +99,7 @@ def find_special(
         yield UnknownMemory(pfns, "are a device's memory")
 
 
-def is_device(snapshot: Snapshot, section: Section) -> bool | None:
+def is_device(snapshot: Snapshot, section: SectionRange) -> bool | None:
     """
     Whether a section holds a device's memory; ``None`` if the dump does not show it.
 
@@ -171,7 +171,7 @@ def _tables_are_in_dump(snapshot: Snapshot, pfns: range) -> bool:
     return all(snapshot.walker.run_at(at).raw for at in range(start // span * span, end, span))
 
 
-def _is_self_hosted(snapshot: Snapshot, section: Section) -> bool | None:
+def _is_self_hosted(snapshot: Snapshot, section: SectionRange) -> bool | None:
     """
     Whether the frames backing a section's vmemmap are marked as hosting it themselves.
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.progress import SILENT, Progress
-from drgn_vmemmap.vmemmap.sections import Section
+from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # Between the sections, entries of higher levels are not present, and hardly anything is
@@ -25,14 +25,14 @@ class VmemmapTable(NamedTuple):
     """One table's entries, or one entry of a higher level; within a section, of 2 MiB at most."""
     first: int
     """Number of the first vmemmap page."""
-    section: Section | None
+    section: SectionRange | None
     """The section that is described; ``None`` where no section is."""
 
 
 class VmemmapTables:
     """A pass over the tables of the vmemmap: that of the sections, and what is mapped between."""
 
-    def __init__(self, snapshot: Snapshot, sections: Sequence[Section]) -> None:
+    def __init__(self, snapshot: Snapshot, sections: Sequence[SectionRange]) -> None:
         """
         :param sections: All sections that have a memmap, in ascending order.
         """
@@ -72,5 +72,5 @@ class VmemmapTables:
             yield self._table(run, None)
         self._end = max(self._end, end)
 
-    def _table(self, run: Run, section: Section | None) -> VmemmapTable:
+    def _table(self, run: Run, section: SectionRange | None) -> VmemmapTable:
         return VmemmapTable(run, self._geometry.page_number_at(run.start), section)

@@ -24,7 +24,7 @@ from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.output.report import View, html
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
-from drgn_vmemmap.vmemmap.sections import Section
+from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 from tests.output.page import VMCORE, Element, cells_of, data_of, parsed, unpacked
 from tests.support import BareDrgn, run, vmemmap
@@ -117,7 +117,7 @@ def test_special_vmemmap_is_named_and_drawn() -> None:
         SpecialVmemmap(DEVICE, range(0x40000, 0x60000), 1000),
         SpecialVmemmap(DEVICE, range(0x80000, 0x90000), 24),
     ]
-    report.sections = [Section(special.pfns, 3) for special in report.special]
+    report.sections = [SectionRange(special.pfns, 3) for special in report.special]
     page = parsed("".join(html.render(report, View())))
     rows = [cells_of(row) for row in page.one("section", id="summary").all("tr")]
     assert ["device-dax", "compound pages of a device's memory", "768 MiB", "4 MiB"] in rows

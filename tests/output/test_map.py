@@ -14,7 +14,7 @@ from drgn_vmemmap.analysis.map import NoMap, Part
 from drgn_vmemmap.analysis.map_states import State
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.rules.finding import Finding, Severity
-from drgn_vmemmap.vmemmap.sections import Section
+from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 from tests.output.maps import (
     DAMAGED,
@@ -93,7 +93,9 @@ def test_a_finding_that_has_no_place_is_counted(report: Report) -> None:
 
 
 def test_device_memory_and_holes_are_distinguished_from_memory(report: Report) -> None:
-    sections = [Section(range(n * SECTION_PAGES, (n + 1) * SECTION_PAGES), 3) for n in (0, 2, 3)]
+    sections = [
+        SectionRange(range(n * SECTION_PAGES, (n + 1) * SECTION_PAGES), 3) for n in (0, 2, 3)
+    ]
     device = SpecialVmemmap(DEVICE, sections[2].pfns, 0)
     drawn = draw(replace(report, sections=sections, special=[device]), Part(), 512)
     assert cell(drawn, sections[0].pfns[-1]).state is State.OTHER
@@ -154,7 +156,7 @@ def test_one_folio_can_be_shown(report: Report) -> None:
 def test_rows_without_memory_are_left_out(report: Report) -> None:
     far = TIB >> PAGE_SHIFT
     sections = [
-        Section(range(start, start + SECTION_PAGES), 3) for start in (0, SECTION_PAGES, far)
+        SectionRange(range(start, start + SECTION_PAGES), 3) for start in (0, SECTION_PAGES, far)
     ]
     shown = text(replace(report, sections=sections, findings=[]))
     assert re.search(r"^ +\.\.\. +1023.\d GiB$", shown, re.MULTILINE)

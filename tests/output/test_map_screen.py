@@ -30,7 +30,7 @@ from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.rules.finding import Finding, Severity
-from drgn_vmemmap.vmemmap.sections import Section
+from drgn_vmemmap.vmemmap.sections import SectionRange
 from tests.output.maps import BLOCKS, COLOUR, LETTERS, SOUND, TIB, cell, draw, text
 from tests.support import COMMAND, vmcore, vmemmap
 from tests.synthetic.image import Image
@@ -60,7 +60,7 @@ def terabyte(report: Report) -> Report:
     (hstate,) = (known for known in report.hstates if known.hstate.order == 9)
     hstates = [HstateReport(hstate.hstate, 8)]
     hstates[0].counts.add(optimized, len(pfns))
-    sections = [Section(range(start, start + SECTION_PAGES), 3) for start in memory]
+    sections = [SectionRange(range(start, start + SECTION_PAGES), 3) for start in memory]
     return replace(report, folios=reports, hstates=hstates, sections=sections, findings=[])
 
 
@@ -81,7 +81,7 @@ def test_any_machine_fits_one_screen(machine: Machine, width: int) -> None:
 
 def test_memory_in_many_pieces_fits_one_screen(report: Report) -> None:
     starts = range(0, TIB >> PAGE_SHIFT, 3 * SECTION_PAGES)
-    sections = [Section(range(start, start + SECTION_PAGES), 3) for start in starts]
+    sections = [SectionRange(range(start, start + SECTION_PAGES), 3) for start in starts]
     assert len(text(replace(report, sections=sections)).splitlines()) < 24
 
 

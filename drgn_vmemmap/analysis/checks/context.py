@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.frames import VmemmapPage
+from drgn_vmemmap.vmemmap.sections import SectionIndex
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
@@ -27,12 +28,8 @@ class VmemmapContext:
         self.geometry = snapshot.geometry
         self.walker = snapshot.walker
         facts = snapshot.kernel.sections
-        self._sections = {section.pfns.start // facts.pages: section for section in report.sections}
-        self._offline = {
-            section.pfns.start // facts.pages
-            for section in report.sections
-            if not section.flags & facts.online
-        }
+        self._sections = SectionIndex(report.sections)
+        self._has_offline = not all(each.flags & facts.online for each in report.sections)
         self._unknown = _without_overlaps(report.unknown)
         self._unknown_starts = [pfns.start for pfns in self._unknown]
 
@@ -44,13 +41,12 @@ class VmemmapContext:
 
     def has_section(self, pfn: int) -> bool:
         """Whether a PFN is of a section that has a memmap."""
-        return pfn // self.kernel.sections.pages in self._sections
+        return self._sections.at(pfn) is not None
 
     def is_from_boot(self, pfn: int) -> bool:
         """Whether a PFN is of memory from boot, not hot-plugged."""
-        facts = self.kernel.sections
-        section = self._sections.get(pfn // facts.pages)
-        return section is not None and bool(section.flags & facts.early)
+        section = self._sections.at(pfn)
+        return section is not None and bool(section.flags & self.kernel.sections.early)
 
     def page(self, number: int) -> VmemmapPage:
         """
@@ -69,7 +65,7 @@ class VmemmapContext:
     @property
     def has_offline(self) -> bool:
         """Whether some memory that has a memmap is not online."""
-        return bool(self._offline or self.report.unknown)
+        return self._has_offline or bool(self.report.unknown)
 
     def is_online(self, pfn: int) -> bool:
         """
@@ -78,8 +74,9 @@ class VmemmapContext:
         It may not have where memory is not online, such as plugged memory that hosts its
         own vmemmap (``pfn_to_online_page()``); where the dump does not show it, it is not known.
         """
-        section = pfn // self.kernel.sections.pages
-        return section not in self._offline and not self.is_unknown(pfn)
+        section = self._sections.at(pfn)
+        is_offline = section is not None and not section.flags & self.kernel.sections.online
+        return not is_offline and not self.is_unknown(pfn)
 
     def is_unknown(self, pfn: int) -> bool:
         """Whether the dump does not show what memory a PFN is."""

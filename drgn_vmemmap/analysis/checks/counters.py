@@ -78,5 +78,6 @@ def _removed_sections(context: VmemmapContext) -> int:
     those of removed memory from boot are not taken from ``nr_memmap_boot_pages``.
     """
     facts = context.kernel.sections
-    there = sum(section.pfns.start < facts.memory_end for section in context.report.sections)
+    present = (section.pfns for section in context.report.sections)
+    there = sum(pfn < facts.memory_end for pfns in present for pfn in pfns[:: facts.pages])
     return max(facts.memory_end // facts.pages - there, 0)
