@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from drgn_vmemmap.cli.exit_codes import CANNOT, NAME
@@ -39,6 +39,8 @@ class Command(NamedTuple):
     """Whether another command can follow after ``--``; :attr:`run` finds it in ``child``."""
     can_do_without: Callable[[argparse.Namespace], bool] = lambda options: False
     """Whether these options allow it to run with no target, if the user names none."""
+    dumps: Callable[[argparse.Namespace], Sequence[str]] = lambda options: ()
+    """Paths that it opens as dumps, other than its target."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -71,4 +71,5 @@ COMMAND = Command(
     add_arguments=_add_arguments,
     run=_run,
     needs_program=False,
+    dumps=lambda options: (options.before, options.after),
 )

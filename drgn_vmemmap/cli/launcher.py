@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from drgn_vmemmap.cli import command_line, opening, options
+from drgn_vmemmap.cli import command_line, crashes, opening, options
 from drgn_vmemmap.cli.exit_codes import DONE, exit_code_of, warn
 from drgn_vmemmap.cli.options import Target
 from drgn_vmemmap.errors import CannotAnalyse
@@ -36,6 +36,7 @@ def main() -> None:
     command = parsed.command
     if command.needs_program and (opening.is_named(target) or not command.can_do_without(parsed)):
         sys.exit(exit_code_of(lambda: _run_drgn(target, arguments)))
+    crashes.outlive(command.dumps(parsed))
     sys.exit(command_line.execute(parsed, None))
 
 
@@ -82,6 +83,7 @@ def _run_drgn(target: Target, arguments: Sequence[str]) -> int:
     :raises CannotAnalyse: if drgn cannot open the target. Its message becomes one line.
     """
     opening.check(target)
+    crashes.outlive(target.values("-c", "--core"))
     sys.argv = ["drgn", *_defaults(target), *target.words(), _this_script(), *arguments]
     try:
         runpy.run_module("drgn", run_name="__main__")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
 import struct
@@ -57,11 +58,20 @@ def why_not_a_dump(path: str) -> str | None:
             start = file.read(16)
             if not start:
                 return "is empty: the dump was not written"
-            if start.startswith(_KDUMP) and _lacks_bitmaps(file):
-                return "is cut off before its first page: copy it again"
+            if start.startswith(_KDUMP):
+                return _why_not_a_kdump(file)
     except OSError:
         return None
     return next((reason for magic, reason in _FOREIGN if start.startswith(magic)), None)
+
+
+def is_kdump(path: str) -> bool:
+    """Whether a file begins as one that libkdumpfile reads."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_KDUMP)) == _KDUMP
+    except OSError:
+        return False
 
 
 def is_dump(path: str) -> bool:
@@ -113,8 +123,8 @@ class _Kdump(NamedTuple):
 
     bitmaps: int
     """Where two bitmaps of pages begin; the second one has the pages that are in the file."""
-    bitmap_size: int
-    """Of each."""
+    bitmaps_size: int
+    """Of both."""
     parts: tuple[tuple[int, int], ...]
     """Where VMCOREINFO, the notes and the list of what was erased are, and their sizes."""
     is_split: bool
@@ -123,7 +133,7 @@ class _Kdump(NamedTuple):
     @property
     def descriptors(self) -> int:
         """Where the descriptors of the pages begin."""
-        return self.bitmaps + 2 * self.bitmap_size
+        return self.bitmaps + self.bitmaps_size
 
 
 def _kdump(file: BinaryIO) -> _Kdump:
@@ -136,19 +146,30 @@ def _kdump(file: BinaryIO) -> _Kdump:
     split, *parts = struct.unpack_from("<12xi16x6Q", file.read(80))
     return _Kdump(
         (1 + sub_header) * block_size,
-        bitmap_blocks // 2 * block_size,
+        bitmap_blocks * block_size,
         tuple(zip(parts[::2], parts[1::2])),
         bool(split),
     )
 
 
-def _lacks_bitmaps(file: BinaryIO) -> bool:
-    """libkdumpfile maps them: the process would end by a bus error, not by an exception."""
+def _why_not_a_kdump(file: BinaryIO) -> str | None:
+    """
+    What libkdumpfile would not survive when it opens a file.
+
+    It maps the file: where a part begins in it and ends beyond its last page, the process would
+    end by a bus error, not by an exception.
+    """
     try:
         kdump = _kdump(file)
     except struct.error:
-        return True
-    return os.fstat(file.fileno()).st_size < kdump.descriptors
+        return "is cut off before its first page: copy it again"
+    size = os.fstat(file.fileno()).st_size
+    if size < kdump.descriptors:
+        return "is cut off before its first page: copy it again"
+    mapped = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    if any(start < mapped < start + length for start, length in kdump.parts):
+        return "is cut off within its notes: copy it again"
+    return None
 
 
 def _end_of_kdump(file: BinaryIO) -> int:
@@ -156,8 +177,8 @@ def _end_of_kdump(file: BinaryIO) -> int:
     end = max(kdump.descriptors, *(start + size for start, size in kdump.parts))
     if kdump.is_split or os.fstat(file.fileno()).st_size < kdump.descriptors:
         return end
-    file.seek(kdump.bitmaps + kdump.bitmap_size)
-    pages = _count_bits(file, kdump.bitmap_size)
+    file.seek(kdump.bitmaps + kdump.bitmaps_size // 2)
+    pages = _count_bits(file, kdump.bitmaps_size // 2)
     end = max(end, kdump.descriptors + pages * _DESCRIPTOR_SIZE)
     first = max(0, pages - _LAST_DESCRIPTORS)
     file.seek(kdump.descriptors + first * _DESCRIPTOR_SIZE)

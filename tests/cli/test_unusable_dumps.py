@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import struct
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +97,47 @@ def test_a_truncated_kdump(tmp_path: Path, size: int) -> None:
     cut = tmp_path / "vmcore"
     cut.write_bytes(VMCORE.read_bytes()[:size])
     refused(vmemmap("-c", cut), 2, f"{cut} ", "cut off", "copy it again")
+
+
+@pytest.fixture(scope="session")
+def crashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kdump whose pages end beyond it, as their descriptors say: libkdumpfile crashes."""
+    data = bytearray(VMCORE.read_bytes())
+    block_size, sub_header, bitmaps = struct.unpack_from("<3I", data, 428)
+    descriptors = (1 + sub_header + bitmaps) * block_size
+    (first_page,) = struct.unpack_from("<Q", data, descriptors)
+    for descriptor in range(descriptors, first_page - 23, 24):
+        struct.pack_into("<I", data, descriptor + 8, 1 << 26)
+    path = tmp_path_factory.mktemp("crashing") / "vmcore"
+    path.write_bytes(data)
+    return path
+
+
+def test_a_dump_that_crashes_its_reader(crashing: Path) -> None:
+    refused(vmemmap("-c", crashing), 2, f"{crashing} cannot be read: ", "SIGBUS")
+    refused(vmemmap("diff", VMCORE, crashing), 2, f"{crashing} cannot be read: ", "SIGBUS")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), ((signal.SIGINT, 3), (signal.SIGTERM, -signal.SIGTERM))
+)
+def test_a_signal_reaches_the_process_that_reads_a_dump(number: signal.Signals, code: int) -> None:
+    pipe = subprocess.PIPE
+    command = (COMMAND, "-c", VMCORE, "explain", "--stdin")
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not children.read_text():
+            time.sleep(0.01)
+        (child,) = children.read_text().split()
+        waiting = Path(f"/proc/{child}/wchan")
+        deadline = time.monotonic() + 20
+        while "pipe" not in waiting.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (code, b"")
+        assert len(err.splitlines()) == (code == 3)
+    assert not Path(f"/proc/{child}").exists()
 
 
 @pytest.mark.parametrize("order", (0, 8, 23, 64, 1 << 31, (1 << 32) - 1))

@@ -90,7 +90,13 @@ def test_a_kdump_lacks_what_was_cut_off(missing: int, tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
     path.write_bytes(data[:-missing])
     assert missing_bytes(str(path)) == missing
+
+
+def test_a_kdump_that_lacks_its_last_bytes_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(KDUMP.read_bytes()[:-1])
     assert why_not_a_dump(str(path)) is None
+    open_dump(str(path))
 
 
 @pytest.mark.parametrize("missing", (1, 5000, 1_000_000))
@@ -106,6 +112,25 @@ def test_a_kdump_that_ends_within_its_bitmaps_is_not_opened(size: int, tmp_path:
     path = tmp_path / "vmcore"
     path.write_bytes(KDUMP.read_bytes()[:size])
     with pytest.raises(CannotAnalyse, match="cut off before its first page"):
+        open_dump(str(path))
+
+
+@pytest.mark.parametrize("missing", (5000, 9000))
+def test_a_kdump_that_ends_within_its_notes_is_not_opened(missing: int, tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(KDUMP.read_bytes()[:-missing])
+    with pytest.raises(CannotAnalyse, match="cut off within its notes"):
+        open_dump(str(path))
+
+
+# Where struct kdump_sub_header has offset_vmcoreinfo, offset_note and offset_eraseinfo.
+@pytest.mark.parametrize("part", (4128, 4144, 4160))
+def test_a_kdump_whose_notes_end_beyond_it_is_not_opened(part: int, tmp_path: Path) -> None:
+    data = bytearray(KDUMP.read_bytes())
+    struct.pack_into("<QQ", data, part, len(data) - 100, 1 << 40)
+    path = tmp_path / "vmcore"
+    path.write_bytes(data)
+    with pytest.raises(CannotAnalyse, match="cut off within its notes"):
         open_dump(str(path))
 
 
