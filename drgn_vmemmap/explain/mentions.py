@@ -22,6 +22,9 @@ MENTIONS_LIMIT = 4096
 _DETAIL_DISTANCE = 16
 _OOPS_DISTANCE = 128
 _DETAILS_LIMIT = 8
+
+# What CSV and the like put around a line.
+_AROUND = " \"'\\"
 _FUNCTIONS_LIMIT = 64
 
 # Lines of a dumped struct page.
@@ -169,7 +172,7 @@ class _Reader:
     def add_detail(self, match: re.Match[str]) -> None:
         """Keep a line as it is."""
         about = self._about(_DETAIL_DISTANCE)
-        detail = match[0].strip()
+        detail = match[0].strip(_AROUND)
         if about and detail not in about.details and len(about.details) < _DETAILS_LIMIT:
             about.details.append(detail)
 

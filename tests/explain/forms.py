@@ -14,32 +14,13 @@ import quopri
 import textwrap
 import zlib
 from collections.abc import Sequence
-from typing import Callable
 
-Form = Callable[[Sequence[str]], bytes]
-
-
-def _each(pattern: str) -> Form:
-    """A form that puts something around each line; ``{n}`` is its number, ``{s}`` its time."""
-
-    def form(lines: Sequence[str]) -> bytes:
-        rows = (
-            pattern.format(line=line, n=n, s=f"{100 + n}.{n:06}") for n, line in enumerate(lines)
-        )
-        return "".join(f"{row}\n" for row in rows).encode()
-
-    return form
-
-
-_dmesg = _each("[  {s}] {line}")
-
-
-def _text(lines: Sequence[str], end: str = "\n") -> str:
-    return _dmesg(lines).decode().replace("\n", end)
+from tests.explain.collected import COLLECTED
+from tests.explain.form import Form, dmesg, each, text
 
 
 def _encoded(charset: str, mark: bytes = b"", end: str = "\n") -> Form:
-    return lambda lines: mark + _text(lines, end).encode(charset)
+    return lambda lines: mark + text(lines, end).encode(charset)
 
 
 def _coloured(lines: Sequence[str]) -> bytes:
@@ -142,7 +123,7 @@ def _mail(body: bytes, encoding: str, content: str = "text/plain; charset=utf-8"
 
 
 def _quoted_printable(lines: Sequence[str]) -> bytes:
-    return _mail(quopri.encodestring(b"Hello,\n\n" + _dmesg(lines)), "quoted-printable")
+    return _mail(quopri.encodestring(b"Hello,\n\n" + dmesg(lines)), "quoted-printable")
 
 
 def _quoted_printable_alone(lines: Sequence[str]) -> bytes:
@@ -152,7 +133,7 @@ def _quoted_printable_alone(lines: Sequence[str]) -> bytes:
 
 
 def _base64(lines: Sequence[str]) -> bytes:
-    return _mail(base64.encodebytes(_dmesg(lines)), "base64")
+    return _mail(base64.encodebytes(dmesg(lines)), "base64")
 
 
 def _attached(lines: Sequence[str]) -> bytes:
@@ -162,7 +143,7 @@ def _attached(lines: Sequence[str]) -> bytes:
         b"Content-Type: application/gzip\nContent-Transfer-Encoding: base64\n"
         b'Content-Disposition: attachment; filename="dmesg.gz"\n\n'
     )
-    body += base64.encodebytes(gzip.compress(_dmesg(lines))) + b"--=_part--\n"
+    body += base64.encodebytes(gzip.compress(dmesg(lines))) + b"--=_part--\n"
     return _mail(body, "7bit", 'multipart/mixed; boundary="=_part"')
 
 
@@ -174,19 +155,19 @@ def _in_html(lines: Sequence[str]) -> bytes:
 
 
 def _in_utf_16(lines: Sequence[str]) -> bytes:
-    body = base64.encodebytes(_text(lines).encode("utf-16"))
+    body = base64.encodebytes(text(lines).encode("utf-16"))
     return _mail(body, "base64", "text/plain; charset=utf-16")
 
 
 def _forwarded(lines: Sequence[str]) -> bytes:
-    quoted = b"".join(b"> " + row + b"\n" for row in _dmesg(lines).splitlines())
+    quoted = b"".join(b"> " + row + b"\n" for row in dmesg(lines).splitlines())
     return b"Hi,\n\n---------- Forwarded message ---------\nFrom: A <a@b>\n\n" + quoted
 
 
 def _part_alone(lines: Sequence[str]) -> bytes:
     """A part of a mail, after some of the text before it."""
     part = b"--b\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\n"
-    return b"see below\n\n" + part + base64.encodebytes(_dmesg(lines)) + b"--b--\n"
+    return b"see below\n\n" + part + base64.encodebytes(dmesg(lines)) + b"--b--\n"
 
 
 def _elastic(lines: Sequence[str]) -> bytes:
@@ -226,53 +207,53 @@ def _serial(lines: Sequence[str]) -> bytes:
 
 
 FORMS: dict[str, Form] = {
-    "bare": _each("{line}"),
-    "dmesg": _dmesg,
-    "dmesg with callers": _each("[  {s}][   T{n}] {line}"),
-    "dmesg with callers apart": _each("[  {s}] [    C0] {line}"),
-    "dmesg -x": _each("kern  :alert : [  {s}] {line}"),
-    "dmesg -T": _each("[Thu Nov 26 15:32:49 2026] {line}"),
-    "dmesg -e": _each("[Nov26 15:32] {line}"),
-    "dmesg -d": _each("[  {s} <    0.000012>] {line}"),
-    "dmesg, ISO times": _each("2026-11-26T15:32:04,123456+00:00 {line}"),
-    "dmesg -r": _each("<1>[  {s}] {line}"),
+    "bare": each("{line}"),
+    "dmesg": dmesg,
+    "dmesg with callers": each("[  {s}][   T{n}] {line}"),
+    "dmesg with callers apart": each("[  {s}] [    C0] {line}"),
+    "dmesg -x": each("kern  :alert : [  {s}] {line}"),
+    "dmesg -T": each("[Thu Nov 26 15:32:49 2026] {line}"),
+    "dmesg -e": each("[Nov26 15:32] {line}"),
+    "dmesg -d": each("[  {s} <    0.000012>] {line}"),
+    "dmesg, ISO times": each("2026-11-26T15:32:04,123456+00:00 {line}"),
+    "dmesg -r": each("<1>[  {s}] {line}"),
     "dmesg --color": _coloured,
     "dmesg --json": _dmesg_json,
-    "dmesg, tabs": lambda lines: _dmesg(lines).replace(b" ", b"\t"),
-    "dmesg, spaces doubled": lambda lines: _dmesg(lines).replace(b" ", b"  "),
-    "/dev/kmsg": _each("1,{n},1004123,-,caller=T71;{line}"),
-    "netconsole": _each("6.12.117,1,{n},1004123,-;{line}"),
+    "dmesg, tabs": lambda lines: dmesg(lines).replace(b" ", b"\t"),
+    "dmesg, spaces doubled": lambda lines: dmesg(lines).replace(b" ", b"  "),
+    "/dev/kmsg": each("1,{n},1004123,-,caller=T71;{line}"),
+    "netconsole": each("6.12.117,1,{n},1004123,-;{line}"),
     "netconsole, fragments": _fragments,
-    "syslog": _each("Nov 26 15:32:04 host kernel: [  {s}] {line}"),
-    "syslog, RFC 5424": _each("<1>1 2026-11-26T15:32:04.003Z host kernel - - - {line}"),
-    "rsyslog": _each("2026-11-26T15:32:04.003123+01:00 host.example kernel: [  {s}] {line}"),
-    "rsyslog, escapes": lambda lines: _each("Nov 26 15:32:04 host kernel:#011{line}#015")(lines),
-    "journalctl": _each("Nov 26 15:32:04 host kernel: {line}"),
-    "journalctl, monotonic": _each("[  {s}] host kernel: {line}"),
-    "journalctl, full": _each("Thu 2026-11-26 15:32:49 UTC host kernel: {line}"),
-    "journalctl, delta": _each("[  {s} <    0.000012 >] host kernel: {line}"),
-    "journalctl, ISO": _each("2026-11-26T15:32:04+0100 host kernel: {line}"),
-    "journalctl, unix": _each("1795793569.{n:06} host kernel: {line}"),
+    "syslog": each("Nov 26 15:32:04 host kernel: [  {s}] {line}"),
+    "syslog, RFC 5424": each("<1>1 2026-11-26T15:32:04.003Z host kernel - - - {line}"),
+    "rsyslog": each("2026-11-26T15:32:04.003123+01:00 host.example kernel: [  {s}] {line}"),
+    "rsyslog, escapes": lambda lines: each("Nov 26 15:32:04 host kernel:#011{line}#015")(lines),
+    "journalctl": each("Nov 26 15:32:04 host kernel: {line}"),
+    "journalctl, monotonic": each("[  {s}] host kernel: {line}"),
+    "journalctl, full": each("Thu 2026-11-26 15:32:49 UTC host kernel: {line}"),
+    "journalctl, delta": each("[  {s} <    0.000012 >] host kernel: {line}"),
+    "journalctl, ISO": each("2026-11-26T15:32:04+0100 host kernel: {line}"),
+    "journalctl, unix": each("1795793569.{n:06} host kernel: {line}"),
     "journalctl -o json": _journal(),
     "journalctl -o json, bytes": _journal(as_bytes=True),
     "journalctl -o json-pretty": _journal(indent=8),
     "journalctl -o json-seq": lambda lines: b"\x1e" + _journal()(lines).replace(b"\n", b"\n\x1e"),
     "journalctl -o export": _export,
-    "journalctl -o verbose": _each("Thu 2026-11-26 15:32:49 UTC [s=1]\n    MESSAGE={line}"),
+    "journalctl -o verbose": each("Thu 2026-11-26 15:32:49 UTC [s=1]\n    MESSAGE={line}"),
     "JSON after a header": lambda lines: b"-- Logs begin\n" + _journal(as_bytes=True)(lines),
-    "crash log -T": _each("[Thu Nov 26 15:32:49 UTC 2026] {line}"),
-    "cat -n": _each("{n:6}\t{line}"),
-    "grep -n": _each("{n}:[  {s}] {line}"),
-    "pager with numbers": _each("{n:7} [  {s}] {line}"),
-    "logcat": _each("11-26 15:32:04.123     0     0 E kernel: {line}"),
-    "clock": _each("15:32:04 {line}"),
-    "clock in brackets": _each("[15:32:04.123] {line}"),
-    "date with slashes": _each("2026/11/26 15:32:04 {line}"),
-    "date with dots": _each("26.11.2026 15:32:04 {line}"),
-    "container": _each("2026-11-26T15:32:04.123456789Z stderr F {line}"),
-    "compose": _each("vm-1  | [  {s}] {line}"),
-    "comment": _each("// {line}"),
-    "unknown logger": _each("2026-W48-4T15.32 [vm] {line}"),
+    "crash log -T": each("[Thu Nov 26 15:32:49 UTC 2026] {line}"),
+    "cat -n": each("{n:6}\t{line}"),
+    "grep -n": each("{n}:[  {s}] {line}"),
+    "pager with numbers": each("{n:7} [  {s}] {line}"),
+    "logcat": each("11-26 15:32:04.123     0     0 E kernel: {line}"),
+    "clock": each("15:32:04 {line}"),
+    "clock in brackets": each("[15:32:04.123] {line}"),
+    "date with slashes": each("2026/11/26 15:32:04 {line}"),
+    "date with dots": each("26.11.2026 15:32:04 {line}"),
+    "container": each("2026-11-26T15:32:04.123456789Z stderr F {line}"),
+    "compose": each("vm-1  | [  {s}] {line}"),
+    "comment": each("// {line}"),
+    "unknown logger": each("2026-W48-4T15.32 [vm] {line}"),
     "pstore": _pstore,
     "serial line": _serial,
     "CRLF": _encoded("utf-8", end="\r\n"),
@@ -283,30 +264,31 @@ FORMS: dict[str, Form] = {
     "UTF-16LE": _encoded("utf-16-le", end="\r\n"),
     "UTF-16BE": _encoded("utf-16-be", end="\r\n"),
     "UTF-32": _encoded("utf-32"),
-    "gzip": lambda lines: gzip.compress(_dmesg(lines)),
-    "gzip, appended": lambda lines: gzip.compress(b"first\n") + gzip.compress(_dmesg(lines)),
-    "bzip2": lambda lines: bz2.compress(_dmesg(lines)),
-    "xz": lambda lines: lzma.compress(_dmesg(lines)),
-    "zlib": lambda lines: zlib.compress(_dmesg(lines)),
+    "gzip": lambda lines: gzip.compress(dmesg(lines)),
+    "gzip, appended": lambda lines: gzip.compress(b"first\n") + gzip.compress(dmesg(lines)),
+    "bzip2": lambda lines: bz2.compress(dmesg(lines)),
+    "xz": lambda lines: lzma.compress(dmesg(lines)),
+    "lzma": lambda lines: lzma.compress(dmesg(lines), format=lzma.FORMAT_ALONE),
+    "zlib": lambda lines: zlib.compress(dmesg(lines)),
     "gzip, UTF-16": lambda lines: gzip.compress(_encoded("utf-16-le", b"\xff\xfe")(lines)),
-    "quoted": _each("> [  {s}] {line}"),
-    "quoted, deep": _each("> >> > >>> [  {s}] {line}"),
-    "quoted, tabs": _each(">\t>\t>\t[  {s}] {line}"),
-    "quoted, initials": _each("JD> [  {s}] {line}"),
-    "quoted, bars": _each(" | [  {s}] {line}"),
+    "quoted": each("> [  {s}] {line}"),
+    "quoted, deep": each("> >> > >>> [  {s}] {line}"),
+    "quoted, tabs": each(">\t>\t>\t[  {s}] {line}"),
+    "quoted, initials": each("JD> [  {s}] {line}"),
+    "quoted, bars": each(" | [  {s}] {line}"),
     "commit message": _commit,
-    "patch": _each("+[  {s}] {line}"),
+    "patch": each("+[  {s}] {line}"),
     "mail, quoted-printable": _quoted_printable,
     "quoted-printable, quoted": _quoted_printable_alone,
     "mail, base64": _base64,
-    "base64": lambda lines: base64.encodebytes(_dmesg(lines)),
+    "base64": lambda lines: base64.encodebytes(dmesg(lines)),
     "mail, attachment": _attached,
     "mail, HTML": _in_html,
     "mail, UTF-16": _in_utf_16,
     "mail, CRLF": lambda lines: _quoted_printable(lines).replace(b"\n", b"\r\n"),
     "mail, forwarded": _forwarded,
     "part of a mail": _part_alone,
-    "base64 of gzip": lambda lines: base64.encodebytes(gzip.compress(_dmesg(lines))),
+    "base64 of gzip": lambda lines: base64.encodebytes(gzip.compress(dmesg(lines))),
     "JSON, nested": _elastic,
     "mailbox": _mbox,
     "HTML": _html,
@@ -315,8 +297,9 @@ FORMS: dict[str, Form] = {
     "docker": _docker,
     "cat -v": lambda lines: _coloured(lines).replace(b"\x1b", b"^["),
     "escapes written out": lambda lines: _coloured(lines).replace(b"\x1b", b"\\x1b"),
-    "one string": lambda lines: "\\n".join(_text(lines).split("\n")).encode(),
-    "one line": lambda lines: " ".join(_text(lines).split("\n")).encode(),
+    "one string": lambda lines: "\\n".join(text(lines).split("\n")).encode(),
+    "one line": lambda lines: " ".join(text(lines).split("\n")).encode(),
+    **COLLECTED,
     **{f"wrapped at {n}": _wrapped(n) for n in (24, 32, 40, 50, 60, 65, 72, 76, 80)},
     **{f"wrapped at {n}, quoted": _wrapped(n, "> ", "> ") for n in (40, 66, 72)},
     "wrapped, quote marks lost": _wrapped(66, "> > ", ""),

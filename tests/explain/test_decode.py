@@ -134,3 +134,12 @@ def test_a_text_in_an_old_charset_is_read() -> None:
 
 def test_no_text_is_empty() -> None:
     assert read_text(b"").lines == []
+
+
+def test_a_number_at_the_end_of_a_line_is_no_quoted_printable() -> None:
+    log = "x86/mm: node=0 first=0F cpu=20\nlist_add double add: new=0F\n"
+    assert decode(log.encode()).text == log
+
+
+def test_trailing_spaces_alone_are_quoted_printable() -> None:
+    assert decode(b"migrating pfn 2ec5 failed=20\n> ret:1 =20\n").text.count("=") == 0

@@ -46,6 +46,8 @@ _OPEN: dict[bytes, Callable[[io.BytesIO], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
+    # As the lzma program of old compresses.
+    b"\x5d\0\0": lzma.open,
     # As the kernel compresses records in pstore.
     b"\x78\x01": ZlibFile,
     b"\x78\x9c": ZlibFile,

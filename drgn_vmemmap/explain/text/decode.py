@@ -71,14 +71,16 @@ _ESCAPES = re.compile(
     "|\x1b[ -/]{0,4}[0-~]"
 )
 
-# How rsyslog, dmesg, journalctl, cat -v and JSON write control characters.
+# How rsyslog, dmesg, /dev/kmsg, journalctl, cat -v and JSON write some characters.
 _WRITTEN = re.compile(
-    r"#0(?:11|12|15|33)(?!\d)|\\0(?:11|12|15|33)|\\(?:x|u00)(?:09|0a|0d|1b)|\^I|\\[tn]",
+    r"#0(?:11|12|15|33)(?!\d)|\\0(?:11|12|15|33)|\\(?:x|u00)(?P<code>[0-7][0-9a-f])|\^I|\\[tn]",
     re.IGNORECASE,
 )
 _WRITTEN_ESCAPE = re.compile(r"(?:#033|\\(?:033|x1b|u001b|e)|\^\[)\[[0-9;]{0,32}[A-Za-z]", re.I)
 
 _TAGS = re.compile(r"<(?:br|/?(?:p|div|pre|tr|li|td|blockquote))\b[^<>]{0,256}>", re.IGNORECASE)
+# Markdown: characters that would mean something, and line ends that are to stay.
+_ESCAPED = re.compile(r"\\([\[\]<>()*_#`~+.!-])|\\(?=\r*$)", re.MULTILINE)
 _MARKUP = re.compile(r"</?(?:span|b|i|a|code|tt|font|html|body|head|table|em)\b[^<>]{0,512}>", re.I)
 
 _SOFT_BREAK = re.compile(r"(?<!=)=[ \t]*\r*\n(?P<quote>[ \t]*(?:>[ \t]?)*)")
@@ -86,11 +88,18 @@ _QUOTED = re.compile(r"(?:=(?:[0-9A-F]{2}|3d))+")
 _LINE_START = re.compile(r"[ \t]*(?:>[ \t]?)*")
 
 # Quoted-printable breaks lines after 76 characters at most, and seldom before 60.
-_IS_QUOTED_PRINTABLE = re.compile(r"^.{40,}[^=\n]=[ \t]*\r*$|=3D[^\s=]|=(?:20|09)\r*$|=C2=A0", re.M)
+_IS_QUOTED_PRINTABLE = re.compile(r"^.{40,}[^=\n]=[ \t]*\r*$|=3D[^\s=]|=C2=A0", re.M)
+# A space at the end of a line, or a number, as in ``cpu=20``.
+_ENDS_IN_SPACE = re.compile(r"=(?:20|09)\r*$", re.M)
+_EQUALS = re.compile(r"=(?![0-9A-F]{2}|[ \t]*\r*$)", re.M)
 
+# As mails have it, in short lines; and in one line, by base64 -w0 or as a field of JSON.
 _BASE64 = re.compile(
-    r"(?:^[ \t>]*[A-Za-z0-9+/]{40,}\r*\n)+(?:^[ \t>]*[A-Za-z0-9+/]*={0,2}\r*$)?", re.M
+    r"(?:^[ \t>]*[A-Za-z0-9+/]{40,}\r*\n)+(?:^[ \t>]*[A-Za-z0-9+/]*={0,2}\r*$)?"
+    r"|^[A-Za-z0-9+/_-]{100,}={0,2}\r*$",
+    re.M,
 )
+_URL_SAFE = str.maketrans("-_", "+/")
 
 
 def decode(data: bytes, nesting: int = 0) -> Decoded:
@@ -104,12 +113,15 @@ def decode(data: bytes, nesting: int = 0) -> Decoded:
     for magic, name in _BINARY.items():
         if data.startswith(magic):
             raise NotText(f"this is no text but {name}")
-    text = _characters(without_lengths(data))
+    data = without_lengths(data)
+    text = _characters(data)
     _check(text)
+    if "\ufffd" in text:
+        text = _characters(data, _OLDER)
     text = mail_text(text, lambda part: _part(part, nesting))
     text = _without_base64(text, nesting)
     text = _without_quoted_printable(text)
-    text = journal_text(text)
+    text = _without_base64(journal_text(text), nesting)
     return Decoded(_without_markup(_without_escapes(text)), problem)
 
 
@@ -123,11 +135,23 @@ def _part(data: bytes, nesting: int) -> str:
         return ""
 
 
-def _characters(data: bytes) -> str:
+def _characters(data: bytes, errors: str = "replace") -> str:
     for mark, charset in _CHARSETS:
         if data.startswith(mark):
-            return data[len(mark) :].decode(charset, "replace")
-    return data.decode(_charset(data[:_SAMPLE]), "replace")
+            return data[len(mark) :].decode(charset, errors)
+    return data.decode(_charset(data[:_SAMPLE]), errors)
+
+
+def _older(error: UnicodeError) -> tuple[str, int]:
+    """What is no UTF-8 is of Windows-1252: hard spaces and quotes that a mailer made."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    wrong = error.object[error.start : error.end]
+    return wrong.decode("cp1252" if error.encoding == "utf-8" else "ascii", "replace"), error.end
+
+
+_OLDER = "drgn_vmemmap.older_charset"
+codecs.register_error(_OLDER, _older)
 
 
 def _charset(sample: bytes) -> str:
@@ -160,7 +184,8 @@ def _without_base64(text: str, nesting: int) -> str:
 
     def decoded(block: re.Match[str]) -> str:
         try:
-            data = codecs.decode(re.sub(r"[\s>]", "", block[0]).encode(), "base64")
+            digits = re.sub(r"[\s>]", "", block[0]).translate(_URL_SAFE)
+            data = codecs.decode(digits.encode(), "base64")
         except ValueError:
             return block[0]
         return _part(data, nesting) or block[0]
@@ -172,9 +197,16 @@ def _without_quoted_printable(text: str) -> str:
     """
     Undo quoted-printable in a text that has lost its headers, and may have been quoted since.
     """
-    if not _IS_QUOTED_PRINTABLE.search(text):
+    if not _is_quoted_printable(text):
         return text
     return _QUOTED.sub(_octets, "".join(_joined_at_soft_breaks(text)))
+
+
+def _is_quoted_printable(text: str) -> bool:
+    if _IS_QUOTED_PRINTABLE.search(text):
+        return True
+    # In quoted-printable, no = stands for itself.
+    return _ENDS_IN_SPACE.search(text) is not None and not _EQUALS.search(text)
 
 
 def _joined_at_soft_breaks(text: str) -> Iterator[str]:
@@ -210,6 +242,8 @@ def _without_escapes(text: str) -> str:
 
 def _character(match: re.Match[str]) -> str:
     written = match[0].lower()
+    if match["code"] and " " <= chr(int(match["code"], 16)) <= "~":
+        return chr(int(match["code"], 16))
     if written.endswith(("12", "0a", "\\n", "15", "0d")):
         return "\n"
     return "\t" if written.endswith(("11", "09", "\\t", "^i")) else ""
@@ -222,4 +256,4 @@ def _without_markup(text: str) -> str:
     if "&" in text:
         # Some trackers escape twice.
         text = html.unescape(html.unescape(text))
-    return text
+    return _ESCAPED.sub(r"\1", text) if "\\" in text else text

@@ -13,6 +13,8 @@ _FRAGMENT = re.compile(
     r"ncfrag=(?P<offset>\d{1,10})/\d{1,10};"
 )
 
+_CONTAINER = re.compile(r"[ \t]*\d{4}-\S{1,40} (?:stdout|stderr) (?P<tag>[FP]) ")
+
 _PART = re.compile(
     r"^(?P<kind>[A-Z][a-z]{2,12})#(?P<count>\d{1,10}) Part(?P<part>\d{1,10})\r?$", re.MULTILINE
 )
@@ -22,8 +24,24 @@ _LINE_START = re.compile(r"\s*<\d{1,3}>")
 
 
 def in_order(text: str) -> str:
-    """The text with the fragments of netconsole and the parts of pstore in their order."""
-    return _pstore_in_order(_netconsole_joined(text))
+    """The text with fragments of netconsole and containers, and parts of pstore, in order."""
+    return _pstore_in_order(_netconsole_joined(_containers_joined(text)))
+
+
+def _containers_joined(text: str) -> str:
+    """Join the lines that a container runtime cut: ``P`` marks all parts but the last one."""
+    if " P " not in text:
+        return text
+    lines: list[str] = []
+    is_cut = False
+    for line in text.split("\n"):
+        record = _CONTAINER.match(line)
+        if record and is_cut:
+            lines[-1] = lines[-1].rstrip("\r") + line[record.end() :]
+        else:
+            lines.append(line)
+        is_cut = record is not None and record["tag"] == "P"
+    return "\n".join(lines)
 
 
 def _netconsole_joined(text: str) -> str:

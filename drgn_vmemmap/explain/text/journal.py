@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 _MESSAGE_KEYS = frozenset(
-    ("message", "msg", "log", "line", "text", "textpayload", "body", "content", "@message")
+    (
+        *("message", "msg", "log", "line", "text", "textpayload", "body", "content", "@message"),
+        # EC2's console output.
+        "output",
+    )
 )
 
 # What may stand before each object: a record separator, and the field name of server-sent events.
 _FILLER = re.compile(r"(?:[\s,\x1e]|data:)*")
-_BEGINS = re.compile(r"^(?:[ \t\x1e]|data:){0,8}[{\[]\s{0,64}[\"{]", re.MULTILINE)
+_BEGINS = re.compile(r"^(?:[ \t\x1e]|data:){0,8}[{\[]\s{0,64}[\"{]|\S \{\"", re.MULTILINE)
 
 # How an object or an array begins; a time in brackets is no array.
 _OPENING = re.compile(r"\{|\[\s{0,64}[\"{\[\]]")
@@ -78,17 +82,35 @@ def _values(text: str) -> Iterator[Any]:
         position = _after_filler(text, position)
         if position >= len(text):
             return
-        if failures < _FAILURES_LIMIT and _OPENING.match(text, position):
+        end = text.find("\n", position)
+        end = len(text) if end < 0 else end
+        opening = _opening(text, position, end) if failures < _FAILURES_LIMIT else -1
+        if opening >= 0:
             try:
-                value, position = decoder.raw_decode(text, position)
-                yield value
+                value, after = decoder.raw_decode(text, opening)
+                # What a collector of logs writes before an object is no message.
+                yield (
+                    value
+                    if opening == position or _has_message(value)
+                    else _Plain(text[position:after])
+                )
+                position = after
                 continue
             except (ValueError, RecursionError):
                 failures += 1
-        end = text.find("\n", position)
-        end = len(text) if end < 0 else end
         yield _Plain(text[position:end])
         position = end
+
+
+def _opening(text: str, position: int, end: int) -> int:
+    """Where in the rest of a line an object or an array may begin; negative if nowhere."""
+    if _OPENING.match(text, position):
+        return position
+    return text.find('{"', position, end)
+
+
+def _has_message(value: Any) -> bool:
+    return next(_messages(value), None) is not None
 
 
 def _after_filler(text: str, position: int) -> int:

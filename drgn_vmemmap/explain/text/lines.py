@@ -15,6 +15,7 @@ from drgn_vmemmap.explain.text.decode import decode
 from drgn_vmemmap.explain.text.fragments import in_order
 from drgn_vmemmap.explain.text.prefixes import (
     without_common_start,
+    without_marks,
     without_numbers,
     without_prefix,
     without_quotes,
@@ -94,6 +95,9 @@ _SPACE = re.compile(r"[ \t\xa0\u2000-\u200a\u202f\u3000\x0b\x0c]+")
 
 _LINE_END = re.compile(r"\r{0,8}\n|\r|\u2028|\u2029|\x85")
 
+# Lines of /dev/kmsg and netconsole after a record: its device, and who wrote it.
+_DICTIONARY = re.compile(r" (?:SUBSYSTEM|DEVICE|cpu|taskname|release|msgid)=\S+$")
+
 # A line that ends before the function that it names, or within that.
 _WITHOUT_FUNCTION = re.compile(r"(?:(?:^| )\?|\bRIP: [0-9a-f]{4}:[\w.]{0,128}) ?$")
 
@@ -119,12 +123,14 @@ class _Piece(NamedTuple):
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
-    lines = without_common_start(without_numbers(_LINE_END.split(text)))
+    lines = without_common_start(without_marks(without_numbers(_LINE_END.split(text))))
     for number, line in enumerate(lines, 1):
         if not line.strip():
             yield _Piece(number, "", False, 0)
             continue
         words = _SPACE.sub(" ", without_quotes(line))
+        if _DICTIONARY.match(words):
+            continue
         bare = without_prefix(words)
         yield _Piece(number, printable(bare), len(bare) < len(words), len(line))
 

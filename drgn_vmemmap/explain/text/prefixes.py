@@ -62,6 +62,9 @@ _QUOTES_LIMIT = 256
 _NUMBER = re.compile(r"[ \t]*(?P<number>\d{1,8})(?:[:\t]|[ \t](?=[ \t]*\S))")
 _NUMBERED_SHARE = 0.9
 
+_MARKS = (re.compile(r"^:"), re.compile(r"^(?:# )+"))
+_MARKED_SHARE = 0.8
+
 
 def without_numbers(lines: Sequence[str]) -> Sequence[str]:
     """Lines without their numbers, if nearly all have ascending ones."""
@@ -74,6 +77,15 @@ def without_numbers(lines: Sequence[str]) -> Sequence[str]:
     if ascending < (len(numbers) - 1) * _NUMBERED_SHARE:
         return lines
     return [_NUMBER.sub("", line, count=1) if _NUMBER.match(line) else line for line in lines]
+
+
+def without_marks(lines: Sequence[str]) -> Sequence[str]:
+    """Lines without a mark that nearly all of them begin with: ABRT's colon, or KTAP's #."""
+    filled = [line for line in lines if line.strip()]
+    for mark in _MARKS:
+        if sum(map(bool, map(mark.match, filled))) >= max(3, len(filled) * _MARKED_SHARE):
+            return [mark.sub("", line, count=1) for line in lines]
+    return lines
 
 
 def without_common_start(lines: Sequence[str]) -> Sequence[str]:

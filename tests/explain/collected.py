@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Forms that collectors of logs, test harnesses and bug trackers make."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Sequence
+
+from tests.explain.form import Form, dmesg, each, text
+
+
+def _dictionaries(lines: Sequence[str]) -> bytes:
+    """/dev/kmsg: after a record, its device; netconsole: what the user has it add."""
+    rows = (
+        f"1,{n},1004123,-;{line}\n SUBSYSTEM=pci\n DEVICE=+pci:0000:00:01.0\n"
+        f" cpu=3\n taskname=kcompactd0\n release=6.12.117\n msgid={n}\n"
+        for n, line in enumerate(lines)
+    )
+    return "".join(rows).encode()
+
+
+def _escapes(lines: Sequence[str]) -> bytes:
+    """/dev/kmsg and strace write bytes in hex."""
+    rows = (line.replace("#", "\\x23").replace("(", "\\x28") for line in lines)
+    return each("1,{n},1004123,-;{line}")(list(rows))
+
+
+def _in_json_lines(prefix: str) -> Form:
+    """A collector's own line, with the record as an object at its end."""
+
+    def form(lines: Sequence[str]) -> bytes:
+        rows = (prefix + json.dumps({"priority": "err", "message": line}) for line in lines)
+        return "\n".join(rows).encode()
+
+    return form
+
+
+def _ec2(lines: Sequence[str]) -> bytes:
+    """``aws ec2 get-console-output`` as the interface answers it, in base64."""
+    output = base64.b64encode(dmesg(lines).replace(b"\n", b"\r\n")).decode()
+    return json.dumps({"InstanceId": "i-1", "Output": output, "Timestamp": "2026"}).encode()
+
+
+def _containers(lines: Sequence[str]) -> bytes:
+    """A container runtime cuts long lines: all parts but the last one are partial."""
+    time = "2026-11-26T15:32:04.123456789Z"
+    rows = (
+        f"{time} stdout P {line[:12]}\n{time} stdout P {line[12:24]}\n{time} stdout F {line[24:]}\n"
+        for line in lines
+    )
+    return "".join(rows).encode()
+
+
+def _markdown(lines: Sequence[str]) -> bytes:
+    """Pasted without a fence: what would be markup is escaped, and lines are kept apart."""
+    rows = (re.sub(r"([\[\]_*#<>])", r"\\\1", row) for row in text(lines).splitlines())
+    return "\\\n".join(rows).encode()
+
+
+def _fenced(lines: Sequence[str]) -> bytes:
+    rows = b"".join(b"> " + row + b"\n" for row in dmesg(lines).splitlines())
+    return b"<details><summary>dmesg</summary>\n\n> ```console\n" + rows + b"> ```\n</details>\n"
+
+
+COLLECTED: dict[str, Form] = {
+    "/dev/kmsg, dictionaries": _dictionaries,
+    "/dev/kmsg, escapes": _escapes,
+    "fluentd": _in_json_lines("2026-11-26 15:32:04.000000000 +0000 kern: "),
+    "LAVA": _in_json_lines("- "),
+    "EC2": _ec2,
+    "container, cut": _containers,
+    "Markdown, escaped": _markdown,
+    "Markdown, fenced and quoted": _fenced,
+    "base64 in one line": lambda lines: base64.b64encode(dmesg(lines)),
+    "base64 for URLs": lambda lines: base64.urlsafe_b64encode(gzip.compress(dmesg(lines))),
+    "ABRT": lambda lines: b"backtrace:\n" + each(":{line}")(lines),
+    "KTAP": each("# # [  {s}] {line}"),
+    "CSV": each('"2026-11-26 15:32:04","host","{line}"'),
+    "logfmt": each('ts=2026-11-26T15:32:04Z host=vm msg="{line}"'),
+    "Windows-1252": lambda lines: b"\x93log\x94\n" + dmesg(lines).replace(b" ", b"\xa0"),
+}
+"""These forms by their names."""

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""A form in which people have a log, and the plainest ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Callable
+
+Form = Callable[[Sequence[str]], bytes]
+
+
+def each(pattern: str) -> Form:
+    """A form that puts something around each line; ``{n}`` is its number, ``{s}`` its time."""
+
+    def form(lines: Sequence[str]) -> bytes:
+        rows = (
+            pattern.format(line=line, n=n, s=f"{100 + n}.{n:06}") for n, line in enumerate(lines)
+        )
+        return "".join(f"{row}\n" for row in rows).encode()
+
+    return form
+
+
+dmesg = each("[  {s}] {line}")
+
+
+def text(lines: Sequence[str], end: str = "\n") -> str:
+    """As dmesg prints it."""
+    return dmesg(lines).decode().replace("\n", end)
