@@ -14,7 +14,7 @@ demo: $(BUNDLE)
 
 # The tests that need neither root nor a network beyond Python's packages.
 test: $(VENV)/tests
-	$(BIN)/python -m pytest -n auto --ignore tests/vm --ignore tests/browser --ignore tests/packaging tests
+	$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/vm --ignore tests/browser --ignore tests/packaging tests
 
 # Each target of tests/fuzz, or TARGET alone, for so many seconds; see tests/README.md.
 SECONDS ?= 60

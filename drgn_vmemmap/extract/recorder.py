@@ -42,12 +42,14 @@ class Recorder(Memory):
         start, size = key
         for frame in range(start >> PAGE_SHIFT, (start + size - 1 >> PAGE_SHIFT) + 1):
             others = self._by_frame.setdefault(frame, [])
+            begin, end = max(start, frame << PAGE_SHIFT), min(start + size, frame + 1 << PAGE_SHIFT)
             for other in others:
-                first, last = max(start, other[0]), min(start + size, sum(other))
+                first, last = max(begin, other[0]), min(end, sum(other))
                 before = self._reads[other]
                 if first < last and before is not None:
                     same = before[first - other[0] : last - other[0]]
-                    data = data[: first - start] + same + data[last - start :]
+                    if data[first - start : last - start] != same:
+                        data = data[: first - start] + same + data[last - start :]
             others.append(key)
         return data
 

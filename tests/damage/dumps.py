@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 from drgn_vmemmap.extract.recording import extract
@@ -47,5 +48,6 @@ def write_damaged(path: Path, name: str, provoke: Callable[[EditedKernel], objec
     extract(prog, str(path), compress=False)
     edited = EditedKernel(prog)
     provoke(edited)
-    for address, byte in edited.memory.bytes.items():
+    changed = chain.from_iterable(places.items() for places in edited.memory.bytes.values())
+    for address, byte in changed:
         write_physical(path, address, bytes((byte,)))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import drgn
@@ -26,7 +27,8 @@ class EditedMemory(Memory):
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self.bytes: dict[int, int] = {}
+        self.bytes: defaultdict[int, dict[int, int]] = defaultdict(dict)
+        """What was put over it, by the frame and then by the address."""
         self.missing: set[int] = set()
         """Frames that are not in the dump."""
         self.reads: dict[tuple[int, int], bytes] = {}
@@ -42,17 +44,22 @@ class EditedMemory(Memory):
         data = self.reads.get((address, size))
         if data is None:
             data = self.reads[address, size] = self._memory.read(address, size)
-        hits = [place for place in self.bytes if address <= place < address + size]
-        if hits:
-            edited = bytearray(data)
-            for place in hits:
-                edited[place - address] = self.bytes[place]
-            return bytes(edited)
-        return data
+        edits = [
+            (place - address, byte)
+            for frame in self.bytes.keys() & frames
+            for place, byte in self.bytes[frame].items()
+            if address <= place < address + size
+        ]
+        if not edits:
+            return data
+        edited = bytearray(data)
+        for place, byte in edits:
+            edited[place] = byte
+        return bytes(edited)
 
     def write(self, address: int, value: int, size: int = 8) -> None:
-        for index, byte in enumerate(value.to_bytes(size, "little")):
-            self.bytes[address + index] = byte
+        for place, byte in enumerate(value.to_bytes(size, "little"), address):
+            self.bytes[place >> PAGE_SHIFT][place] = byte
 
 
 class EditedKernel:

@@ -121,8 +121,7 @@ class ReferenceWalker:
         start = raw & leaf_bits & self._address_bits
         frame = (start + address % (1 << shift)) >> PAGE_SHIFT
         problem = "beyond physical memory" if frame >= self._max_pfn else None
-        access = "".join(
-            letter if allowed else "-"
-            for letter, allowed in zip("WUXG", (*here, bool(raw & GLOBAL)))
+        access = (
+            "-W"[here.writable] + "-U"[here.user] + "-X"[here.executable] + "-G"[raw & GLOBAL != 0]
         )
         return Page(level, raw, raw_address, frame, access, problem)

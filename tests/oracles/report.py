@@ -62,14 +62,16 @@ def reference_folios(prog: drgn.Program, kernel: Kernel) -> Iterator[FolioReport
 
 
 class _Physical:
-    """The physical memory of a program."""
+    """The physical memory of a program. Each number is read once: all walks begin at one root."""
 
     def __init__(self, prog: drgn.Program) -> None:
         self._prog = prog
+        self._words: dict[int, int] = {}
 
     def read_u64(self, address: int) -> int:
-        word: int = self._prog.read_u64(address, True)
-        return word
+        if address not in self._words:
+            self._words[address] = self._prog.read_u64(address, True)
+        return self._words[address]
 
 
 class _Reference:

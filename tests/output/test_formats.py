@@ -35,6 +35,7 @@ from tests.synthetic.pages import many
 from tests.synthetic.strategies import machines
 
 SCHEMA = json.loads(files("drgn_vmemmap").joinpath("report.schema.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 LISTED = tuple(name for name in FORMATS if name not in ("prometheus", "html"))
 """The formats that write each folio when they come to it."""
 EVERYTHING = View(folios=True, details=True, all_findings=True)
@@ -73,7 +74,7 @@ def hostile_report() -> Report:
 
 
 def validate(complete: dict[str, Any]) -> None:
-    jsonschema.validate(complete, SCHEMA, cls=jsonschema.Draft202012Validator)
+    VALIDATOR.validate(complete)
 
 
 # JSON.
@@ -91,6 +92,10 @@ def test_the_report_of_a_recorded_kernel_is_as_the_schema_says(report: Report) -
 @given(machines(broken=True))
 def test_the_report_of_a_broken_machine_is_as_the_schema_says(machine: Machine) -> None:
     validate(document(verify(Image(machine).prog), folios=True))
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
 def test_the_schema_knows_each_rule_and_no_other() -> None:

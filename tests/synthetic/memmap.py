@@ -31,6 +31,11 @@ class Memmap:
         self._page = page
         self._moved: dict[int, int] = {}
         """Frames of vmemmap pages that are not at their boot-time place, by number of the page."""
+        self._boot = [
+            (self.number(machine.node_pfns(node).start), self.boot_frames(node).start)
+            for node in range(machine.nodes)
+        ]
+        """Number of each node's first vmemmap page, and the frame that backs it, as booted."""
         for node in range(machine.nodes):
             pfns = machine.node_pfns(node)
             zones = [pfn for pfn in (1 << 12, 1 << 20) if pfn in pfns[1:]]
@@ -51,9 +56,8 @@ class Memmap:
 
     def boot_frame(self, number: int) -> int:
         """The frame that backs the n-th vmemmap page, as booted."""
-        node = self._machine.node(number * PAGE_SIZE // self._page.size)
-        first = self.number(self._machine.node_pfns(node).start)
-        return self.boot_frames(node).start + number - first
+        first, frame = self._boot[self._machine.node(number * PAGE_SIZE // self._page.size)]
+        return frame + number - first
 
     def plug(self, pfns: range, section: Section) -> None:
         """Memory that is special: what its struct pages say, and those of what hosts them."""

@@ -62,6 +62,10 @@ class PhysicalMemory:
         """
         :raises drgn.FaultError: if any of it is not in the dump.
         """
+        pfn, offset = divmod(address, PAGE_SIZE)
+        frame = self.frames.get(pfn)
+        if frame is not None and offset + size <= PAGE_SIZE:
+            return bytes(frame[offset : offset + size])  # most reads lie within a frame
         parts = []
         while size:
             pfn, offset = divmod(address, PAGE_SIZE)

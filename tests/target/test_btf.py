@@ -13,10 +13,13 @@ import pytest
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target.btf import Btf, BtfError, Kind
 from drgn_vmemmap.target.btf_types import BtfTypes
-from tests.support import VMCORES, open_vmcore
+from tests.support import VMCORES, open_vmcore, recorded
+
+KERNELS = {recorded(path.stem)["kernel"]["release"]: path for path in VMCORES}
+"""A recorded vmcore of each kernel."""
 
 
-@pytest.fixture(params=VMCORES, ids=lambda path: path.stem)
+@pytest.fixture(params=KERNELS.values(), ids=lambda path: path.stem)
 def prog(request: pytest.FixtureRequest) -> drgn.Program:
     """A recorded vmcore, with types from its BTF."""
     prog = open_vmcore(request.param)

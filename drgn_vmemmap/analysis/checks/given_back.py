@@ -47,6 +47,8 @@ class _Check:
         self._head_byte += kernel.page.offset("flags")
         self._link_byte = kernel.page.offset("compound_head")
         self._not_recorded = 0
+        self._heads: dict[int, bool | None] = {}
+        """Whether a PFN is a compound page's head; of those that tails in one page lead to."""
 
     def findings(self) -> Iterator[Finding]:
         context = self._context
@@ -104,6 +106,7 @@ class _Check:
         entry = self._context.walker.entry(geometry.page_number_address(page))
         first = geometry.first_pfn_of(page)
         heads: list[tuple[int, int | None, bool]] = []
+        self._heads.clear()
         for index in range(self._per_page):
             pages = content[index * size : (index + 2) * size]
             link = self._context.kernel.page.value(pages, "compound_head")
@@ -137,14 +140,21 @@ class _Check:
         """Whether a tail leads to the head of a compound page; true where that is not known."""
         if head is None:
             return False
+        if head not in self._heads:
+            self._heads[head] = self._is_head(head)
+        is_head = self._heads[head]
+        return is_head is None or (is_head and head < pfn)
+
+    def _is_head(self, pfn: int) -> bool | None:
+        """Whether a PFN is the head of a compound page; ``None`` if it is not in the dump."""
         try:
-            page = self._context.snapshot.struct_pages(head)
+            page = self._context.snapshot.struct_pages(pfn)
         except MissingMemory:
-            return True
+            return None
         value = self._context.kernel.head_test.value
-        is_head = bool(self._context.kernel.page.value(page, "flags") & value)
         # A folio's tails are not here: this is memory of no folio.
-        return is_head and head < pfn and self._context.folio_at(head) is None
+        is_head = bool(self._context.kernel.page.value(page, "flags") & value)
+        return is_head and self._context.folio_at(pfn) is None
 
 
 def _flag_byte(mask: int) -> tuple[int, bytes]:
