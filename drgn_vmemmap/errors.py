@@ -29,4 +29,6 @@ class MissingMemory(Exception):
 
 def printable(text: str) -> str:
     """Text from a dump, with everything that a terminal would act on shown as an escape."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -87,7 +87,7 @@ def _explain_text(options: argparse.Namespace, text: Text) -> int:
     report = text_only(text.lines)
     code = _report([text.problem])
     write(render(report, options.format), options.output)
-    return INCOMPLETE if report.dropped else code
+    return INCOMPLETE if report.dropped or report.unnamed else code
 
 
 def _report(problems: Iterable[str | None]) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.explain.boot import BASE_ALIGNMENT, Boot
+from drgn_vmemmap.explain.fragment import CR2
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.regions import VMEMMAP, default_region, may_be_moved, vmemmap_start
 from drgn_vmemmap.explain.statements import Certainty, Statement, certain, likely, unknown
@@ -31,6 +32,8 @@ _PROTECTION = 1 << 0
 def address_statements(mention: Mention) -> Iterator[Statement]:
     """Say what a log proves of a virtual address that it names."""
     address = mention.value
+    if mention.message is CR2:
+        yield _register_statement(mention)
     yield from _access_statements(mention)
     levels = _levels(mention)
     if not x86_64.is_canonical(address, 5):
@@ -50,6 +53,15 @@ def address_statements(mention: Mention) -> Iterator[Statement]:
     elif place.is_vmemmap is None:
         yield unknown(f"if it is {VMEMMAP}: {_arithmetic(address)}")
     yield from _function_statements(mention)
+
+
+def _register_statement(mention: Mention) -> Statement:
+    if mention.is_fault:
+        return certain("CR2 names the address of the page fault: its first line is not in the text")
+    return unknown(
+        "if this is what faulted: CR2 holds the address of the processor's last page fault, and "
+        "the lines that name a fault are not in the text"
+    )
 
 
 def _access_statements(mention: Mention) -> Iterator[Statement]:

@@ -42,11 +42,13 @@ class LogExplanation:
     foreign: list[Foreign] = field(default_factory=list)
     dropped: int = 0
     """How many more the log names than are explained."""
+    unnamed: int = 0
+    """How many page faults there are whose addresses are not in the log."""
 
     @property
     def incomplete(self) -> bool:
         """Whether something was left unexplained."""
-        return bool(self.foreign or self.dropped) or any(
+        return bool(self.foreign or self.dropped or self.unnamed) or any(
             explanation.incomplete for explanation in self.explanations
         )
 
@@ -59,7 +61,7 @@ def explain_log(explainer: Explainer, lines: Iterable[Line], boot: Boot) -> LogE
     :param boot: The dump's.
     """
     found = find_mentions(lines, explainer.is_struct_page)
-    result = LogExplanation(dropped=found.dropped)
+    result = LogExplanation(dropped=found.dropped, unnamed=found.unnamed)
     own: list[Mention] = []
     for mention in (*found.named, *found.others):
         why = mention.boot.difference(boot)
@@ -103,7 +105,7 @@ def _logged(explainer: Explainer, mention: Mention, explanation: Explanation) ->
     logged = Logged(mention, allowed_now=_allowed_now(mention, explanation))
     if mention.words and explanation.page is not None:
         logged = logged._replace(contents=explainer.contents(mention.words, explanation.page.pfn))
-    if mention.walk is not None:
+    if mention.walk is not None and not mention.is_page:
         entries = compare(mention.walk, explanation.steps)
         then = leaf_of(mention.walk.entries, mention.value, explainer.encryption_mask)
         logged = logged._replace(entries=entries, leaf=then)

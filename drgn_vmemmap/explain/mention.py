@@ -58,6 +58,11 @@ class Mention:
         return self.kind is Kind.FAULT
 
     @property
+    def is_page(self) -> bool:
+        """Whether a page is named, by its PFN."""
+        return self.kind is Kind.PFN
+
+    @property
     def access(self) -> str | None:
         """What faulted: a ``read``, ``write`` or ``instruction fetch``; ``None`` if unknown."""
         for detail in self.details:
@@ -81,3 +86,5 @@ class Mentions:
     """Other addresses that were asked for."""
     dropped: int = 0
     """How many there are beyond these."""
+    unnamed: int = 0
+    """How many page faults there are whose addresses are not in the log."""

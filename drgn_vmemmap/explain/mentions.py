@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Callable, NamedTuple
 
 from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.mention import LoggedWalk, Mention, Mentions
+from drgn_vmemmap.explain.facts import BOOT_FACTS, FACTS, OOPS_DISTANCE, Fact
+from drgn_vmemmap.explain.fragment import OTHER_DUMP, new_fragment, with_address, with_frame
+from drgn_vmemmap.explain.mention import Mention, Mentions
 from drgn_vmemmap.explain.message import Kind, Message, Named
 from drgn_vmemmap.explain.messages.table import ANY_PFN, find_messages
 from drgn_vmemmap.explain.text.lines import Joined, Line
@@ -18,19 +21,12 @@ from drgn_vmemmap.explain.text.lines import Joined, Line
 MENTIONS_LIMIT = 4096
 """The most faults and pages that are kept, and other addresses; the rest is counted."""
 
-# Lines about a fault or a page follow it closely; an oops has a hundred lines.
-_DETAIL_DISTANCE = 16
-_OOPS_DISTANCE = 128
-_DETAILS_LIMIT = 8
-
-# What CSV and the like put around a line.
-_AROUND = " \"'\\"
-_FUNCTIONS_LIMIT = 64
-
 # Lines of a dumped struct page.
 _DUMPED = re.compile(r"\b(?:raw|head):(?: [0-9a-f]{16}){1,4}\b", re.IGNORECASE)
 
 _WORD = re.compile(r"\b(?:0x)?([0-9a-f]{16})\b", re.IGNORECASE)
+
+_FIRST_LINE = re.compile(r"\bLinux version (?P<release>\d\S{1,80})", re.IGNORECASE)
 
 
 def find_mentions(
@@ -46,6 +42,7 @@ def find_mentions(
     reader = _Reader(wanted)
     for line in lines:
         reader.read(line)
+    reader.finish()
     return reader.mentions
 
 
@@ -53,12 +50,20 @@ _Key = tuple[int, Kind, int]
 """A boot, by its number, and what is named."""
 
 
-class _Fact(NamedTuple):
-    """A kind of line that belongs to the fault or the page before it, or to the boot."""
+@dataclass
+class _Caller:
+    """A task or a processor that writes to the log, and what its lines are about."""
 
-    keyword: str
-    pattern: re.Pattern[str]
-    add: Callable[[_Reader, re.Match[str]], None]
+    lines: int = 0
+    """How many lines it has written."""
+    current: Mention | None = None
+    """The fault or page that it named last."""
+    current_line: int = 0
+    fragment: Mention | None = None
+    """A fault whose first line is not in the log, if its lines are of one."""
+    fragment_line: int = 0
+    other_dump_line: int = -OOPS_DISTANCE
+    """Where it began to dump registers that no page fault caused."""
 
 
 class _Token(NamedTuple):
@@ -86,18 +91,24 @@ class _Reader:
         self._dropped: set[_Key] = set()
         self._boot = Boot()
         self._boots = 0
-        self._current: Mention | None = None
-        self._line = 0
-        self._current_line = 0
+        self._caller = _Caller()
+        self._callers: dict[str, _Caller] = {}
 
     def read(self, line: Line) -> None:
         """Take what a line says, in the order in which it says it."""
-        self._line += 1
+        if line.caller is not None:
+            self._caller = self._callers.setdefault(line.caller, _Caller())
+        self._caller.lines += 1
         # Of a line that was wrapped, the form that says most is as the kernel wrote it.
         forms = [list(self._tokens(form)) for form in line.forms]
         tokens = max(forms, key=lambda form: sum(token.weight for token in form))
         for token in sorted(tokens, key=lambda token: token.start):
             token.add()
+
+    def finish(self) -> None:
+        """Take what is left when the log ends."""
+        for caller in (self._caller, *self._callers.values()):
+            self._end_fragment(caller)
 
     def _tokens(self, form: Joined) -> Iterator[_Token]:
         """The tokens of a line."""
@@ -110,33 +121,45 @@ class _Reader:
         for match in ANY_PFN.pattern.finditer(text) if ANY_PFN.keyword in lower else ():
             values = [each for each in ANY_PFN.named(match) if each.value not in named]
             yield _token(match, self._add, ANY_PFN, values, form.around(*match.span()))
-        for fact in _FACTS:
+        for fact in FACTS:
             if fact.keyword in lower:
                 for match in fact.pattern.finditer(text):
-                    yield _token(match, fact.add, self, match)
-        for match in _WORD.finditer(_DUMPED.sub(_blank, text)):
+                    yield _token(match, self._add_fact, fact, match, form)
+        for boot_fact in BOOT_FACTS:
+            if boot_fact.keyword in lower:
+                for match in boot_fact.pattern.finditer(text):
+                    yield _token(match, self._add_boot_fact, boot_fact.add, match)
+        for match in _FIRST_LINE.finditer(text) if "linux version" in lower else ():
+            yield _token(match, self._begin_boot, match)
+        for match in OTHER_DUMP.finditer(text):
+            yield _token(match, self._begin_other_dump)
+        words = _DUMPED.sub(_blank, text) if "raw:" in lower or "head:" in lower else text
+        for match in _WORD.finditer(words):
             value = int(match[1], 16)
             if value not in named and self._wanted(value):
                 yield _token(match, self._add_number, value, form.around(*match.span()))
 
+    # What is named.
+
     def _add(self, message: Message, values: list[Named], line: str) -> None:
         current = None
         for kind, value in values:
-            mention = self._mention(kind, value, message, line)
+            mention = self._mention(Mention(kind, value, line, message, self._boot))
             current = current or mention
         if current is not None:
-            self._current, self._current_line = current, self._line
+            self._caller.current, self._caller.current_line = current, self._caller.lines
 
-    def _mention(self, kind: Kind, value: int, message: Message, line: str) -> Mention | None:
-        key = self._key(kind, value)
-        known = self._known.get(key) or self._known.get(self._key(Kind.FAULT, value))
+    def _mention(self, mention: Mention) -> Mention | None:
+        """The mention, or an earlier one of the same; ``None`` if there are too many."""
+        key = self._key(mention.kind, mention.value)
+        known = self._known.get(key) or self._known.get(self._key(Kind.FAULT, mention.value))
         if known is not None:
             known.times += 1
             return known
         if len(self._known) >= MENTIONS_LIMIT:
             self._drop(key)
             return None
-        mention = self._known[key] = Mention(kind, value, line, message, self._boot)
+        self._known[key] = mention
         self.mentions.named.append(mention)
         return mention
 
@@ -162,182 +185,56 @@ class _Reader:
         self._dropped.add(key)
         self.mentions.dropped = len(self._dropped)
 
-    # What lines say of the fault or the page before them.
+    # What lines say of it.
 
-    def _about(self, distance: int) -> Mention | None:
-        if self._current is None or self._line - self._current_line > distance:
-            return None
-        return self._current
+    def _add_fact(self, fact: Fact, match: re.Match[str], form: Joined) -> None:
+        caller = self._caller
+        if caller.current and caller.lines - caller.current_line <= fact.distance:
+            fact.add(caller.current, match)
+        elif not caller.current or caller.lines - caller.current_line > OOPS_DISTANCE:
+            self._add_to_fragment(fact, match, form)
 
-    def add_detail(self, match: re.Match[str]) -> None:
-        """Keep a line as it is."""
-        about = self._about(_DETAIL_DISTANCE)
-        detail = match[0].strip(_AROUND)
-        if about and detail not in about.details and len(about.details) < _DETAILS_LIMIT:
-            about.details.append(detail)
-
-    def add_error_code(self, match: re.Match[str]) -> None:
-        """The error code of a page fault."""
-        about = self._about(_DETAIL_DISTANCE)
-        if about and about.is_fault and about.error_code is None:
-            about.error_code = int(match["code"], 16)
-
-    def add_walk(self, match: re.Match[str]) -> None:
-        """The walk that a page fault logs; of two readings, the one that goes further."""
-        about = self._about(_DETAIL_DISTANCE)
-        if about is None or not about.is_fault:
+    def _add_to_fragment(self, fact: Fact, match: re.Match[str], form: Joined) -> None:
+        """Take a line of an oops whose first line is not in the log."""
+        caller = self._caller
+        if caller.fragment and caller.lines - caller.fragment_line > OOPS_DISTANCE:
+            self._end_fragment(caller)
+        if caller.lines - caller.other_dump_line < OOPS_DISTANCE:
             return
-        walk = LoggedWalk(
-            tuple((name, int(raw, 16)) for name, raw in _ENTRY.findall(match[0].upper()))
-        )
-        if about.walk is None or len(about.walk.entries) < len(walk.entries):
-            about.walk = walk
+        if caller.fragment is None:
+            caller.fragment = new_fragment(form.around(*match.span()), self._boot)
+        caller.fragment_line = caller.lines
+        fact.add(caller.fragment, match)
+        if with_address(caller.fragment):
+            caller.current, caller.current_line = self._mention(caller.fragment), caller.lines
+            caller.fragment = None
 
-    def add_words(self, match: re.Match[str]) -> None:
-        """A line of a dumped struct page."""
-        about = self._about(_DETAIL_DISTANCE)
-        words = [int(word, 16) for word in match["words"].split()]
-        if about and len(about.words) + len(words) <= 8:
-            about.words += words
-            if about.kind is Kind.PFN and len(words) > 1 and len(about.words) == len(words):
-                self._boot.add_tail(about.value, words[1])
+    def _end_fragment(self, caller: _Caller) -> None:
+        fragment = caller.fragment
+        if fragment is not None and with_frame(fragment):
+            self._mention(fragment)
+        elif fragment is not None and fragment.access is not None:
+            self.mentions.unnamed += 1
+        caller.fragment = None
 
-    def add_function(self, match: re.Match[str]) -> None:
-        """A function on the stack of an oops; those that only may be on it are left out."""
-        about = self._about(_OOPS_DISTANCE)
-        name = match["name"]
-        if about and name not in about.functions and len(about.functions) < _FUNCTIONS_LIMIT:
-            about.functions.append(name)
-
-    def add_register(self, match: re.Match[str]) -> None:
-        """A register at a fault."""
-        about = self._about(_OOPS_DISTANCE)
-        if about and about.is_fault:
-            about.registers.setdefault(match["name"].upper(), int(match["value"], 16))
+    def _begin_other_dump(self) -> None:
+        self._end_fragment(self._caller)
+        self._caller.other_dump_line = self._caller.lines
 
     # What lines say of the boot.
 
-    def begin_boot(self, match: re.Match[str]) -> None:
+    def _add_boot_fact(
+        self, add: Callable[[Boot, re.Match[str]], None], match: re.Match[str]
+    ) -> None:
+        add(self._boot, match)
+
+    def _begin_boot(self, match: re.Match[str]) -> None:
         """The first line of a boot."""
+        self.finish()
         self._boot = Boot(release=match["release"])
         self._boots += 1
-        self._current = None
-
-    def add_release(self, match: re.Match[str]) -> None:
-        """The release, as each oops names it."""
-        self._boot.release = self._boot.release or match["release"]
-        self._boot.build_id = self._boot.build_id or match["build"]
-
-    def add_offset(self, match: re.Match[str]) -> None:
-        """Where KASLR put the kernel, as a panic names it."""
-        self._boot.kernel_offset = int(match["offset"] or "0", 16)
-
-    def add_base(self, match: re.Match[str]) -> None:
-        """A struct page's address beside its PFN: together they give the vmemmap's base."""
-        address, pfn = int(match["address"], 16), int(match["pfn"], 16)
-        if address >> 32:
-            self._boot.add_struct_page(address, pfn)
-
-    def add_command_line(self, match: re.Match[str]) -> None:
-        """The kernel's command line."""
-        self._boot.command_line = match["line"]
+        self._caller, self._callers = _Caller(), {}
 
 
 def _blank(match: re.Match[str]) -> str:
     return " " * len(match[0])
-
-
-_ENTRY = re.compile(r"\b(PGD|P4D|PUD|PMD|PTE) ([0-9A-F]{1,16})\b")
-
-_FACTS = (
-    _Fact("pf: ", re.compile(r"#?\bPF: [\w ]+ mode|#PF: [^#]{1,80}", re.I), _Reader.add_detail),
-    _Fact("error_code(", re.compile(r"#?PF: error_code[^#]{1,60}", re.I), _Reader.add_detail),
-    _Fact(
-        "error_code(",
-        re.compile(r"error_code ?\(0x(?P<code>[0-9a-f]{1,16})\)", re.I),
-        _Reader.add_error_code,
-    ),
-    _Fact(
-        "early exception",
-        re.compile(r"\berror (?P<code>[0-9a-f]{1,16}) cr2 ", re.I),
-        _Reader.add_error_code,
-    ),
-    _Fact(
-        "oops: ",
-        re.compile(r"\bOops: (?P<code>[0-9a-f]{4,16}) \[#", re.I),
-        _Reader.add_error_code,
-    ),
-    _Fact(
-        "pgd ",
-        re.compile(
-            r"\bPGD [0-9a-f]{1,16}\b(?: P4D [0-9a-f]{1,16}\b)?(?: PUD [0-9a-f]{1,16}\b)?"
-            r"(?: PMD [0-9a-f]{1,16}\b)?(?: PTE [0-9a-f]{1,16}\b)?",
-            re.I,
-        ),
-        _Reader.add_walk,
-    ),
-    _Fact(
-        "page dumped",
-        re.compile(r"page dumped because: (?:(?! ?\[ ?\d+\.).){1,160}", re.I),
-        _Reader.add_detail,
-    ),
-    _Fact("page does not", re.compile(r"page does not match folio", re.I), _Reader.add_detail),
-    _Fact("flags: ", re.compile(r"\bflags: 0x[0-9a-f]+\([^()]{0,240}\)", re.I), _Reader.add_detail),
-    _Fact(
-        "head: ", re.compile(r"\bhead: ?(?:[0-9a-f]{16} )?order:.{1,120}", re.I), _Reader.add_detail
-    ),
-    _Fact("page_type: ", re.compile(r"\bpage_type: \S+", re.I), _Reader.add_detail),
-    _Fact(
-        "raw: ",
-        re.compile(r"\braw: (?P<words>[0-9a-f]{16}(?: [0-9a-f]{16}){0,3})\b", re.I),
-        _Reader.add_words,
-    ),
-    _Fact(
-        "rip: ",
-        re.compile(r"\bRIP: [0-9a-f]{4}:(?P<name>[A-Za-z_][\w.]*)", re.I),
-        _Reader.add_function,
-    ),
-    _Fact(
-        "+0x",
-        re.compile(r"(?<![\w?.] )(?<!\? )(?<![\w.:?])(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x"),
-        _Reader.add_function,
-    ),
-    _Fact(
-        ": ",
-        re.compile(
-            r"\b(?P<name>R[A-DS][XIP]|R[BS]P|R\d\d|CR[234]): (?:\d{4}:)?(?P<value>[0-9a-f]{16})\b"
-        ),
-        _Reader.add_register,
-    ),
-    _Fact(
-        "linux version",
-        re.compile(r"\bLinux version (?P<release>\d\S{1,80})", re.I),
-        _Reader.begin_boot,
-    ),
-    _Fact(
-        "tainted",
-        re.compile(
-            r"\bComm: .{1,80}?(?:Not tainted|Tainted: [A-Z ]{1,80}?) "
-            r"(?P<release>\d+\.\d+[^\s#]{0,80})"
-            r"(?: #\S+(?: [A-Z]\S*){0,4} (?P<build>[0-9a-f]{40})\b)?"
-        ),
-        _Reader.add_release,
-    ),
-    _Fact(
-        "kernel offset:",
-        re.compile(r"Kernel Offset: (?:0x(?P<offset>[0-9a-f]{1,16})|disabled)", re.I),
-        _Reader.add_offset,
-    ),
-    _Fact(
-        "pfn:",
-        re.compile(
-            r"\bpage: ?(?P<address>[0-9a-f]{16}) .{1,120}?\bpfn: ?0x(?P<pfn>[0-9a-f]{1,16})\b", re.I
-        ),
-        _Reader.add_base,
-    ),
-    _Fact(
-        "command line:",
-        re.compile(r"(?:Kernel )?command line: (?P<line>.{1,2048})", re.I),
-        _Reader.add_command_line,
-    ),
-)

@@ -15,6 +15,7 @@ from drgn_vmemmap.explain.struct_page import (
     is_tail,
     order_of_mask,
 )
+from drgn_vmemmap.paging.leaf import leaf_of
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
 
 
@@ -31,9 +32,21 @@ def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
     if mention.boot.vmemmap is not None:
         address = mention.boot.vmemmap + pfn * STRUCT_PAGE_SIZE
         yield certain(f"its struct page is at {address:#x}")
+    if mention.walk is not None:
+        yield from _walk_statements(mention)
     if len(mention.words) > 1:
         yield from _dumped_statements(mention, pfn)
     yield unknown("whether the page is of a HugeTLB folio, and if that is optimized: only a dump")
+
+
+def _walk_statements(mention: Mention) -> Iterator[Statement]:
+    """What the walk of a fault proves whose address is not in the log."""
+    then = None if mention.walk is None else leaf_of(mention.walk.entries, 0)
+    if then is None:
+        return
+    access = "writable" if then.writable else "read-only"
+    yield certain(f"a fault met a {then.level} that maps this frame {access}")
+    yield unknown("the address of that fault: the line that names it is not in the text")
 
 
 def _dumped_statements(mention: Mention, pfn: int) -> Iterator[Statement]:

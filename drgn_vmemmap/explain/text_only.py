@@ -37,6 +37,8 @@ class TextReport:
     """Files to collect next, in words."""
     dropped: int = 0
     """How many faults, pages and addresses there are beyond these."""
+    unnamed: int = 0
+    """How many page faults there are whose addresses are not in the text."""
 
 
 def text_only(lines: Iterable[Line]) -> TextReport:
@@ -55,6 +57,7 @@ def text_only(lines: Iterable[Line]) -> TextReport:
         [list(_boot_statements(boot)) for boot in boots],
         list(_collect(found.named)),
         found.dropped,
+        found.unnamed,
     )
 
 

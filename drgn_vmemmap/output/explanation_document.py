@@ -33,6 +33,7 @@ def full_document(
         "other_names": [] if log is None else [each.what.text for each in log.others],
         "other_boot": [] if log is None else [_foreign_document(each) for each in log.foreign],
         "not_explained": 0 if log is None else log.dropped,
+        "faults_without_address": 0 if log is None else log.unnamed,
     }
 
 

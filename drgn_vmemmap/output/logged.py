@@ -129,8 +129,18 @@ def rest_of_log(log: LogExplanation) -> Iterator[str]:
     for foreign in log.foreign:
         yield from _foreign(foreign)
     yield _others(log)
+    if log.unnamed:
+        yield unnamed_faults(log.unnamed)
     if log.dropped:
         yield f"{log.dropped} more addresses and PFNs in the log were not explained"
+
+
+def unnamed_faults(count: int) -> str:
+    """That page faults were not explained, and which lines of them are missing."""
+    faults, its = (
+        ("1 page fault was", "its") if count == 1 else (f"{count} page faults were", "their")
+    )
+    return f"{faults} not explained: the lines with {its} address (BUG: ..., CR2) are missing"
 
 
 def _foreign(foreign: Foreign) -> Iterator[str]:

@@ -13,6 +13,7 @@ from drgn_vmemmap import __version__
 from drgn_vmemmap.analysis.document import SCHEMA_VERSION
 from drgn_vmemmap.explain.statements import Statement
 from drgn_vmemmap.explain.text_only import Account, TextReport
+from drgn_vmemmap.output.logged import unnamed_faults
 
 _WIDTH = 100
 
@@ -27,7 +28,7 @@ def render(report: TextReport, format_name: str) -> str:
 
 
 def _lines(report: TextReport) -> Iterator[str]:
-    if not report.accounts:
+    if not report.accounts and not report.unnamed:
         yield "the text names no fault and no page"
     for account in report.accounts:
         yield from _account(account)
@@ -36,6 +37,8 @@ def _lines(report: TextReport) -> Iterator[str]:
         yield "the boot" if len(report.boots) == 1 else f"boot {number}"
         yield from _statements(statements)
         yield ""
+    if report.unnamed:
+        yield unnamed_faults(report.unnamed)
     if report.dropped:
         yield f"{report.dropped} more addresses and PFNs in the text were not explained"
     if report.collect:
@@ -84,6 +87,7 @@ def document(report: TextReport) -> dict[str, Any]:
         "boots": [_statement_documents(statements) for statements in report.boots],
         "collect": report.collect,
         "not_explained": report.dropped,
+        "faults_without_address": report.unnamed,
     }
 
 

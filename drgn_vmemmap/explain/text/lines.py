@@ -49,6 +49,8 @@ class Line(NamedTuple):
     """
     The line; if mailers may have wrapped it, joined as if at spaces, and as if within words.
     """
+    caller: str | None = None
+    """The task (``T71``) or processor (``C0``) that wrote it, if the log says so."""
 
 
 class Text(NamedTuple):
@@ -95,6 +97,9 @@ _SPACE = re.compile(r"[ \t\xa0\u2000-\u200a\u202f\u3000\x0b\x0c]+")
 
 _LINE_END = re.compile(r"\r{0,8}\n|\r|\u2028|\u2029|\x85")
 
+# CONFIG_PRINTK_CALLER: on a console, and in /dev/kmsg and netconsole.
+_CALLER = re.compile(r"\[ ?([TC]\d{1,10})\]|\bcaller=([TC]\d{1,10})")
+
 # Lines of /dev/kmsg and netconsole after a record: its device, and who wrote it.
 _DICTIONARY = re.compile(r" (?:SUBSYSTEM|DEVICE|cpu|taskname|release|msgid)=\S+$")
 
@@ -120,6 +125,7 @@ class _Piece(NamedTuple):
     """Whether a logger's prefix says that a record begins here."""
     width: int
     """Characters of the line."""
+    caller: str | None = None
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
@@ -132,7 +138,9 @@ def _pieces(text: str) -> Iterator[_Piece]:
         if _DICTIONARY.match(words):
             continue
         bare = without_prefix(words)
-        yield _Piece(number, printable(bare), len(bare) < len(words), len(line))
+        caller = _CALLER.search(words, 0, len(words) - len(bare))
+        name = None if caller is None else caller[1] or caller[2]
+        yield _Piece(number, printable(bare), len(bare) < len(words), len(line), name)
 
 
 def _groups(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
@@ -171,9 +179,9 @@ def _joined(pieces: Iterable[_Piece]) -> Iterator[Line]:
 
 def _line(parts: list[_Piece], is_cut: bool) -> Line:
     if len(parts) == 1:
-        return Line(parts[0].number, (Joined(parts[0].text.strip()),))
+        return Line(parts[0].number, (Joined(parts[0].text.strip()),), parts[0].caller)
     forms = _at_spaces(parts), _within_words(parts)
-    return Line(parts[0].number, forms[::-1] if is_cut else forms)
+    return Line(parts[0].number, forms[::-1] if is_cut else forms, parts[0].caller)
 
 
 def _at_spaces(parts: list[_Piece]) -> Joined:

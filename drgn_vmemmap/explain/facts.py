@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Kinds of lines that belong to the fault or the page before them, or to the boot."""
+
+from __future__ import annotations
+
+import re
+from typing import Callable, NamedTuple
+
+from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.mention import LoggedWalk, Mention
+
+# Lines about a fault or a page follow it closely; an oops has a hundred lines.
+DETAIL_DISTANCE = 16
+OOPS_DISTANCE = 128
+
+_DETAILS_LIMIT = 8
+_FUNCTIONS_LIMIT = 64
+
+# What CSV and the like put around a line.
+_AROUND = " \"'\\"
+
+_ENTRY = re.compile(r"\b(PGD|P4D|PUD|PMD|PTE) ([0-9A-F]{1,16})\b")
+
+
+class Fact(NamedTuple):
+    """A kind of line that belongs to the fault or the page before it."""
+
+    keyword: str
+    """Lower-case text that each such line holds."""
+    pattern: re.Pattern[str]
+    distance: int
+    """How many lines after the fault or the page it may be."""
+    add: Callable[[Mention, re.Match[str]], None]
+
+
+class BootFact(NamedTuple):
+    """A kind of line that belongs to the boot."""
+
+    keyword: str
+    pattern: re.Pattern[str]
+    add: Callable[[Boot, re.Match[str]], None]
+
+
+# What lines say of a fault or a page.
+
+
+def _detail(about: Mention, match: re.Match[str]) -> None:
+    """Keep a line as it is."""
+    detail = match[0].strip(_AROUND)
+    if detail not in about.details and len(about.details) < _DETAILS_LIMIT:
+        about.details.append(detail)
+
+
+def _error_code(about: Mention, match: re.Match[str]) -> None:
+    """The error code of a page fault."""
+    if about.is_fault and about.error_code is None:
+        about.error_code = int(match["code"], 16)
+
+
+def _walk(about: Mention, match: re.Match[str]) -> None:
+    """The walk that a page fault logs; of two readings, the one that goes further."""
+    walk = LoggedWalk(tuple((name, int(raw, 16)) for name, raw in _ENTRY.findall(match[0].upper())))
+    if about.is_fault and (about.walk is None or len(about.walk.entries) < len(walk.entries)):
+        about.walk = walk
+
+
+def _words(about: Mention, match: re.Match[str]) -> None:
+    """A line of a dumped struct page."""
+    words = [int(word, 16) for word in match["words"].split()]
+    if len(about.words) + len(words) <= 8:
+        about.words += words
+        if about.is_page and len(words) > 1 and len(about.words) == len(words):
+            about.boot.add_tail(about.value, words[1])
+
+
+def _function(about: Mention, match: re.Match[str]) -> None:
+    """A function on the stack of an oops; those that only may be on it are left out."""
+    name = match["name"]
+    if name not in about.functions and len(about.functions) < _FUNCTIONS_LIMIT:
+        about.functions.append(name)
+
+
+def _register(about: Mention, match: re.Match[str]) -> None:
+    """A register at a fault."""
+    if not about.is_page:
+        about.registers.setdefault(match["name"].upper(), int(match["value"], 16))
+
+
+FACTS = (
+    Fact(
+        "pf: ",
+        re.compile(r"#?\bPF: [\w ]+ mode|#PF: [^#]{1,80}", re.I),
+        DETAIL_DISTANCE,
+        _detail,
+    ),
+    Fact(
+        "error_code(",
+        re.compile(r"#?PF: error_code[^#]{1,60}", re.I),
+        DETAIL_DISTANCE,
+        _detail,
+    ),
+    Fact(
+        "error_code(",
+        re.compile(r"error_code ?\(0x(?P<code>[0-9a-f]{1,16})\)", re.I),
+        DETAIL_DISTANCE,
+        _error_code,
+    ),
+    Fact(
+        "early exception",
+        re.compile(r"\berror (?P<code>[0-9a-f]{1,16}) cr2 ", re.I),
+        DETAIL_DISTANCE,
+        _error_code,
+    ),
+    Fact(
+        "oops: ",
+        re.compile(r"\bOops: (?P<code>[0-9a-f]{4,16}) \[#", re.I),
+        DETAIL_DISTANCE,
+        _error_code,
+    ),
+    Fact(
+        "pgd ",
+        re.compile(
+            r"\bPGD [0-9a-f]{1,16}\b(?: P4D [0-9a-f]{1,16}\b)?(?: PUD [0-9a-f]{1,16}\b)?"
+            r"(?: PMD [0-9a-f]{1,16}\b)?(?: PTE [0-9a-f]{1,16}\b)?",
+            re.I,
+        ),
+        DETAIL_DISTANCE,
+        _walk,
+    ),
+    Fact(
+        "page dumped",
+        re.compile(r"page dumped because: (?:(?! ?\[ ?\d+\.).){1,160}", re.I),
+        DETAIL_DISTANCE,
+        _detail,
+    ),
+    Fact(
+        "page does not",
+        re.compile(r"page does not match folio", re.I),
+        DETAIL_DISTANCE,
+        _detail,
+    ),
+    Fact(
+        "flags: ",
+        re.compile(r"\bflags: 0x[0-9a-f]+\([^()]{0,240}\)", re.I),
+        DETAIL_DISTANCE,
+        _detail,
+    ),
+    Fact(
+        "head:",
+        re.compile(r"\bhead: ?(?:[0-9a-f]{16} )?order:.{1,120}", re.I),
+        DETAIL_DISTANCE,
+        _detail,
+    ),
+    Fact("page_type: ", re.compile(r"\bpage_type: \S+", re.I), DETAIL_DISTANCE, _detail),
+    Fact(
+        "raw: ",
+        re.compile(r"\braw: (?P<words>[0-9a-f]{16}(?: [0-9a-f]{16}){0,3})\b", re.I),
+        DETAIL_DISTANCE,
+        _words,
+    ),
+    Fact(
+        "rip: ",
+        re.compile(r"\bRIP: [0-9a-f]{4}:(?P<name>[A-Za-z_][\w.]*)", re.I),
+        OOPS_DISTANCE,
+        _function,
+    ),
+    Fact(
+        "+0x",
+        re.compile(r"(?<![\w?.] )(?<!\? )(?<![\w.:?])(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x"),
+        OOPS_DISTANCE,
+        _function,
+    ),
+    Fact(
+        ": ",
+        re.compile(
+            r"\b(?P<name>R[A-DS][XIP]|R[BS]P|R\d\d|CR[234]): (?:\d{4}:)?(?P<value>[0-9a-f]{16})\b"
+        ),
+        OOPS_DISTANCE,
+        _register,
+    ),
+)
+"""What lines say of the fault or the page before them."""
+
+
+# What lines say of the boot.
+
+
+def _release(boot: Boot, match: re.Match[str]) -> None:
+    """The release, as each oops names it."""
+    boot.release = boot.release or match["release"]
+    boot.build_id = boot.build_id or match["build"]
+
+
+def _offset(boot: Boot, match: re.Match[str]) -> None:
+    """Where KASLR put the kernel, as a panic names it."""
+    boot.kernel_offset = int(match["offset"] or "0", 16)
+
+
+def _base(boot: Boot, match: re.Match[str]) -> None:
+    """A struct page's address beside its PFN: together they give the vmemmap's base."""
+    address, pfn = int(match["address"], 16), int(match["pfn"], 16)
+    if address >> 32:
+        boot.add_struct_page(address, pfn)
+
+
+def _command_line(boot: Boot, match: re.Match[str]) -> None:
+    """The kernel's command line."""
+    boot.command_line = match["line"]
+
+
+BOOT_FACTS = (
+    BootFact(
+        "tainted",
+        re.compile(
+            r"\bComm: .{1,80}?(?:Not tainted|Tainted: [A-Z ]{1,80}?) "
+            r"(?P<release>\d+\.\d+[^\s#]{0,80})"
+            r"(?: #\S+(?: [A-Z]\S*){0,4} (?P<build>[0-9a-f]{40})\b)?"
+        ),
+        _release,
+    ),
+    BootFact(
+        "kernel offset:",
+        re.compile(r"Kernel Offset: (?:0x(?P<offset>[0-9a-f]{1,16})|disabled)", re.I),
+        _offset,
+    ),
+    BootFact(
+        "pfn:",
+        re.compile(
+            r"\bpage: ?(?P<address>[0-9a-f]{16}) .{1,120}?\bpfn: ?0x(?P<pfn>[0-9a-f]{1,16})\b", re.I
+        ),
+        _base,
+    ),
+    BootFact(
+        "command line:",
+        re.compile(r"(?:Kernel )?command line: (?P<line>.{1,2048})", re.I),
+        _command_line,
+    ),
+)
+"""What lines say of the boot."""

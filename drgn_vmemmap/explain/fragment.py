@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+The part of an oops that a text has where the line that names the fault is lost.
+
+A screen, a serial line or a tracker often keeps nothing but the end of an oops.
+"""
+
+from __future__ import annotations
+
+import re
+
+from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.mention import Mention
+from drgn_vmemmap.explain.message import Kind, message
+from drgn_vmemmap.explain.messages.versions import ALL
+from drgn_vmemmap.paging.leaf import leaf_of
+
+CR2 = message(
+    "CR2", "cr2: ", r"\bCR2: %address", ALL, "__show_regs(), arch/x86/kernel/process_64.c"
+)
+"""The register with the address of the processor's last page fault."""
+
+WALK = message("walk", "pgd ", r"\bPGD [0-9a-f]", ALL, "dump_pagetable(), arch/x86/mm/fault.c")
+"""The entries on the way to the address that faulted."""
+
+OTHER_DUMP = re.compile(
+    r"kernel BUG at|WARNING: (?:CPU: |\S+\.[ch]:\d+ at )|NMI backtrace|INFO: (?:task|rcu)|lockup"
+    r"|general protection fault|invalid opcode|divide error|stack segment|Oops: (?!Oops)[a-z]"
+    r"|sysrq: ",
+    re.IGNORECASE,
+)
+"""How a dump of registers begins that no page fault caused."""
+
+
+def new_fragment(line: str, boot: Boot) -> Mention:
+    """
+    A fault of which nothing is known so far, not even its address.
+
+    :param line: The first line that is of it.
+    """
+    return Mention(Kind.FAULT, 0, line, None, boot)
+
+
+def with_address(fragment: Mention) -> bool:
+    """
+    Take the address of a fragment from CR2, if that is one of the kernel.
+
+    Without an error code or a walk, it may be that of an earlier page fault.
+    """
+    address = fragment.registers.get("CR2", 0)
+    if not address >> 63:
+        return False
+    is_fault = fragment.access is not None or fragment.walk is not None
+    fragment.kind = Kind.FAULT if is_fault else Kind.ADDRESS
+    fragment.value, fragment.message = address, CR2
+    return True
+
+
+def with_frame(fragment: Mention) -> bool:
+    """Make a fragment that has nothing but a walk name the frame that this leads to."""
+    leaf = None if fragment.walk is None else leaf_of(fragment.walk.entries, 0)
+    if leaf is None or leaf.frame is None:
+        return False
+    fragment.kind, fragment.value, fragment.message = Kind.PFN, leaf.frame, WALK
+    return True

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Parts of an oops, and oopses of several tasks in one log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.explainer import Explainer
+from drgn_vmemmap.explain.log import explain_log
+from drgn_vmemmap.explain.mention import Mention, Mentions
+from drgn_vmemmap.explain.mentions import find_mentions
+from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.statements import Certainty
+from drgn_vmemmap.explain.text.lines import read_text
+from drgn_vmemmap.explain.text_only import text_only
+from drgn_vmemmap.output.explanation import text
+from tests.explain.logs import FAULT, OOPS, WALK
+from tests.support import COMMAND, open_vmcore, run
+
+FRAME, OTHER_FAULT = 0x35F9B, 0xFFA09B70800BC234
+WALK_LINE = OOPS[3]
+REGISTERS = OOPS[7:14]
+
+
+def read(lines: Sequence[str]) -> Mentions:
+    return find_mentions(read_text("\n".join(lines).encode()).lines)
+
+
+def only(lines: Sequence[str]) -> Mention:
+    (mention,) = read(lines).named
+    return mention
+
+
+def said(lines: Sequence[str], certainty: Certainty) -> str:
+    (account,) = text_only(read_text("\n".join(lines).encode()).lines).accounts
+    return "\n".join(text for how, text in account.statements if how is certainty)
+
+
+# Parts.
+
+
+@pytest.mark.parametrize("first", range(1, 4))
+def test_an_oops_without_its_first_lines_has_its_address_in_cr2(first: int) -> None:
+    mention = only(OOPS[first:])
+    assert (mention.kind, mention.value) == (Kind.FAULT, FAULT)
+    assert mention.access == "write"
+    assert mention.walk is not None and mention.walk.entries == WALK
+    assert mention.functions[:2] == ["isolate_migratepages_block", "compact_zone"]
+    assert "CR2 names the address of the page fault" in said(OOPS[first:], Certainty.CERTAIN)
+
+
+def test_registers_alone_do_not_prove_that_it_was_a_page_fault() -> None:
+    mention = only(REGISTERS)
+    assert (mention.kind, mention.value) == (Kind.ADDRESS, FAULT)
+    assert "if this is what faulted" in said(REGISTERS, Certainty.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "line",
+    (
+        "WARNING: CPU: 0 PID: 71 at mm/page_alloc.c:123 free_unref_page+0x1/0x2",
+        "kernel BUG at mm/hugetlb.c:1234!",
+        "Oops: general protection fault: 0000 [#1] SMP",
+        "NMI backtrace for cpu 1",
+    ),
+)
+def test_registers_of_what_was_no_page_fault_name_no_address(line: str) -> None:
+    assert read([line, "RIP: 0010:foo+0x1/0x2", *REGISTERS]).named == []
+
+
+def test_an_address_of_user_space_in_cr2_is_not_named() -> None:
+    assert (
+        read(["RIP: 0010:foo+0x1/0x2", "CR2: 00007fe300000000 CR3: 0000000036022000"]).named == []
+    )
+
+
+def test_a_walk_alone_names_the_frame_that_it_leads_to() -> None:
+    mention = only([WALK_LINE])
+    assert (mention.kind, mention.value, mention.line) == (Kind.PFN, FRAME, WALK_LINE)
+    assert "a fault met a PTE that maps this frame read-only" in said(
+        [WALK_LINE], Certainty.CERTAIN
+    )
+    assert "the address of that fault" in said([WALK_LINE], Certainty.UNKNOWN)
+
+
+def test_the_frame_of_a_walk_alone_is_that_of_the_folio_that_shares_it() -> None:
+    prog = open_vmcore("head-reuse")
+    explains, boot = Explainer.of_program(prog), Boot.of_program(prog)
+    found = explain_log(explains, read_text(WALK_LINE.encode()).lines, boot)
+    (explanation,) = found.explanations
+    assert "backs vmemmap pages 0-7 of folio 0x2e00" in text(explanation)
+    assert not found.incomplete
+
+
+def test_a_fault_without_any_address_is_counted_with_exit_code_3() -> None:
+    lines = "\n".join(OOPS[1:3])
+    assert read(OOPS[1:3]).unnamed == 1
+    done = run(COMMAND, "explain", "--stdin", input=lines)
+    assert done.returncode == 3
+    assert "1 page fault was not explained: the lines with its address" in done.stdout
+
+
+# Several.
+
+
+def _interleaved(callers: Sequence[str]) -> list[str]:
+    """Two oopses, line by line in turn, each line with its caller."""
+    other = [line.replace(f"{FAULT:x}", f"{OTHER_FAULT:x}") for line in OOPS]
+    other[1:4] = [
+        "#PF: supervisor read access in kernel mode",
+        "#PF: error_code(0x0000) - x",
+        "PGD 0",
+    ]
+    return [
+        f"[  100.{n:06}][{caller:>7}] {line}"
+        for n, pair in enumerate(zip(OOPS, other))
+        for caller, line in zip(callers, pair)
+    ]
+
+
+@pytest.mark.parametrize("callers", (("T71", "T72"), ("C0", "C1"), ("T71", "C0")))
+def test_oopses_that_are_interleaved_keep_their_lines_by_caller(callers: Sequence[str]) -> None:
+    one, other = read(_interleaved(callers)).named
+    assert (one.value, one.access, one.error_code) == (FAULT, "write", 3)
+    assert one.walk is not None and one.walk.entries == WALK
+    assert (other.value, other.access, other.error_code) == (OTHER_FAULT, "read", 0)
+    assert other.walk is not None and other.walk.entries == (("PGD", 0),)
+
+
+@pytest.mark.parametrize(
+    "form", ("6,{n},100{n},-,caller={c};{line}", "[  1.{n:06}] [{c:>6}] {line}")
+)
+def test_a_caller_is_read_in_each_form(form: str) -> None:
+    rows = [form.format(n=n, c="T71", line=line) for n, line in enumerate(OOPS)]
+    assert {line.caller for line in read_text("\n".join(rows).encode()).lines} == {"T71"}
