@@ -209,7 +209,7 @@ def _serial(lines: Sequence[str]) -> bytes:
 FORMS: dict[str, Form] = {
     "bare": each("{line}"),
     "dmesg": dmesg,
-    "dmesg with callers": each("[  {s}][   T{n}] {line}"),
+    "dmesg with callers": each("[  {s}][   T71] {line}"),
     "dmesg with callers apart": each("[  {s}] [    C0] {line}"),
     "dmesg -x": each("kern  :alert : [  {s}] {line}"),
     "dmesg -T": each("[Thu Nov 26 15:32:49 2026] {line}"),
