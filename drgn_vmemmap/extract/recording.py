@@ -34,11 +34,11 @@ from drgn_vmemmap.files import atomic_file
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import read_origin
-from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text
+from drgn_vmemmap.kernel.vmcoreinfo import CONFIRMED, vmcoreinfo_text, with_line
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
-from drgn_vmemmap.rules.confirmed import counting, vmcoreinfo_line
+from drgn_vmemmap.rules.confirmed import counting, recorded
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.target.btf import BtfError
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
@@ -155,7 +155,7 @@ class Recording:
         self._recorder.add(self._symbols)
         vmcoreinfo = self._vmcoreinfo
         if confirmed is not None:
-            vmcoreinfo = _with_line(vmcoreinfo, vmcoreinfo_line(confirmed))
+            vmcoreinfo = with_line(vmcoreinfo, CONFIRMED, recorded(confirmed))
         filtered = self._filter().apply(joined(self._recorder.reads()))
         self._write(path, compress, filtered, vmcoreinfo)
         before = self._before | set(self._symbols.reads())
@@ -235,11 +235,6 @@ def _recorded(
 
     recorded.add_memory_segment(0, 1 << PHYSICAL_BITS, read, True)
     return recorded
-
-
-def _with_line(vmcoreinfo: bytes, line: bytes) -> bytes:
-    text = vmcoreinfo.rstrip(b"\0")
-    return text + (b"" if text.endswith(b"\n") else b"\n") + line
 
 
 def _compare(report: Report, other: Report, what: str) -> None:

@@ -16,9 +16,9 @@ import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts, printable
 from drgn_vmemmap.kernel import hugetlb, hvo, memory_model, page_types, struct_page, zones
-from drgn_vmemmap.kernel.facts import CONFIRMED, Kernel
+from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.lookup import Lookup
-from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo
+from drgn_vmemmap.kernel.vmcoreinfo import CONFIRMED, REPORT_ONLY, vmcoreinfo
 from drgn_vmemmap.target.btf import BtfError
 from drgn_vmemmap.target.symbols import NoTypes
 from drgn_vmemmap.target.types import add_types_from_btf
@@ -138,4 +138,5 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
         memmap_counters=memory_model.memmap_counters(lookup),
         unrecognised=lookup.unrecognised,
         confirmed=_confirmed(lookup),
+        report_only=REPORT_ONLY in lookup.vmcoreinfo,
     )

@@ -22,9 +22,6 @@ from drgn_vmemmap.kernel.unrecognised import Unrecognised
 from drgn_vmemmap.paging.architecture import Architecture
 from drgn_vmemmap.paging.mapping import Paging
 
-CONFIRMED = "DRGN_VMEMMAP_CONFIRMED"
-"""Key of the line that an extract of a running kernel adds to VMCOREINFO."""
-
 # An address has 64 bits, also where a sum has more.
 _ALL_BITS = (1 << 64) - 1
 
@@ -203,9 +200,11 @@ class Kernel:
     """What each known kernel has, and this one does not."""
     confirmed: frozenset[str] | None = None
     """
-    Of an extract that was written while the kernel ran: what :data:`CONFIRMED` says; ``None`` for
-    any other target.
+    Of an extract that was written while the kernel ran: which findings were confirmed; ``None``
+    for any other target.
     """
+    report_only: bool = False
+    """This is an extract that lacks, on purpose, what only verification reads."""
 
     @property
     def architecture(self) -> Architecture:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from drgn_vmemmap.kernel.facts import CONFIRMED, Kernel
+from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import UNREADABLE
 
@@ -19,9 +19,9 @@ from drgn_vmemmap.rules.rule import UNREADABLE
 _LIMIT = 50
 
 
-def vmcoreinfo_line(findings: Iterable[Finding]) -> bytes:
+def recorded(findings: Iterable[Finding]) -> str:
     """
-    The line of VMCOREINFO that records the confirmed findings.
+    The confirmed findings, as the line of VMCOREINFO has them.
 
     :param findings: All that count; notes are not recorded.
     """
@@ -34,7 +34,7 @@ def vmcoreinfo_line(findings: Iterable[Finding]) -> bytes:
         for rule, places in by_rule.items()
         for word in (places if len(places) <= _LIMIT else [rule])
     )
-    return f"{CONFIRMED}={' '.join(words)}\n".encode()
+    return " ".join(words)
 
 
 def counting(kernel: Kernel, findings: Iterable[Finding]) -> Iterator[Finding]:

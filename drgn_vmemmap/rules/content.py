@@ -105,12 +105,17 @@ def stale_tails(entry: Entry, pfns: range, head: int | None, address: int) -> Fi
     return replace(finding, address=address)
 
 
-def not_recorded(pages: int) -> Finding:
-    """Struct pages that only verification reads, and that an extract of a report lacks."""
+def not_compared(pages: int, left_out: bool) -> Finding:
+    """
+    Struct pages that only verification reads are not in the dump.
+
+    :param pages: How many vmemmap pages hold them.
+    :param left_out: An extract lacks them on purpose.
+    """
     return UNREADABLE.finding(
         f"what {pages} vmemmap pages hold, of folios and of memory that was given back, is not in "
         "the dump: it was not compared",
-        severity=Severity.INFO,
+        severity=Severity.INFO if left_out else None,
     )
 
 

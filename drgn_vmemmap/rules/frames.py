@@ -99,12 +99,16 @@ def table_foreign(foreign: Foreign, address: int) -> Finding:
     return FRAME_FOREIGN.finding(message, address=address, expected="a page table of the kernel")
 
 
-def unreadable_owners(count: int) -> Finding:
-    """Page tables over the vmemmap whose own struct pages are not in the dump."""
+def unreadable_owners(count: int, left_out: bool) -> Finding:
+    """
+    Page tables over the vmemmap whose own struct pages are not in the dump.
+
+    :param left_out: An extract lacks them on purpose.
+    """
     return UNREADABLE.finding(
         f"the struct pages of {count} page tables over the vmemmap are not in the dump: "
         "whether these are in use is not known",
-        severity=Severity.INFO,
+        severity=Severity.INFO if left_out else None,
     )
 
 

@@ -14,7 +14,7 @@ from drgn_vmemmap import discover, examine, verify
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
-from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text
+from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text, with_line
 from drgn_vmemmap.paging.x86_64 import PHYSICAL_BITS
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -53,7 +53,11 @@ class PartialDump:
         self.page_of_sections = -1
         """The frame of the first page of sections."""
         symbols = set(self.memory.reads)
+        examine(self.program())
+        reported = self._frames_read()
         verify(self.program())
+        self.only_verified = sorted(self._frames_read() - reported)
+        """Frames that verification reads, and a report does not."""
         kinds: dict[str, set[int]] = {}
         for read in self.memory.reads:
             kind = "symbols and types" if read in symbols else f"{read[1]} bytes at a time"
@@ -64,10 +68,17 @@ class PartialDump:
         self.kinds = [sorted(frames) for frames in kinds.values() if frames]
         """Frames that an analysis reads, by what they hold or how they are read."""
 
-    def program(self) -> drgn.Program:
-        """A program that reads what is left; it knows nothing yet."""
+    def program(self, *lines: tuple[str, str]) -> drgn.Program:
+        """
+        A program that reads what is left; it knows nothing yet.
+
+        :param lines: What its VMCOREINFO has more, by key.
+        """
+        vmcoreinfo = self._vmcoreinfo
+        for key, value in lines:
+            vmcoreinfo = with_line(vmcoreinfo, key, value)
         prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
-        prog.set_linux_kernel_custom(self._vmcoreinfo, False)
+        prog.set_linux_kernel_custom(vmcoreinfo, False)
         prog.add_memory_segment(0, 1 << PHYSICAL_BITS, self._read, True)
         if self._image is not None:
             add_debuginfo(prog, self._image.types, self._image.variables)
@@ -78,6 +89,9 @@ class PartialDump:
             return self.memory.read(address, count)
         except MissingMemory as error:
             raise drgn.FaultError("not in the dump", address) from error
+
+    def _frames_read(self) -> set[int]:
+        return {frame for read in self.memory.reads for frame in frames_of(*read)}
 
     def _by_meaning(self) -> Iterator[tuple[str, set[int]]]:
         prog = self.program()

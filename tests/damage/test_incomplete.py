@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, INCOMPLETE
 from drgn_vmemmap.errors import MissingFacts
+from drgn_vmemmap.kernel.vmcoreinfo import REPORT_ONLY
 from drgn_vmemmap.rules.finding import Severity
 from tests.damage.edited import EditedKernel
 from tests.damage.partial import PartialDump, chosen, frames_of, partial
@@ -37,24 +38,28 @@ COMMANDS = (("report", "--format", "json", "--folios"), ("verify", "--format", "
 
 Answer = tuple[int, str, str]
 """Exit code, standard output, standard error."""
-Command = Callable[[PartialDump, tuple[str, ...]], Answer]
+Command = Callable[..., Answer]
 
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command on a dump."""
+    """Runs a command on a dump, whose VMCOREINFO may have more lines."""
 
-    def run(dump: PartialDump, arguments: tuple[str, ...]) -> Answer:
-        code = command_line.run(arguments, dump.program())
+    def run(dump: PartialDump, arguments: tuple[str, ...], *lines: tuple[str, str]) -> Answer:
+        code = command_line.run(arguments, dump.program(*lines))
         return (code, *capsys.readouterr())
 
     return run
 
 
 def facts(report: str) -> dict[str, Any]:
-    """All that a report says, but for what it could not read."""
+    """All that a report says, but for what an extract lacks on purpose."""
     known: dict[str, Any] = json.loads(report)
-    known["findings"] = [f for f in known["findings"] if f["rule"] != "unreadable"]
+    known["findings"] = [
+        finding
+        for finding in known["findings"]
+        if (finding["rule"], finding["severity"]) != ("unreadable", "info")
+    ]
     return known
 
 
@@ -113,6 +118,29 @@ def test_folios_and_devices_that_no_section_shows_are_not_accused(
         code, report, _ = command(dump, COMMANDS[1])
         assert accusations(report) == []
         assert code == INCOMPLETE
+
+
+@pytest.mark.parametrize("name", ("6.1.0", "6.12.0", "7.2.0"))
+def test_a_dump_without_what_tails_hold_is_incomplete_unless_an_extract_left_it_out(
+    name: str, command: Command
+) -> None:
+    dump = partial(name)
+    dump.memory.missing.clear()
+    verify = COMMANDS[1]
+    assert command(dump, verify)[0] == DONE
+    for frame in dump.only_verified[:20]:
+        dump.memory.missing = {frame}
+        code, report, _ = command(dump, verify)
+        assert (code, accusations(report)) == (INCOMPLETE, [])
+    dump.memory.missing = set(dump.only_verified)
+    assert command(dump, COMMANDS[0])[0] == DONE
+    for lines, severity in ((), "warning"), (((REPORT_ONLY, "1"),), "info"):
+        report = command(dump, verify, *lines)[1]
+        assert {
+            finding["severity"]
+            for finding in json.loads(report)["findings"]
+            if "it was not compared" in finding["message"]
+        } == {severity}
 
 
 def test_a_wrong_answer_on_an_incomplete_dump_is_noticed(command: Command) -> None:

@@ -63,13 +63,13 @@ class _TailCheck:
         self._context = context
         self._folios = context.report.folios
         self._tails: dict[int, Tails] = {}
-        self._not_recorded = 0
+        self._not_compared = 0
 
     def findings(self) -> Iterator[Finding]:
         for batch in self._context.progress.track(list(self._batches()), "tails"):
             yield from self._compare(batch)
-        if self._not_recorded:
-            yield content_rules.not_recorded(self._not_recorded)
+        if self._not_compared:
+            yield content_rules.not_compared(self._not_compared, self._context.kernel.report_only)
 
     def _batches(self) -> Iterator[_Batch]:
         """All frames to compare."""
@@ -158,7 +158,7 @@ class _TailCheck:
         if batch.is_reused and missing:
             yield frame_rules.unreadable_frames(missing)
         else:
-            self._not_recorded += missing
+            self._not_compared += missing
 
     def _tails_of(self, order: int) -> Tails:
         if order not in self._tails:

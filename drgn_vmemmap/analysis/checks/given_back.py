@@ -46,7 +46,7 @@ class _Check:
         self._head_byte, self._without_head = _flag_byte(kernel.head_test.value)
         self._head_byte += kernel.page.offset("flags")
         self._link_byte = kernel.page.offset("compound_head")
-        self._not_recorded = 0
+        self._not_compared = 0
         self._heads: dict[int, bool | None] = {}
         """Whether a PFN is a compound page's head; of those that tails in one page lead to."""
 
@@ -58,8 +58,8 @@ class _Check:
             pfn = context.geometry.first_pfn_of(start)
             if run.is_last_level and context.has_section(pfn) and context.is_online(pfn):
                 yield from self._stretch(range(start, end))
-        if self._not_recorded:
-            yield content_rules.not_recorded(self._not_recorded)
+        if self._not_compared:
+            yield content_rules.not_compared(self._not_compared, self._context.kernel.report_only)
 
     def _stretch(self, pages: range) -> Iterator[Finding]:
         """
@@ -83,7 +83,7 @@ class _Check:
             )
             for (page, _), content in zip(batch, contents):
                 if content is None:
-                    self._not_recorded += 1
+                    self._not_compared += 1
                 elif self._may_be_stale(content):
                     yield from self._stale(page, content)
 

@@ -40,7 +40,7 @@ def _in_use(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
         else:
             yield frame_rules.table_foreign(problem, address)
     if unknown:
-        yield frame_rules.unreadable_owners(unknown)
+        yield frame_rules.unreadable_owners(unknown, context.kernel.report_only)
 
 
 def _all_tables(context: VmemmapContext, ownership: Ownership) -> dict[int, int]:
