@@ -169,9 +169,14 @@ class _Surveyor:
         :return: Whether that is so; otherwise, nothing was added.
         """
         entries, folios, row = run.entries(), self._folios.folios, self._cursor.row
-        if row == len(folios) or self._geometry.page_number(folios.pfns[row]) != first:
+        if row == len(folios):
             return False
+        head = self._geometry.page_number(folios.pfns[row])
         pages = self._geometry.pages_of_order(folios.class_of(row).order)
+        if pages > len(entries):
+            return self._add_within(row, range(head, head + pages), entries, first)
+        if head != first:
+            return False
         stop = row + len(entries) // pages
         numbers = self._folios.judgements[row:stop]
         if (
@@ -192,6 +197,22 @@ class _Surveyor:
                 self._own_column(entries, first, range(start, end))
             start = end
         self._cursor.row = stop
+        return True
+
+    def _add_within(self, row: int, pages: range, entries: memoryview[int], first: int) -> bool:
+        """
+        Add the frames of a table that describes nothing but a part of one folio, judged right.
+
+        :param pages: Numbers of the folio's vmemmap pages.
+        :return: Whether that is so; otherwise, nothing was added.
+        """
+        number, end = self._folios.judgements[row], first + len(entries)
+        if number not in self._right or not pages.start <= first < end <= pages.stop:
+            return False
+        owned = self._owned.get(number, len(pages))
+        self._own_column(entries, first, range(min(pages.start + owned, end) - first))
+        if end == pages.stop:
+            self._cursor.row += 1
         return True
 
     def _own_column(self, entries: memoryview[int], first: int, indices: range) -> None:

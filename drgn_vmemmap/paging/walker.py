@@ -67,6 +67,8 @@ class Walker:
         self._levels = x86_64.levels(paging.levels)
         self._page_mask = x86_64.address_mask(PTE, paging.encryption_mask)
         self._tables: dict[int, bytes | None] = {}
+        self._latest = b""
+        """The table that was read last."""
         self._runs: dict[int, Run] = {}
         self._directories: dict[int, _Directory | None] = {}
 
@@ -75,13 +77,19 @@ class Walker:
         :param address: Physical address in bytes of a page table.
         :return: Its 4096 bytes, or ``None`` if they are not in the dump.
         """
-        tables = self._tables
-        if address not in tables:
-            try:
-                tables[address] = self.memory.read(address, PAGE_SIZE)
-            except MissingMemory:
-                tables[address] = None
-        return tables[address]
+        if address not in self._tables:
+            self._tables[address] = self._read_table(address)
+        return self._tables[address]
+
+    def _read_table(self, address: int) -> bytes | None:
+        try:
+            table = self.memory.read(address, PAGE_SIZE)
+        except MissingMemory:
+            return None
+        # Most tables over a gigantic folio have the same entries: these are kept once.
+        if table != self._latest:
+            self._latest = table
+        return self._latest
 
     def has_read_table(self, address: int) -> bool:
         """Whether the page table at a physical address was read."""
@@ -135,7 +143,7 @@ class Walker:
         # Where the bit for a large leaf is set, there is one, or the bit is reserved.
         if level is PTE or entry & (PRESENT | LARGE) != PRESENT:
             return None
-        table = x86_64.table_address(entry, self.paging.encryption_mask)
+        table = entry & self._page_mask
         return table if table >> PAGE_SHIFT < self.paging.max_pfn else None
 
     def steps(self, address: int) -> Iterator[Step]:

@@ -238,11 +238,6 @@ def address_mask(level: Level, encryption_mask: int) -> int:
     return _ADDRESS_MASK & ~(level.entry_span - 1) & ~encryption_mask
 
 
-def table_address(entry: int, encryption_mask: int) -> int:
-    """Physical address, in bytes, of the table that a non-leaf entry points to."""
-    return entry & _ADDRESS_MASK & ~encryption_mask
-
-
 def flag_names(entry: int, level: Level) -> str:
     """The flags of a raw entry by the kernel's names, as ``crash``'s ``vtop`` shows them."""
     names = [

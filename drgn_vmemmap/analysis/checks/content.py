@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import compress
+from itertools import compress, groupby
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
@@ -133,9 +133,12 @@ class _TailCheck:
         folios = self._folios
         groups: dict[tuple[int, int], list[int]] = {}
         chosen = {n for n, each in enumerate(folios.judgement_table) if _says_what_tails_are(each)}
-        for row, key in enumerate(zip(folios.folios.classes, folios.judgements)):
+        row = 0
+        for key, alike in groupby(zip(folios.folios.classes, folios.judgements)):
+            rows = range(row, row + len(list(alike)))
+            row = rows.stop
             if key[1] in chosen:
-                groups.setdefault(key, []).append(row)
+                groups.setdefault(key, []).extend(rows)
         yield from groups.values()
 
     def _compare(self, batch: _Batch) -> Iterator[Finding]:
