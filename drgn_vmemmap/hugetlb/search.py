@@ -136,7 +136,7 @@ class _MemmapScan:
         first, at_once = max(-(-pfns.start // self._step) * self._step, self._end), 1
         while first < pfns.stop:
             parts = self._parts(first, pfns.stop, at_once)
-            # As long as there is a folio at each PFN, more tables are read together.
+            # As long as there is a folio at each PFN, or at none, more tables are read together.
             at_once = min(2 * at_once, _TABLES) if self._add_parts(parts) else 1
             # Within a folio, a remapped tail page may have what its head has.
             first = max(parts[-1].pfns[-1] + self._step, self._end)
@@ -171,7 +171,7 @@ class _MemmapScan:
         """
         Find the folios among PFNs.
 
-        :return: Whether there is one of the smallest size at each of them.
+        :return: Whether there is one of the smallest size at each of them, or none at all.
         """
         pfns = range(parts[0].pfns.start, parts[-1].pfns.stop, self._step)
         frames = [frame for part in parts for frame in self._frames(part)]
@@ -179,7 +179,7 @@ class _MemmapScan:
         addresses = [frame << shift for frame in frames if frame is not None]
         heads = self._snapshot.walker.memory.read_each(addresses, self._size)
         found = [head for head in heads if head is not None]
-        if len(found) == len(pfns) and self._add_adjacent(pfns, found):
+        if len(found) == len(pfns) and self._add_alike(pfns, found):
             return True
         self._add_each(zip((pfn for pfn, frame in zip(pfns, frames) if frame is not None), heads))
         return False
@@ -199,14 +199,27 @@ class _MemmapScan:
         pages = self._snapshot.kernel.sections.pages
         self._missing.add(pfn // pages * pages)
 
-    def _add_adjacent(self, pfns: range, heads: Sequence[bytes]) -> bool:
+    def _add_alike(self, pfns: range, heads: Sequence[bytes]) -> bool:
+        """
+        Add folios if there is one of the smallest size at each PFN, or none at all.
+
+        :param heads: The first two struct pages of each.
+        :return: Whether that is so; otherwise, none was added.
+        """
+        kernel, block = self._snapshot.kernel, b"".join(heads)
+        if self._add_adjacent(pfns, heads, block):
+            return True
+        tests = (kernel.hugetlb_test, kernel.removed_test)
+        return not any(test and test.matches_any(block, self._size) for test in tests)
+
+    def _add_adjacent(self, pfns: range, heads: Sequence[bytes], block: bytes) -> bool:
         """
         Add folios if there is one of the smallest size at each PFN.
 
         :param heads: The first two struct pages of each.
+        :param block: All of them.
         :return: Whether there is; otherwise, none was added.
         """
-        block = b"".join(heads)
         words, longs = memoryview(block).cast("I"), memoryview(block).cast("Q")
         columns = [words[word :: self._size // 4] for word in self._class_words]
         # Fast path: mostly, the heads of adjacent folios are of one class.

@@ -110,3 +110,11 @@ class PageTest(NamedTuple):
         """
         word = int.from_bytes(pages[self.offset : self.offset + self.size], "little")
         return word & self.mask == self.value
+
+    def matches_any(self, pages: bytes, stride: int) -> bool:
+        """
+        :param pages: Several head pages, each with the one after it.
+        :param stride: Bytes from one head page to the next.
+        """
+        words = set(_numbers(pages, range(self.offset, len(pages), stride), self.size))
+        return any(word & self.mask == self.value for word in words)
