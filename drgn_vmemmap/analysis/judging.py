@@ -160,7 +160,7 @@ class Judging:
         if starts[-1] + size.pages > sum(run.pages for run in runs):
             return ()
         if runs[0].is_last_level:
-            self._add_page_tables(runs)
+            self.page_tables.update(run.raw_address for run in runs)
             return self._fast.in_tables(runs, starts, size.pages, size.tail_frames)
         return self._fast.in_leaves(runs, len(rows), size.pages, size.tail_frames)
 
@@ -187,13 +187,8 @@ class Judging:
             return ()
         if not runs[0].is_last_level:
             return self._fast.in_leaves(runs, 1, size.pages, size.tail_frames)
-        self._add_page_tables(runs)
+        self.page_tables.update(run.raw_address for run in runs)
         return self._fast.gigantic(runs, size.tail_frames)
-
-    def _add_page_tables(self, runs: Sequence[Run]) -> None:
-        for run in runs:
-            if run.is_last_level and run.raw:
-                self.page_tables.add(run.raw_address & -self._geometry.page_size)
 
     def _concerns_a_rule(self, group: tuple[int, int, int]) -> bool:
         """

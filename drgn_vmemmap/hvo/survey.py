@@ -209,8 +209,8 @@ class _Surveyor:
         number, end = self._folios.judgements[row], first + len(entries)
         if number not in self._right or not pages.start <= first < end <= pages.stop:
             return False
-        owned = self._owned.get(number, len(pages))
-        self._own_column(entries, first, range(min(pages.start + owned, end) - first))
+        owned = pages.start + self._owned.get(number, len(pages))
+        self._own_column(entries, first, range(max(min(owned, end) - first, 0)))
         if end == pages.stop:
             self._cursor.row += 1
         return True

@@ -8,7 +8,7 @@ Only vmemmap that last-level tables map is read: HVO never touched the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
@@ -76,19 +76,25 @@ class _Check:
             batch = mapped[start : start + _BATCH]
             addresses = [address for _, address in batch]
             together = context.walker.memory.read_together(addresses, 1 << shift)
-            contents = (
+            contents: Sequence[bytes | None] = (
                 together.each()
                 if together
                 else context.walker.memory.read_each(addresses, 1 << shift)
             )
+            self._not_compared += contents.count(None)
+            # Fast path: mostly, no struct page of the batch may be stale.
+            if not self._may_be_stale(b"".join(filter(None, contents))):
+                continue
             for (page, _), content in zip(batch, contents):
-                if content is None:
-                    self._not_compared += 1
-                elif self._may_be_stale(content):
+                if content is not None and self._may_be_stale(content):
                     yield from self._stale(page, content)
 
     def _may_be_stale(self, content: bytes) -> bool:
-        """Whether a struct page is a tail, or may say that it is a HugeTLB folio's head."""
+        """
+        Whether a struct page is a tail, or may say that it is a HugeTLB folio's head.
+
+        :param content: Any number of vmemmap pages.
+        """
         size = self._size
         if content[self._link_byte :: size].translate(None, _EVEN):
             return True
