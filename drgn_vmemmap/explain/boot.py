@@ -19,7 +19,8 @@ BASE_ALIGNMENT = 1 << 30
 # Memory that x86-64 can have with 4-level page tables, 64 TiB; a vmemmap beyond is of no machine.
 _MAX_PFN = 1 << 34
 
-_COMMAND_LINE_OPTION = re.compile(r"(?:^|\s)hugetlb_free_vmemmap=(\w+)")
+# Dashes and underscores are the same in a parameter's name (parameq() of kernel/params.c).
+_HVO_PARAMETER = re.compile(r"hugetlb[-_]free[-_]vmemmap(?:=(.*))?", re.ASCII)
 
 
 @dataclass
@@ -67,13 +68,22 @@ class Boot:
     @property
     def memory_is_fixed(self) -> bool:
         """Whether KASLR is known to be off, so that it moved no region of memory."""
-        return self.kernel_offset == 0 or "nokaslr" in (self.command_line or "").split()
+        return self.kernel_offset == 0 or "nokaslr" in self._parameters()
 
     @property
     def hvo_at_boot(self) -> bool | None:
-        """Whether the command line switched HVO on; ``None`` if it does not say."""
-        option = _COMMAND_LINE_OPTION.search(self.command_line or "")
-        return None if option is None else option[1].lower() in ("1", "y", "yes", "on", "true")
+        """Whether the command line switched HVO on; ``None`` if that is not known."""
+        switches = [
+            _as_boolean("1" if match[1] is None else match[1].strip('"'))
+            for match in map(_HVO_PARAMETER.fullmatch, self._parameters())
+            if match is not None
+        ]
+        return switches[-1] if switches else None
+
+    def _parameters(self) -> list[str]:
+        """The kernel's parameters; those after two dashes are the init process's."""
+        words = (self.command_line or "").split()
+        return words[: words.index("--")] if "--" in words else words
 
     def pfn_at(self, address: int) -> int | None:
         """The PFN whose struct page is at an address; ``None`` if the base is not known."""
@@ -101,6 +111,14 @@ class Boot:
                 f"the dump's {other.kernel_offset:#x}"
             )
         return None
+
+
+def _as_boolean(value: str) -> bool | None:
+    """What ``kstrtobool()`` of ``lib/kstrtox.c`` takes in all kernels; later ones take more."""
+    text = value.lower()
+    if text[:1] in ("y", "1") or text[:2] == "on":
+        return True
+    return False if text[:1] in ("n", "0") or text[:2] == "of" else None
 
 
 def _agree(one: str, other: str) -> bool:

@@ -4,15 +4,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from drgn_vmemmap.hvo.tails import FIRST_PLAIN
 from drgn_vmemmap.kernel.page_names import PageNames
 from drgn_vmemmap.kernel.structs import Member
 from drgn_vmemmap.vmemmap.owners import TAIL, head_of_tail
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 _LINKS = ("compound_info", "compound_head")
+
+# What struct folio has of each of its first struct pages.
+_OF_EACH_PAGE = ("_flags_", "_head_", "__head", "_mapcount_", "_refcount_", "_private_")
+
+# Members of a page that a folio's may take the place of.
+_OWN = ("mapping", "_mapcount")
+
+_FIRST_TAILS = range(1, FIRST_PLAIN)
 
 _NO_PAGE_TYPE = 0xFFFFFFFF
 
@@ -33,6 +42,11 @@ class PageContents(NamedTuple):
     """Which of the two it is."""
     head: int | None
     """PFN that the link of a tail leads to; ``None`` if it is no tail, or leads nowhere."""
+    of_folio: Sequence[tuple[str, int]] = ()
+    """
+    Of a folio's first tails, the folio's members that lie in them, and their values. What of the
+    tail's own is in their place is ``None``.
+    """
 
     @property
     def is_tail(self) -> bool:
@@ -57,17 +71,65 @@ class ContentsReader:
         flags = self._kernel.page.value(page, "flags")
         mapcount, page_type = self._mapcount_or_type(page)
         link = self._value(page, _LINKS)
+        head = head_of_tail(self._snapshot, pfn, link) if link and link & TAIL else None
+        tail = 0 if head is None else pfn - head
+        shared = self._shared_with_folio(tail)
         return PageContents(
             flags=flags,
-            flag_names=[name for bit, name in self._names.flags if flags >> bit & 1],
-            page_type=page_type,
+            # The second page's low byte is the folio's order, and its other flags are the folio's.
+            flag_names=[] if tail == 1 else self._flag_names(flags),
+            page_type=None if "_mapcount" in shared else page_type,
             refcount=_signed(self._value(page, ("_refcount",))),
-            mapcount=mapcount,
-            mapping=self._value(page, ("mapping",)),
+            mapcount=None if "_mapcount" in shared else mapcount,
+            mapping=None if "mapping" in shared else self._value(page, ("mapping",)),
             link=link,
             link_name=next((name for name in _LINKS if name in self._members), ""),
-            head=head_of_tail(self._snapshot, pfn, link) if link and link & TAIL else None,
+            head=head,
+            of_folio=list(self._of_folio(page, tail)),
         )
+
+    def _flag_names(self, flags: int) -> list[str]:
+        return [name for bit, name in self._names.flags if flags >> bit & 1]
+
+    def _of_folio(self, page: bytes, tail: int) -> Iterator[tuple[str, int]]:
+        """
+        The members of a folio that one of its first tails holds, and their values.
+
+        :param tail: Which tail it is; 0 is the head.
+        """
+        if tail not in _FIRST_TAILS:
+            return
+        start, order = tail * self._kernel.page.size, self._kernel.order
+        if start <= order.offset < start + self._kernel.page.size:
+            yield "order", _read(page, order._replace(offset=order.offset - start))
+        names: dict[Member, list[str]] = {}
+        for name, member in self._folio_members(tail):
+            if member.is_number:
+                names.setdefault(member, []).append(name)
+        for member, alike in names.items():
+            yield " or ".join(alike), _read(page, member)
+
+    def _folio_members(self, tail: int) -> Iterator[tuple[str, Member]]:
+        """The members of ``struct folio`` in one of its first tails, from its beginning on."""
+        start = tail * self._kernel.page.size
+        for name, member in self._names.folio:
+            offset = member.offset - start
+            if 0 <= offset < self._kernel.page.size and not name.startswith(_OF_EACH_PAGE):
+                yield name, member._replace(offset=offset)
+
+    def _shared_with_folio(self, tail: int) -> set[str]:
+        """The members of a page in whose place one of a folio's first tails holds the folio's."""
+        if tail not in _FIRST_TAILS:
+            return set()
+        own = {name: self._members[name] for name in _OWN if name in self._members}
+        if not self._names.folio:
+            return set(own)  # before v5.16, struct page has the folio's members, too
+        members = [member for _, member in self._folio_members(tail)]
+        return {
+            name
+            for name, place in own.items()
+            if any(each.covers(place.offset) for each in members)
+        }
 
     def _value(self, page: bytes, names: Sequence[str]) -> int | None:
         member = next((self._members[name] for name in names if name in self._members), None)
@@ -94,7 +156,8 @@ def usage(contents: PageContents) -> str:
         return f"in use, reference count {count}{kind}"
     if count < 0:
         return f"reference count {count}: more references were dropped than taken{kind}"
-    if kind:
+    # The allocator clears PG_head before it takes pages back.
+    if kind or "head" in contents.flag_names:
         return f"reference count 0 (frozen){kind}"
     return "reference count 0: frozen, on a per-CPU list, or on its way to the buddy allocator"
 

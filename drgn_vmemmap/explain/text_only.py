@@ -82,13 +82,19 @@ def _boot_statements(boot: Boot) -> Iterator[Statement]:
     if boot.kernel_offset is not None:
         how = f"on, by {boot.kernel_offset:#x}" if boot.kernel_offset else "off"
         yield certain(f"KASLR of the kernel's image was {how}")
+    elif boot.memory_is_fixed:
+        yield certain("KASLR was off, by the command line's nokaslr")
     else:
         yield unknown("whether KASLR was on: no Kernel Offset, and no command line with nokaslr")
     if boot.vmemmap is not None:
         yield certain(f"the vmemmap began at {boot.vmemmap:#x}")
     enabled = boot.hvo_at_boot
-    if enabled is None:
+    if boot.command_line is None:
         yield unknown("whether HVO was on: no command line, and it can be switched at run time")
+    elif enabled is None:
+        yield unknown(
+            "whether HVO was on: the command line does not say, and it can be switched at run time"
+        )
     else:
         yield certain(f"HVO was switched {'on' if enabled else 'off'} by the command line")
 
@@ -97,8 +103,16 @@ def _collect(mentions: list[Mention]) -> Iterator[str]:
     if not mentions:
         return
     boots = [mention.boot for mention in mentions]
-    if any(boot.release is None or boot.command_line is None for boot in boots):
-        yield "the log from its first line on (journalctl -k -b -1): release and command line"
+    absent = [
+        name
+        for name, values in (
+            ("release", [boot.release for boot in boots]),
+            ("command line", [boot.command_line for boot in boots]),
+        )
+        if None in values
+    ]
+    if absent:
+        yield f"the log from its first line on (journalctl -k -b -1): {' and '.join(absent)}"
     if any(boot.kernel_offset is None and not boot.memory_is_fixed for boot in boots):
         yield "the end of the log, if it ended in a panic: its line Kernel Offset"
     if any(mention.is_fault and mention.walk is None for mention in mentions):

@@ -21,6 +21,11 @@ class Member(NamedTuple):
     length: int
     """Elements; 1 if it is no array."""
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it has the size of a number, and is no array."""
+        return self.length == 1 and self.size in _FORMATS
+
     def covers(self, offset: int) -> bool:
         """Whether a byte of the structure belongs to it."""
         return 0 <= offset - self.offset < self.size * self.length

@@ -123,6 +123,7 @@ def _contents_document(contents: PageContents | None) -> dict[str, Any] | None:
         "mapping": None if contents.mapping is None else hex(contents.mapping),
         "compound_info": None if contents.link is None else hex(contents.link),
         "head": contents.head,
+        "of_folio": {name: hex(value) for name, value in contents.of_folio},
     }
 
 

@@ -76,13 +76,19 @@ def contents_lines(what: str, contents: PageContents, pfn: int) -> Iterator[str]
     :param what: How the sentence begins.
     """
     names = "|".join(contents.flag_names)
-    flags = f"{names} ({contents.flags:#x})" if names else f"flags {contents.flags:#x}"
-    counts = [f"reference count {contents.refcount}"]
+    held = [f"{names} ({contents.flags:#x})" if names else f"flags {contents.flags:#x}"]
+    held.append(f"reference count {contents.refcount}")
     if contents.page_type is not None:
-        counts.append(f"page type {contents.page_type}")
+        held.append(f"page type {contents.page_type}")
     elif contents.mapcount is not None:
-        counts.append(f"mapcount {contents.mapcount}")
-    yield f"{what} {flags}, {', '.join(counts)}"
+        held.append(f"mapcount {contents.mapcount}")
+    yield f"{what} {', '.join(held)}"
+    if contents.of_folio:
+        members = (
+            f"{name} {value if name == 'order' else hex(value)}"
+            for name, value in contents.of_folio
+        )
+        yield f"of its folio: {', '.join(members)}"
     if contents.mapping or (contents.is_tail and contents.mapping is not None):
         tail = " (TAIL_MAPPING)" if contents.mapping == TAIL_MAPPING else ""
         yield f"mapping {contents.mapping:#x}{tail}"

@@ -6,7 +6,12 @@ from __future__ import annotations
 
 import pytest
 
+from drgn_vmemmap.explain.explainer import Explainer
+from drgn_vmemmap.explain.explanation import Explanation
+from drgn_vmemmap.explain.query import Query
+from drgn_vmemmap.output.explanation import text
 from tests.explain.images import OPTIMIZED, UNOPTIMIZED, at, every_layout, image
+from tests.support import open_vmcore
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import REUSE_W
 
@@ -74,3 +79,39 @@ def test_of_a_folios_first_tails_the_folios_members_are_named() -> None:
 def test_struct_pages_beside_a_folio_are_not_its_own(pfn: int) -> None:
     explanation = at(image("6.12.0"), pfn)
     assert explanation.page is not None and explanation.page.folio is None
+
+
+def recorded(name: str, pfn: int) -> Explanation:
+    return Explainer.of_program(open_vmcore(name)).explain(Query.of_pfn(pfn))
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "order", "pages"),
+    (
+        ("head-reuse", 0x2000, 9, "_folio_nr_pages"),
+        ("two-nodes-1GiB", 0x40000, 18, "_folio_nr_pages"),
+        ("hvo-off", 0x2C00, 9, "_folio_nr_pages"),
+        ("shared-tail", 0x9000, 9, "_nr_pages"),
+    ),
+)
+def test_the_first_tail_of_a_real_folio_holds_its_order_and_size_and_has_no_flags_or_mapping(
+    name: str, head: int, order: int, pages: str
+) -> None:
+    explanation = recorded(name, head + 1)
+    assert explanation.page is not None
+    contents = explanation.page.contents
+    assert contents is not None
+    assert dict(contents.of_folio)["order"] == order
+    assert dict(contents.of_folio)[pages] == 1 << order
+    assert contents.flag_names == [] and contents.mapping is None
+    assert f"of its folio: order {order}, " in text(explanation)
+
+
+def test_a_plain_tail_of_a_real_folio_has_the_mapping_of_tails() -> None:
+    page = recorded("oops", 0x24C5).page
+    assert page is not None and page.contents is not None
+    assert (page.contents.mapping, page.contents.of_folio) == (0xDEAD000000000400, [])
+
+
+def test_a_free_folio_of_a_kernel_without_a_page_type_for_it_is_frozen() -> None:
+    assert recorded("hvo-off", 0x2C00).frame_state == "reference count 0 (frozen)"

@@ -184,12 +184,26 @@ def test_a_memory_failure_says_of_which_huge_page_it_may_be() -> None:
     (
         ("hugetlb_free_vmemmap=on", "switched on by the command line"),
         ("hugetlb_free_vmemmap=off", "switched off by the command line"),
-        ("quiet", "whether HVO was on"),
+        ("hugetlb_free_vmemmap=on hugetlb_free_vmemmap=off", "switched off by the command line"),
+        ("hugetlb-free-vmemmap=off hugetlb_free_vmemmap=Y", "switched on by the command line"),
+        ("hugetlb_free_vmemmap", "switched on by the command line"),
+        ("hugetlb_free_vmemmap=off hugetlb_free_vmemmap=maybe", "the command line does not say"),
+        ("-- hugetlb_free_vmemmap=on", "the command line does not say"),
+        ("quiet", "the command line does not say"),
     ),
 )
 def test_whether_hvo_was_on_is_in_the_command_line_at_most(option: str, certainty: str) -> None:
     found = report(["Linux version 6.12.117 (x)", f"Command line: ro {option}", *OOPS])
     assert any(certainty in text for _, text in found.boots[0])
+
+
+def test_a_command_line_with_nokaslr_says_that_kaslr_was_off() -> None:
+    found = report(["Command line: ro nokaslr", *OOPS])
+    assert [(how, text) for how, text in found.boots[0] if "KASLR" in text] == [
+        (Certainty.CERTAIN, "KASLR was off, by the command line's nokaslr")
+    ]
+    wanted = "\n".join(found.collect)
+    assert "command line" not in wanted
 
 
 def test_what_to_collect_is_what_the_log_lacks() -> None:
