@@ -171,21 +171,31 @@ def _in_vmemmap(
         )
 
 
+def proven_pfn(mention: Mention) -> int | None:
+    """The PFN whose struct page is at an address; ``None`` if the log does not prove it."""
+    pfn = mention.boot.pfn_at(mention.value)
+    if pfn is not None or not mention.boot.memory_is_fixed:
+        return pfn
+    return _default_pfn(mention.value, _levels(mention))
+
+
+def _default_pfn(address: int, levels: int | None) -> int | None:
+    """The PFN whose struct page is at an address if no region is moved."""
+    region = None if levels is None else default_region(address, levels)
+    if levels is None or region is None or region.name != VMEMMAP:
+        return None
+    return Boot(vmemmap=vmemmap_start(levels)).pfn_at(address)
+
+
 def _pfn_statements(
     mention: Mention, certainty: Certainty, levels: int | None
 ) -> Iterator[Statement]:
     """The PFN whose struct page is at an address in the vmemmap."""
-    boot = mention.boot
-    pfn = boot.pfn_at(mention.value)
-    if pfn is not None:
-        yield Statement(certainty, f"it is in the struct page of PFN {pfn:#x}")
-        return
-    default = None if levels is None else Boot(vmemmap=vmemmap_start(levels))
-    pfn = None if default is None else default.pfn_at(mention.value)
-    if pfn is not None and boot.memory_is_fixed:
-        yield Statement(certainty, f"it is in the struct page of PFN {pfn:#x}")
-    elif pfn is not None and boot.kernel_offset is None:
-        yield likely(f"it is in the struct page of PFN {pfn:#x}, if KASLR moved nothing")
+    proven, default = proven_pfn(mention), _default_pfn(mention.value, levels)
+    if proven is not None:
+        yield Statement(certainty, f"it is in the struct page of PFN {proven:#x}")
+    elif default is not None and mention.boot.kernel_offset is None:
+        yield likely(f"it is in the struct page of PFN {default:#x}, if KASLR moved nothing")
     else:
         yield unknown(f"the PFN: the log does not prove where {VMEMMAP} begins")
 

@@ -126,6 +126,19 @@ class Explanation:
         )
 
     @property
+    def lacks_contents(self) -> bool:
+        """Whether a struct page is there, and its bytes are not in the dump."""
+        return (
+            self.place is AddressKind.VMEMMAP
+            and self.page is not None
+            and self.page.contents is None
+            and self.page.place in (Place.ONLINE, Place.DEVICE)
+            and self.entry is not None
+            and self.entry.frame is not None
+            and self.entry.problem is None
+        )
+
+    @property
     def concerns_hugetlb(self) -> bool:
         """Whether it touches the vmemmap or a HugeTLB folio."""
         return (
@@ -140,6 +153,7 @@ class Explanation:
         """Whether memory that was needed is not in the dump."""
         return (
             not self.complete
+            or self.lacks_contents
             or (self.entry is not None and self.entry.problem is Problem.UNREADABLE)
             or (self.page is not None and (not self.page.known or self.page.place is Place.UNKNOWN))
             or (self.of_page is not None and self.of_page.incomplete)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from drgn_vmemmap.explain.address_statements import proven_pfn
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.explanation import Explanation, Logged
@@ -97,7 +98,7 @@ def query_of(mention: Mention) -> Query:
 
 def _foreign_pfn(mention: Mention) -> int | None:
     if mention.kind in (Kind.FAULT, Kind.ADDRESS):
-        return mention.boot.pfn_at(mention.value)
+        return proven_pfn(mention)
     return None
 
 

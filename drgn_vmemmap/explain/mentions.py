@@ -119,8 +119,14 @@ class _Reader:
             named.update(value for _, value in values)
             yield _token(match, self._add, message, values, form.around(*match.span()))
         for match in ANY_PFN.pattern.finditer(text) if ANY_PFN.keyword in lower else ():
-            values = [each for each in ANY_PFN.named(match) if each.value not in named]
-            yield _token(match, self._add, ANY_PFN, values, form.around(*match.span()))
+            digits = int(match["pfn"] or match["any_pfn"], 16)
+            if digits in named:
+                continue
+            values = list(ANY_PFN.named(match))
+            if values:
+                yield _token(match, self._add, ANY_PFN, values, form.around(*match.span()))
+            else:
+                yield _token(match, self._drop, self._key(Kind.PFN, digits))
         for fact in FACTS:
             if fact.keyword in lower:
                 for match in fact.pattern.finditer(text):

@@ -41,8 +41,9 @@ class Message(NamedTuple):
     pattern: re.Pattern[str]
     """
     The names of its groups say what is named, in hex unless they begin with ``decimal_``:
-    ``fault``, ``address``, ``pointer`` (which may be hashed), ``pfn``, ``end`` (the PFN after
-    the last one), ``entry`` (of a page table) and ``physical``; digits may follow.
+    ``fault``, ``address``, ``pointer`` (which may be hashed), ``pfn``, ``any_pfn`` (which may be
+    in decimal), ``end`` (the PFN after the last one), ``entry`` (of a page table) and
+    ``physical``; digits may follow.
     """
     kernels: str
     """
@@ -92,12 +93,18 @@ def _entry(digits: str) -> int | None:
     return None if leaf is None else leaf.frame
 
 
+def _hex_for_certain(digits: str) -> int | None:
+    """A number in hex, unless it may as well be in decimal."""
+    return None if digits.isdecimal() and digits[0] != "0" else int(digits, 16)
+
+
 _GROUPS = {
     "fault": (Kind.FAULT, _hex),
     "address": (Kind.ADDRESS, _hex),
     "pointer": (Kind.ADDRESS, _pointer),
     "pfn": (Kind.PFN, _hex),
     "end": (Kind.PFN, _before),
+    "any_pfn": (Kind.PFN, _hex_for_certain),
     "decimal_pfn": (Kind.PFN, _decimal),
     "decimal_end": (Kind.PFN, _decimal_before),
     "entry": (Kind.PFN, _entry),

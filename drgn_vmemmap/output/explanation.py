@@ -55,6 +55,8 @@ def _facts(explanation: Explanation) -> Iterator[str]:
         yield from _walk(explanation).splitlines()
     if explanation.page is not None and explanation.of_page is None:
         yield from _page(explanation.page)
+        if explanation.lacks_contents:
+            yield "what it holds is not in the dump"
         if _lacks_struct_page(explanation):
             yield "the access needed a struct page that does not exist"
     if explanation.frame is not None and explanation.place is not AddressKind.BEYOND_MEMORY:

@@ -85,6 +85,23 @@ def test_a_message_that_names_no_page_names_none(line: str) -> None:
     assert find_mentions(logical_lines(line)).named == []
 
 
+@pytest.mark.parametrize(
+    ("line", "named", "dropped"),
+    (
+        ("my_driver: cannot pin pfn=11973", [], 1),
+        ("my_driver: cannot pin pfn: 2ec5", [0x2EC5], 0),
+        ("my_driver: cannot pin pfn:02345", [0x2345], 0),
+        ("my_driver: cannot pin pfn=0x11973", [0x11973], 0),
+        ("BUG: Bad page state in process cat  pfn:11973", [0x11973], 0),
+    ),
+)
+def test_a_pfn_that_may_be_in_decimal_is_counted_and_not_guessed(
+    line: str, named: list[int], dropped: int
+) -> None:
+    found = find_mentions(logical_lines(line))
+    assert ([each.value for each in found.named], found.dropped) == (named, dropped)
+
+
 def test_the_number_of_an_entry_is_no_pfn_if_it_maps_no_page() -> None:
     swap = "BUG: Bad page map in process x  pte:7fffffff7fffe6a0 pmd:12345067"
     assert all(each.kind is not Kind.PFN for each in find_mentions(logical_lines(swap)).named)

@@ -174,6 +174,9 @@ OFFSET = "Kernel Offset: 0x1c00000 from 0xffffffff81000000 (relocation range: 0x
 OWN_OFFSET = "Kernel Offset: 0x2b600000 from 0xffffffff81000000"
 
 
+FOUR_LEVELS = "CR2: ffffea0004a8c034 CR3: 0000000036022000 CR4: 00000000000006f0"
+
+
 def test_a_log_with_another_kernel_offset_is_of_another_boot() -> None:
     found = explained([*OTHER, OFFSET])
     (foreign,) = found.foreign
@@ -206,6 +209,11 @@ def test_an_address_of_another_boot_is_translated_where_the_log_proves_its_base(
     fault, dumped, _ = found.foreign
     assert (fault.pfn, dumped.pfn) == (0x12A300, 0x12A301)
     assert "the struct page of PFN 0x12a300 of that boot" in "\n".join(rest_of_log(found))
+
+
+def test_an_address_of_another_boot_without_kaslr_is_translated() -> None:
+    found = explained([*OTHER, FOUR_LEVELS, "Kernel Offset: disabled"])
+    assert [foreign.pfn for foreign in found.foreign] == [0x12A300]
 
 
 def test_of_a_log_of_several_boots_each_is_held_against_the_dump() -> None:

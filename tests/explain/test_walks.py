@@ -102,6 +102,15 @@ def test_whose_page_it_is_is_not_guessed_without_the_head_page() -> None:
     assert "or not" in text(explanation)
 
 
+def test_a_struct_page_that_is_not_in_the_dump_is_not_passed_over() -> None:
+    of = Image(Machine(folios=(Folio(OPTIMIZED), Folio(UNOPTIMIZED, remapped=False))))
+    of.drop_frame(of.frames[UNOPTIMIZED][2] or 0)
+    explanation = at(of, UNOPTIMIZED + 2 * 64)
+    assert explanation.page is not None and explanation.page.contents is None
+    assert explanation.incomplete
+    assert "what it holds is not in the dump" in text(explanation)
+
+
 def test_tables_in_a_circle_end() -> None:
     of = image("6.12.0")
     address = of.tables.entry_address(of.machine.page_address(OPTIMIZED), "PUD")

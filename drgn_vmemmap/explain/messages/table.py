@@ -14,8 +14,14 @@ from drgn_vmemmap.explain.messages.faults import FAULTS
 from drgn_vmemmap.explain.messages.pages import PAGES
 from drgn_vmemmap.explain.messages.versions import ALL
 
-ANY_PFN = message("PFN", "pfn", r"\bpfn(?:[:=] ?| (?=0x))(?:0x)?%barepfn", ALL, "any function")
-"""A PFN in a message that is none of these."""
+ANY_PFN = message(
+    "PFN",
+    "pfn",
+    r"\bpfn(?:[:=] ?| (?=0x))(?:%pfn|(?P<any_pfn>[0-9a-f]{1,16})\b)",
+    ALL,
+    "any function",
+)
+"""A PFN in a message that is none of these; without ``0x``, not all are known to be in hex."""
 
 MESSAGES = (*FAULTS, *ADDRESSES, *PAGES, *FAILURES)
 
