@@ -20,9 +20,9 @@ def find_member(prog: drgn.Program, type_: drgn.Type, designator: str) -> Member
     try:
         for name in designator.split("."):
             place = place.member_(name)
+        return _placed(place.type_, place.address_ or 0)
     except (LookupError, TypeError):
         return None
-    return _placed(place.type_, place.address_ or 0)
 
 
 def named_members(type_: drgn.Type, start: int = 0, depth: int = 0) -> Iterator[tuple[str, Member]]:

@@ -62,6 +62,10 @@ def _discover(prog: drgn.Program, system_map: str | None) -> Kernel:
             f"kernel data is not in the dump ({printable(str(error))}): "
             "take one that keeps the kernel's own pages and is not cut off"
         ) from error
+    except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
+        # Of a damaged dump, each number can be any number.
+        reason = printable(str(error)) or type(error).__name__
+        raise CannotAnalyse(f"kernel data contradicts itself ({reason}): damaged dump") from error
 
 
 def _types_from(prog: drgn.Program, vmcoreinfo: Mapping[str, str], system_map: str | None) -> str:

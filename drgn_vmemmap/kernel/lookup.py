@@ -14,6 +14,12 @@ from drgn_vmemmap.kernel.c_types import enumerators, find_member
 from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.kernel.unrecognised import Part, Unrecognised
 
+# The largest structure that is looked up is struct pglist_data, of 1,024 nodes.
+_STRUCT_LIMIT = 1 << 22
+
+# Enumerators that are looked up are numbers of bits, zones or destructors.
+_ENUMERATOR_LIMIT = 63
+
 
 class Lookup:
     """
@@ -71,9 +77,13 @@ class Lookup:
         return int.from_bytes(self.prog.read(address, size), "little")
 
     def constant(self, name: str, default: int) -> int:
-        """Value of an enumerator, whichever enumeration has it."""
+        """
+        Value of an enumerator that is a small number, whichever enumeration has it.
+
+        :raises CannotAnalyse: if it is larger than the number of a bit can be.
+        """
         try:
-            return int(self.prog.constant(name))
+            return _checked(name, int(self.prog.constant(name)))
         except LookupError:
             return default
 
@@ -83,8 +93,13 @@ class Lookup:
         return 0 if bit < 0 else 1 << bit
 
     def enumerators(self, type_name: str) -> dict[str, int]:
-        """Values of an enumeration by their names; empty if this kernel does not have it."""
-        return enumerators(self.prog, type_name)
+        """
+        Values of an enumeration of small numbers, by name; empty if this kernel does not have it.
+
+        :raises CannotAnalyse: if one is larger than the number of a bit can be.
+        """
+        found = enumerators(self.prog, type_name)
+        return {name: _checked(name, value) for name, value in found.items()}
 
     def struct(
         self,
@@ -113,7 +128,19 @@ class Lookup:
                 self.lacks(parts[name], f"{' or '.join(designators)} in {type_name}")
             elif name not in optional:
                 raise not_supported(type_name, *designators)
-        return Struct(type_.size or 0, found)
+        size = type_.size or 0
+        if not 0 < size <= _STRUCT_LIMIT or any(member.end > size for member in found.values()):
+            raise CannotAnalyse(f"{type_name} is {size} bytes, which cannot be: damaged types")
+        return Struct(size, found)
+
+
+def _checked(name: str, value: int) -> int:
+    """
+    :raises CannotAnalyse: if an enumerator is larger than the number of a bit can be.
+    """
+    if value > _ENUMERATOR_LIMIT:
+        raise CannotAnalyse(f"{name} is {value}, which cannot be: damaged types")
+    return value
 
 
 def not_supported(where: str, *names: str) -> CannotAnalyse:

@@ -53,7 +53,7 @@ def page_names(prog: drgn.Program) -> PageNames:
 def _members(prog: drgn.Program, type_name: str) -> list[tuple[str, Member]]:
     try:
         return list(named_members(prog.type(type_name)))
-    except (LookupError, BtfError):
+    except (LookupError, TypeError, BtfError):
         return []  # before v5.16, there is no struct folio
 
 
@@ -62,7 +62,7 @@ def _flag_names(prog: drgn.Program) -> list[tuple[int, str]]:
     bits: dict[int, str] = {}
     try:
         flags = enumerators(prog, "enum pageflags")
-    except BtfError:
+    except (TypeError, BtfError):
         return []
     for name, value in flags.items():
         if name.startswith("PG_"):

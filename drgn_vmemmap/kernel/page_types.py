@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from drgn_vmemmap.kernel.c_types import enumerators
 from drgn_vmemmap.kernel.facts import PageMarks
 from drgn_vmemmap.kernel.lookup import Lookup, not_supported
 from drgn_vmemmap.kernel.structs import PageTest, Struct
@@ -94,7 +95,7 @@ def _type_names(lookup: Lookup, base: int) -> dict[int, str]:
         name: lookup.number(f"PAGE_{name.upper()}_MAPCOUNT_VALUE") & 0xFFFFFFFF
         for name in ("buddy", "offline", "slab", "hugetlb", "unaccepted")
     }
-    types = lookup.enumerators("enum pagetype")
+    types = enumerators(lookup.prog, "enum pagetype")
     if not base:
         exported = {value >> 24: name for name, value in numbers.items() if value}
         return {**exported, **_without_prefix("PGTY_", types)}
@@ -102,11 +103,11 @@ def _type_names(lookup: Lookup, base: int) -> dict[int, str]:
     return _without_prefix("PG_", types) or _MACROS
 
 
-def _without_prefix(prefix: str, enumerators: Mapping[str, int]) -> dict[int, str]:
+def _without_prefix(prefix: str, values: Mapping[str, int]) -> dict[int, str]:
     """Names of enumerators, by their 32-bit values, of those that begin with a prefix."""
     return {
         value & 0xFFFFFFFF: name.removeprefix(prefix)
-        for name, value in enumerators.items()
+        for name, value in values.items()
         if name.startswith(prefix)
     }
 

@@ -75,7 +75,7 @@ def hugetlb_test(lookup: Lookup, page: Struct) -> PageTest:
     # Linux commit 9c5ccf2db04b ("mm: remove HUGETLB_PAGE_DTOR") (in v6.6)
     # made it a flag of the second struct page.
     bit = lookup.number("PG_hugetlb")
-    if bit:
+    if 0 < bit < 64:
         return PageTest(page.size + page.offset("flags"), 8, 1 << bit, 1 << bit)
     destructor = lookup.enumerators("enum compound_dtor_id").get("HUGETLB_PAGE_DTOR")
     if destructor is None:

@@ -26,9 +26,14 @@ class Member(NamedTuple):
         """Whether it has the size of a number, and is no array."""
         return self.length == 1 and self.size in _FORMATS
 
+    @property
+    def end(self) -> int:
+        """Offset in bytes of what comes after it."""
+        return self.offset + self.size * self.length
+
     def covers(self, offset: int) -> bool:
         """Whether a byte of the structure belongs to it."""
-        return 0 <= offset - self.offset < self.size * self.length
+        return self.offset <= offset < self.end
 
 
 class Struct(NamedTuple):

@@ -254,19 +254,19 @@ class Btf:
             self._load(position + _EXTRA)
             # The number of a type, which is here in a member or parameter, has no kind.
             if self._words[position + _INFO] >> 24 & 0x1F in kinds:
-                record = self._record_at(position)
-                if self._starts[record.id] == position:
-                    yield record
+                type_id = self._type_at(position)
+                if self._starts[type_id] == position:
+                    yield self.record(type_id)
 
     def find_enumerator(self, name: str) -> Record | None:
         """The enumeration that has an enumerator of a name."""
         for position in self._mentions(name):
-            record = self._record_at(position)
-            index = position - self._starts[record.id] - _EXTRA
-            each = WORDS_EACH.get(record.kind, 1)
-            is_enum = record.kind in (Kind.ENUM, Kind.ENUM64)
-            if is_enum and index >= 0 and index % each == 0:
-                return record
+            type_id = self._type_at(position)
+            start = self._starts[type_id]
+            kind, index = self._words[start + _INFO] >> 24 & 0x1F, position - start - _EXTRA
+            is_enum = kind in (Kind.ENUM, Kind.ENUM64)
+            if is_enum and index >= 0 and index % WORDS_EACH[Kind(kind)] == 0:
+                return self.record(type_id)
         return None
 
     def _mentions(self, name: str) -> Iterator[int]:
@@ -293,10 +293,10 @@ class Btf:
             if not self._load(start // 4 + 1):
                 return
 
-    def _record_at(self, position: int) -> Record:
-        """The type that a word belongs to."""
+    def _type_at(self, position: int) -> int:
+        """ID of the type that a word belongs to."""
         self._reach(0, position)
-        return self.record(bisect_right(self._starts, position, 1) - 1)
+        return bisect_right(self._starts, position, 1) - 1
 
 
 def _first(numbers: range, holds: Callable[[int], bool]) -> int:

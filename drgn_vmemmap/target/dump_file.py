@@ -66,7 +66,9 @@ def why_not_a_dump(path: str) -> str | None:
 
 
 def is_kdump(path: str) -> bool:
-    """Whether a file begins as one that libkdumpfile reads."""
+    """Whether this is a regular file that begins as those do that libkdumpfile reads."""
+    if not os.path.isfile(path):
+        return False  # of a pipe, what is read is gone
     try:
         with open(path, "rb") as file:
             return file.read(len(_KDUMP)) == _KDUMP

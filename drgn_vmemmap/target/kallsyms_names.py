@@ -33,6 +33,9 @@ _BLOCK = 1 << _BLOCK_SHIFT
 _SYMBOL_MIN = 2
 _SYMBOL_MAX = 2 + NAME_LIMIT
 
+# Debian's kernels have 2 MB of names.
+_NAMES_LIMIT = 1 << 26
+
 # The most symbols of one name that are found: static functions often have the same name.
 _ALIKE_LIMIT = 1 << 12
 
@@ -198,8 +201,8 @@ class LinearSearch(Search):
 
     def _read_names(self) -> bytes:
         """All names, and what follows them as far as it is in the dump."""
-        address, limit = self.layout.names, self._names.count * _SYMBOL_MAX
-        end = min(self.layout.names_end, address + limit)
+        address, most = self.layout.names, min(self._names.count * _SYMBOL_MAX, _NAMES_LIMIT)
+        end = min(self.layout.names_end, address + most)
         pieces = []
         while address < end:
             size = min(end, (address | PAGE_SIZE - 1) + 1) - address

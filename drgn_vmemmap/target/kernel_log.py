@@ -9,6 +9,7 @@ Follows ``kernel/printk/printk_ringbuffer.h``.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import drgn
@@ -69,6 +70,21 @@ def _check_ring(prog: drgn.Program) -> None:
     records = (head - tail) & _RECORD_ID
     if bits > _COUNT_BITS_LIMIT or records >= 1 << bits or not 0 <= head <= _RECORD_ID:
         raise ValueError(f"from {tail:#x} to {head:#x}, its records do not fit a ring of 2^{bits}")
+    size = sum(_text_sizes(prog, tail % (1 << bits), records + 1))
+    if size > _TEXT_LIMIT:
+        raise ValueError(f"its records have {size} bytes of text, more than a log can have")
+
+
+def _text_sizes(prog: drgn.Program, first: int, count: int) -> Iterator[int]:
+    """Bytes of text that some records have, one after the other in the ring."""
+    ring = prog["prb"].desc_ring
+    info = prog.type("struct printk_info")
+    size, offset = drgn.sizeof(info), drgn.offsetof(info, "text_len")
+    start, in_ring = int(ring.infos), 1 << int(ring.count_bits)
+    for index, number in ((first, min(count, in_ring - first)), (0, first + count - in_ring)):
+        infos = prog.read(start + index * size, size * max(0, number))
+        for place in range(offset, len(infos), size):
+            yield int.from_bytes(infos[place : place + 2], "little")
 
 
 def _left_text(prog: drgn.Program) -> list[bytes]:

@@ -9,6 +9,7 @@ this process, or from a ``System.map``.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Optional
@@ -27,6 +28,9 @@ _SYMBOL = re.compile(rb"^SYMBOL\((\w+)\)=([0-9a-f]{1,16})$", re.MULTILINE)
 
 # The tables of Debian's kernels span 4 MB.
 _KALLSYMS_LIMIT = 64 << 20
+
+# How many characters of a System.map are read: Debian's have 10 million. A device never ends.
+_SYSTEM_MAP_LIMIT = 1 << 26
 
 _SYSTEM_MAP_LINE = re.compile(r"([0-9a-f]{8,16}) ([a-zA-Z]) (\S+)")
 
@@ -196,7 +200,7 @@ def _system_map(path: str, kernel_offset: int) -> Iterator[drgn.Symbol]:
     """
     found = False
     with open(path, encoding="ascii", errors="replace") as file:
-        for line in file:
+        for line in io.StringIO(file.read(_SYSTEM_MAP_LIMIT)):
             match = _SYSTEM_MAP_LINE.match(line)
             if match is None:
                 continue

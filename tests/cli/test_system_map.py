@@ -70,3 +70,7 @@ def test_a_kernel_without_symbols_or_kallsyms(tmp_path: Path) -> None:
     builder.add_memory_segment(0x1000, bytes(4096))
     builder.write(str(tmp_path / "vmcore"))
     refused(vmemmap("-c", tmp_path / "vmcore"), 2, "5.15.0", "-s", "--system-map")
+
+
+def test_a_device_that_never_ends_is_no_system_map() -> None:
+    refused(vmemmap("-c", VMCORE, "--system-map", "/dev/zero"), 2, "/dev/zero is no System.map")

@@ -15,6 +15,7 @@ from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.text.lines import logical_lines, record_lines
+from drgn_vmemmap.target import kernel_log
 from drgn_vmemmap.target.kernel_log import KernelLog, read_kernel_log
 from tests.support import open_vmcore
 from tests.synthetic import printk
@@ -257,6 +258,18 @@ def test_lengths_that_lie_lead_nowhere() -> None:
     for number in range(1 << printk.COUNT_BITS):
         ring.write(printk.INFOS_AT + number * 96 + 16, 0xFFFF, 2)
     assert read_kernel_log(ring.prog).problem is None
+
+
+def test_records_of_more_text_than_a_log_can_have_are_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ring = Ring(TEXTS)
+    for number in range(1 << printk.COUNT_BITS):
+        ring.write(printk.INFOS_AT + number * 96 + 16, 0xFFFF, 2)
+    monkeypatch.setattr(kernel_log, "_TEXT_LIMIT", 0xFFFF)
+    log = read_kernel_log(ring.prog)
+    assert left(log) == LINES
+    assert log.problem is not None and "more than a log can have" in log.problem
 
 
 def test_a_kernel_without_a_ring_has_no_log() -> None:

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import drgn
 import pytest
 
 from drgn_vmemmap import CannotAnalyse, examine, verify
+from drgn_vmemmap.kernel import memory_model
+from drgn_vmemmap.kernel.lookup import Lookup
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
@@ -47,3 +50,45 @@ def test_sections_that_disagree_are_of_no_virtual_memmap() -> None:
     image.write(root, encoded + (1 << 30))
     with pytest.raises(CannotAnalyse, match="no virtual memmap"):
         examine(image.prog)
+
+
+# What a damaged dump may say of its types and itself.
+
+
+@pytest.mark.parametrize("error", (MemoryError, OverflowError, ZeroDivisionError))
+def test_facts_that_cannot_be_computed_are_damage(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(lookup: Lookup) -> None:
+        raise error
+
+    monkeypatch.setattr(memory_model, "sections", fail)
+    with pytest.raises(CannotAnalyse, match=f"contradicts itself \\({error.__name__}"):
+        examine(Image(Machine(folios=FOLIOS)).prog)
+
+
+def lookup_of(size: int, offset: int = 0, bit: int = 0) -> Lookup:
+    """A kernel that has one structure with one member, and one enumeration with one constant."""
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    number = prog.int_type("unsigned long", 8, False)
+    member = drgn.TypeMember(number, "flags", offset * 8)
+    types = {
+        "page": prog.struct_type("page", size, (member,)),
+        "pageflags": prog.enum_type("pageflags", number, (drgn.TypeEnumerator("PG_head", bit),)),
+    }
+    prog.register_type_finder("test", lambda _, kinds, name, file: types[name], enable_index=0)
+    return Lookup(prog, {})
+
+
+@pytest.mark.parametrize(("size", "offset"), ((0, 0), (1 << 40, 0), (64, 60), (64, 1 << 30)))
+def test_a_structure_that_cannot_be_is_damage(size: int, offset: int) -> None:
+    with pytest.raises(CannotAnalyse, match=r"struct page is .* bytes, which cannot be"):
+        lookup_of(size, offset).struct("struct page", flags=["flags"])
+    assert lookup_of(64, 56).struct("struct page", flags=["flags"]).size == 64
+
+
+@pytest.mark.parametrize("bit", (64, 1 << 40, (1 << 64) - 1))
+def test_the_number_of_a_bit_that_no_word_has_is_damage(bit: int) -> None:
+    with pytest.raises(CannotAnalyse, match=r"PG_head is .*, which cannot be"):
+        lookup_of(64, bit=bit).enumerators("enum pageflags")
+    assert lookup_of(64, bit=63).enumerators("enum pageflags") == {"PG_head": 63}

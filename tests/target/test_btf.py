@@ -11,7 +11,7 @@ import drgn
 import pytest
 
 from drgn_vmemmap.kernel.discovery import discover
-from drgn_vmemmap.target.btf import Btf, BtfError, Kind
+from drgn_vmemmap.target.btf import Btf, BtfError, Kind, Record
 from drgn_vmemmap.target.btf_types import BtfTypes
 from tests.support import VMCORES, open_vmcore, recorded
 
@@ -149,6 +149,23 @@ def test_types_that_contradict_themselves_are_refused(types: bytes) -> None:
     prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
     with pytest.raises(BtfError):
         BtfTypes(prog, btf_of(blob(types))).type(1)
+
+
+def test_members_that_have_the_name_of_an_enumerator_are_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A structure with 65,535 such members would be copied as often.
+    structure = type_of(Kind.STRUCT, 8, *(1, 1, 0) * 1000, count=1000, name=3)
+    btf = btf_of(blob(INT + structure + type_of(Kind.ENUM, 4, 1, 0, count=1, name=3)))
+    record, read = Btf.record, list[int]()
+
+    def counted(btf: Btf, type_id: int) -> Record:
+        read.append(type_id)
+        return record(btf, type_id)
+
+    monkeypatch.setattr(Btf, "record", counted)
+    assert btf.find_enumerator("a")
+    assert read == [3]
 
 
 def test_a_structure_that_has_itself_for_a_member_does_not_hang() -> None:

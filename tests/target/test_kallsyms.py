@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drgn_vmemmap.target import kallsyms_names
 from drgn_vmemmap.target.kallsyms import Kallsyms, KernelSymbol
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
 from drgn_vmemmap.target.symbols import open_kallsyms
@@ -78,6 +80,31 @@ def test_an_stext_elsewhere_than_vmcoreinfo_has_it_is_refused(tables: Tables) ->
 def test_tables_that_vmcoreinfo_does_not_have_are_refused(tables: Tables) -> None:
     with pytest.raises(KallsymsError, match="VMCOREINFO does not have"):
         Kallsyms(tables.read, {"_stext": TEXT})
+
+
+def test_names_without_end_are_not_read_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = tables_of(symbols_of(300), ORDERS["v6.1"])
+    tables.data[tables.places["num_syms"] - START :][:4] = struct.pack("<I", 1 << 20)
+    far = 1 << 32
+    after_names = tables.places["markers"]
+    size_of_reads = 0
+
+    def read(address: int, size: int) -> bytes:
+        """The names are followed by 4 GiB that are all alike."""
+        nonlocal size_of_reads
+        size_of_reads += size
+        if after_names <= address < after_names + far:
+            return bytes(size)
+        return tables.read(address - far if address >= after_names else address, size)
+
+    places = {
+        name: address + far if address >= after_names and name.startswith("kallsyms") else address
+        for name, address in tables.symbols().items()
+    }
+    monkeypatch.setattr(kallsyms_names, "_NAMES_LIMIT", 1 << 20)
+    with pytest.raises(KallsymsError):
+        Kallsyms(read, places)
+    assert size_of_reads < 1 << 22
 
 
 @pytest.mark.parametrize("table", ("num_syms", "token_table", "token_index", "offsets", "names"))
