@@ -88,6 +88,13 @@ def _register(about: Mention, match: re.Match[str]) -> None:
 
 
 FACTS = (
+    # Of a fault whose address is cut off.
+    Fact(
+        "page fault for address",
+        re.compile(r"unable to handle page fault for address:(?! ?(?:0x)?[0-9a-f]{16}\b)", re.I),
+        DETAIL_DISTANCE,
+        _detail,
+    ),
     Fact(
         "pf: ",
         re.compile(r"#?\bPF: [\w ]+ mode|#PF: [^#]{1,80}", re.I),

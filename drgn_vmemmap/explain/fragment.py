@@ -25,12 +25,13 @@ WALK = message("walk", "pgd ", r"\bPGD [0-9a-f]", ALL, "dump_pagetable(), arch/x
 """The entries on the way to the address that faulted."""
 
 OTHER_DUMP = re.compile(
-    r"kernel BUG at|WARNING: (?:CPU: |\S+\.[ch]:\d+ at )|NMI backtrace|INFO: (?:task|rcu)|lockup"
-    r"|general protection fault|invalid opcode|divide error|stack segment|Oops: (?!Oops)[a-z]"
-    r"|sysrq: ",
-    re.IGNORECASE,
+    r"kernel bug at|warning: (?:cpu: |\S+\.[ch]:\d+ at )|nmi backtrace|info: (?:task|rcu)|lockup"
+    r"|general protection fault|invalid opcode|divide error|stack segment|oops: (?!oops)[a-z]"
+    r"|sysrq: "
 )
-"""How a dump of registers begins that no page fault caused."""
+"""How a dump of registers begins that no page fault caused, in lower case."""
+
+_FIRST_LINE = re.compile("unable to handle page fault", re.IGNORECASE)
 
 
 def new_fragment(line: str, boot: Boot) -> Mention:
@@ -42,17 +43,25 @@ def new_fragment(line: str, boot: Boot) -> Mention:
     return Mention(Kind.FAULT, 0, line, None, boot)
 
 
+def is_page_fault(fragment: Mention) -> bool:
+    """Whether a fragment is certainly of a page fault."""
+    return (
+        fragment.access is not None
+        or fragment.walk is not None
+        or any(map(_FIRST_LINE.search, fragment.details))
+    )
+
+
 def with_address(fragment: Mention) -> bool:
     """
     Take the address of a fragment from CR2, if that is one of the kernel.
 
-    Without an error code or a walk, it may be that of an earlier page fault.
+    If the fragment is not certainly of a page fault, it may be that of an earlier one.
     """
     address = fragment.registers.get("CR2", 0)
     if not address >> 63:
         return False
-    is_fault = fragment.access is not None or fragment.walk is not None
-    fragment.kind = Kind.FAULT if is_fault else Kind.ADDRESS
+    fragment.kind = Kind.FAULT if is_page_fault(fragment) else Kind.ADDRESS
     fragment.value, fragment.message = address, CR2
     return True
 

@@ -12,7 +12,13 @@ from typing import Callable, NamedTuple
 
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.facts import BOOT_FACTS, FACTS, OOPS_DISTANCE, Fact
-from drgn_vmemmap.explain.fragment import OTHER_DUMP, new_fragment, with_address, with_frame
+from drgn_vmemmap.explain.fragment import (
+    OTHER_DUMP,
+    is_page_fault,
+    new_fragment,
+    with_address,
+    with_frame,
+)
 from drgn_vmemmap.explain.mention import Mention, Mentions
 from drgn_vmemmap.explain.message import Kind, Message, Named
 from drgn_vmemmap.explain.messages.table import ANY_PFN, find_messages
@@ -137,7 +143,7 @@ class _Reader:
                     yield _token(match, self._add_boot_fact, boot_fact.add, match)
         for match in _FIRST_LINE.finditer(text) if "linux version" in lower else ():
             yield _token(match, self._begin_boot, match)
-        for match in OTHER_DUMP.finditer(text):
+        for match in OTHER_DUMP.finditer(lower):
             yield _token(match, self._begin_other_dump)
         words = _DUMPED.sub(_blank, text) if "raw:" in lower or "head:" in lower else text
         for match in _WORD.finditer(words):
@@ -219,7 +225,7 @@ class _Reader:
         fragment = caller.fragment
         if fragment is not None and with_frame(fragment):
             self._mention(fragment)
-        elif fragment is not None and fragment.access is not None:
+        elif fragment is not None and is_page_fault(fragment):
             self.mentions.unnamed += 1
         caller.fragment = None
 

@@ -104,6 +104,14 @@ def test_a_fault_without_any_address_is_counted_with_exit_code_3() -> None:
     assert "1 page fault was not explained: the lines with its address" in done.stdout
 
 
+@pytest.mark.parametrize("digits", ("", " ", " ffa09b7080"))
+def test_a_fault_whose_address_is_cut_off_is_counted_unless_cr2_has_it(digits: str) -> None:
+    cut = OOPS[0].partition(" ffa0")[0] + digits
+    assert (read([cut]).named, read([cut]).unnamed) == ([], 1)
+    mention = only([cut, *REGISTERS])
+    assert (mention.kind, mention.value) == (Kind.FAULT, FAULT)
+
+
 # Several.
 
 

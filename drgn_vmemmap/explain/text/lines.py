@@ -82,7 +82,7 @@ def record_lines(records: bytes) -> list[Line]:
     """
     lines = _LINE_END.split(records.decode("utf-8", "replace"))
     return [
-        Line(number, (Joined(printable(_SPACE.sub(" ", line)).strip()),))
+        Line(number, (Joined(printable(_one_space(line)).strip()),))
         for number, line in enumerate(lines, 1)
         if line.strip()
     ]
@@ -128,13 +128,20 @@ class _Piece(NamedTuple):
     caller: str | None = None
 
 
+def _one_space(line: str) -> str:
+    """A line whose words are apart by one space."""
+    if line.isprintable() and line.isascii() and "  " not in line:
+        return line
+    return _SPACE.sub(" ", line)
+
+
 def _pieces(text: str) -> Iterator[_Piece]:
     lines = without_common_start(without_marks(without_numbers(_LINE_END.split(text))))
     for number, line in enumerate(lines, 1):
         if not line.strip():
             yield _Piece(number, "", False, 0)
             continue
-        words = _SPACE.sub(" ", without_quotes(line))
+        words = _one_space(without_quotes(line))
         if _DICTIONARY.match(words):
             continue
         bare = without_prefix(words)
