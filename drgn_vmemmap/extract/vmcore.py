@@ -12,7 +12,7 @@ from pathlib import Path
 
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-from drgn_vmemmap.target.partial_pages import marks_of
+from drgn_vmemmap.target.recorded_pages import marks_of
 
 Pieces = Mapping[int, bytes]
 """Memory by its physical address; pieces neither touch nor overlap."""

@@ -9,7 +9,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterable
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Union
 
 _FOREIGN = (
     (b"\x1f\x8b", "is compressed: decompress it with gunzip first"),
@@ -76,6 +76,28 @@ def is_kdump(path: str) -> bool:
         return False
 
 
+def page_bitmap(path: str) -> Bitmap | None:
+    """
+    Which pages a kdump-compressed file has.
+
+    :return: A bit for each PFN, from the lowest bit of each byte on; ``None`` for a file of another
+        kind, or of another page size, and for one of several that a dump was split into.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(_KDUMP)) != _KDUMP:
+                return None
+            kdump = _kdump(file)
+            size = kdump.bitmaps_size // 2
+            is_whole = os.fstat(file.fileno()).st_size >= kdump.descriptors
+            if kdump.is_split or kdump.block_size != mmap.PAGESIZE or not size or not is_whole:
+                return None
+            # Both lie on borders of blocks.
+            return mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ, offset=kdump.bitmaps + size)
+    except (OSError, OverflowError, ValueError, struct.error):
+        return None
+
+
 def is_dump(path: str) -> bool:
     """Whether a file begins as dumps do: as a kdump-compressed one, or as an ELF core file."""
     with open(path, "rb") as file:
@@ -116,6 +138,10 @@ def is_marked_incomplete(path: str) -> bool:
     return is_elf and bool(header[_ELF_FLAGS] & _ELF_INCOMPLETE)
 
 
+Bitmap = Union[bytes, mmap.mmap]
+"""Bits by their number, from the lowest bit of each byte on."""
+
+
 class _Kdump(NamedTuple):
     """
     The layout of a kdump-compressed file, in bytes.
@@ -123,6 +149,8 @@ class _Kdump(NamedTuple):
     See makedumpfile's ``struct disk_dump_header``, ``struct kdump_sub_header``, ``page_desc_t``.
     """
 
+    block_size: int
+    """Of a page, and of what begins on a border."""
     bitmaps: int
     """Where two bitmaps of pages begin; the second one has the pages that are in the file."""
     bitmaps_size: int
@@ -147,6 +175,7 @@ def _kdump(file: BinaryIO) -> _Kdump:
     file.seek(block_size)
     split, *parts = struct.unpack_from("<12xi16x6Q", file.read(80))
     return _Kdump(
+        block_size,
         (1 + sub_header) * block_size,
         bitmap_blocks * block_size,
         tuple(zip(parts[::2], parts[1::2])),

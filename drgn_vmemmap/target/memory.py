@@ -11,7 +11,7 @@ from typing import NamedTuple
 import drgn
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.target.partial_pages import guarded
+from drgn_vmemmap.target.recorded_pages import guarded
 
 # Up to this many bytes apart, two pieces are neighbours that one read can fetch.
 _NEIGHBOURS = 4096

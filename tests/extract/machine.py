@@ -18,7 +18,7 @@ from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.target.memory import ProgramMemory
-from drgn_vmemmap.target.partial_pages import parts_in
+from drgn_vmemmap.target.recorded_pages import parts_in
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.support import open_vmcore, vmcore
 

@@ -12,7 +12,7 @@ from drgn_vmemmap import examine
 from drgn_vmemmap.extract.recording import Written, extract
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.target.memory import ProgramMemory
-from drgn_vmemmap.target.partial_pages import parts_in
+from drgn_vmemmap.target.recorded_pages import parts_in
 from tests.extract.machine import SECRET, Machine, has_secret
 from tests.support import open_vmcore
 

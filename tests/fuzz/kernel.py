@@ -11,7 +11,7 @@ from functools import cached_property
 import drgn
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
-from drgn_vmemmap.target.partial_pages import guarded
+from drgn_vmemmap.target.recorded_pages import guarded
 from tests.fuzz import answers
 from tests.support import open_vmcore
 

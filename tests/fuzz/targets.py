@@ -25,8 +25,8 @@ from drgn_vmemmap.target.btf_types import BtfTypes
 from drgn_vmemmap.target.dump_file import is_dump, missing_bytes, why_not_a_dump
 from drgn_vmemmap.target.kallsyms import Kallsyms, KernelSymbol
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
-from drgn_vmemmap.target.partial_pages import parts_in
 from drgn_vmemmap.target.program import what_is_cut_off
+from drgn_vmemmap.target.recorded_pages import parts_in
 from tests.explain.forms import FORMS
 from tests.explain.logs import FAULT, LOG
 from tests.explain.wordings import WORDINGS

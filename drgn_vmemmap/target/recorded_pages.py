@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-Pages of a kdump-compressed file that were recorded in part.
+What a kdump-compressed file has recorded: which pages, and what parts of them.
+
+Pages that the file's bitmap lacks are not asked for: after some hundred of them, the libkdumpfile
+of Debian 13 fails to decompress others, too.
 
 The format has pages only, not parts of them. An extract has zeros for the rest, and lists the
 parts that were recorded where makedumpfile lists what it erased: ``offset_eraseinfo`` of
@@ -17,6 +20,7 @@ from functools import lru_cache
 
 import drgn
 
+from drgn_vmemmap.target.dump_file import Bitmap, page_bitmap
 from drgn_vmemmap.target.program import dump_path
 
 Read = Callable[[int, int, bool], bytes]
@@ -73,10 +77,10 @@ def guarded(prog: drgn.Program) -> Read:
     """
     read: Read = prog.read
     path = dump_path(prog)
-    if path is None:
+    pages = None if path is None else page_bitmap(path)
+    if path is None or pages is None:
         return read
-    parts = parts_in(path)
-    return _guard(read, parts) if parts else read
+    return _guard(read, pages, parts_in(path))
 
 
 def parts_in(path: str) -> Parts:
@@ -88,9 +92,12 @@ def parts_in(path: str) -> Parts:
         return {}
 
 
-def _guard(read: Read, parts: Parts) -> Read:
+def _guard(read: Read, pages: Bitmap, parts: Parts) -> Read:
     def recorded(address: int, size: int, physical: bool) -> bytes:
-        for pfn, wanted in _by_page(address, size):
+        first, last = address >> _PAGE_SHIFT, address + size - 1 >> _PAGE_SHIFT
+        if not _are_set(pages, first, last):
+            raise drgn.FaultError("not recorded", address)
+        for pfn, wanted in _by_page(address, size) if parts else ():
             of_page = parts.get(pfn)
             if of_page is not None and not any(
                 part.start <= wanted.start and wanted.stop <= part.stop for part in of_page
@@ -99,6 +106,17 @@ def _guard(read: Read, parts: Parts) -> Read:
         return read(address, size, physical)
 
     return recorded
+
+
+def _are_set(bitmap: Bitmap, first: int, last: int) -> bool:
+    """Whether a bitmap has all bits from one to another."""
+    if last >> 3 >= len(bitmap):
+        return False
+    if first == last:
+        return bool(bitmap[first >> 3] >> (first & 7) & 1)
+    bits = int.from_bytes(bitmap[first >> 3 : (last >> 3) + 1], "little") >> (first & 7)
+    wanted = (1 << last - first + 1) - 1
+    return bits & wanted == wanted
 
 
 @lru_cache(maxsize=4)
