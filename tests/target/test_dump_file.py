@@ -13,12 +13,14 @@ import struct
 import tempfile
 from pathlib import Path
 
+import drgn
 import pytest
 
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
-from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
+from drgn_vmemmap.target.dump_file import missing_bytes, page_bitmap, why_not_a_dump
 from drgn_vmemmap.target.program import open_dump, what_is_cut_off
+from drgn_vmemmap.target.recorded_pages import guarded
 from tests.support import ROOT, VMCORES, open_vmcore, vmcore
 
 KDUMP = vmcore("head-reuse")
@@ -175,3 +177,50 @@ def test_a_dump_that_makedumpfile_could_not_complete_says_so(tmp_path: Path) -> 
     data[424] |= 8
     path.write_bytes(data)
     assert "makedumpfile could not write all of it" in str(what_is_cut_off(str(path)))
+
+
+@pytest.mark.parametrize("path", VMCORES, ids=lambda path: path.stem)
+def test_the_bitmap_of_a_kdump_says_which_pages_can_be_read(path: Path) -> None:
+    bitmap, prog = page_bitmap(str(path)), open_dump(str(path))
+    assert bitmap is not None
+    pfns = range(8 * len(bitmap))
+    has = [pfn for pfn in pfns if bitmap[pfn >> 3] >> (pfn & 7) & 1]
+    assert has
+    for pfn in has[:: max(1, len(has) // 200)]:
+        assert len(prog.read(pfn << 12, 4096, physical=True)) == 4096
+    for pfn in sorted({pfn + 1 for pfn in has} - {*has})[:20]:
+        with pytest.raises(Exception, match=r"could not read memory|xcluded"):
+            prog.read(pfn << 12, 4096, physical=True)
+
+
+def test_only_a_kdump_has_a_bitmap(elf: Path, tmp_path: Path) -> None:
+    assert page_bitmap(str(elf)) is None
+    assert page_bitmap(str(tmp_path)) is None
+    cut_off = tmp_path / "vmcore"
+    cut_off.write_bytes(KDUMP.read_bytes()[:9000])
+    assert page_bitmap(str(cut_off)) is None
+
+
+def test_a_page_that_a_kdump_lacks_is_not_asked_for() -> None:
+    bitmap, prog = page_bitmap(str(KDUMP)), open_vmcore("head-reuse")
+    assert bitmap is not None
+    pfns = range(64, 8 * len(bitmap))
+    absent = next(pfn for pfn in pfns if not bitmap[pfn >> 3] >> (pfn & 7) & 1)
+    asked: list[int] = []
+
+    class Spy:
+        """A program that notes what it is asked for."""
+
+        flags, core_dump_path, cache = prog.flags, str(KDUMP), prog.cache
+
+        def read(self, address: int, size: int, physical: bool) -> bytes:
+            asked.append(address >> 12)
+            return bytes(prog.read(address, size, physical))
+
+    read = guarded(Spy())
+    for number in (1, 3):
+        with pytest.raises(drgn.FaultError):
+            read(absent << 12, 4096 * number, True)
+    with pytest.raises(drgn.FaultError):
+        read(8 * len(bitmap) << 12, 8, True)
+    assert asked == []
