@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BUNDLE = build/drgn_vmemmap
 VMCORE = vmcores/head-reuse.vmcore
+TEST = pytest -n auto --dist worksteal --ignore tests/vm --ignore tests/browser --ignore tests/packaging tests
 
-.PHONY: demo test fuzz browsertest vmtest packagetest matrix corners bench lint bundle manual clean
+.PHONY: demo test coverage fuzz browsertest vmtest packagetest matrix corners bench lint bundle manual clean
 
 # The main job, on a recorded vmcore.
 demo: $(BUNDLE)
@@ -14,7 +15,15 @@ demo: $(BUNDLE)
 
 # The tests that need neither root nor a network beyond Python's packages.
 test: $(VENV)/tests
-	$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/vm --ignore tests/browser --ignore tests/packaging tests
+	$(BIN)/python -m $(TEST)
+
+# How much of the package those tests run, in all processes that they start.
+coverage: $(VENV)/tests
+	rm -rf build/coverage
+	mkdir -p build/coverage
+	$(BIN)/coverage run -m $(TEST)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 # Each target of tests/fuzz, or TARGET alone, for so many seconds; see tests/README.md.
 SECONDS ?= 60

@@ -21,8 +21,6 @@ VMCORE = vmcore("head-reuse")
     "arguments",
     (
         (),
-        ("report", "--folios"),
-        ("--folios", "--format", "json"),
         ("--pfn", "0x3fff"),
         ("--help",),
         ("-V",),
@@ -46,10 +44,10 @@ def test_all_entry_points_answer_alike(bundle: Path, arguments: tuple[str, ...])
 
 
 def test_the_bundle_runs_where_only_drgn_is(
-    bundle: Path, bare_drgn: BareDrgn, tmp_path: Path
+    bundle: Path, bare_drgn: BareDrgn, shown: str, tmp_path: Path
 ) -> None:
     done = bare_drgn.run("-c", VMCORE, bundle, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, vmemmap("-c", VMCORE, cwd=tmp_path).stdout)
+    assert (done.returncode, done.stdout) == (0, shown)
 
 
 def test_a_script_runs_its_own_code_where_another_release_is_installed(
@@ -93,7 +91,7 @@ def test_the_bundle_carries_the_licences_of_what_is_in_it(bundle: Path) -> None:
     assert any(name.startswith("licences/tabulate/") for name in zipfile.ZipFile(bundle).namelist())
 
 
-def test_the_prompt_has_the_command_with_pipes_and_redirections(tmp_path: Path) -> None:
+def test_the_prompt_has_the_command_with_pipes_and_redirections(shown: str, tmp_path: Path) -> None:
     written = tmp_path / "written"
     code = f"""
 from drgn.commands import run_command
@@ -103,9 +101,8 @@ run_command(prog, "vmemmap nonsense")
 """
     done = run(BIN / "drgn", "-q", "-c", VMCORE, "-e", code)
     assert done.returncode == 0
-    report = vmemmap("-c", VMCORE).stdout
-    assert done.stdout == report.splitlines(keepends=True)[0]
-    assert written.read_text() == report
+    assert done.stdout == shown.splitlines(keepends=True)[0]
+    assert written.read_text() == shown
     assert len(done.stderr.splitlines()) == 1
 
 

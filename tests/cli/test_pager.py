@@ -20,12 +20,13 @@ MARK = "sed s/^/paged:/"
 def on_terminal(*arguments: str, **environment: str) -> tuple[int, list[str]]:
     """Run the command on a terminal; return its exit code and the lines that it shows."""
     ours, theirs = pty.openpty()
+    users = {name: value for name, value in os.environ.items() if name not in ("LESS", "PAGER")}
     process = subprocess.Popen(
         [COMMAND, "-c", VMCORE, *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", **environment},
+        env={**users, "TERM": "xterm", "NO_COLOR": "1", **environment},
     )
     os.close(theirs)
     shown = b""

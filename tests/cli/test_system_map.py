@@ -41,11 +41,11 @@ def system_map(tmp_path: Path) -> Any:
     return write
 
 
-def test_a_system_map_gives_what_kallsyms_give(system_map: Any) -> None:
+def test_a_system_map_gives_what_kallsyms_give(system_map: Any, shown: str) -> None:
     # A kernel can be built without the variable vmemmap_base.
     for without in ((), ("vmemmap_base",)):
         done = vmemmap("-c", VMCORE, "--system-map", system_map(*without))
-        assert (done.returncode, done.stdout) == (0, vmemmap("-c", VMCORE).stdout)
+        assert (done.returncode, done.stdout) == (0, shown)
 
 
 @pytest.mark.parametrize(

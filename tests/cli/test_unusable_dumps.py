@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from kdumpling import KdumpBuilder
 
+from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.walker import Walker
@@ -80,7 +81,7 @@ def test_another_architecture(tmp_path: Path) -> None:
     refused(vmemmap("-c", tmp_path / "vmcore"), 2, "AARCH64", "x86-64")
 
 
-@pytest.mark.parametrize("eighth", range(1, 8))
+@pytest.mark.parametrize("eighth", (1, 4, 7))
 def test_a_truncated_dump(elf: Path, tmp_path: Path, eighth: int) -> None:
     data = elf.read_bytes()
     cut = tmp_path / "vmcore"
@@ -141,7 +142,9 @@ def test_a_signal_reaches_the_process_that_reads_a_dump(number: signal.Signals, 
 
 
 @pytest.mark.parametrize("order", (0, 8, 23, 64, 1 << 31, (1 << 32) - 1))
-def test_a_hstate_of_an_order_that_cannot_be(elf: Path, tmp_path: Path, order: int) -> None:
+def test_a_hstate_of_an_order_that_cannot_be(
+    elf: Path, tmp_path: Path, order: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     prog = open_vmcore(elf)
     kernel = discover(prog)
     walker = Walker(ProgramMemory(prog), kernel.paging)
@@ -157,9 +160,10 @@ def test_a_hstate_of_an_order_that_cannot_be(elf: Path, tmp_path: Path, order: i
             struct.pack_into("<I", data, offset + physical - start, order)
     damaged = tmp_path / "vmcore"
     damaged.write_bytes(data)
-    done = vmemmap("-c", damaged, "--format", "json")
-    assert (done.returncode, done.stderr) == (0, "")
-    findings = json.loads(done.stdout)["findings"]
+    code = command_line.run(["--format", "json"], open_vmcore(damaged))
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    findings = json.loads(out)["findings"]
     assert [finding["rule"] for finding in findings] == ["list-corrupt"]
     assert f"order {order} cannot be" in findings[0]["message"]
 

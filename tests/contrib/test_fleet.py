@@ -67,7 +67,7 @@ def test_the_service_writes_metrics_that_anybody_may_read(tmp_path: Path, metric
     assert f"ReadWritePaths={written.parent}\n" in service
     words[words.index("-k") : words.index("-k") + 1] = ["-c", str(vmcore("head-reuse"))]
     words[-1] = str(tmp_path / written.name)
-    done = vmemmap(*words)
+    done = vmemmap(*words, umask=0o022)  # as systemd sets it
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert Path(words[-1]).read_text() == metrics
     assert Path(words[-1]).stat().st_mode & 0o444 == 0o444

@@ -32,7 +32,7 @@ from tests.support import VMCORES, open_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 from tests.synthetic.pages import many
-from tests.synthetic.strategies import machines
+from tests.synthetic.strategies import few, machines
 
 SCHEMA = json.loads(files("drgn_vmemmap").joinpath("report.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -89,6 +89,7 @@ def test_the_report_of_a_recorded_kernel_is_as_the_schema_says(report: Report) -
     validate(document(report, folios=False))
 
 
+@few
 @given(machines(broken=True))
 def test_the_report_of_a_broken_machine_is_as_the_schema_says(machine: Machine) -> None:
     validate(document(verify(Image(machine).prog), folios=True))

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from drgn_vmemmap import __version__, examine, verify
 from drgn_vmemmap.analysis.report import Stability
@@ -31,7 +31,7 @@ from tests.support import BareDrgn, run, vmemmap
 from tests.synthetic import pages
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, REUSE_W, Folio, Machine
-from tests.synthetic.strategies import machines
+from tests.synthetic.strategies import few, machines
 
 
 def test_the_page_is_html_whose_references_lead_somewhere(page: Element) -> None:
@@ -188,7 +188,7 @@ def test_what_a_dump_says_is_text_wherever_it_stands() -> None:
     assert "<img" not in text
 
 
-@settings(max_examples=25)
+@few
 @given(machines(broken=True))
 def test_whatever_is_broken_there_is_a_page(machine: Machine) -> None:
     image = Image(machine)

@@ -27,7 +27,7 @@ from drgn_vmemmap.rules.rule import RULES
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, REUSE_W, Folio, Machine, Vpage
-from tests.synthetic.strategies import machines
+from tests.synthetic.strategies import few, machines
 
 WITHOUT_HVO = "5.10.0"
 
@@ -104,6 +104,7 @@ def test_many_findings_are_cut_short_unless_all_are_wanted() -> None:
     assert ktap(report, every=True).count("# tail-writable: error") == 12
 
 
+@few
 @given(machines(broken=True))
 def test_whatever_is_broken_the_results_are_those_of_the_findings(machine: Machine) -> None:
     report = verify(Image(machine).prog)

@@ -37,7 +37,7 @@ from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import REUSE_W, SECTION_PAGES, Folio, Machine, hstate_name
 from tests.synthetic.physical import PAGE_SHIFT
-from tests.synthetic.strategies import machines
+from tests.synthetic.strategies import few, machines
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,7 @@ def test_a_terabyte_fits_one_screen(terabyte: Report, width: int) -> None:
         assert max(map(len, lines)) <= width
 
 
+@few
 @given(machines(broken=True), st.integers(80, 300))
 def test_any_machine_fits_one_screen(machine: Machine, width: int) -> None:
     lines = text(Image(machine).examine(), BLOCKS, width).splitlines()

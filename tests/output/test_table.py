@@ -24,7 +24,7 @@ from tests.synthetic import pages
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, REUSE_W, Folio, Machine
-from tests.synthetic.strategies import machines
+from tests.synthetic.strategies import few, machines
 
 COLOURED = PLAIN._replace(colour=True)
 
@@ -56,6 +56,7 @@ def test_the_tables_of_a_recorded_kernel_fit_80_columns(report: Report) -> None:
     assert tables and max(map(len, tables)) <= 80
 
 
+@few
 @given(machines(broken=True), st.integers(80, 200))
 def test_the_tables_of_any_machine_fit_the_terminal(machine: Machine, width: int) -> None:
     report = Image(machine).examine()

@@ -40,7 +40,7 @@ def test_the_suite_passes_on_the_installed_package(
     ignored = [f"--ignore={directory}" for directory in LEFT_OUT]
     with capfd.disabled():  # it takes minutes, and shows what it does
         done = run(
-            *(python, "-m", "pytest", "-n", "auto", *ignored, "tests"),
+            *(python, "-m", "pytest", "-n", "auto", "--dist", "worksteal", *ignored, "tests"),
             **{**options, "capture_output": False},
         )
     assert done.returncode == 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from drgn_vmemmap.hugetlb.folio import State
@@ -32,6 +33,9 @@ from tests.synthetic.model import (
     Section,
     Vpage,
 )
+
+few = settings(max_examples=(settings().max_examples + 1) // 2)
+"""Of tests that only show what other tests have compared: half as many examples."""
 
 SLOTS = 3 * 64
 """Places for 2 MiB folios on a node: so many that three page tables describe them."""
