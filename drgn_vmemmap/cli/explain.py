@@ -65,13 +65,16 @@ def _explain(
     with TerminalProgress() as progress:
         explains = Explainer.of_program(prog, options.system_map, progress)
     lines, problems = text.lines, [text.problem]
+    has_log = options.stdin
     if options.dmesg:
         own = read_kernel_log(prog)
+        # Of a log that could not be read, nothing is known: not that it names nothing.
+        has_log = has_log or bool(own.text) or own.problem is None
         lines += record_lines(own.text)
         problems.append(own.problem)
     explanations = [explains.explain(query) for query in queries]
     log = None
-    if options.dmesg or options.stdin:
+    if has_log:
         log = explain_log(explains, lines, Boot.of_program(prog))
     code = _report(problems)
     write(render(explanations, log, options.format), options.output)

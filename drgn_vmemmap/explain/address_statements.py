@@ -26,7 +26,9 @@ from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 # CR4.LA57: the page tables have five levels.
 _LA57 = 1 << 12
 
+# Bits of a page fault's error code.
 _PROTECTION = 1 << 0
+_RESERVED = 1 << 3
 
 
 def address_statements(mention: Mention) -> Iterator[Statement]:
@@ -44,6 +46,12 @@ def address_statements(mention: Mention) -> Iterator[Statement]:
         yield certain(f"it is not in the kernel's half of addresses: not in {VMEMMAP}{near}")
         return
     then = None if mention.walk is None else leaf_of(mention.walk.entries, address)
+    if (mention.error_code or 0) & _RESERVED:
+        then = None
+        yield certain(
+            "an entry of its page tables had a reserved bit set: the page table was overwritten, "
+            "and what it mapped is not known"
+        )
     if then is not None:
         yield _leaf_statement(then)
     place = _place(mention, levels, then)
@@ -73,9 +81,13 @@ def _access_statements(mention: Mention) -> Iterator[Statement]:
         return
     reason = ""
     if code is not None:
-        present = code & _PROTECTION
-        reason = ": the page was mapped, and forbade it" if present else ": the page was not mapped"
-    yield certain(f"the access was a {access}{reason}")
+        reason = ": the page was mapped, and forbade it"
+        if not code & _PROTECTION:
+            reason = ": the page was not mapped"
+        elif code & _RESERVED:
+            reason = ""
+    article = "an" if access[0] in "aeiou" else "a"
+    yield certain(f"the access was {article} {access}{reason}")
 
 
 def _levels(mention: Mention) -> int | None:

@@ -121,7 +121,7 @@ FACTS = (
     ),
     Fact(
         "oops: ",
-        re.compile(r"\bOops: (?P<code>[0-9a-f]{4,16}) \[#", re.I),
+        re.compile(r"\bOops: (?:Bad pagetable: )?(?P<code>[0-9a-f]{4,16}) \[#", re.I),
         DETAIL_DISTANCE,
         _error_code,
     ),

@@ -19,6 +19,9 @@ from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from drgn_vmemmap.vmemmap.tables import VmemmapTables
 
+# What one table of the second level maps, in bytes: tables above it change no more often.
+_DIRECTORY_SPAN = 1 << 30
+
 # The most mappers of a frame that are named: a zone's tail frame has all folios of the zone.
 _MAPPERS_LIMIT = 8
 
@@ -52,6 +55,10 @@ class ReverseMap:
     """Head PFN of the last mapper, whether it is among the first ones or not."""
     end: int = 0
     """Number of the vmemmap page after it."""
+    table: tuple[str, int] | None = None
+    """
+    If the frame is a page table over the vmemmap: its level, and the first address that it maps.
+    """
 
 
 class Mappers:
@@ -97,8 +104,12 @@ class Mappers:
         self._known.update({frame: ReverseMap() for frame in wanted})
         tables = VmemmapTables(self._snapshot, self._sections)
         cursor = FolioCursor(self._folios, self._geometry)
+        directory = -1
         for run, first, _ in tables.walk():
             self.complete &= bool(run.raw)
+            if run.start // _DIRECTORY_SPAN != directory or self._table(run) in wanted:
+                directory = run.start // _DIRECTORY_SPAN
+                self._add_tables(run, wanted)
             mapped = self._frames(run)
             found = wanted.intersection(mapped) if run.is_last_level else _within(wanted, mapped)
             if found:
@@ -106,6 +117,17 @@ class Mappers:
                 for frame in sorted(found):
                     self._add_pages(frame, _pages_with(frame, first, mapped), parts)
         self.complete &= not tables.endless
+
+    def _table(self, run: Run) -> int:
+        """PFN of the page table with the entries of a run."""
+        return run.raw_address >> self._geometry.page_shift
+
+    def _add_tables(self, run: Run, wanted: set[int]) -> None:
+        """Note which of some frames are page tables on the walk to a run."""
+        for step in self._walker.steps(run.start):
+            frame = step.raw_address >> self._geometry.page_shift
+            if frame in wanted and self._known[frame].table is None:
+                self._known[frame].table = step.level.name, run.start
 
     def is_reuse_frame(self, frame: int, folio: Folio) -> bool:
         """Whether a frame is the one that a folio's remapped vmemmap pages share, or should."""

@@ -25,7 +25,7 @@ class AddressKind(enum.Enum):
     KERNEL = "a kernel address, not in the vmemmap"
     USER = "in user space: whose memory it is depends on the process"
     NOT_CANONICAL = "no address at all: it is not canonical, and any use of it faults"
-    MEMORY = "physical memory"
+    MEMORY = "a physical address"
     BEYOND_MEMORY = "beyond the end of physical memory"
 
 

@@ -15,8 +15,11 @@ from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind
 from drgn_vmemmap.output.explanation_document import full_document
 from drgn_vmemmap.output.logged import contents_lines, logged_lines, mapping_lines, rest_of_log
+from drgn_vmemmap.paging.mapping import Problem
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, flag_names
 from drgn_vmemmap.vmemmap.special import ABOUT
+
+_WITHOUT_STRUCT_PAGE = (Place.NO_MEMMAP, Place.NO_PART)
 
 
 def render(
@@ -74,7 +77,7 @@ def _lacks_struct_page(explanation: Explanation) -> bool:
     """Whether the kernel faulted on the struct page of what has none."""
     page, logged = explanation.page, explanation.logged
     is_fault = logged is not None and logged.mention.is_fault
-    return is_fault and page is not None and page.place in (Place.NO_MEMMAP, Place.NO_PART)
+    return is_fault and page is not None and page.place in _WITHOUT_STRUCT_PAGE
 
 
 def _walk(explanation: Explanation) -> str:
@@ -92,7 +95,11 @@ def _walk(explanation: Explanation) -> str:
     table = tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
     entry = explanation.entry
     if entry is not None and entry.problem is not None:
-        table += f"\nmapped to no memory: {entry.level.name}: {entry.problem.value}"
+        problem = f"{entry.level.name}: {entry.problem.value}"
+        if entry.problem is Problem.UNREADABLE:
+            table += f"\nwhether it is mapped is not known: {problem}"
+        else:
+            table += f"\nmapped to no memory: {problem}"
     return table
 
 
@@ -130,6 +137,8 @@ def _page(page: StructPage) -> Iterator[str]:
 def _frame(explanation: Explanation, frame: int) -> Iterator[str]:
     offset = (explanation.what.address or explanation.what.physical or 0) % PAGE_SIZE
     state = explanation.frame_state or "its struct page is not in the dump"
+    if explanation.page is not None and explanation.page.place in _WITHOUT_STRUCT_PAGE:
+        state = explanation.page.place.value
     yield f"physical {(frame << PAGE_SHIFT) + offset:#x}, frame {frame:#x}: {state}"
     yield from mapping_lines(explanation.mapping)
     if not explanation.complete:

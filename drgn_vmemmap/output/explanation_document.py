@@ -41,6 +41,7 @@ def document(explanation: Explanation) -> dict[str, Any]:
     """An explanation."""
     page, entry, logged = explanation.page, explanation.entry, explanation.logged
     mention = None if logged is None else logged.mention
+    table = explanation.mapping.table
     return {
         "what": explanation.what.text,
         "place": explanation.place.name.lower().replace("_", "-"),
@@ -71,6 +72,7 @@ def document(explanation: Explanation) -> dict[str, Any]:
         "seen_by": _mappers(explanation.mapping),
         "seen_by_count": explanation.mapping.count,
         "kept_by": explanation.mapping.keeper or None,
+        "table_over": None if table is None else {"level": table[0], "address": hex(table[1])},
         "read": explanation.read or None,
         "write": explanation.write or None,
         "of_page": None if explanation.of_page is None else document(explanation.of_page),

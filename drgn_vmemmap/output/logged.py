@@ -110,6 +110,9 @@ def _restored(contents: PageContents, details: list[str]) -> Iterator[str]:
 
 def mapping_lines(mapping: ReverseMap) -> Iterator[str]:
     """The vmemmap that a frame backs."""
+    if mapping.table is not None:
+        level, address = mapping.table
+        yield f"the {level} table over the vmemmap from {address:#x} on"
     if mapping.keeper:
         yield f"kept by {mapping.keeper}"
     # A zone's tail frame backs the same pages of many folios.

@@ -92,3 +92,23 @@ def test_a_wrong_question_gets_one_line(arguments: tuple[str, ...], reason: str)
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1 and reason in done.stderr
+
+
+def test_a_dump_without_its_log_is_not_said_to_have_one_that_names_nothing() -> None:
+    done = run("--dmesg")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "the kernel's log: " in done.stderr
+
+
+def test_memory_whose_entries_are_not_in_the_dump_is_not_said_to_be_unmapped() -> None:
+    done = run("ff2c171181899070")
+    assert done.returncode == 3
+    assert "whether it is mapped is not known: PMD: not in the dump" in done.stdout
+    assert "mapped to no memory" not in done.stdout
+
+
+def test_a_hole_between_two_ranges_of_memory_has_no_struct_page() -> None:
+    done = vmemmap("-c", vmcore("two-nodes-1GiB"), "explain", "phys:0xc8000000")
+    assert done.stdout.startswith("phys:0xc8000000: a physical address\n")
+    assert "frame 0xc8000: has no memmap: no section holds it" in done.stdout
+    assert "not in the dump" not in done.stdout

@@ -160,3 +160,19 @@ def test_each_vmemmap_page_is_said_to_be_of_its_folio(machine: Machine) -> None:
             )
             other = "fake head" if shows_the_head else "tail"
             assert page.role == ("head" if index == 0 else other)
+
+
+@every_layout
+def test_each_page_table_over_the_vmemmap_is_called_one(release: str) -> None:
+    of = image(release)
+    address = of.machine.page_address(OPTIMIZED)
+    steps = explained(of, f"{address:#x}").steps
+    assert [step.level.name for step in steps[1:]][-1] == "PTE"
+    for step in steps:
+        explanation = explained(of, f"phys:{step.raw_address:#x}")
+        assert explanation.mapping.table is not None
+        level, start = explanation.mapping.table
+        assert level == step.level.name
+        assert start <= address < start + step.level.entry_span * 512
+        assert f"the {level} table over the vmemmap from {start:#x} on" in text(explanation)
+    assert explained(of, f"pfn:{OPTIMIZED:#x}").mapping.table is None

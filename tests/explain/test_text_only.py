@@ -197,6 +197,17 @@ def test_whether_hvo_was_on_is_in_the_command_line_at_most(option: str, certaint
     assert any(certainty in text for _, text in found.boots[0])
 
 
+def test_an_entry_with_a_reserved_bit_is_not_said_to_map_anything() -> None:
+    of = account(
+        "CPU0: Corrupted page table at address fff83f7600093174",
+        four_levels(0xFFFFFFFFFFFFFFFF),
+        "Oops: Bad pagetable: 000b [#1] PREEMPT SMP NOPTI",
+    )
+    certain = said(of, Certainty.CERTAIN)
+    assert "the access was a write" in certain and "reserved bit" in certain
+    assert "mapped writable" not in certain and "the page was mapped" not in certain
+
+
 def test_a_command_line_with_nokaslr_says_that_kaslr_was_off() -> None:
     found = report(["Command line: ro nokaslr", *OOPS])
     assert [(how, text) for how, text in found.boots[0] if "KASLR" in text] == [
