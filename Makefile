@@ -7,7 +7,7 @@ BUNDLE = build/drgn_vmemmap
 VMCORE = vmcores/head-reuse.vmcore
 TEST = pytest -n auto --dist worksteal --ignore tests/vm --ignore tests/browser --ignore tests/packaging tests
 
-.PHONY: demo test coverage fuzz browsertest vmtest packagetest matrix corners bench lint bundle manual clean
+.PHONY: demo test coverage fuzz mutation browsertest vmtest packagetest matrix corners bench lint bundle manual clean
 
 # The main job, on a recorded vmcore.
 demo: $(BUNDLE)
@@ -24,6 +24,10 @@ coverage: $(VENV)/tests
 	$(BIN)/coverage run -m $(TEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Single places of the package are changed, at random, and those that no test notices are printed.
+mutation: $(VENV)/tests
+	$(BIN)/python -m tests.mutation
 
 # Each target of tests/fuzz, or TARGET alone, for so many seconds; see tests/README.md.
 SECONDS ?= 60
@@ -75,7 +79,7 @@ $(VENV)/package: pyproject.toml
 	touch $@
 
 $(VENV)/tests: $(VENV)/package
-	$(BIN)/pip install --quiet --editable '.[extract,fuzz,test,lint]'
+	$(BIN)/pip install --quiet --editable '.[extract,fuzz,mutation,test,lint]'
 	touch $@
 
 clean:
