@@ -4,16 +4,24 @@
 
 from __future__ import annotations
 
+from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.kernel.facts import PageFlags
 from drgn_vmemmap.kernel.lookup import Lookup, not_supported
 from drgn_vmemmap.kernel.page_types import page_type_test
 from drgn_vmemmap.kernel.structs import Member, PageTest, Struct
 from drgn_vmemmap.kernel.unrecognised import Part
 
+# Bytes of the members that are neither longs nor pointers.
+_SIZES = {"refcount": 4, "page_type": 4, "compound_dtor": 1, "compound_order": 1}
+
 
 def struct_page(lookup: Lookup) -> Struct:
-    """``struct page``; the members that some kernels lack are absent there."""
-    return lookup.struct(
+    """
+    ``struct page``; the members that some kernels lack are absent there.
+
+    :raises CannotAnalyse: if one is no number, or not where C aligns it.
+    """
+    page = lookup.struct(
         "struct page",
         optional=("memcg_data", "page_type", "compound_dtor", "compound_order"),
         parts={"mapping": Part.TAIL_WORDS},
@@ -29,6 +37,10 @@ def struct_page(lookup: Lookup) -> Struct:
         compound_dtor=["compound_dtor"],
         compound_order=["compound_order"],
     )
+    for name, member in page.members.items():
+        if member != Member(member.offset & -member.size, _SIZES.get(name, 8), 1):
+            raise CannotAnalyse(f"{name} in struct page is no number: damaged types")
+    return page
 
 
 def page_flags(nodes: int, zones: int) -> PageFlags:

@@ -5,13 +5,19 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from unittest import mock
 
 import drgn
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.target.btf import Btf, Record
+from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.target.recorded_pages import guarded
+from drgn_vmemmap.target.types import btf_addresses
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.fuzz import answers
 from tests.support import open_vmcore
 
@@ -77,29 +83,55 @@ class RecordedKernel:
             answers.run(*command, prog=self.program())
         return sorted(self._pieces)
 
-    def damage(self, edits: bytes) -> None:
+    @cached_property
+    def types(self) -> list[tuple[int, int]]:
+        """Address and size of each of BTF's types that the kernel's facts are taken from."""
+        found: set[tuple[int, int]] = set()
+        record = Btf.record
+
+        def noted(btf: Btf, type_id: int) -> Record:
+            made = record(btf, type_id)
+            found.add((btf._offset + 4 * btf._starts[type_id], 12 + 4 * len(made.words)))
+            return made
+
+        prog = self.program()
+        with mock.patch.object(Btf, "record", noted):
+            kernel = discover(prog)
+        start, _ = btf_addresses(prog)
+        walker = Snapshot(kernel, ProgramMemory(prog)).walker
+        frames = [walker.entry(start + offset).frame or 0 for offset, _ in sorted(found)]
+        return [
+            (frame << _PAGE_SHIFT | (start + offset) & (1 << _PAGE_SHIFT) - 1, size)
+            for frame, (offset, size) in zip(frames, sorted(found))
+        ]
+
+    def damage(self, edits: bytes, places: Sequence[tuple[int, int]] | None = None) -> None:
         """
         Damage the kernel, which was sound or damaged otherwise before.
 
         :param edits: Of :data:`_EDIT`; a part of one at the end means nothing.
+        :param places: Addresses and sizes of the pieces that are damaged; :attr:`places` by
+            default.
         """
         self._words.clear()
         self._missing.clear()
         for edit in _EDIT.iter_unpack(edits[: len(edits) // _EDIT.size * _EDIT.size]):
-            self._edit(*edit)
+            self._edit(self.places if places is None else places, *edit)
 
-    def _edit(self, number: int, word: int, kind: int, value: int) -> None:
-        start, size = self.places[number % len(self.places)]
-        address = start + word * 8 % max(size, 8)
+    def _edit(
+        self, places: Sequence[tuple[int, int]], number: int, word: int, kind: int, value: int
+    ) -> None:
+        start, size = places[number % len(places)]
+        address = start + (word * 4 % max(size - 7, 1) & -4)
         kind %= 4
         if kind == _MISS:
             self._missing.add(address >> _PAGE_SHIFT)
             return
         if kind == _COPY:
-            other, _ = self.places[value % len(self.places)]
+            other, _ = places[value % len(places)]
             value = other & -4096 | value >> 48 & 0xFFF
         elif kind == _FLIP:
-            value ^= int.from_bytes(self._piece(start, size)[address - start :][:8], "little")
+            value ^= int.from_bytes(self._piece(address, 8), "little")
         self._words[address] = value
 
     def system_map(self, names: Iterable[str]) -> bytes:

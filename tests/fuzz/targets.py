@@ -182,6 +182,17 @@ def _vmcore(data: bytes) -> None:
     run(*_complete(command), prog=kernel.program())
 
 
+def _types(data: bytes) -> None:
+    kernel = _kernel()
+    kernel.damage(data, kernel.types)
+    run("verify", prog=kernel.program())
+
+
+def _types_seeds() -> Iterator[bytes]:
+    for number in range(8):
+        yield b"".join(edit(n, number, kind, 1 << number) for kind, n in enumerate((number, 40)))
+
+
 def _vmcore_seeds() -> Iterator[bytes]:
     for number in range(len(_COMMANDS)):
         yield bytes([number])
@@ -346,6 +357,7 @@ def _diff_seeds() -> Iterator[bytes]:
 TARGETS: dict[str, Target] = {
     "btf": Target(_btf, _btf_seeds),
     "kallsyms": Target(_kallsyms, _kallsyms_seeds, 1 << 13),
+    "types": Target(_types, _types_seeds, 16 * 4),
     "vmcoreinfo": Target(_vmcoreinfo, _vmcoreinfo_seeds),
     "system-map": Target(_system_map, _system_map_seeds),
     "kdump": Target(_file(_kdump_file), _file_seeds(_kdump_file)),

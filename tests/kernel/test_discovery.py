@@ -10,6 +10,8 @@ import pytest
 from drgn_vmemmap import CannotAnalyse, examine, verify
 from drgn_vmemmap.kernel import memory_model
 from drgn_vmemmap.kernel.lookup import Lookup
+from drgn_vmemmap.kernel.struct_page import struct_page
+from drgn_vmemmap.kernel.structs import Member, Struct
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
@@ -92,3 +94,12 @@ def test_the_number_of_a_bit_that_no_word_has_is_damage(bit: int) -> None:
     with pytest.raises(CannotAnalyse, match=r"PG_head is .*, which cannot be"):
         lookup_of(64, bit=bit).enumerators("enum pageflags")
     assert lookup_of(64, bit=63).enumerators("enum pageflags") == {"PG_head": 63}
+
+
+@pytest.mark.parametrize("refcount", (Member(52, 68, 1), Member(52, 4, 2), Member(50, 4, 1)))
+def test_a_member_of_struct_page_that_is_no_number_is_damage(
+    refcount: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lookup, "struct", lambda *_, **__: Struct(64, {"refcount": refcount}))
+    with pytest.raises(CannotAnalyse, match="refcount in struct page is no number"):
+        struct_page(lookup_of(64))
