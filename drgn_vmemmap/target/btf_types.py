@@ -99,7 +99,10 @@ class BtfTypes:
             return None
         type_ = self.type(record.id)
         values = {enumerator.name: enumerator.value for enumerator in type_.enumerators or ()}
-        return drgn.Object(self._prog, type_, values[name])
+        try:
+            return drgn.Object(self._prog, type_, values[name])
+        except _REFUSED as error:
+            raise _contradicts_itself(record.id, error) from None
 
     def type(self, type_id: int) -> drgn.Type:
         """

@@ -200,3 +200,11 @@ def test_a_bit_field_of_a_type_that_has_none_is_refused() -> None:
     assert members
     with pytest.raises(BtfError, match="contradicts itself"):
         _ = members[0].type
+
+
+@pytest.mark.parametrize("size", (0, 5_832_708))
+def test_an_enumeration_of_a_size_that_no_number_has_is_refused(size: int) -> None:
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    types = BtfTypes(prog, btf_of(blob(INT + type_of(Kind.ENUM, size, 1, 0, count=1, name=3))))
+    with pytest.raises(BtfError, match="contradicts itself"):
+        types.enumerator("a")
