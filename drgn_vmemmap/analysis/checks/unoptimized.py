@@ -51,15 +51,17 @@ def _reason(context: VmemmapContext, folio: Folio) -> str:
 def _was_restored(context: VmemmapContext, folio: Folio) -> bool:
     """Whether the frames that back a folio's vmemmap are not those from boot."""
     geometry, walker = context.geometry, context.walker
-    start = geometry.address(folio.pfn)
-    end = start + geometry.pages_of_order(folio.order) * geometry.page_size
-    expected = None
-    for run in walker.walk(start, end):
-        for number, frame in enumerate(walker.frames(run)):
-            # A large leaf's frames, and a split one's, are consecutive.
-            place = (run.start >> geometry.page_shift) + number - (frame or 0)
-            if place != expected and expected is not None and run.is_last_level:
-                address = run.start + number * geometry.page_size
-                return address & (context.kernel.architecture.table_span - 1) != 0
-            expected = place
+    pages = geometry.pages_of(range(folio.pfn, folio.pfn + (1 << folio.order)))
+    address, end = map(geometry.page_number_address, (pages.start, pages.stop))
+    while address < end:
+        run = walker.run_at(address)
+        first, stop = (
+            (at - run.start) >> geometry.page_shift for at in (address, min(run.end, end))
+        )
+        frames = walker.frames(run, range(first, stop))
+        place = frames[0] or 0
+        # A large leaf's frames are consecutive, and so are those of the table that it was split to.
+        if run.is_last_level and frames != [*range(place, place + len(frames))]:
+            return True
+        address = run.end
     return False
