@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterable, Sequence
 
 from drgn_vmemmap.cli.exit_codes import CANNOT, fail
@@ -58,7 +59,9 @@ def _end_like(status: int, dumps: Sequence[str]) -> None:
         os._exit(os.WEXITSTATUS(status))
     number = signal.Signals(os.WTERMSIG(status))
     if number in _CRASHES:
-        os._exit(fail(CANNOT, f"{_damage(dumps)} ({number.name})"))
+        code = fail(CANNOT, f"{_damage(dumps)} ({number.name})")
+        sys.stderr.flush()
+        os._exit(code)
     signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)

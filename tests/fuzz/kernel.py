@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -131,7 +132,8 @@ class RecordedKernel:
             other, _ = places[value % len(places)]
             value = other & -4096 | value >> 48 & 0xFFF
         elif kind == _FLIP:
-            value ^= int.from_bytes(self._piece(address, 8), "little")
+            with contextlib.suppress(drgn.FaultError):
+                value ^= int.from_bytes(self._piece(address, 8), "little")
         self._words[address] = value
 
     def system_map(self, names: Iterable[str]) -> bytes:

@@ -234,9 +234,12 @@ def _system_map_seeds() -> Iterator[bytes]:
 
 @cache
 def _kdump_file() -> DamagedFile:
-    # Both headers, the beginnings of both bitmaps, and of the descriptors and pages.
+    # Numbers of both headers, the beginnings of both bitmaps, and the first page descriptors.
     sound = vmcore(NAME)
-    parts = (range(424, 464), range(4096, 4208), range(8192, 8224))
+    parts = (
+        *(range(424, 464), range(4096, 4208)),
+        *(range(8192, 8224), range(73728, 73760), range(139264, 139360)),
+    )
     return DamagedFile(scratch() / "kdump", sound, parts)
 
 
