@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from operator import eq
 from typing import NamedTuple
 
+from drgn_vmemmap.hvo.diagnosis import BOOT_PROTECTED
 from drgn_vmemmap.hvo.predicate import admits
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import Layout
@@ -157,8 +158,7 @@ class FastPath:
             return
         kept, above, entries = self._kept, runs[0].above, runs[0].entries()
         pages = sum(run.pages for run in runs)
-        # As boot_protected() recognises: of 4096 pages, the first 64 are protected.
-        for protected in (pages, pages >> 6):
+        for protected in (pages, BOOT_PROTECTED):
             if not _repeat([run.raw for run in runs], kept, protected):
                 continue
             own = [self._columns.read(entries[index : index + 1], above) for index in range(kept)]

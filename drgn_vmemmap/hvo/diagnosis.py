@@ -19,6 +19,12 @@ from drgn_vmemmap.kernel.layout import ZONE, Layout
 from drgn_vmemmap.paging.column import column_of
 from drgn_vmemmap.paging.mapping import Entry, Problem
 
+BOOT_PROTECTED = (1 << 30 - 12) // 4096
+"""
+How many vmemmap pages such a kernel write-protects, see :func:`boot_protected()`: those of as many
+bytes as a folio of 1 GiB has pages, however large a struct page is.
+"""
+
 _NO_LIMIT = 1 << 64
 """Frames beyond memory are known by the entries' problems."""
 
@@ -208,15 +214,13 @@ def boot_protected(entries: Sequence[Entry]) -> int | None:
     Recognise a gigantic folio from boot that its kernel write-protected only in part.
 
     Linux commit 752fe17af693 ("mm/hugetlb: add pre-HVO framework") (in v6.15)
-    took the folio's size in pages for the size of its vmemmap in bytes, so that
-    of 4096 vmemmap pages the first 64 are protected; v7.2 does not any more.
+    took the folio's size in pages for the size of its vmemmap in bytes; v7.2 does not any more.
 
     :return: Index of the first page that was left writable; ``None`` for any other folio.
     """
-    # A struct page of 64 bytes for each page: 64 vmemmap pages for one page of pages.
-    first = len(entries) >> 6
+    first = BOOT_PROTECTED
     known = [index for index, entry in enumerate(entries) if entry.frame is not None]
-    if first < 2 or any(
+    if len(entries) <= first or any(
         entries[index].access.writable != (index == 0 or index >= first) for index in known
     ):
         return None

@@ -70,11 +70,17 @@ def test_a_broken_machine_has_the_same_report(machine: Machine) -> None:
     compare(Image(machine).prog)
 
 
+@pytest.mark.parametrize("page_size", (64, 128))
 @pytest.mark.parametrize("release", ("6.12.0", "7.2.0"))
-def test_a_folio_that_its_kernel_protected_in_part_has_the_same_report(release: str) -> None:
-    edits = dict.fromkeys(range(64, 4096), REUSE_W)
+def test_a_folio_that_its_kernel_protected_in_part_has_the_same_report(
+    release: str, page_size: int
+) -> None:
+    edits = dict.fromkeys(range(64, 64 * page_size), REUSE_W)
     folio = model.Folio(GIB >> 12, order=18, edits=edits)
-    compare(Image(Machine(line=LINES[release], node_size=3 * GIB, folios=(folio,))).prog)
+    machine = Machine(line=LINES[release], page_size=page_size, node_size=3 * GIB, folios=(folio,))
+    compare(Image(machine).prog)
+    (found,) = Image(machine).examine().folios
+    assert found[1].verdict is Verdict.OPTIMIZED
 
 
 @pytest.mark.parametrize("vmcore", VMCORES, ids=lambda path: path.stem)

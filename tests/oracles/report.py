@@ -318,9 +318,9 @@ def _verdict(pages: Sequence[Page], own: Own) -> Verdict:
     if own.tail_frame != pages[1].frame and own.layout is Layout.SHARED_TAIL and own.zone_known:
         return Verdict.INCONSISTENT
     right = ["W" * kept + "R" * (count - kept)]
-    if count == 4096 and kept == 1:
+    if count > 64 and kept == 1:
         # From boot: the kernel protected 64 pages of a folio of 1 GiB, and forgot the others.
-        right.append("W" + "R" * 63 + "W" * 4032)
+        right.append("W" + "R" * 63 + "W" * (count - 64))
     if access not in right:
         return Verdict.INCONSISTENT
     return Verdict.OPTIMIZED if own.zone_known else Verdict.UNREADABLE
