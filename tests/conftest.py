@@ -14,11 +14,11 @@ from tabulate import tabulate
 from tests.support import BareDrgn, examples, vmemmap
 
 # The same examples every time, so that a red run can be repeated; VMEMMAP_EXAMPLES tries more.
-settings.register_profile("same", derandomize=True, deadline=None, max_examples=50, database=None)
+settings.register_profile("same", derandomize=True, deadline=None, max_examples=40, database=None)
 settings.register_profile(
     "further",
     deadline=None,
-    max_examples=examples(50),
+    max_examples=examples(40),
     suppress_health_check=list(HealthCheck),
     phases=(Phase.generate,),
 )

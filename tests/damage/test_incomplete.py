@@ -31,7 +31,7 @@ from tests.synthetic.kernels import LINES
 from tests.synthetic.model import Machine
 from tests.synthetic.strategies import machines
 
-DUMPS = examples(12)
+DUMPS = examples(8)
 """Of each kernel: 600 are more than ten thousand in all."""
 
 COMMANDS = (("report", "--format", "json", "--folios"), ("verify", "--format", "json"))
