@@ -5,26 +5,31 @@ What may be written of what was recorded: nothing of a user's.
 
 Memory that the vmemmap or its page tables claim may belong to somebody else on a kernel that is
 broken. Each recorded frame is judged by its own struct page, and by its content: a page table has
-entries, and vmemmap has struct pages. What is neither is withheld, word by word.
+entries, and vmemmap has struct pages. Of a frame that is somebody else's nothing is written; of
+the others, the words that are what they should be.
 """
 
 from __future__ import annotations
 
-import contextlib
-import struct
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.extract.ownership import FrameOwners, Owner, is_struct_page
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, is_of_kernel
+from drgn_vmemmap.extract.content import WORD, Content
+from drgn_vmemmap.extract.ownership import FrameOwners, Owner
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
-_WORD = 8
+# Owners of frames that may hold page tables, vmemmap, and other data of the kernel's, if their
+# content is such.
+_OF_KERNEL = (Owner.BOOT, Owner.KERNEL, Owner.UNKNOWN)
+_OF_TABLES = (*_OF_KERNEL, Owner.TABLE)
+_OF_VMEMMAP = (*_OF_KERNEL, Owner.DEVICE, Owner.UNUSED)
+_OF_DATA = (Owner.SLAB, Owner.TAIL)
 
-# Owners of frames that may hold vmemmap or page tables, if their content is such.
-_KERNELS = (Owner.KERNEL, Owner.UNKNOWN)
+# Owners of frames that hold data of the kernel's and nothing else, as far as the dump shows.
+_ALL_DATA = (Owner.BOOT, Owner.UNKNOWN)
 
 
 class Withheld(NamedTuple):
@@ -41,9 +46,7 @@ class Withheld(NamedTuple):
 
     def __str__(self) -> str:
         whose = (
-            f"it holds no {self.what}"
-            if self.owner is Owner.KERNEL
-            else f"it is {self.owner.value}"
+            f"it holds no {self.what}" if self.owner in _OF_TABLES else f"it is {self.owner.value}"
         )
         return f"{self.size} bytes of frame {self.frame:#x}, claimed as {self.what}: {whose}"
 
@@ -63,6 +66,7 @@ class Filter:
         self,
         snapshot: Snapshot,
         owners: FrameOwners,
+        content: Content,
         tables: Collection[int],
         vmemmap: Mapping[int, int],
     ) -> None:
@@ -72,9 +76,8 @@ class Filter:
         :param vmemmap: PFNs of the frames that back the vmemmap, or that a zone keeps as tails; of
             each, how many of its bytes are before the first struct page that begins in it.
         """
-        self._snapshot = snapshot
-        self._kernel = snapshot.kernel
-        self._owners = owners
+        self._memory, self._size = snapshot.memory, snapshot.kernel.page.size
+        self._owners, self._content = owners, content
         self._tables, self._vmemmap = frozenset(tables), vmemmap
 
     def apply(self, pieces: Mapping[int, bytes]) -> Filtered:
@@ -88,13 +91,13 @@ class Filter:
         reads: dict[tuple[int, int], bytes] = {}
         withheld = []
         for frame, parts in by_frame.items():
-            kept = parts
-            owner, what = self._owners.owner(frame), self._what(frame)
-            if not self._may_be_written(frame, owner, parts):
-                kept = [word for start, part in parts for word in self._words(start, part, owner)]
-                missing = sum(len(part) for _, part in parts) - sum(len(part) for _, part in kept)
-                if missing:
-                    withheld.append(Withheld(frame, missing, what, owner))
+            owner = self._owners.owner(frame)
+            kept = [piece for start, part in parts for piece in self._kept(start, part, owner)]
+            missing = sum(len(part) for _, part in parts) - sum(len(part) for _, part in kept)
+            if missing:
+                withheld.append(Withheld(frame, missing, self._what(frame), owner))
+            else:
+                kept = parts
             reads.update({(start, len(part)): part for start, part in kept})
         return Filtered(reads, withheld)
 
@@ -103,72 +106,70 @@ class Filter:
             return "page table"
         return "vmemmap" if frame in self._vmemmap else "data of the kernel"
 
-    def _may_be_written(self, frame: int, owner: Owner, parts: list[tuple[int, bytes]]) -> bool:
-        """Whether a frame is what it was read as, by its struct page and by most of its content."""
-        if frame in self._tables:
-            return owner in _KERNELS and self._is_table(parts)
-        if frame in self._vmemmap:
-            return owner in _KERNELS and self._is_vmemmap(frame, parts)
-        return owner in (*_KERNELS, Owner.SLAB, Owner.TAIL)
-
-    def _is_table(self, parts: list[tuple[int, bytes]]) -> bool:
-        words = (int.from_bytes(data, "little") for data in self._elements(parts, _WORD))
-        entries = [entry for entry in words if entry]
-        return 2 * sum(map(is_of_kernel, entries)) >= len(entries)
-
-    def _is_vmemmap(self, frame: int, parts: list[tuple[int, bytes]]) -> bool:
-        size = self._kernel.page.size
-        pages = [page for page in self._elements(parts, size, self._vmemmap[frame]) if any(page)]
-        return 2 * sum(is_struct_page(self._kernel, page) for page in pages) >= len(pages)
-
-    def _elements(
-        self, parts: list[tuple[int, bytes]], size: int, before: int = 0
-    ) -> Iterator[bytes]:
-        """
-        The elements of one size that were read, if only in part.
-
-        :param before: How many bytes of the frame are before the first one that begins in it.
-        """
-        first, count = (parts[0][0] & -PAGE_SIZE) + before, (PAGE_SIZE - before) // size
-        numbers = {
-            number
-            for start, part in parts
-            for number in range((start - first) // size, -(-(start + len(part) - first) // size))
-            if 0 <= number < count
-        }
-        for number in sorted(numbers):
-            with contextlib.suppress(MissingMemory):
-                yield self._snapshot.memory.read(first + number * size, size)
-
-    def _words(self, start: int, part: bytes, owner: Owner) -> Iterator[tuple[int, bytes]]:
-        """The words of a frame that are what they should be, whatever the others are."""
+    def _kept(self, start: int, part: bytes, owner: Owner) -> Iterator[tuple[int, bytes]]:
+        """What may be written of a part of a frame."""
         frame = start >> PAGE_SHIFT
-        for address in range(start & -_WORD, start + len(part), _WORD):
-            first, last = max(start, address), min(start + len(part), address + _WORD)
-            piece = part[first - start : last - start]
-            if len(piece) < _WORD:
-                if not any(piece):
-                    yield first, piece
+        if frame in self._tables:
+            if owner in _OF_TABLES:
+                yield from _words(start, part, self._entry_test(frame))
+        elif frame in self._vmemmap:
+            if owner in _OF_VMEMMAP:
+                yield from self._struct_pages(start, part)
+        elif owner in _ALL_DATA:
+            yield start, part
+        elif owner in _OF_TABLES:
+            # Tables over other memory are read to find the kernel's data.
+            yield from _words(start, part, self._content.is_data_or_entry)
+        elif owner in _OF_DATA:
+            yield from _words(start, part, self._content.is_data)
+
+    def _entry_test(self, frame: int) -> Callable[[int], bool]:
+        """What says which words of a table are entries: damaged ones, too, if most others are."""
+        start = frame << PAGE_SHIFT
+        words = self._memory.read_each(range(start, start + PAGE_SIZE, WORD), WORD)
+        is_table = self._content.is_table(int.from_bytes(word or b"", "little") for word in words)
+        return self._content.is_damaged_entry if is_table else self._content.is_entry
+
+    def _struct_pages(self, start: int, part: bytes) -> Iterator[tuple[int, bytes]]:
+        """Of a part of a frame, what is of struct pages; of others, what may be a tail's."""
+        size, page = self._size, start & -PAGE_SIZE
+        first = page + self._vmemmap[start >> PAGE_SHIFT] - size
+        for begin in range(first, start + len(part), size):
+            low, high = max(begin, start), min(begin + size, start + len(part))
+            if low >= high:
                 continue
-            (word,) = struct.unpack("<Q", piece)
-            if frame in self._tables:
-                right = is_of_kernel(word)
-            elif frame in self._vmemmap:
-                right = not word or self._is_word_of_tail(word)
+            piece = part[low - start : high - start]
+            if self._is_struct_page(max(begin, page), min(begin + size, page + PAGE_SIZE), begin):
+                yield low, piece
             else:
-                right = False
-            if right:
-                yield first, piece
+                yield from _words(low, piece, self._content.is_tail_mark)
 
-    def _is_word_of_tail(self, word: int) -> bool:
-        """Whether a word is the mark of a tail, and nothing else."""
-        geometry = self._snapshot.geometry
-        if self._kernel.tails_hold_mask:
-            return word in self._masks()
-        return bool(word & 1) and geometry.pfn_of(word - 1) is not None
+    def _is_struct_page(self, start: int, end: int, begin: int) -> bool:
+        """
+        Whether some words can be of a struct page, as far as they are in the dump.
 
-    def _masks(self) -> frozenset[int]:
-        return frozenset(self._kernel.tail_info(0, order) for order in range(32))
+        :param begin: Address where the struct page begins, if only on the page before.
+        """
+        try:
+            return self._content.is_struct_page(
+                self._memory.read(start, end - start), start - begin
+            )
+        except MissingMemory:
+            words = range(start, end, WORD)
+            return all(
+                data is None or self._content.is_struct_page(data, address - begin)
+                for address, data in zip(words, self._memory.read_each(words, WORD))
+            )
+
+
+def _words(start: int, part: bytes, is_right: Callable[[int], bool]) -> Iterator[tuple[int, bytes]]:
+    """The words that are right, whatever the others are; of parts of words, those that are 0."""
+    for address in range(start & -WORD, start + len(part), WORD):
+        first, last = max(start, address), min(start + len(part), address + WORD)
+        piece = part[first - start : last - start]
+        word = int.from_bytes(piece, "little")
+        if not word or (len(piece) == WORD and is_right(word)):
+            yield first, piece
 
 
 def _by_page(address: int, data: bytes) -> Iterator[tuple[int, bytes]]:

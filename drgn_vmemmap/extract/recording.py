@@ -15,6 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -26,6 +27,7 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.api import is_there, verify
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
+from drgn_vmemmap.extract.content import Content, is_poison
 from drgn_vmemmap.extract.filter import Filter, Filtered, Withheld
 from drgn_vmemmap.extract.ownership import FrameOwners
 from drgn_vmemmap.extract.recorder import Recorder
@@ -48,6 +50,9 @@ from drgn_vmemmap.target.program import open_dump
 from drgn_vmemmap.target.symbols import open_kallsyms
 from drgn_vmemmap.target.types import btf_addresses
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
+
+# Memory whose struct pages are not in the dump may be of any of so many nodes.
+_LIKELY_NODES = 64
 
 
 def extract(
@@ -166,7 +171,22 @@ class Recording:
     def _filter(self) -> Filter:
         snapshot = Snapshot(self.kernel, ProgramMemory(self._prog))
         owners = FrameOwners(snapshot)
-        return Filter(snapshot, owners, self._tables(), dict(self._frames_of_vmemmap(snapshot)))
+        content = Content(self.kernel, self._nodes(snapshot))
+        vmemmap = dict(self._frames_of_vmemmap(snapshot))
+        return Filter(snapshot, owners, content, self._tables(), vmemmap)
+
+    def _nodes(self, snapshot: Snapshot) -> Iterator[int]:
+        """The NUMA nodes that have memory: of the first page of each section, where it is known."""
+        kernel = self.kernel
+        for section in self._report.sections:
+            for pfn in section.pfns[:: kernel.sections.pages]:
+                try:
+                    page = snapshot.struct_pages(pfn)
+                except MissingMemory:
+                    yield from range(_LIKELY_NODES)
+                    continue
+                if not is_poison(page):
+                    yield kernel.page_flags.node(kernel.page.value(page, "flags"))
 
     def _tables(self) -> set[int]:
         """PFNs of the frames that were read as page tables."""
@@ -244,14 +264,20 @@ def _compare(report: Report, other: Report, what: str) -> None:
 
 def _check_findings(report: Report, copy: Report) -> None:
     """See that what was withheld is not taken for something that is broken."""
-    known = {(finding.rule, finding.folio, finding.index) for finding in report.findings}
+    known = set(chain.from_iterable(map(_places, report.findings)))
     for finding in copy.findings:
-        key = (finding.rule, finding.folio, finding.index)
-        if finding.severity is Severity.ERROR and key not in known:
+        if finding.severity is Severity.ERROR and known.isdisjoint(_places(finding)):
             raise CannotAnalyse(
                 f"nothing written: the file written gives {finding.rule}, which this dump does "
                 "not; please report this bug"
             )
+
+
+def _places(finding: Finding) -> Iterator[tuple[object, ...]]:
+    """What a finding accuses: a page of a folio, and an address, whose folio may not be known."""
+    yield finding.rule, finding.folio, finding.index
+    if finding.address is not None:
+        yield finding.rule, finding.address
 
 
 def _comparable(report: Report) -> dict[str, Any]:

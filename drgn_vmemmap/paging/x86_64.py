@@ -29,6 +29,11 @@ ACCESSED = 1 << 5
 DIRTY = 1 << 6
 LARGE = 1 << 7
 GLOBAL = 1 << 8
+SAVED_DIRTY = 1 << 58
+"""
+Of leaves that are not writable: they were dirty when writing was taken from them
+(``_PAGE_SAVED_DIRTY``, which ``ptep_set_wrprotect()`` sets since v6.6).
+"""
 NO_EXECUTE = 1 << 63
 
 _PAT = 1 << 7
@@ -40,8 +45,15 @@ PAGE_KERNEL = PRESENT | WRITABLE | NO_EXECUTE
 PAGE_KERNEL_RO = PRESENT | NO_EXECUTE
 """Attributes of a last-level entry with ``PAGE_KERNEL_RO``."""
 
-_NEVER_SET = 0x7FF << PHYSICAL_BITS
-"""Bits that the kernel sets in no entry for its own memory."""
+# The bits that entries of the kernel's for its own memory have, and those that some have.
+_OF_KERNEL = (
+    # _PAGE_TABLE and _KERNPG_TABLE
+    (PRESENT | WRITABLE | ACCESSED | DIRTY, USER),
+    # PAGE_KERNEL, and what set_memory_ro(), _uc(), _np() and debug_pagealloc make of it
+    (NO_EXECUTE, (PAGE_SIZE - 1) & ~USER | SAVED_DIRTY),
+    # PAGE_KERNEL_ROX
+    (PRESENT | ACCESSED, DIRTY | LARGE | GLOBAL),
+)
 
 _ADDRESS_MASK = ((1 << PHYSICAL_BITS) - 1) & ~(PAGE_SIZE - 1)
 
@@ -210,10 +222,16 @@ def is_present(entry: int) -> bool:
     return bool(entry & PRESENT)
 
 
-def is_of_kernel(entry: int) -> bool:
-    """Whether an entry is empty, or one that the kernel makes for its own memory."""
-    used = PRESENT | ACCESSED
-    return not entry or entry & (used | _NEVER_SET) == used
+def wrong_bits(entry: int, addresses: int) -> int:
+    """
+    How many bits of an entry are not as in any of the kernel's for its own memory.
+
+    :param addresses: Mask of the bits that an entry's physical address may have.
+    """
+    return min(
+        bin((every & ~entry) | (entry & ~(every | some | addresses))).count("1")
+        for every, some in _OF_KERNEL
+    )
 
 
 def is_leaf(entry: int, level: Level) -> bool:
@@ -250,6 +268,7 @@ def flag_names(entry: int, level: Level) -> str:
         (DIRTY, "DIRTY"),
         (LARGE, "PAT" if level is PTE else "PSE"),
         (GLOBAL, "GLOBAL"),
+        (SAVED_DIRTY, "SAVED_DIRTY"),
         (NO_EXECUTE, "NX"),
     ]
     return "|".join(name for bit, name in names if entry & bit) or "none"

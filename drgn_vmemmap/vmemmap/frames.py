@@ -187,7 +187,7 @@ class FrameReader:
             return Foreign(frame, self._owners.describe(frame, owner))
         if count:
             return None
-        is_of_unsplit_block = self._is_of_unsplit_block(frame)
+        is_of_unsplit_block = self.is_of_unsplit_block(frame)
         if is_of_unsplit_block is None:
             return Unknown(frame)
         return None if is_of_unsplit_block else Free(frame, self.free_block(frame))
@@ -213,7 +213,7 @@ class FrameReader:
                     return Block(pfn, size)
         return None
 
-    def _is_of_unsplit_block(self, frame: int) -> bool | None:
+    def is_of_unsplit_block(self, frame: int) -> bool | None:
         """
         Whether a frame with refcount 0 is of a block that was allocated at once and never split.
 

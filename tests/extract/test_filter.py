@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from drgn_vmemmap.extract.content import Content
 from drgn_vmemmap.extract.filter import Filter
 from drgn_vmemmap.extract.ownership import FrameOwners
 from drgn_vmemmap.kernel.discovery import discover
@@ -32,7 +33,7 @@ def test_vmemmap_is_written_and_a_users_page_in_its_place_is_not(
     frame = snapshot.walker.entry(address).frame
     assert frame is not None
     vmemmap = {frame: (geometry.base - address) % size}
-    filter_ = Filter(snapshot, FrameOwners(snapshot), (), vmemmap)
+    filter_ = Filter(snapshot, FrameOwners(snapshot), Content(snapshot.kernel, [0]), (), vmemmap)
     content = bytes(image.memory.frames[frame])
     whole = filter_.apply({frame << PAGE_SHIFT: content})
     assert whole.withheld == []

@@ -68,6 +68,48 @@ def in_the_buddy_allocator(machine: Machine) -> int:
     return USER + 1
 
 
+def on_a_list_of_a_cpu(machine: Machine) -> int:
+    """A page that was freed a moment ago: no reference, no mark, and its list's links."""
+    write_member(machine, USER, "flags", value_of(machine, USER, "flags") & -(1 << 24))
+    write_member(machine, USER, "mapping", 0)
+    write_member(machine, USER, "page_type", 0xFFFFFFFF)
+    write_member(machine, USER, "refcount", 0)
+    write_member(machine, USER, "compound_head", 0xFFFF888000001000)
+    return USER
+
+
+def of_a_pipe(machine: Machine) -> int:
+    """A page in use that has no mark of its user."""
+    on_a_list_of_a_cpu(machine)
+    write_member(machine, USER, "refcount", 1)
+    return USER
+
+
+def of_slab(machine: Machine) -> int:
+    """A page of objects, some of which hold what users wrote."""
+    of_a_pipe(machine)
+    write_member(machine, USER, "page_type", 0xF5000000)
+    return USER
+
+
+def of_a_device(machine: Machine) -> int:
+    """Memory of a device, which a file system gives to processes."""
+    of_a_pipe(machine)
+    kernel = machine.snapshot.kernel
+    assert kernel.device_zone is not None
+    flags = value_of(machine, USER, "flags") | kernel.device_zone << kernel.page_flags.zone_shift
+    write_member(machine, USER, "flags", flags)
+    return USER
+
+
+def not_online(machine: Machine) -> int:
+    """Memory that no allocator has got, or that was taken from them; its struct page says so."""
+    address = machine.snapshot.geometry.address(USER)
+    for word in range(address, address + 64, 8):
+        write(machine, word, (1 << 64) - 1)
+    return USER
+
+
 def in_a_hugetlb_folio(machine: Machine) -> int:
     """Memory of a process, in a HugeTLB folio."""
     return FOLIO + 1
@@ -121,6 +163,14 @@ def mapped(machine: Machine, pfn: int) -> int:
         (list_of_failed_pages, in_a_hugetlb_folio, True),
         (section_usage, anonymous, True),
         (section_usage, in_the_buddy_allocator, False),
+        (root_of_sections, on_a_list_of_a_cpu, False),
+        (root_of_sections, of_a_pipe, True),
+        (root_of_sections, of_slab, False),
+        (root_of_sections, of_a_device, False),
+        (root_of_sections, not_online, False),
+        (list_of_failed_pages, of_slab, True),
+        (list_of_failed_pages, on_a_list_of_a_cpu, False),
+        (section_usage, of_a_pipe, False),
     ),
 )
 def test_a_users_page_that_a_pointer_leads_to_is_withheld(

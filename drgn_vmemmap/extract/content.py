@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""
+What the words of a frame can be: entries of a page table, struct pages, the kernel's own data.
+
+Follows ``struct page`` of ``include/linux/mm_types.h``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, wrong_bits
+from drgn_vmemmap.vmemmap.owners import TAIL
+
+WORD = 8
+_ALL_ONES = (1 << 64) - 1
+
+# LIST_POISON1 and the like, TAIL_MAPPING and PP_SIGNATURE are POISON_POINTER_DELTA and so much.
+_POISON = 0xDEAD000000000000
+_POISON_LIMIT = 0x10000
+
+# Indices in files, DMA addresses, counters and orders are below.
+_NUMBER_LIMIT = 1 << 52
+
+# Reference counts are below, in all but the strangest kernels; those of free pages may be.
+_COUNT_LIMIT = 1 << 20
+
+
+class Content:
+    """Judges words by what they should be."""
+
+    def __init__(self, kernel: Kernel, nodes: Iterable[int]) -> None:
+        """
+        :param nodes: NUMA nodes that have memory.
+        """
+        self._kernel = kernel
+        self._nodes = frozenset(nodes)
+        end = (1 << (kernel.paging.max_pfn << PAGE_SHIFT).bit_length()) - PAGE_SIZE
+        self._addresses = end | kernel.paging.encryption_mask
+        self._masks = frozenset(kernel.tail_info(0, order) for order in range(32))
+        self._rules = {
+            kernel.page.offset("flags"): self._are_flags,
+            kernel.page.offset("compound_head"): self._is_pointer,
+            kernel.page.offset("refcount") & -WORD: self._are_counts,
+        }
+        self._known: dict[tuple[int, bytes], bool] = {}
+
+    def is_entry(self, word: int) -> bool:
+        """Whether a word can be an entry of a page table over the kernel's memory."""
+        return not word or not wrong_bits(word, self._addresses)
+
+    def is_damaged_entry(self, word: int) -> bool:
+        """Whether a word can be such an entry, with at most one bit damaged."""
+        return not word or wrong_bits(word, self._addresses) <= 1
+
+    def is_table(self, words: Iterable[int]) -> bool:
+        """Whether most of some words that are not 0 are such entries."""
+        entries = [word for word in words if word]
+        return 2 * sum(map(self.is_entry, entries)) > len(entries)
+
+    def is_tail_mark(self, word: int) -> bool:
+        """Whether a word is the mark of a tail, and nothing else."""
+        if self._kernel.tails_hold_mask:
+            return word in self._masks
+        return bool(word & TAIL) and self._kernel.geometry.pfn_of(word - TAIL) is not None
+
+    def is_data(self, word: int) -> bool:
+        """Whether a word can be of the kernel's allocated data: a pointer, or a map of parts."""
+        # Which parts of a section have a memmap: bits that follow each other.
+        after = word + (word & -word) & _ALL_ONES
+        return not word or word >> 56 == 0xFF or after & (after - 1) == 0
+
+    def is_data_or_entry(self, word: int) -> bool:
+        """Whether a word can be any of the two."""
+        return self.is_data(word) or self.is_entry(word)
+
+    def is_struct_page(self, data: bytes, offset: int = 0) -> bool:
+        """
+        Whether some words can be of a struct page.
+
+        :param offset: Of the first one in the struct page.
+        """
+        key = offset, data
+        if key not in self._known:
+            self._known[key] = is_poison(data) or all(
+                self._rules.get(offset + WORD * index, self._is_any)(word)
+                for index, word in enumerate(words_of(data))
+            )
+        return self._known[key]
+
+    def _are_flags(self, word: int) -> bool:
+        return self._kernel.page_flags.node(word) in self._nodes
+
+    def _are_counts(self, word: int) -> bool:
+        shift = 8 * (self._kernel.page.offset("refcount") % WORD)
+        count = word >> shift & 0xFFFFFFFF
+        return count < _COUNT_LIMIT or count > 0xFFFFFFFF - _COUNT_LIMIT
+
+    def _is_pointer(self, word: int) -> bool:
+        """Whether a word is a pointer of the kernel's, poisoned or null, or a tail's mask."""
+        return not word or word >> 56 == 0xFF or _POISON <= word < _POISON + _POISON_LIMIT
+
+    def _is_any(self, word: int) -> bool:
+        """Whether a word can be any member: a pointer, an index, a counter."""
+        return word < _NUMBER_LIMIT or self._is_pointer(word)
+
+
+def is_poison(page: bytes) -> bool:
+    """Whether a struct page was poisoned by ``page_init_poison()``: nobody has written to it."""
+    return page == b"\xff" * len(page)
+
+
+def words_of(data: bytes) -> Iterator[int]:
+    """The words of some bytes."""
+    return (word for (word,) in struct.iter_unpack("<Q", data[: len(data) & -WORD]))

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What may stand in a page table, in the vmemmap and in the kernel's data, and what may not."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+import pytest
+
+from drgn_vmemmap.extract.content import Content
+from drgn_vmemmap.extract.filter import Filter
+from drgn_vmemmap.extract.ownership import FrameOwners
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, SAVED_DIRTY
+from drgn_vmemmap.target.memory import Memory, ProgramMemory
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+
+NX = 1 << 63
+TEXTS = {
+    "pins": b"".join(b"%cpin%02d\0\0" % ("eacgio"[i % 6].encode(), i % 100) for i in range(512)),
+    "text": b"a secret, and another secret: 4111-1111-1111-1111. ".ljust(64, b"!") * 64,
+    "cards": b"".join(
+        struct.pack("<QQ32sIIQ", 1000 + i, 0, b"card 4111-1111-1111-%04d pin%04d" % (i, i), 0, 7, 0)
+        for i in range(64)
+    ),
+    "half": (b"\xa5SECRET\xa5" * 8 + bytes(64)) * 32,
+    "numbers": struct.pack("<512Q", *((0x1234_5678_9ABC_DEF1 * i) % (1 << 63) for i in range(512))),
+}
+
+
+class Overlaid(Memory):
+    """Memory of which some frames hold something else."""
+
+    def __init__(self, memory: Memory, frames: Mapping[int, bytes]) -> None:
+        self._memory, self._frames = memory, frames
+
+    def read(self, address: int, size: int) -> bytes:
+        page = self._frames.get(address >> PAGE_SHIFT)
+        start = address % PAGE_SIZE
+        return self._memory.read(address, size) if page is None else page[start : start + size]
+
+
+def snapshot_of(release: str) -> Snapshot:
+    line = LINES[release]
+    optimized = line.layout is not Layout.NONE
+    folios = (Folio(FIRST_FOLIO, remapped=optimized), Folio(FIRST_FOLIO + 512, remapped=False))
+    image = Image(Machine(line=line, folios=folios))
+    return Snapshot(discover(image.prog), ProgramMemory(image.prog))
+
+
+@pytest.fixture(scope="module")
+def snapshot() -> Snapshot:
+    return snapshot_of("6.12.0")
+
+
+@pytest.fixture(scope="module")
+def content(snapshot: Snapshot) -> Content:
+    return Content(snapshot.kernel, [0])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    (
+        0x2000067,  # _PAGE_TABLE
+        0x2000063,  # _KERNPG_TABLE
+        NX | 0x2000163,  # PAGE_KERNEL
+        NX | 0x2000121,  # PAGE_KERNEL_RO
+        NX | 0x20001E3,  # PAGE_KERNEL_LARGE
+        NX | SAVED_DIRTY | 0x2000121,  # PAGE_KERNEL after ptep_set_wrprotect() of v6.6
+        0x2000161,  # PAGE_KERNEL_ROX
+        NX | 0x200017B,  # set_memory_uc()
+        NX | 0x2000060,  # debug_pagealloc
+    ),
+)
+def test_an_entry_of_the_kernels_is_written(content: Content, entry: int) -> None:
+    assert content.is_entry(entry)
+
+
+@pytest.mark.parametrize(
+    "entry", (0x2000067 | 1 << 52, 0x2000066, NX | 0x2000125, NX | 0x2000121 | 1 << 50)
+)
+def test_an_entry_with_one_bit_damaged_is_still_recognised(content: Content, entry: int) -> None:
+    assert not content.is_entry(entry)
+    assert content.is_damaged_entry(entry)
+
+
+@pytest.mark.parametrize("text", (b"epin01\0\0", b"PASSWORD", b"epin\0\0\0\0", b"aecgio01"))
+def test_a_text_is_no_entry_and_no_data_of_the_kernels(content: Content, text: bytes) -> None:
+    word = int.from_bytes(text, "little")
+    assert not content.is_data_or_entry(word)
+    assert not content.is_tail_mark(word)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_word_of_a_users_page_is_written_as_a_struct_page_or_an_entry(
+    snapshot: Snapshot, content: Content, text: str
+) -> None:
+    page = TEXTS[text]
+    assert len(page) == PAGE_SIZE
+    address = snapshot.geometry.address(FIRST_FOLIO)
+    entry = snapshot.walker.entry(address)
+    assert entry.frame is not None
+    table = entry.raw_address >> PAGE_SHIFT
+    memory = Overlaid(snapshot.memory, {entry.frame: page, table: page})
+    filter_ = Filter(
+        Snapshot(snapshot.kernel, memory), FrameOwners(snapshot), content, [table], {entry.frame: 0}
+    )
+    left = filter_.apply({frame << PAGE_SHIFT: page for frame in (entry.frame, table)})
+    assert not any(any(data) for data in left.reads.values())
+    assert {withheld.frame for withheld in left.withheld} == {entry.frame, table}
+
+
+@pytest.mark.parametrize("release", LINES)
+def test_nothing_is_withheld_of_a_sound_kernels_vmemmap_and_its_tables(release: str) -> None:
+    snapshot = snapshot_of(release)
+    frames, tables = set(), set()
+    start = snapshot.geometry.address(FIRST_FOLIO)
+    for address in range(start, start + 16 * PAGE_SIZE, PAGE_SIZE):
+        entry = snapshot.walker.entry(address)
+        assert entry.frame is not None
+        frames.add(entry.frame)
+        tables.add(entry.raw_address >> PAGE_SHIFT)
+    content = Content(snapshot.kernel, [0])
+    vmemmap = dict.fromkeys(frames, 0)
+    filter_ = Filter(snapshot, FrameOwners(snapshot), content, tables, vmemmap)
+    pieces = {
+        frame << PAGE_SHIFT: snapshot.memory.read(frame << PAGE_SHIFT, PAGE_SIZE)
+        for frame in frames | tables
+    }
+    assert filter_.apply(pieces).withheld == []
