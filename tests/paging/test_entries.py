@@ -12,7 +12,7 @@ from drgn_vmemmap.paging.leaf import Leaf, leaf_of
 from drgn_vmemmap.paging.x86_64 import PMD, PTE, flag_names, is_canonical
 
 BITS = {0: "PRESENT", 1: "RW", 2: "USER", 3: "PWT", 4: "PCD", 5: "ACCESSED", 6: "DIRTY"}
-BITS |= {8: "GLOBAL", 63: "NX"}
+BITS |= {8: "GLOBAL", 58: "SAVED_DIRTY", 63: "NX"}
 
 
 @pytest.mark.parametrize("bit", range(64))
