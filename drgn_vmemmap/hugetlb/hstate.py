@@ -14,9 +14,12 @@ from typing import NamedTuple, Optional
 
 from drgn_vmemmap.errors import printable
 from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # From 2 MiB to 16 GiB: x86-64 has folios of 2 MiB and 1 GiB, and any other order is damage.
+_POINTER_SIZE = 8
+
 _ORDERS = range(9, 23)
 
 
@@ -42,6 +45,13 @@ class HstateList(NamedTuple):
     """Virtual address of its ``struct list_head``."""
     first: int
     """Its ``next`` pointer."""
+    last: int
+    """Its ``prev`` pointer."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it points at itself, both ways."""
+        return self.head == self.first == self.last
 
     def __str__(self) -> str:
         return f"{self.hstate} " + (
@@ -96,10 +106,13 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
     name = data[member.offset : member.offset + member.length].split(b"\0")[0]
     text = printable(name.decode("ascii", "backslashreplace"))
 
-    def lists(name: str) -> Iterator[tuple[int, int]]:
-        """Address of each list's head, and the ``next`` pointer in it."""
+    def lists(name: str) -> Iterator[tuple[int, int, int]]:
+        """Address of each list's head, and the ``next`` and the ``prev`` pointer in it."""
         member = layout.members[name]
-        return zip(count(address + member.offset, member.size), layout.elements(data, name))
+        heads = count(address + member.offset, member.size)
+        after = member._replace(offset=member.offset + _POINTER_SIZE)
+        before = Struct(layout.size, {name: after}).elements(data, name)
+        return zip(heads, layout.elements(data, name), before)
 
     def total(name: str) -> Count:
         if name not in layout.members:
@@ -113,9 +126,9 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
         for name, member in zip(Counters._fields, of_nodes)
     ]
     counted = ((node, counts) for node, counts in enumerate(zip(*columns)) if any(counts))
-    # Lists of nodes that do not exist are empty: they point at themselves.
-    free = enumerate(lists("hugepage_freelists"))
-    found = [HstateList(text, node, head, first) for node, (head, first) in free if head != first]
+    # Lists of nodes that do not exist are empty.
+    free = (HstateList(text, node, *each) for node, each in enumerate(lists("hugepage_freelists")))
+    found = [each for each in free if not each.is_empty]
     found += [HstateList(text, None, *list_) for list_ in lists("hugepage_activelist")]
     return Hstate(
         name=text,

@@ -33,6 +33,10 @@ class BrokenList(NamedTuple):
     unreadable: bool
     """The dump lacks memory; otherwise, the list itself is damaged."""
     reason: str
+    in_flight: bool = False
+    """It is as a processor that stops between two stores of an insertion or a removal leaves it."""
+    added: int | None = None
+    """Row of a folio that leads back into the list; being inserted, if it is on no list."""
 
 
 class Links:
@@ -99,21 +103,32 @@ class ListWalk:
 
         :return: What is wrong with the lists.
         """
+        found: list[BrokenList] = []
         for hstate in hstates:
             for list_ in hstate.lists:
                 problems = list(self._follow(list_, hstate.order))
                 if problems and not self._follow_alone(list_, hstate.order):
-                    yield from problems
+                    found += problems
+        for problem in found:
+            is_inserted = problem.added is not None and self._is_off_list(problem.added)
+            yield problem._replace(in_flight=problem.in_flight or is_inserted)
+
+    def _is_off_list(self, row: int) -> bool:
+        return self._folios.states[row] == OFF_LIST
 
     def _follow(self, list_: HstateList, order: int) -> Iterator[BrokenList]:
         chain: list[int] = []
+        closes = False
         try:
             self._walk(list_, order, chain)
+            closes = True
         except _Broken as broken:
             after = f"the folio at PFN {self._folios.pfns[chain[-1]]:#x}" if chain else "its head"
             reason = f"after {after}, {broken.reason}"
             yield BrokenList(list_, broken.address, broken.unreadable, reason)
-        yield from self._misplaced(list_, chain)
+        yield from self._one_way(list_, chain, closes)
+        if list_.node is not None:
+            yield from self._of_another_node(list_, chain)
 
     def _walk(self, list_: HstateList, order: int, chain: list[int]) -> None:
         """
@@ -160,20 +175,46 @@ class ListWalk:
         table = self._folios.class_table
         return {number for number, each in enumerate(table) if each.order == order}
 
-    def _misplaced(self, list_: HstateList, chain: list[int]) -> Iterator[BrokenList]:
-        """What is wrong with a list that could be followed: its way back, and its folios' node."""
+    def _one_way(
+        self, list_: HstateList, chain: Sequence[int], closes: bool
+    ) -> Iterator[BrokenList]:
+        """
+        Where a list that could be followed does not lead back the same way.
+
+        :param closes: The chain ends at the list's head.
+        """
+        wrong = self._wrong_ways_back(list_, chain, closes)
+        if not wrong:
+            return
+        ways = [list_.head, *(self._addresses[row] for row in chain[: wrong[0]])]
+        what, address, back = "its head", list_.head, list_.last
+        if wrong[0] < len(chain):
+            row = chain[wrong[0]]
+            what = f"the folio at PFN {self._folios.pfns[row]:#x}"
+            address, back = self._addresses[row], self._links.prev[row]
+        reason = f"{what} has {back:#x} for the one before it, not {ways[-1]:#x}"
+        # __list_add() and __list_del() write next->prev first; hugetlb_lock admits one at a time.
+        if len(wrong) > 1 or not closes:
+            yield BrokenList(list_, address, False, reason)
+            return
+        is_removed = len(ways) > 1 and back == ways[-2]
+        yield BrokenList(list_, address, False, reason, is_removed, self._rows.get(back))
+
+    def _wrong_ways_back(
+        self, list_: HstateList, chain: Sequence[int], closes: bool
+    ) -> Sequence[int]:
+        """Positions in a chain where the pointer back is wrong, its end among them: at most two."""
         addresses, prev, before = self._addresses, self._links.prev, list_.head
-        for row in chain:
+        wrong = []
+        for position, row in enumerate(chain):
             if prev[row] != before:
-                reason = (
-                    f"the folio at PFN {self._folios.pfns[row]:#x} has {prev[row]:#x} for the one "
-                    f"before it, not {before:#x}"
-                )
-                yield BrokenList(list_, addresses[row], False, reason)
-                break
+                wrong.append(position)
+                if len(wrong) > 1:
+                    return wrong
             before = addresses[row]
-        if list_.node is not None:
-            yield from self._of_another_node(list_, chain)
+        if closes and list_.last != before:
+            wrong.append(len(chain))
+        return wrong
 
     def _of_another_node(self, list_: HstateList, chain: list[int]) -> Iterator[BrokenList]:
         """Folios on a free list of a node that are of another one."""

@@ -14,7 +14,13 @@ from drgn_vmemmap.hugetlb.lists import BrokenList
 from drgn_vmemmap.hugetlb.search import SearchProblem
 from drgn_vmemmap.kernel.facts import ZoneKey
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.rules.rule import COUNT_MISMATCH, LIST_CORRUPT, REUSE_INVALID, UNREADABLE
+from drgn_vmemmap.rules.rule import (
+    COUNT_MISMATCH,
+    IN_FLIGHT,
+    LIST_CORRUPT,
+    REUSE_INVALID,
+    UNREADABLE,
+)
 from drgn_vmemmap.vmemmap.sections import MissingSections
 from drgn_vmemmap.vmemmap.special import UnknownMemory
 
@@ -24,8 +30,11 @@ _NAMED_ZONES = 8
 
 def broken_list(broken: BrokenList) -> Finding:
     """A list of folios closes, and holds each once (``include/linux/list.h``)."""
-    rule = UNREADABLE if broken.unreadable else LIST_CORRUPT
-    return rule.finding(f"{broken.list}: {broken.reason}", address=broken.address)
+    rule, reason = UNREADABLE if broken.unreadable else LIST_CORRUPT, broken.reason
+    if broken.in_flight:
+        rule = IN_FLIGHT
+        reason += ": as between the two stores of an insertion or a removal"
+    return rule.finding(f"{broken.list}: {reason}", address=broken.address)
 
 
 def broken_hstate(broken: BrokenHstate) -> Finding:

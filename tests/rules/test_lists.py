@@ -23,8 +23,8 @@ from tests.rules.machines import (
     machine,
 )
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import OPTIMIZED_BIT
-from tests.synthetic.model import Damage, Link, LinkPlace
+from tests.synthetic.kernels import LINES, OPTIMIZED_BIT
+from tests.synthetic.model import FIRST_FOLIO, Damage, Folio, Link, LinkPlace, Machine
 from tests.synthetic.physical import PAGE_SHIFT
 
 
@@ -59,6 +59,66 @@ def test_a_list_that_does_not_close_is_found_and_loses_no_folio(link: Link) -> N
         *[Found("count-mismatch", "warning")] * 2,
     ]
     assert len(report.folios) == len(sound.folios)
+
+
+def three_free() -> tuple[Image, list[int]]:
+    """A kernel with three free folios on one list, and a fourth one on none."""
+    pfns = [FIRST_FOLIO + 512 * number for number in range(4)]
+    last = Folio(pfns[3], state=State.OFF_LIST, counted=True)
+    free = (Folio(pfn) for pfn in pfns[:3])
+    return Image(Machine(line=LINES["6.12.0"], folios=(*free, last))), pfns
+
+
+def lists_of(image: Image) -> list[str]:
+    """What is said of the lists, by the rule."""
+    return [
+        finding.rule
+        for finding in image.examine().findings
+        if finding.rule == "list-corrupt" or "list of" in finding.message
+    ]
+
+
+def test_a_folio_that_is_being_inserted_is_in_flight() -> None:
+    """``__list_add()`` was stopped after its first store, or before its last one."""
+    for links_are_set in (False, True):
+        image, (first, *_, new) = three_free()
+        following, head = image.lru(first + 512), image.list_head(9, 0)
+        image.memmap.link(first, following, image.lru(new))
+        if links_are_set:
+            image.memmap.link(new, image.lru(first), head)
+        assert lists_of(image) == ["in-flight"]
+    image.memmap.link(first, following, image.lru(first + 1024))
+    assert lists_of(image) == ["list-corrupt"]  # that one is on the list, elsewhere
+
+
+@pytest.mark.parametrize("removed", range(3))
+def test_a_folio_that_is_being_removed_is_in_flight(removed: int) -> None:
+    """``__list_del()`` was stopped after its first store."""
+    image, pfns = three_free()
+    head = image.list_head(9, 0)
+    ring = [head, *map(image.lru, pfns[:3]), head]
+    if removed == 2:
+        image.write(head + 8, ring[removed])
+    else:
+        image.memmap.link(pfns[removed + 1], ring[removed + 3], ring[removed])
+    assert lists_of(image) == ["in-flight"]
+
+
+def test_a_list_whose_end_does_not_lead_back_is_found() -> None:
+    image, pfns = three_free()
+    image.write(image.list_head(9, 0) + 8, image.lru(pfns[0]))
+    assert lists_of(image) == ["list-corrupt"]
+    image, pfns = three_free()
+    empty = image.list_head(9, 1)
+    image.write(empty + 8, image.lru(pfns[0]))
+    assert lists_of(image) == ["list-corrupt"]
+
+
+def test_two_places_that_do_not_lead_back_are_no_insertion() -> None:
+    image, (first, second, third, new) = three_free()
+    image.memmap.link(first, image.lru(second), image.lru(new))
+    image.memmap.link(third, image.list_head(9, 0), image.lru(first))
+    assert lists_of(image) == ["list-corrupt"]
 
 
 def test_a_list_that_leads_to_memory_that_is_no_folio_is_found() -> None:
