@@ -98,8 +98,8 @@ class FrameReader:
         """
         Page tables that are free, or used by something else.
 
-        Recent kernels mark page tables of the kernel as such. Their reference counts are not
-        checked.
+        Recent kernels mark page tables of the kernel as such. One without that mark and without
+        a reference is on its way to the allocator: it was freed to a list of its CPU.
 
         :param tables: PFNs, ascending.
         """
@@ -112,8 +112,16 @@ class FrameReader:
                 block = self.free_block(table) if owner is None else None
                 if block is not None or (owner and owner.kind is OwnerKind.BUDDY):
                     yield self._free(table)
+                elif owner is None and self._is_released(pages, table - first):
+                    yield Free(table, None)
                 elif owner is not None and owner.kind is not OwnerKind.PAGE_TABLE:
                     yield Foreign(table, self._owners.describe(table, owner))
+
+    def _is_released(self, pages: bytes, index: int) -> bool:
+        """Whether a struct page that somebody wrote to has no reference."""
+        size = self._kernel.page.size
+        page = pages[index * size : (index + 1) * size]
+        return not self._kernel.page.value(page, "refcount") and any(page)
 
     def check_leaf(self, frame: int, count: int) -> Iterator[Problem]:
         """

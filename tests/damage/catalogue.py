@@ -173,6 +173,17 @@ def table_in_buddy(edited: EditedKernel) -> list[LinkPlace] | None:
     return [("table-freed", None, None)]
 
 
+def table_on_a_list_of_a_cpu(edited: EditedKernel) -> list[LinkPlace] | None:
+    """The last-level table over a folio's vmemmap was freed, and no block took it in yet."""
+    address = edited.kernel.geometry.address(edited.optimized[0])
+    table = edited.walker().entry(address).raw_address >> PAGE_SHIFT
+    if not edited.is_described(table):
+        return None
+    edited.write_member(table, "page_type", 0xFFFFFFFF)
+    edited.write_member(table, "refcount", 0)
+    return [("table-freed", None, None)]
+
+
 def two_owners(edited: EditedKernel) -> list[LinkPlace] | None:
     """A page of a folio that is not optimized is mapped to the frame of another folio's head."""
     if not edited.unoptimized:
@@ -358,6 +369,7 @@ CATALOGUE = (
     Fault("a head without a reference", "frame-freed", head_without_reference),
     Fault("a head that is somebody else's", "frame-foreign", head_of_somebody_else),
     Fault("a page table in the buddy allocator", "table-freed", table_in_buddy),
+    Fault("a page table on a list of a CPU", "table-freed", table_on_a_list_of_a_cpu),
     Fault(
         "a frame with two owners",
         "frame-aliased",
