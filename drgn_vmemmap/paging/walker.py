@@ -292,6 +292,8 @@ class Walker:
             return None
         if x86_64.unusual_attributes(raw, run.level, x86_64.access(run.above, raw)):
             return None
+        if x86_64.is_reserved(raw, run.level):
+            return None
         address = raw & x86_64.address_mask(run.level, self.paging.encryption_mask)
         frames = range(address >> PAGE_SHIFT, (address + run.level.entry_span) >> PAGE_SHIFT)
         return frames if frames.stop <= self.paging.max_pfn else None

@@ -240,8 +240,15 @@ def is_leaf(entry: int, level: Level) -> bool:
 
 
 def is_reserved(entry: int, level: Level) -> bool:
-    """Whether a present entry sets a bit that must be 0 at its level, so that its use faults."""
-    return bool(entry & LARGE) and not level.may_be_leaf
+    """
+    Whether a present entry sets a bit that must be 0 at its level, so that its use faults.
+
+    A large leaf has none of the address bits below its span, but for PAT in bit 12.
+    """
+    if level is PTE or not entry & LARGE:
+        return False
+    below = (level.entry_span - 1) & -PAGE_SIZE & ~_LARGE_PAT
+    return not level.may_be_leaf or bool(entry & below)
 
 
 def address_mask(level: Level, encryption_mask: int) -> int:

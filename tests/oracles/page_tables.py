@@ -118,6 +118,9 @@ class ReferenceWalker:
             return below(address, next_table, here)
         if leaf_bits is None:
             return Page(level, raw, raw_address, problem="reserved bit set")
+        # PAT is bit 12 of a large leaf.
+        if shift > 12 and raw % (1 << shift) >> 13:
+            return Page(level, raw, raw_address, problem="reserved bit set")
         start = raw & leaf_bits & self._address_bits
         frame = (start + address % (1 << shift)) >> PAGE_SHIFT
         problem = "beyond physical memory" if frame >= self._max_pfn else None

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from drgn_vmemmap.paging.leaf import Leaf, leaf_of
-from drgn_vmemmap.paging.x86_64 import PMD, PTE, flag_names, is_canonical
+from drgn_vmemmap.paging.x86_64 import PMD, PTE, PUD, Level, flag_names, is_canonical, is_reserved
 
 BITS = {0: "PRESENT", 1: "RW", 2: "USER", 3: "PWT", 4: "PCD", 5: "ACCESSED", 6: "DIRTY"}
 BITS |= {8: "GLOBAL", 58: "SAVED_DIRTY", 63: "NX"}
@@ -19,6 +19,13 @@ BITS |= {8: "GLOBAL", 58: "SAVED_DIRTY", 63: "NX"}
 def test_a_bit_has_the_name_that_the_kernel_gives_it(bit: int) -> None:
     assert flag_names(1 << bit, PTE) == BITS.get(bit, "PAT" if bit == 7 else "none")
     assert flag_names(1 << bit, PMD) == BITS.get(bit, "PSE" if bit == 7 else "none")
+
+
+@pytest.mark.parametrize(("level", "shift"), ((PMD, 21), (PUD, 30)))
+def test_a_large_leaf_has_no_address_bits_below_its_span_but_pat(level: Level, shift: int) -> None:
+    leaf = 1 << 7 | 0b11 | 1 << shift
+    assert [bit for bit in range(64) if is_reserved(leaf | 1 << bit, level)] == [*range(13, shift)]
+    assert not any(is_reserved(0b11 | 1 << bit, PTE) for bit in range(64))
 
 
 @pytest.mark.parametrize(("present", "writable", "executable"), product((True, False), repeat=3))
