@@ -97,6 +97,20 @@ def test_a_text_is_no_entry_and_no_data_of_the_kernels(content: Content, text: b
     assert not content.is_tail_mark(word)
 
 
+def test_a_struct_page_that_was_poisoned_is_one(content: Content) -> None:
+    assert content.is_struct_page(b"\xff" * 64)
+
+
+def test_a_struct_page_is_of_a_node_that_has_memory(snapshot: Snapshot) -> None:
+    kernel = snapshot.kernel
+    page = bytearray(snapshot.struct_pages(FIRST_FOLIO + 512))
+    flags = kernel.page.value(bytes(page), "flags") | 3 << kernel.page_flags.node_shift
+    start = kernel.page.offset("flags")
+    page[start : start + 8] = flags.to_bytes(8, "little")
+    assert Content(kernel, [0, 3]).is_struct_page(bytes(page))
+    assert not Content(kernel, [0]).is_struct_page(bytes(page))
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_no_word_of_a_users_page_is_written_as_a_struct_page_or_an_entry(
     snapshot: Snapshot, content: Content, text: str
