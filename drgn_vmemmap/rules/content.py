@@ -12,6 +12,7 @@ from drgn_vmemmap.paging.mapping import Entry
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.frames import VmemmapPage
 from drgn_vmemmap.rules.rule import (
+    IN_FLIGHT,
     REUSE_INVALID,
     STALE_STRUCT_PAGE,
     TAIL_CONTENT,
@@ -103,6 +104,19 @@ def stale_tails(entry: Entry, pfns: range, head: int | None, address: int) -> Fi
     message = f"the {which} of nothing: compound_head {where}, which is no head of theirs"
     finding = STALE_STRUCT_PAGE.finding_at(entry, message, expected="no tail")
     return replace(finding, address=address)
+
+
+def being_made(pfn: int, address: int) -> Finding:
+    """
+    A gigantic folio gets its tails before its head (``__prep_compound_gigantic_folio()``).
+
+    :param address: Virtual address in bytes of the struct page of *pfn*.
+    """
+    return IN_FLIGHT.finding(
+        f"tails lead to PFN {pfn:#x}, which is no head: a gigantic folio is being made, "
+        "or they are left from one",
+        address=address,
+    )
 
 
 def not_compared(pages: int, left_out: bool) -> Finding:

@@ -17,10 +17,18 @@ from drgn_vmemmap.hugetlb.head import parse_head
 from drgn_vmemmap.hvo.ownership import Ownership
 from drgn_vmemmap.rules import content as content_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.vmemmap.owners import TAIL, head_of_tail
+from drgn_vmemmap.vmemmap.frames import FrameReader
+from drgn_vmemmap.vmemmap.owners import TAIL, OwnerReader, head_of_tail
 
 # Vmemmap pages that are read together.
 _BATCH = 128
+
+_POISON = (1 << 64) - 1
+"""``PAGE_POISON_PATTERN`` of ``include/linux/page-flags.h``: flags of struct pages not in use."""
+
+# MAX_PAGE_ORDER: larger folios are not from the buddy allocator.
+_MAX_PAGE_ORDER = 10
+_ADDRESS_BITS = 64
 
 _EVEN = bytes(range(0, 256, 2))
 
@@ -47,8 +55,12 @@ class _Check:
         self._head_byte += kernel.page.offset("flags")
         self._link_byte = kernel.page.offset("compound_head")
         self._not_compared = 0
-        self._heads: dict[int, bool | None] = {}
-        """Whether a PFN is a compound page's head; of those that tails in one page lead to."""
+        self._ends: dict[int, int | None] = {}
+        """First PFN after the compound page of a PFN; of those that tails in one page lead to."""
+        self._made: set[int] = set()
+        """PFNs where a gigantic folio may be being made."""
+        self._owners = OwnerReader(context.snapshot)
+        self._frames = FrameReader(context.snapshot)
 
     def findings(self) -> Iterator[Finding]:
         context = self._context
@@ -60,6 +72,8 @@ class _Check:
                 yield from self._stretch(range(start, end))
         if self._not_compared:
             yield content_rules.not_compared(self._not_compared, self._context.kernel.report_only)
+        for pfn in sorted(self._made):
+            yield content_rules.being_made(pfn, context.geometry.address(pfn))
 
     def _stretch(self, pages: range) -> Iterator[Finding]:
         """
@@ -112,11 +126,13 @@ class _Check:
         entry = self._context.walker.entry(geometry.page_number_address(page))
         first = geometry.first_pfn_of(page)
         heads: list[tuple[int, int | None, bool]] = []
-        self._heads.clear()
+        self._ends.clear()
         for index in range(self._per_page):
             pages = content[index * size : (index + 2) * size]
             link = self._context.kernel.page.value(pages, "compound_head")
             pfn = first + index
+            if self._context.kernel.page.value(pages, "flags") == _POISON:
+                continue  # not in use, whatever its other words are
             if link & TAIL:
                 head = head_of_tail(self._context.snapshot, pfn, link)
                 if not self._may_be_tail(pfn, head):
@@ -143,24 +159,46 @@ class _Check:
         return head is not None and head.order > 0 and pfn % (1 << min(head.order, 64)) != 0
 
     def _may_be_tail(self, pfn: int, head: int | None) -> bool:
-        """Whether a tail leads to the head of a compound page; true where that is not known."""
+        """Whether a tail leads to the head of its compound page; true where that is not known."""
         if head is None:
             return False
-        if head not in self._heads:
-            self._heads[head] = self._is_head(head)
-        is_head = self._heads[head]
-        return is_head is None or (is_head and head < pfn)
+        if head not in self._ends:
+            self._ends[head] = self._end(head)
+        end = self._ends[head]
+        return end is None or head < pfn < end
 
-    def _is_head(self, pfn: int) -> bool | None:
-        """Whether a PFN is the head of a compound page; ``None`` if it is not in the dump."""
+    def _end(self, pfn: int) -> int | None:
+        """First PFN after the compound page of a PFN; ``None`` if that is not in the dump."""
+        kernel = self._context.kernel
+        # A folio's tails are not here: this is memory of no folio.
+        if self._context.folio_at(pfn) is not None:
+            return pfn
         try:
-            page = self._context.snapshot.struct_pages(pfn)
+            pages = self._context.snapshot.struct_pages(pfn, 2)
         except MissingMemory:
             return None
-        value = self._context.kernel.head_test.value
-        # A folio's tails are not here: this is memory of no folio.
-        is_head = bool(self._context.kernel.page.value(page, "flags") & value)
-        return is_head and self._context.folio_at(pfn) is None
+        is_head = kernel.page.value(pages, "flags") & kernel.head_test.value
+        order = pages[kernel.order.offset] if is_head else 0
+        if not order:
+            order = self._order_in_the_making(pfn)
+            if order:
+                self._made.add(pfn)
+        return pfn + (1 << min(order, _ADDRESS_BITS))
+
+    def _order_in_the_making(self, pfn: int) -> int:
+        """
+        Order of a gigantic folio that may be being made at a PFN; 0 if none can be.
+
+        ``__prep_compound_gigantic_folio()`` of v6.5 to v6.11 makes a page the head, and notes its
+        order, after it has made all tails; the vmemmap is remapped later.
+        """
+        orders: list[int] = [each.hstate.order for each in self._context.report.hstates]
+        fitting = [each for each in orders if each > _MAX_PAGE_ORDER and not pfn % (1 << each)]
+        if not fitting or self._owners.owner(pfn) or self._frames.free_block(pfn):
+            return 0
+        order = max(fitting)
+        last = self._context.walker.entry(self._context.geometry.address(pfn + (1 << order)) - 1)
+        return order if last.access.writable else 0
 
 
 def _flag_byte(mask: int) -> tuple[int, bytes]:

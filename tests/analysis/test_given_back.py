@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Memory of no folio, where HVO touched the vmemmap: what a restore leaves, and what others do."""
+
+from __future__ import annotations
+
+import pytest
+
+from drgn_vmemmap import verify
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES, Mark
+from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
+from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
+
+GIGANTIC = GIB >> PAGE_SHIFT
+AFTER = FIRST_FOLIO + 512 * 4
+
+lines = pytest.mark.parametrize("release", ("6.1.0", "6.6.0", "6.12.0", "7.2.0"))
+
+
+def image(release: str) -> Image:
+    """A kernel with a folio, after which last-level tables map memory of no folio."""
+    return Image(Machine(line=LINES[release], folios=(Folio(FIRST_FOLIO),)))
+
+
+def link(of: Image, head: int, order: int) -> dict[str, int]:
+    """What makes a struct page a tail of a compound page."""
+    line, size = of.machine.line, of.machine.page_size
+    mask = -(size << order) % (1 << 64)
+    return {line.compound_member: (mask if line.masks_heads else of.machine.page_address(head)) | 1}
+
+
+def said(of: Image) -> list[str]:
+    """What is said beyond sound folios."""
+    return [finding.rule for finding in verify(of.prog).findings if finding.rule != "unoptimized"]
+
+
+@lines
+def test_struct_pages_that_the_kernel_poisoned_are_not_in_use(release: str) -> None:
+    """``page_init_poison()``: a device left a part of a section that has memory, too."""
+    of = image(release)
+    for pfn in range(AFTER, AFTER + 512, PAGE_SIZE // of.machine.page_size):
+        frame = of.memmap.boot_frame(of.memmap.number(pfn))
+        of.memory.frames[frame] = b"\xff" * PAGE_SIZE
+    assert said(of) == []
+
+
+@lines
+def test_tails_beyond_the_end_of_a_smaller_compound_page_are_stale(release: str) -> None:
+    of = image(release)
+    of.write_page(AFTER, flags=of.memmap.flags(AFTER, "PG_head"))
+    if of.machine.line.mark is Mark.DESTRUCTOR:
+        of.write_page(AFTER + 1, compound_dtor=1, compound_order=3)
+    else:
+        of.write_page(AFTER + 1, flags=of.memmap.flags(AFTER + 1) | 3)
+    for pfn in range(AFTER + 1, AFTER + 8):
+        of.write_page(pfn, **link(of, AFTER, 3))
+    assert said(of) == []
+    for pfn in range(AFTER + 64, AFTER + 512):
+        of.write_page(pfn, **link(of, AFTER, 9))
+    assert set(said(of)) == {"stale-struct-page"}
+
+
+@pytest.mark.parametrize("release", ("6.6.0", "6.9.0"))
+@pytest.mark.parametrize("done", (1, 100, 600))
+def test_a_gigantic_folio_that_is_being_made_has_tails_before_it_has_a_head(
+    release: str, done: int
+) -> None:
+    split = frozenset(range(GIGANTIC * 64 >> 21, (GIGANTIC * 64 >> 21) + 2))
+    machine = Machine(
+        line=LINES[release], node_size=4 * GIB, folios=(Folio(FIRST_FOLIO),), split=split
+    )
+    of = Image(machine)
+    for pfn in range(GIGANTIC + 1, GIGANTIC + 1 + done):
+        of.write_page(pfn, _refcount=0, **link(of, GIGANTIC, 18))
+    assert said(of) == ["in-flight"]
+    # What leads elsewhere is of no gigantic folio.
+    of.write_page(GIGANTIC + 1 + done, **link(of, GIGANTIC + 512, 9))
+    assert set(said(of)) == {"in-flight", "stale-struct-page"}
