@@ -13,6 +13,7 @@ from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.regions import VMEMMAP, default_region, may_be_moved, vmemmap_start
 from drgn_vmemmap.explain.statements import Certainty, Statement, certain, likely, unknown
 from drgn_vmemmap.explain.struct_page import (
+    COUNTS,
     PAGES_PER_HUGE_PAGE,
     PAGES_PER_VMEMMAP_PAGE,
     STRUCT_PAGE_SIZE,
@@ -150,8 +151,16 @@ def _evidence(mention: Mention, then: Leaf | None) -> str:
     """Why an address is likely to be that of a struct page, in words."""
     if mention.access != "write" or then is None or not then.present or then.writable:
         return ""
-    page = mention.value - mention.value % STRUCT_PAGE_SIZE
-    registers = [name for name, value in mention.registers.items() if value == page]
+    # Stacks are in vmalloc memory or in the direct map, and the vmemmap is above both.
+    if mention.registers.get("RSP", 0) > mention.value:
+        return ""
+    page, offset = (
+        mention.value - mention.value % STRUCT_PAGE_SIZE,
+        mention.value % STRUCT_PAGE_SIZE,
+    )
+    # What points to the start of anything proves little, unless a count is at the offset.
+    is_count = offset in COUNTS
+    registers = [name for name, value in mention.registers.items() if value == page and is_count]
     known = [name for name in mention.functions if known_function(name)]
     reasons = [
         *(f"{name} points to the start of a struct page there" for name in registers[:1]),

@@ -22,6 +22,9 @@ _MEMBERS = (
     (56, "memcg_data, or what its owner keeps there"),
 )
 
+COUNTS = (48, 52)
+"""Offsets of ``_mapcount`` and ``_refcount``, which are what is mostly written in a tail."""
+
 _TAIL = 1 << 0
 _ORDERS = range(1, 19)
 

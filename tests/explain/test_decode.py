@@ -65,6 +65,25 @@ def test_a_damaged_log_is_explained_as_far_as_it_goes(name: str) -> None:
         *("Memory failure: ", "Bad page state in process ", "[Hardware Error]: ADDR ", "a+0x1/0x"),
         *("RAX: ", "command line: ", "#011", "\\x1b[", "=3D=20", "flags: 0x1(", "?\n", "pfn: "),
         *("--x\nContent-Type: multipart/mixed; boundary=x\n\n", "__CURSOR=\nMESSAGE\n"),
+        *(
+            "2026-1 stdout P a\n",
+            'x {"a":1}\n',
+            'x {"msg":"a"}\n',
+            "\\[",
+            "\\x41",
+            "\\\n",
+            ":\n",
+            "# ",
+        ),
+        *(
+            "[    T1] a\n",
+            "CR2: ffffea0000010034\n",
+            "PGD 1 PTE 2001\n",
+            " cpu=20\n",
+            "CPA ",
+            "=20\n",
+        ),
+        *("WARNING: ", "early exception 0x0e IP ", "PFN range: requested [", "bad pmd ", "aA0/"),
     ),
 )
 def test_a_text_that_repeats_itself_takes_no_time(piece: str) -> None:

@@ -114,6 +114,28 @@ def test_where_kaslr_has_moved_it_the_default_place_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "lines"),
+    (
+        # A pointer to the start of anything, and a stack that is above the vmemmap.
+        (0xFFFFC90000123040, ("RIP: 0010:foo+0x1/0x2", "RBX: ffffc90000123040")),
+        (0xFFFFC90000123048, ("RIP: 0010:foo+0x1/0x2", "RBX: ffffc90000123040")),
+        (0xFFFF888123456074, ("RSP: 0018:ffffc900005ebcf0", "RBX: ffff888123456040")),
+        (0xFFFF888123456074, ("RSP: 0018:ffffc900005ebcf0", f"{OOPS[7]}")),
+    ),
+)
+def test_read_only_memory_of_others_is_not_likely_to_be_the_vmemmap(
+    address: int, lines: Sequence[str]
+) -> None:
+    of = fault_at(address, four_levels(READ_ONLY), *lines)
+    assert "vmemmap" not in said(of, Certainty.LIKELY) + said(of, Certainty.CERTAIN)
+
+
+def test_an_instruction_fetch_is_named_in_english() -> None:
+    of = fault_at(0xFFFFEA0000000034, access="instruction fetch", code=0x11)
+    assert "the access was an instruction fetch" in said(of, Certainty.CERTAIN)
+
+
+@pytest.mark.parametrize(
     ("address", "region"),
     (
         (0xFFFFFFFF81234567, "the kernel's image"),

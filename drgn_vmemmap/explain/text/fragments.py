@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _FRAGMENT = re.compile(
@@ -32,16 +32,18 @@ def _containers_joined(text: str) -> str:
     """Join the lines that a container runtime cut: ``P`` marks all parts but the last one."""
     if " P " not in text:
         return text
-    lines: list[str] = []
+    return "".join(_container_pieces(text.split("\n"))).removesuffix("\n")
+
+
+def _container_pieces(lines: Iterable[str]) -> Iterator[str]:
     is_cut = False
-    for line in text.split("\n"):
+    for line in lines:
         record = _CONTAINER.match(line)
-        if record and is_cut:
-            lines[-1] = lines[-1].rstrip("\r") + line[record.end() :]
-        else:
-            lines.append(line)
+        if is_cut and record is None:
+            yield "\n"
+        start = record.end() if is_cut and record else 0
         is_cut = record is not None and record["tag"] == "P"
-    return "\n".join(lines)
+        yield line[start:].rstrip("\r") if is_cut else f"{line[start:]}\n"
 
 
 def _netconsole_joined(text: str) -> str:
