@@ -83,4 +83,4 @@ $(VENV)/tests: $(VENV)/package
 	touch $@
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

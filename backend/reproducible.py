@@ -11,6 +11,7 @@ in the source.
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import gzip
 import io
@@ -58,13 +59,20 @@ def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
 def _fresh_build_directory() -> Iterator[None]:
     """Have setuptools build in a new directory: it packs whatever is in the one that it uses."""
     with tempfile.TemporaryDirectory() as directory:
-        settings = Path(directory, "settings.cfg")
-        settings.write_text(f"[build]\nbuild_base = {directory}/build\n")
-        os.environ["DIST_EXTRA_CONFIG"] = str(settings)
+        path, own = Path(directory, "settings.cfg"), os.environ.get("DIST_EXTRA_CONFIG")
+        settings = configparser.RawConfigParser()
+        settings.read_dict({"build": {"build_base": f"{directory}/build"}})
+        if own is not None:
+            settings.read(own)  # a packager's own settings win
+        with path.open("w") as file:
+            settings.write(file)
+        os.environ["DIST_EXTRA_CONFIG"] = str(path)
         try:
             yield
         finally:
             del os.environ["DIST_EXTRA_CONFIG"]
+            if own is not None:
+                os.environ["DIST_EXTRA_CONFIG"] = own
 
 
 def _epoch() -> int | None:

@@ -10,10 +10,12 @@ each time that it runs them.
 
 from __future__ import annotations
 
+import gzip
 import importlib.metadata
 import importlib.util
 import io
 import marshal
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +75,7 @@ def bundle() -> bytes:
     files = {
         "__main__.py": _MAIN.encode(),
         **_files(package),
-        **_licences(_PROJECT, package.parent),
+        **_licences(_PROJECT),
     }
     for name in _DEPENDENCIES:
         files.update(_files(_module(name)))
@@ -115,34 +117,56 @@ def _files(module: Path) -> dict[str, bytes]:
     }
 
 
-def _licences(name: str, source: Path | None = None) -> dict[str, bytes]:
-    """
-    The licences that a part of the bundle comes under, by their names in the archive.
-
-    :param source: A directory where they stand if the part runs from its source, not installed.
-    """
-    paths = {path.name: path for path in (*_installed_licences(name), *_licences_in(source))}
-    debian = Path(f"/usr/share/doc/python3-{name}/copyright")
-    if not paths and debian.is_file():
-        paths = {debian.name: debian}
-    if not paths:
-        raise FileNotFoundError(f"the licence of {name} is not installed with it")
-    return {f"licences/{name}/{file}": path.read_bytes() for file, path in paths.items()}
+def _licences(name: str) -> dict[str, bytes]:
+    """The licences that a part of the bundle comes under, by their names in the archive."""
+    for found in (_in_source(name), _in_metadata(name), _in_documentation(name)):
+        licences = {
+            f"licences/{name}/{path.name.removesuffix('.gz')}": _content(path)
+            for path in found
+            if path.is_file()
+        }
+        if licences:
+            return licences
+    raise FileNotFoundError(f"the licence of {name} is not installed with it")
 
 
-def _installed_licences(name: str) -> Iterator[Path]:
+def _in_source(name: str) -> list[Path]:
+    """Of this project, if it runs from its source: elsewhere, others' files lie beside it."""
+    source = Path(__file__).parent.parent
+    if name != _PROJECT or not (source / "pyproject.toml").is_file():
+        return []
+    return [*filter(_is_licence, source.glob("*"))]
+
+
+def _in_metadata(name: str) -> Iterator[Path]:
+    """What was installed with a distribution; distributions may remove its list of files."""
     try:
-        installed = importlib.metadata.files(name) or []
+        distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return
-    for file in installed:
-        path = Path(str(file.locate()))
-        if _is_licence(path) and path.is_file():
-            yield path
+    paths = [Path(str(file.locate())) for file in distribution.files or ()]
+    metadata = getattr(distribution, "_path", None)
+    if metadata is not None:
+        paths += [*Path(str(metadata)).glob("*"), *Path(str(metadata)).glob("licenses/*")]
+    yield from filter(_is_licence, paths)
 
 
-def _licences_in(directory: Path | None) -> list[Path]:
-    return [] if directory is None else [*filter(_is_licence, directory.glob("*"))]
+def _in_documentation(name: str) -> list[Path]:
+    """What a distribution keeps of a package's licence, Debian or Fedora."""
+    share, packages = Path(sys.prefix, "share"), (name, f"python3-{name}")
+    return [
+        path
+        for prefix in (share, Path("/usr/share"))
+        for package in packages
+        for directory in (prefix / "licenses" / package, prefix / "doc" / package)
+        for path in (*directory.glob("*"), directory / "copyright")
+        if _is_licence(path) or path.name == "copyright"
+    ]
+
+
+def _content(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if path.suffix == ".gz" else content
 
 
 def _is_licence(path: Path) -> bool:

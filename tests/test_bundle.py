@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import subprocess
@@ -70,3 +71,34 @@ def test_neither_time_nor_umask_nor_directory_change_it(tmp_path: Path) -> None:
 def test_a_part_without_its_licence_is_not_bundled() -> None:
     with pytest.raises(FileNotFoundError, match="licence of no-such-part"):
         bundle._licences("no-such-part")
+
+
+def test_a_licence_that_others_left_beside_the_package_is_not_taken_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "COPYING").write_text("another licence, of another package")
+    monkeypatch.setattr(bundle, "__file__", str(tmp_path / "drgn_vmemmap" / "bundle.py"))
+    own = (ROOT / "COPYING").read_bytes()
+    assert own in bundle._licences("drgn-vmemmap").values()
+    assert b"another licence" not in b"".join(bundle._licences("drgn-vmemmap").values())
+
+
+def test_a_licence_is_found_where_distributions_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without RECORD, in the metadata.
+    metadata = tmp_path / "one_part-1.0.dist-info"
+    (metadata / "licenses").mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: one-part\nVersion: 1.0\n")
+    (metadata / "licenses" / "LICENSE").write_text("one")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert bundle._licences("one-part") == {"licences/one-part/LICENSE": b"one"}
+    # Compressed, as a package's documentation; or as Fedora's licences.
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    for directory in ("doc/python3-two-part", "licenses/three-part"):
+        (tmp_path / "share" / directory).mkdir(parents=True)
+    compressed = gzip.compress(b"two", mtime=0)
+    (tmp_path / "share/doc/python3-two-part/COPYING.gz").write_bytes(compressed)
+    (tmp_path / "share/licenses/three-part/LICENSE.md").write_bytes(b"three")
+    assert bundle._licences("two-part") == {"licences/two-part/COPYING": b"two"}
+    assert bundle._licences("three-part") == {"licences/three-part/LICENSE.md": b"three"}

@@ -43,9 +43,13 @@ def test_the_wheel_requires_drgn_and_tabulate_alone(wheel: Path) -> None:
 
 def test_the_source_distribution_holds_all_of_the_repository(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
+        files = [member.name for member in archive if member.isfile()]
+    names = {name.partition("/")[2] for name in files}
     expected = {name for name in build.tracked() if not name.startswith(UNPACKAGED)}
     assert expected - names == set()
+    # Nothing that a run of the tests or an editor left, either.
+    generated = {name for name in names - expected if ".egg-info/" in name}
+    assert names - expected - generated == {"PKG-INFO", "setup.cfg"} - expected
 
 
 def test_the_package_index_would_take_both(built: Path, builder: Environment) -> None:
