@@ -172,7 +172,11 @@ class _Analysis:
     ) -> tuple[list[HstateReport], Totals]:
         snapshot, reports = self._snapshot, judging.reports
         hstates = {
-            hstate.name: HstateReport(hstate, snapshot.geometry.pages_of_order(hstate.order))
+            hstate.name: HstateReport(
+                hstate,
+                snapshot.geometry.pages_of_order(hstate.order),
+                narrowed=self._selection != EVERYTHING,
+            )
             for hstate in self._hstates
             if self._selection.hstate in (None, hstate.name)
         }

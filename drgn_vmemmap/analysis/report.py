@@ -62,10 +62,12 @@ class HstateReport:
     counts: Counts = field(default_factory=Counts)
     nodes: dict[int | None, Counts] = field(default_factory=dict)
     """By node; ``None`` for the folios of unknown node."""
+    narrowed: bool = False
+    """Only nodes with selected folios count."""
 
     def by_node(self) -> list[tuple[int | None, Counters, Counts]]:
         """Each node with folios or counters: what the kernel counts, and what was found."""
-        nodes = {*self.hstate.node_counters, *self.nodes}
+        nodes = {*self.nodes} if self.narrowed else {*self.hstate.node_counters, *self.nodes}
         return [
             (
                 node,

@@ -8,7 +8,7 @@ import os
 import textwrap
 from collections.abc import Iterator
 
-from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.analysis.report import EVERYTHING, Report, Selection
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.rules.unchecked import RESTS_ON
@@ -26,6 +26,8 @@ def head(report: Report, width: int) -> Iterator[str]:
         yield named
     yield named_kernel(kernel)
     yield hvo_state(kernel)
+    if report.selection != EVERYTHING:
+        yield f"only folios {_selected(report.selection)}"
     for unrecognised in kernel.unrecognised:
         rules = ", ".join(rule.name for rule in RESTS_ON[unrecognised.part])
         line = f"not recognised: {unrecognised.message}; not checked in full: {rules}"
@@ -68,6 +70,17 @@ def hvo_state(kernel: Kernel) -> str:
             None: "whether new folios are optimized is not known",
         }[kernel.hvo.enabled]
     )
+
+
+def _selected(selection: Selection) -> str:
+    """Which folios a selection has, in words."""
+    words = (
+        None if selection.hstate is None else f"of {selection.hstate}",
+        None if selection.node is None else f"on node {selection.node}",
+        None if selection.pfn is None else f"with PFN {selection.pfn:#x}",
+        None if selection.verdict is None else f"that are {selection.verdict}",
+    )
+    return ", ".join(filter(None, words))
 
 
 def _path(path: str) -> str:

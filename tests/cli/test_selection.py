@@ -11,6 +11,7 @@ import pytest
 
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE
+from tests.support import open_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 
@@ -80,3 +81,32 @@ def test_folios_of_one_verdict_are_reported_alone(
 def report(prog: drgn.Program, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert command_line.run(["--folios", "--format", "json", *arguments], prog) == DONE
     return capsys.readouterr().out
+
+
+def shown(capsys: pytest.CaptureFixture[str], prog: drgn.Program, *arguments: str) -> str:
+    assert command_line.run(arguments, prog) == DONE
+    return capsys.readouterr().out
+
+
+def test_a_narrowed_report_says_so_and_shows_nothing_of_other_folios(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prog = open_vmcore("two-nodes-1GiB")
+    everything = shown(capsys, prog)
+    assert "only folios" not in everything and "net saving" in everything
+    on_node = shown(capsys, prog, "--node", "0", "--hstate", "hugepages-2048kB")
+    assert "only folios of hugepages-2048kB, on node 0\n" in on_node
+    assert [line.split()[:3] for line in on_node.splitlines() if "hugepages" in line][-1] == [
+        "hugepages-2048kB",
+        "0",
+        "23",
+    ]
+    verdict = shown(capsys, prog, "--verdict", "unoptimized")
+    assert "only folios that are unoptimized\n" in verdict
+    for text in (on_node, verdict):
+        assert "net saving" not in text and "no folios" not in text
+    metrics = shown(capsys, prog, "--node", "0", "--format", "prometheus")
+    assert 'node="0"' in metrics and 'node="1"' not in metrics
+    rows = json.loads(shown(capsys, prog, "--pfn", "0x40000", "--format", "json"))["hstates"]
+    nodes = {hstate["name"]: [row["node"] for row in hstate["nodes"]] for hstate in rows}
+    assert nodes == {"hugepages-1048576kB": [0], "hugepages-2048kB": []}

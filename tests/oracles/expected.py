@@ -136,7 +136,8 @@ def document(
         if built_in and power_of_two and view.verdict == "unoptimized"
     )
     tables: set[int] = set().union(*(view.tables for view in views)) if built_in else set()
-    if built_in and hstate is None and node is None and pfn is None:
+    narrowed = (hstate, node, pfn) != (None, None, None)
+    if built_in and not narrowed:
         tables |= _left_split(machine, views)
     totals = _counts(views)
     spent = len(tables) + len(image.tail_frames)
@@ -157,7 +158,7 @@ def document(
             },
         },
         "hstates": [
-            _hstate(machine, order, views)
+            _hstate(machine, order, views, narrowed)
             for order in machine.orders
             if hstate in (None, hstate_name(order))
         ],
@@ -227,10 +228,13 @@ def _left_split(machine: Machine, views: list[View]) -> set[int]:
     }
 
 
-def _hstate(machine: Machine, order: int, views: list[View]) -> dict[str, Any]:
+def _hstate(
+    machine: Machine, order: int, views: list[View], narrowed: bool = False
+) -> dict[str, Any]:
     folios = [folio for folio in machine.folios if folio.order == order]
     views = [view for view in views if view.folio.order == order]
-    nodes = {machine.node(folio.pfn) for folio in folios if folio.counted}
+    counted = {machine.node(folio.pfn) for folio in folios if folio.counted}
+    nodes = set() if narrowed else counted
     nodes |= {view.listed.node for view in views if view.listed.node is not None}
     rows: list[int | None] = [*sorted(nodes)]
     rows += [None] * any(view.listed.node is None for view in views)

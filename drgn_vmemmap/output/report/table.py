@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from drgn_vmemmap.analysis.listing import Listing
-from drgn_vmemmap.analysis.report import Counts, HstateReport, Report, Stability, Totals
+from drgn_vmemmap.analysis.report import EVERYTHING, Counts, HstateReport, Report, Stability, Totals
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.output.findings import explained, in_short, verdict
 from drgn_vmemmap.output.folios import folio_table
@@ -41,9 +41,10 @@ def _summary(report: Report, view: View) -> Iterator[str]:
     if any(hstate.counts.folios for hstate in report.hstates):
         yield from _hstates(report.hstates, view.style.width)
     empty = [hstate.hstate.name for hstate in report.hstates if not hstate.counts.folios]
-    if empty:
+    if empty and report.selection == EVERYTHING:
         yield f"no folios: {', '.join(empty)}"
-    yield textwrap.fill(_totals(report.totals), view.style.width)
+    totals = _totals if report.selection == EVERYTHING else _totals_of_some
+    yield textwrap.fill(totals(report.totals), view.style.width)
     if report.special:
         yield "\n".join(_special(report.special))
 
@@ -116,6 +117,12 @@ def _totals(totals: Totals) -> str:
         f"net saving {size(totals.net_saved_bytes)}: {size(totals.freed_bytes)} freed, "
         f"less {spent}; still possible {size(totals.still_possible_bytes)}"
     )
+
+
+def _totals_of_some(totals: Totals) -> str:
+    """Of a selection: page tables and tail frames are shared with other folios."""
+    freed, possible = size(totals.freed_bytes), size(totals.still_possible_bytes)
+    return f"{freed} freed by these folios; still possible {possible}"
 
 
 def _special(found: Sequence[SpecialVmemmap]) -> Iterator[str]:
