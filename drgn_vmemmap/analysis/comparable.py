@@ -30,6 +30,8 @@ class Comparable(NamedTuple):
     release: str
     layout: str
     struct_page_size: int
+    vmemmap_base: str
+    """Where KASLR put the vmemmap: another place in each boot."""
     folios: dict[int, Document]
     """Fields of each folio, by PFN."""
     totals: dict[str, int]
@@ -103,6 +105,7 @@ def _comparable(document: Document) -> Comparable:
         release=_field(kernel, "release", str),
         layout=_field(_field(kernel, "hvo", dict), "layout", str),
         struct_page_size=_field(kernel, "struct_page_size", int),
+        vmemmap_base=str(kernel.get("vmemmap_base", "")),
         folios=_folios(_field(document, "folios", list)),
         totals=_counts(_field(document, "totals", dict)),
         hstates=_hstates(_field(document, "hstates", list)),

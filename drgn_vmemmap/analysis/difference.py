@@ -57,6 +57,8 @@ class Difference(NamedTuple):
     """The releases."""
     same_kernel: bool
     """Whether folios are compared by PFN; of two kernels, they are not."""
+    two_boots: bool
+    """Whether they are certain to be of two boots: folios at the same PFN are not the same one."""
     changes: list[Change]
     """In ascending order of PFN."""
     unknown: list[int]
@@ -110,6 +112,7 @@ def difference(before: Comparable, after: Comparable) -> Difference:
     return Difference(
         kernels=(before.release, after.release),
         same_kernel=same_kernel,
+        two_boots=before.vmemmap_base != after.vmemmap_base,
         changes=changes,
         unknown=unknown,
         outside=outside,

@@ -89,7 +89,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parsed, unknown = known.parse_known_args(_command_first(known, words))
     command = subparsers(known)[parsed.command.name]
     if unknown:
-        command.error(_unknown_words(unknown))
+        command.error(_unknown_words(unknown, takes_files=not parsed.command.needs_program))
     if child is not None and not parsed.command.takes_child:
         command.error(f"{parsed.command.name} takes no command after --")
     if child == []:
@@ -149,8 +149,8 @@ def _takes_next_word(word: str, with_value: set[str]) -> bool:
     return word in with_value
 
 
-def _unknown_words(words: list[str]) -> str:
-    if os.path.isfile(words[0]):
+def _unknown_words(words: list[str], takes_files: bool) -> str:
+    if os.path.isfile(words[0]) and not takes_files:
         return f"{words[0]!r} is a file: to analyse it, give it with -c"
     return f"unrecognized arguments: {' '.join(words)}"
 

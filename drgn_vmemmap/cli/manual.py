@@ -40,8 +40,8 @@ _EXIT_STATUS = (
     ("0", "Done. For verify and map: no finding is an error."),
     (
         "1",
-        "verify or map found errors, watch --until saw its rule broken, or diff found a "
-        "difference.",
+        "verify or map found errors, watch --until or watch -- COMMAND saw a rule broken, or diff "
+        "found a difference.",
     ),
     (
         "2",

@@ -32,7 +32,7 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     with TerminalProgress() as progress:
         report = verify(prog, options.system_map, progress)
     view = View(
-        folios=options.format != "table",
+        folios=options.format not in ("table", "csv"),
         details=True,
         all_findings=options.all,
         samples=samples_for(options.format, prog, report),
@@ -46,8 +46,8 @@ COMMAND = Command(
     name="verify",
     help="check everything that HVO did, for example after a crash",
     description="Check every rule over all folios and all of the vmemmap. Each finding comes "
-    "with what it means, where to look and what should be there. The exit code is 1 if "
-    "something is broken.",
+    "with what it means, where to look and what should be there; as CSV, each is a row. The exit "
+    "code is 1 if something is broken.",
     examples=(
         f"{NAME} -c vmcore verify",
         f"{NAME} -c vmcore verify --all",

@@ -34,6 +34,7 @@ def _json(difference: Difference) -> str:
         "complete": difference.complete,
         "kernels": difference.kernels,
         "same_kernel": difference.same_kernel,
+        "two_boots": difference.two_boots,
         "incomplete": difference.incomplete,
         "outside": difference.outside,
         "unknown": difference.unknown,
@@ -53,6 +54,8 @@ def _paragraphs(difference: Difference) -> Iterator[str]:
     if not difference.same_kernel:
         one, other = map(printable, difference.kernels)
         yield f"two kernels, {one} and {other}: savings and rules are compared, not PFNs"
+    elif difference.two_boots:
+        yield "two boots of one kernel: that PFNs differ says nothing of one boot"
     if difference.changes:
         yield "\n".join(map(_line, difference.changes))
     for heading, numbers in _numbers(difference):

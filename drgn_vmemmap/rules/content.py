@@ -119,16 +119,17 @@ def being_made(pfn: int, address: int) -> Finding:
     )
 
 
-def not_compared(pages: int, left_out: bool) -> Finding:
+def not_compared(pages: int, whose: str, left_out: bool) -> Finding:
     """
     Struct pages that only verification reads are not in the dump.
 
     :param pages: How many vmemmap pages hold them.
+    :param whose: What memory they are of, in words.
     :param left_out: An extract lacks them on purpose.
     """
     return UNREADABLE.finding(
-        f"what {pages} vmemmap pages hold, of folios and of memory that was given back, is not in "
-        "the dump: it was not compared",
+        f"the struct pages in {pages} vmemmap pages of {whose} are not in the dump: they were not "
+        "compared",
         severity=Severity.INFO if left_out else None,
     )
 

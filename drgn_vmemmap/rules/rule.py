@@ -99,7 +99,7 @@ NOT_PRESENT = Rule(
 TAIL_WRITABLE = Rule(
     "tail-writable",
     Severity.ERROR,
-    "A vmemmap page that maps the reuse frame is read-only.",
+    "A vmemmap page that shares the reuse frame of another page, or of the zone, is read-only.",
     "A stray write to a tail changes struct pages of other PFNs, unnoticed.",
     "vmemmap_remap_pte() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
@@ -235,7 +235,7 @@ IN_FLIGHT = Rule(
     "in-flight",
     Severity.INFO,
     "No folio is on its way into or out of its pool.",
-    "Nothing: the kernel was stopped while it remapped this folio.",
+    "Harmless: the kernel was stopped while it made, remapped or freed this folio.",
     "hugetlb_vmemmap_optimize_folios(), hugetlb_vmemmap_restore_folio() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
 )
@@ -251,7 +251,7 @@ OFF_LIST = Rule(
     "off-list",
     Severity.INFO,
     "A folio is on a list of its hstate.",
-    "Nothing, if it is isolated, in migration or just being made.",
+    "Harmless, if it is isolated, in migration or just being made.",
     "folio_isolate_hugetlb() of mm/hugetlb.c",
     Needs.LISTS,
 )
@@ -259,7 +259,7 @@ UNOPTIMIZED = Rule(
     "unoptimized",
     Severity.INFO,
     "A folio is optimized.",
-    "Nothing; memory that could be saved is not.",
+    "Harmless: memory that could be saved is not.",
     "hugetlb_vmemmap_optimize_folio() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
     verify_only=True,

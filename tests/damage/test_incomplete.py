@@ -139,7 +139,7 @@ def test_a_dump_without_what_tails_hold_is_incomplete_unless_an_extract_left_it_
         assert {
             finding["severity"]
             for finding in json.loads(report)["findings"]
-            if "it was not compared" in finding["message"]
+            if "they were not compared" in finding["message"]
         } == {severity}
 
 

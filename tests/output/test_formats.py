@@ -180,6 +180,15 @@ def test_csv_has_a_row_a_folio_with_the_fields_of_json(report: Report) -> None:
     ] == rows
 
 
+def test_csv_of_a_verification_has_a_row_a_finding_with_the_fields_of_json(report: Report) -> None:
+    rows = list(csv.DictReader(io.StringIO(render(report, "csv", View(details=True)))))
+    findings = document(report, folios=False)["findings"]
+    assert [
+        {name: "" if value is None else str(value) for name, value in finding.items()}
+        for finding in findings
+    ] == [{**row, "folio": str(int(row["folio"], 16)) if row["folio"] else ""} for row in rows]
+
+
 def folios(report: Report) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = document(report, folios=True)["folios"]
     assert all(tuple(folio) == FOLIO_FIELDS for folio in found)

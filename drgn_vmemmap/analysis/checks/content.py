@@ -69,7 +69,9 @@ class _TailCheck:
         for batch in self._context.progress.track(list(self._batches()), "tails"):
             yield from self._compare(batch)
         if self._not_compared:
-            yield content_rules.not_compared(self._not_compared, self._context.kernel.report_only)
+            yield content_rules.not_compared(
+                self._not_compared, "folios", self._context.kernel.report_only
+            )
 
     def _batches(self) -> Iterator[_Batch]:
         """All frames to compare."""

@@ -71,7 +71,9 @@ class _Check:
             if run.is_last_level and context.has_section(pfn) and context.is_online(pfn):
                 yield from self._stretch(range(start, end))
         if self._not_compared:
-            yield content_rules.not_compared(self._not_compared, self._context.kernel.report_only)
+            yield content_rules.not_compared(
+                self._not_compared, "memory of no folio", self._context.kernel.report_only
+            )
         for pfn in sorted(self._made):
             yield content_rules.being_made(pfn, context.geometry.address(pfn))
 
