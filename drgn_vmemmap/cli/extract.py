@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
-from drgn_vmemmap.cli.exit_codes import DONE, NAME
+from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE, NAME, fail
 
 if TYPE_CHECKING:
     import drgn
@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     for withheld in written.withheld:
         print(f"withheld: {withheld}", file=sys.stderr)
     print(f"{os.path.getsize(options.file):>10} bytes written to {options.file}", file=sys.stderr)
-    return DONE
+    return DONE if written.problem is None else fail(INCOMPLETE, written.problem)
 
 
 COMMAND = Command(

@@ -89,6 +89,8 @@ class Written(NamedTuple):
     """Bytes that were read, by kind."""
     withheld: list[Withheld]
     """What of it was not written."""
+    problem: str | None = None
+    """Why the kernel's log is not in it, or not all of it, in words."""
 
 
 class Recording:
@@ -110,8 +112,7 @@ class Recording:
         self.kernel = discover(self._recorded, system_map)
         self._record_kallsyms()
         self._record_btf()
-        if log:
-            read_kernel_log(self._recorded)
+        self._problem = read_kernel_log(self._recorded).problem if log else None
 
     def _record_kallsyms(self) -> None:
         """Read all of the tables, so that drgn's own helper can read them in the extract, too."""
@@ -166,7 +167,7 @@ class Recording:
         before = self._before | set(self._symbols.reads())
         taken = _by_kind(self._recorder, before, self._walker, self.kernel)
         taken["VMCOREINFO"] = len(vmcoreinfo)
-        return Written(taken, filtered.withheld)
+        return Written(taken, filtered.withheld, self._problem)
 
     def _filter(self) -> Filter:
         snapshot = Snapshot(self.kernel, ProgramMemory(self._prog))
@@ -291,8 +292,10 @@ def _comparable(report: Report) -> dict[str, Any]:
 def _by_kind(
     recorder: Recorder, before: set[tuple[int, int]], walker: Walker, kernel: Kernel
 ) -> Counter[str]:
+    """How many bytes were read, by kind; each counts once."""
     taken: Counter[str] = Counter()
-    for address, size in recorder.reads():
+    end = 0
+    for address, size in sorted(recorder.reads()):
         if (address, size) in before:
             kind = "symbols, types and variables"
         elif walker.has_read_table(address):
@@ -301,5 +304,6 @@ def _by_kind(
             kind = "head pages"
         else:
             kind = "hstates, sections, zones, and struct pages of frames"
-        taken[kind] += size
+        taken[kind] += max(0, address + size - max(address, end))
+        end = max(end, address + size)
     return taken

@@ -88,6 +88,18 @@ def test_extract_keeps_what_is_there(tmp_path: Path) -> None:
     refused(vmemmap("-c", VMCORE, "extract", tmp_path / "no" / "file"), 2, "No such file")
 
 
+def test_extract_says_how_much_it_took_and_that_the_log_is_not_in_the_dump(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    done = vmemmap("-c", VMCORE, "extract", path)
+    assert done.returncode == 0
+    *taken, _ = (int(line.split()[0]) for line in done.stderr.splitlines())
+    assert sum(taken) < path.stat().st_size < 1.2 * sum(taken)
+    path.unlink()
+    done = vmemmap("-c", VMCORE, "extract", "--log", path)
+    assert (done.returncode, path.exists()) == (3, True)
+    assert "the kernel's log: " in done.stderr.splitlines()[-1]
+
+
 def test_extract_leaves_nothing_on_a_full_disk(tmp_path: Path) -> None:
     # A limit on the size of files stands for a full disk: both fail in the middle of a write.
     target = tmp_path / "vmcore"
