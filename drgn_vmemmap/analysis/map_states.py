@@ -48,7 +48,7 @@ LABELS: Mapping[State, str] = {
     State.LEAF: "not optimized, PMD-mapped",
     State.BOOT: "optimized at boot, no folio",
     State.SELF_HOSTED: "self-hosted",
-    State.DEVICE: "device DAX",
+    State.DEVICE: "memory of a device",
     State.OTHER: "no HugeTLB folio",
     State.HOLE: "no memmap",
 }

@@ -44,6 +44,7 @@ _OWNERS = {
     OwnerKind.PAGE_TABLE: Owner.TABLE,
     OwnerKind.PAGE_CACHE: Owner.USER,
     OwnerKind.ANONYMOUS: Owner.USER,
+    OwnerKind.MOVABLE: Owner.USER,
     OwnerKind.MAPPED: Owner.USER,
     OwnerKind.LRU: Owner.USER,
 }

@@ -21,6 +21,8 @@ TAIL = 1 << 0
 """Of ``compound_head``: this is a tail page."""
 _MAPPING_ANON = 1 << 0
 """``PAGE_MAPPING_ANON`` of ``mapping``."""
+_MAPPING_MOVABLE = 1 << 1
+"""``PAGE_MAPPING_MOVABLE``; with the other one, it is KSM's."""
 _NO_TYPE = 0xFFFFFFFF
 _ALL_ONES = (1 << 64) - 1
 _KERNEL_HALF = 0xFF << 56
@@ -38,6 +40,7 @@ class OwnerKind(enum.Enum):
     PAGE_TABLE = "page tables"
     PAGE_CACHE = "the page cache"
     ANONYMOUS = "anonymous memory"
+    MOVABLE = "a driver that can move it, such as zsmalloc"
     MAPPED = "processes that map it"
     LRU = "a list of the page reclaim"
     TYPED = "a user with a page type of its own"
@@ -136,7 +139,7 @@ class OwnerReader:
             head = head_of_tail(self._snapshot, frame, detail)
             where = "outside the memmap" if head is None else f"at PFN {head:#x}"
             return f"{kind.value} (compound_head leads to the head {where})"
-        if kind in (OwnerKind.PAGE_CACHE, OwnerKind.ANONYMOUS):
+        if kind in (OwnerKind.PAGE_CACHE, OwnerKind.ANONYMOUS, OwnerKind.MOVABLE):
             return f"{kind.value} (mapping {detail:#x})"
         if kind is OwnerKind.MAPPED:
             return f"{kind.value} ({detail} times)"
@@ -181,8 +184,8 @@ def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
     if name not in (None, "hugetlb", "table") and are_known:
         return FrameOwner(OwnerKind.TYPED, page_type)
     if mapping & _KERNEL_HALF == _KERNEL_HALF:
-        kind = OwnerKind.ANONYMOUS if mapping & _MAPPING_ANON else OwnerKind.PAGE_CACHE
-        return FrameOwner(kind, mapping)
+        kind = OwnerKind.MOVABLE if mapping & _MAPPING_MOVABLE else OwnerKind.PAGE_CACHE
+        return FrameOwner(OwnerKind.ANONYMOUS if mapping & _MAPPING_ANON else kind, mapping)
     if is_head:
         return FrameOwner(OwnerKind.COMPOUND_HEAD)
     if flags & names.lru:

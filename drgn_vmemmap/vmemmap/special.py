@@ -28,7 +28,7 @@ BOOT = "boot-optimized"
 """Gigantic folios whose vmemmap was optimized at boot, before there were frames to free."""
 
 ABOUT = {
-    DEVICE: "device DAX",
+    DEVICE: "memory of a device",
     SELF_HOSTED: "hot-plugged memory that hosts its own vmemmap",
     BOOT: "HugeTLB memory whose vmemmap was optimized at boot",
 }

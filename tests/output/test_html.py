@@ -123,7 +123,7 @@ def test_special_vmemmap_is_named_and_drawn() -> None:
     assert ["device-dax", "compound pages of a device's memory", "768 MiB", "4 MiB"] in rows
     cells = [c for c in page.all("rect", "device") if "cell" in c.attributes["class"]]
     assert len(cells) == (0x20000 + 0x10000) // 512
-    assert cells[-1].one("title").text == "PFN 0x8fe00 to 0x8ffff, 2 MiB: device DAX"
+    assert cells[-1].one("title").text == "PFN 0x8fe00 to 0x8ffff, 2 MiB: memory of a device"
 
 
 def test_a_live_kernel_and_an_end_before_the_end_are_reported() -> None:

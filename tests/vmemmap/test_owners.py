@@ -11,7 +11,7 @@ import pytest
 from drgn_vmemmap import verify
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target.memory import ProgramMemory
-from drgn_vmemmap.vmemmap.owners import OwnerReader
+from drgn_vmemmap.vmemmap.owners import FrameOwner, OwnerKind, OwnerReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
@@ -238,3 +238,36 @@ def test_a_hugetlb_type_without_a_head_is_no_owner(release: str) -> None:
     kernel.write_page(frame, page_type=kernel.machine.line.page_type("hugetlb"))
     reader = OwnerReader(Snapshot(discover(kernel.prog), ProgramMemory(kernel.prog)))
     assert reader.owner(frame) is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "words"),
+    (
+        (FrameOwner(OwnerKind.SLAB), "slab"),
+        (FrameOwner(OwnerKind.PAGE_CACHE, FILE), f"the page cache (mapping {FILE:#x})"),
+        (FrameOwner(OwnerKind.ANONYMOUS, ANONYMOUS), f"anonymous memory (mapping {ANONYMOUS:#x})"),
+        (FrameOwner(OwnerKind.MAPPED, 3), "processes that map it (3 times)"),
+        (FrameOwner(OwnerKind.COMPOUND_TAIL, 1), "(compound_head leads to the head outside the"),
+    ),
+)
+def test_an_owner_is_named_with_what_is_known_of_it(owner: FrameOwner, words: str) -> None:
+    prog = image("6.12.0").prog
+    reader = OwnerReader(Snapshot(discover(prog), ProgramMemory(prog)))
+    assert words in reader.describe(OPTIMIZED, owner)
+    assert ("(" in words) == ("(" in reader.describe(OPTIMIZED, owner))
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind"),
+    (
+        (0, OwnerKind.PAGE_CACHE),
+        (1, OwnerKind.ANONYMOUS),
+        (2, OwnerKind.MOVABLE),
+        (3, OwnerKind.ANONYMOUS),
+    ),
+)
+def test_the_low_bits_of_mapping_say_whose_page_it_is(bits: int, kind: OwnerKind) -> None:
+    of = image("6.12.0")
+    of.write_page(UNSPLIT, mapping=FILE | bits, page_type=0, _refcount=2)
+    reader = OwnerReader(Snapshot(discover(of.prog), ProgramMemory(of.prog)))
+    assert reader.owner(UNSPLIT) == FrameOwner(kind, FILE | bits)
