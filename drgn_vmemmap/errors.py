@@ -20,11 +20,20 @@ class MissingMemory(Exception):
     A dump can be filtered or truncated, and a guest can go away during a pass.
     """
 
+    state = "not in the dump"
+    """Why it cannot be had, in words."""
+
     def __init__(self, what: str) -> None:
         """
         :param what: What is missing, such as ``physical address 0x1000``.
         """
-        super().__init__(f"{what} is not in the dump")
+        super().__init__(f"{what} is {self.state}")
+
+
+class NotMapped(MissingMemory):
+    """Virtual memory that the target's own page tables map to no memory."""
+
+    state = "mapped to no memory"
 
 
 def printable(text: str) -> str:

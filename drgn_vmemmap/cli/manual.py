@@ -51,7 +51,7 @@ _EXIT_STATUS = (
     (
         "3",
         "Incomplete: memory that the analysis needed is not in the dump, or a part of this kernel "
-        "was not recognised, and nothing that is known for certain is broken.",
+        "was not recognised. For verify and map: nothing that is known for certain is broken.",
     ),
 )
 

@@ -23,6 +23,7 @@ class Accounting(enum.Enum):
     COUNTED = "counted"
     UNCOUNTED = "not counted"
     UNKNOWN = "counted or not, for all that the counters show"
+    UNREADABLE = "counted or not, on a list or not: the dump lacks what shows it"
 
 
 class Accounts:
@@ -52,7 +53,7 @@ class Accounts:
         if folio.state is not State.OFF_LIST:
             return Accounting.COUNTED
         if not self._complete:
-            return Accounting.UNKNOWN
+            return Accounting.UNREADABLE
         key = folio.hstate, folio.node
         counted = self._counted[folio.hstate].counters_of(folio.node).nr_huge_pages
         if counted is None:

@@ -246,10 +246,10 @@ class ListWalk:
             raise _Broken(pointer, f"meets the folio at PFN {pfn:#x} a second time")
         try:
             head = read_head(self._snapshot, pfn)
-        except MissingMemory:
+        except MissingMemory as error:
             unknown = FolioClass(order, list_.hstate, list_.node, None, None)
             self._add(pfn, self._folios.class_number(unknown), _state(list_), 0, 0)
-            reason = f"head page of PFN {pfn:#x} is not in the dump"
+            reason = f"head page of PFN {pfn:#x} is {error.state}"
             raise _Broken(pointer, reason, unreadable=True) from None
         if head is None or head.order not in self._classes.names:
             raise _Broken(pointer, f"leads to PFN {pfn:#x}, which is no HugeTLB folio")

@@ -16,7 +16,7 @@ from functools import reduce
 from operator import and_, or_
 from typing import NamedTuple
 
-from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.errors import MissingMemory, NotMapped
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.mapping import Entry, Paging, Problem, Run, Step
 from drgn_vmemmap.paging.x86_64 import (
@@ -374,19 +374,21 @@ class Walker:
 
         :param address: Virtual address in bytes.
         :param size: Bytes to read.
-        :raises MissingMemory: if any of it is not mapped, or not in the dump.
+        :raises NotMapped: if any of it is mapped to no memory.
+        :raises MissingMemory: if any of it is not in the dump.
         """
         parts = []
         while size > 0:
             run = self.run_at(address)
             frame = self._frame_at(run, address)
             if frame is None:
-                raise MissingMemory(f"virtual address {address:#x}")
+                missing = NotMapped if run.raw else MissingMemory
+                raise missing(f"virtual address {address:#x}")
             offset = address % PAGE_SIZE
             part = min(size, PAGE_SIZE - offset if run.level is PTE else run.end - address)
             # A large leaf may reach beyond memory.
             if self._frame_at(run, address + part - 1) is None:
-                raise MissingMemory(f"virtual address {address + part - 1:#x}")
+                raise NotMapped(f"virtual address {address + part - 1:#x}")
             parts.append(self.memory.read((frame << PAGE_SHIFT) + offset, part))
             address += part
             size -= part

@@ -201,13 +201,15 @@ def _unreadable(context: FolioContext) -> Iterator[Finding]:
 def _off_list(context: FolioContext) -> Iterator[Finding]:
     """A folio in isolation, in migration or in the making is on no list (``mm/hugetlb.c``)."""
     if context.folio.state is State.OFF_LIST and not _is_in_flight(context):
-        yield context.finding(OFF_LIST, "is on no list")
+        is_unknown = context.accounting is Accounting.UNREADABLE
+        which = "none of the lists that could be followed" if is_unknown else "no list"
+        yield context.finding(OFF_LIST, f"is on {which}")
 
 
 def _is_in_flight(context: FolioContext) -> bool:
     """Whether a folio is on its way into or out of the pool, or in a state that only such have."""
     folio, judgement = context.folio, context.judgement
-    if context.accounting is not Accounting.UNKNOWN:
+    if context.accounting in (Accounting.COUNTED, Accounting.UNCOUNTED):
         return context.accounting is Accounting.UNCOUNTED
     return judgement.verdict is Verdict.PARTIAL or (
         judgement.verdict in (Verdict.OPTIMIZED, Verdict.UNOPTIMIZED)

@@ -189,9 +189,10 @@ def unreadable_counters() -> Finding:
 
 
 def unreadable_frames(count: int) -> Finding:
-    """Frames whose own struct pages are not in the dump."""
+    """Frames whose own struct pages cannot be read."""
     return UNREADABLE.finding(
-        f"the struct pages of {count} frames that back the vmemmap are not in the dump"
+        f"the struct pages of {count} frames that back the vmemmap are not mapped, "
+        "or not in the dump"
     )
 
 

@@ -42,6 +42,15 @@ def rows_of(report: Report, width: int) -> list[str]:
     return list(folio_table(Listing(report.kernel, report.folios), width))
 
 
+def test_folios_that_the_kernel_counts_and_that_were_not_found_are_missed() -> None:
+    sound = report_of(Folio(FIRST_FOLIO))
+    assert "were found" not in table(sound)
+    (row,) = (each for each in sound.hstates if each.counts.folios)
+    counters = row.hstate.counters._replace(nr_huge_pages=64)
+    short = replace(row, hstate=row.hstate._replace(counters=counters))
+    assert f"{row.hstate.name}: 1 of 64 folios were found" in table(replace(sound, hstates=[short]))
+
+
 # Width.
 
 

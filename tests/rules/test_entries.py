@@ -94,6 +94,13 @@ def test_a_head_that_is_not_present_hides_what_comes_after_it_on_the_list(releas
     ]
 
 
+def test_a_head_that_is_not_present_is_not_said_to_be_missing_from_the_dump() -> None:
+    messages = [f.message for f in Image(machine("6.12.0", edits={0: ABSENT})).examine().findings]
+    assert any(f"head page of PFN {PFNS[9]:#x} is mapped to no memory" in each for each in messages)
+    assert "is on none of the lists that could be followed" in messages
+    assert not any("not in the dump" in each or each == "is on no list" for each in messages)
+
+
 @every_layout
 @every_order
 def test_a_tail_that_is_writable_is_found(release: str, order: int) -> None:

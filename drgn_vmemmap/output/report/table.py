@@ -40,6 +40,8 @@ def render(report: Report, view: View) -> Iterator[str]:
 def _summary(report: Report, view: View) -> Iterator[str]:
     if any(hstate.counts.folios for hstate in report.hstates):
         yield from _hstates(report.hstates, view.style.width)
+    if report.selection == EVERYTHING:
+        yield from map(_not_found, filter(_is_short, report.hstates))
     empty = [hstate.hstate.name for hstate in report.hstates if not hstate.counts.folios]
     if empty and report.selection == EVERYTHING:
         yield f"no folios: {', '.join(empty)}"
@@ -80,6 +82,17 @@ def _hstates(hstates: Sequence[HstateReport], width: int) -> Iterator[str]:
         unusual = [verdict for verdict in shown if verdict not in usual]
         yield _hstate_table(rows, usual, saved=True)
         yield _hstate_table(rows, unusual, saved=False)
+
+
+def _is_short(hstate: HstateReport) -> bool:
+    """Whether the kernel counts more folios than were found."""
+    counted = hstate.hstate.counters.nr_huge_pages
+    return counted is not None and counted > hstate.counts.folios
+
+
+def _not_found(hstate: HstateReport) -> str:
+    found, counted = hstate.counts.folios, hstate.hstate.counters.nr_huge_pages
+    return f"{hstate.hstate.name}: {found:,} of {counted:,} folios were found"
 
 
 def _rows(hstate: HstateReport) -> Iterator[tuple[str, str, Counts]]:
