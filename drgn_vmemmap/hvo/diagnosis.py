@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from drgn_vmemmap.hvo.predicate import admits
 from drgn_vmemmap.hvo.verdict import Judgement, Ranges, Verdict, ranges
 from drgn_vmemmap.kernel.layout import ZONE, Layout
-from drgn_vmemmap.paging.column import column_of
+from drgn_vmemmap.paging.column import READ_ONLY, READ_WRITE, column_of
 from drgn_vmemmap.paging.mapping import Entry, Problem
 
 BOOT_PROTECTED = (1 << 30 - 12) // 4096
@@ -197,7 +197,8 @@ def _is_partial(
     """
     Whether each tail is either remapped, or not yet or not any more.
 
-    A remap and a restore go from page to page (``vmemmap_remap_range()``).
+    A remap and a restore go from page to page (``vmemmap_remap_range()``). The tails of a gigantic
+    folio from boot are remapped at once, and protected later (``vmemmap_wrprotect_hvo()``).
     """
     if any(entry.problem for entry in entries):
         return False
@@ -206,7 +207,10 @@ def _is_partial(
     rest = [entry for entry in entries[layout.kept :] if entry.frame != reuse_frame]
     own = [column_of((entry,)) for entry in (*entries[: layout.kept], *rest)]
     column = column_of(tails)
-    return admits(layout, own, column._replace(frames=column.frames[:1]), zone, _NO_LIMIT)
+    column = column._replace(frames=column.frames[:1])
+    if len(entries) > BOOT_PROTECTED and not rest and column.attributes == READ_WRITE:
+        column = column._replace(attributes=READ_ONLY)
+    return admits(layout, own, column, zone, _NO_LIMIT)
 
 
 def boot_protected(entries: Sequence[Entry]) -> int | None:

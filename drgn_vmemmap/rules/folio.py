@@ -62,6 +62,8 @@ def _tail_writable(context: FolioContext) -> Iterator[Finding]:
         if judgement.read_only != judgement.shared:
             yield _partly_protected(context, judgement.read_only[-1][1] + 1)
         return
+    if judgement.verdict is Verdict.PARTIAL:
+        return
     unprotected = boot_protected(context.entries)
     if unprotected is not None and context.maps_reuse_frame(context.entries[unprotected]):
         yield _partly_protected(context, unprotected)

@@ -20,7 +20,16 @@ from tests.support import findings_of
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, Mark
 from tests.synthetic.layouts import KEPT
-from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, OWN_W, Folio, Machine, Vpage
+from tests.synthetic.model import (
+    FIRST_FOLIO,
+    FRESH_W,
+    GIB,
+    OWN_W,
+    REUSE_W,
+    Folio,
+    Machine,
+    Vpage,
+)
 from tests.synthetic.physical import PAGE_SHIFT
 
 FLYING = FIRST_FOLIO + 1024
@@ -169,3 +178,17 @@ def test_a_folio_on_a_list_that_is_marked_as_removed_is_broken() -> None:
     image = Image(machine("6.1.0"))
     image.write_page(FIRST_FOLIO + 1, compound_dtor=1)
     assert "list-corrupt" in {finding.rule for finding in verify(image.prog).findings}
+
+
+@pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+def test_a_gigantic_folio_from_boot_is_protected_after_it_was_made(release: str) -> None:
+    unprotected = dict.fromkeys(range(KEPT[LINES[release].layout], 4096), REUSE_W)
+    report = verify(Image(machine(release, flying(unprotected, order=18))).prog)
+    assert accusations(report) == []
+    assert "not counted" in in_flight(report)[GIGANTIC]
+    # Once it is counted and in use, it must be protected; and so must a folio of 2 MiB, always.
+    counted = replace(flying(unprotected, order=18), counted=True, state=State.ACTIVE)
+    small = flying({page: REUSE_W for page in unprotected if page < 8})
+    for wrong in (counted, small):
+        found = accusations(verify(Image(machine(release, wrong)).prog))
+        assert found and {each.partition(":")[0] for each in found} == {"tail-writable"}

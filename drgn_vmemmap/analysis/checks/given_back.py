@@ -179,13 +179,14 @@ class _Check:
             pages = self._context.snapshot.struct_pages(pfn, 2)
         except MissingMemory:
             return None
-        is_head = kernel.page.value(pages, "flags") & kernel.head_test.value
-        order = pages[kernel.order.offset] if is_head else 0
-        if not order:
-            order = self._order_in_the_making(pfn)
-            if order:
-                self._made.add(pfn)
-        return pfn + (1 << min(order, _ADDRESS_BITS))
+        if kernel.page.value(pages, "flags") & kernel.head_test.value:
+            # prep_compound_page() notes the order after it has made all tails.
+            order = pages[kernel.order.offset] or _ADDRESS_BITS
+            return pfn + (1 << min(order, _ADDRESS_BITS))
+        order = self._order_in_the_making(pfn)
+        if order:
+            self._made.add(pfn)
+        return pfn + (1 << order)
 
     def _order_in_the_making(self, pfn: int) -> int:
         """
