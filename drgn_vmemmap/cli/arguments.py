@@ -42,7 +42,7 @@ def number(text: str) -> int:
     except ValueError:
         value = -1
     if value < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 10 or 0xa")
     return value
 
 
@@ -77,6 +77,7 @@ def pfn(text: str) -> int:
         value = -1
     if not 0 <= value < PFN_LIMIT:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a place in memory: give a physical address, such as 4G, or pfn:NUMBER"
+            f"{text!r} is not a place in memory: give a physical address, such as 4G, or "
+            "pfn:NUMBER, such as pfn:0x2c00"
         )
     return value

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from drgn_vmemmap.cli.exit_codes import CANNOT, NAME
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, NAME, write_output
 
 _EXAMPLES = "examples:"
 
@@ -48,6 +49,13 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": _Formatter, **options})
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """argparse hides that help cannot be written."""
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+        elif write_output(message) != DONE:
+            self.exit(CANNOT)
 
     def error(self, message: str) -> NoReturn:
         self.exit(CANNOT, f"{NAME}: {message}; see '{self.prog} --help'\n")

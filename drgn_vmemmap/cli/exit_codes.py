@@ -60,6 +60,23 @@ def exit_code_of(run: Callable[[], int | None]) -> int:
         return fail(CANNOT, f"internal error, please report it: {_with_place(error)}")
 
 
+def write_output(text: str) -> int:
+    """
+    Write a text to standard output, without waiting for drgn.
+
+    :return: The exit code. What goes wrong is reported in one line on standard error.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        return fail(CANNOT, _in_words(error))
+    return DONE
+
+
 def _discard_output() -> None:
     """Discard what is still buffered for standard output, so that Python does not try again."""
     with contextlib.suppress(OSError, ValueError):

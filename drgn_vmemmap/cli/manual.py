@@ -22,7 +22,7 @@ from drgn_vmemmap.cli.parser import COMMANDS, parser
 from drgn_vmemmap.rules.rule import RULES
 
 _SYNOPSIS = (
-    "drgn-vmemmap {-c VMCORE | -k | --qemu ADDRESS} [COMMAND] [OPTIONS]",
+    "drgn-vmemmap [-c VMCORE | -k | --qemu ADDRESS] [COMMAND] [OPTIONS]",
     "drgn -c VMCORE drgn_vmemmap [COMMAND] [OPTIONS]",
     "%vmemmap [COMMAND] [OPTIONS]",
 )

@@ -14,7 +14,7 @@ from drgn_vmemmap.cli.exit_codes import NAME
 # The options that --help shows.
 _SHOWN = {
     "-c/--core": ("VMCORE", "a vmcore"),
-    "-k/--kernel": (None, "the running kernel"),
+    "-k/--kernel": (None, "the running kernel, which is the default"),
     "--qemu": ("ADDRESS", "a guest, by the address of its QMP socket"),
     "-s/--symbols": ("VMLINUX", "debugging symbols; the dump's own BTF is used without them"),
 }

@@ -82,4 +82,7 @@ def parse(text: str) -> Query:
 
 
 def _no_address(text: str) -> str:
-    return f"{text!r} is no address: give pfn:0x..., phys:0x..., or a virtual address in hex"
+    return (
+        f"{text!r} is no address: give pfn:0x..., phys:0x..., or a virtual address in hex, "
+        "with 0x or all of its 16 digits"
+    )

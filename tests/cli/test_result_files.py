@@ -20,6 +20,12 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("arguments", ("--help", "verify --help", "--version"))
+def test_help_that_cannot_be_written_is_an_error(arguments: str) -> None:
+    for output, reason in ((">/dev/full", "No space left"), (">&-", "standard output is closed")):
+        refused(run("bash", "-c", f"{COMMAND} {arguments} {output}"), 2, reason)
+
+
 def test_a_result_goes_to_a_file_completely(shown: str, tmp_path: Path) -> None:
     path = tmp_path / "report"
     assert vmemmap("-c", VMCORE, "-o", path).stdout == ""

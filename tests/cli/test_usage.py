@@ -71,4 +71,6 @@ def test_wrong_usage_is_refused() -> None:
     refused(vmemmap("--nonsense"), 2, "--nonsense", "--help")
     refused(vmemmap("-c"), 2, "-c", "argument")
     refused(vmemmap("--pfn", "many"), 2, "many")
+    refused(vmemmap("--pfn", "a400"), 2, "a400", "0x")
+    refused(vmemmap("-c", VMCORE, "explain", "deadbeef"), 2, "deadbeef", "0x", "16 digits")
     refused(vmemmap("bundle"), 2, "FILE")
