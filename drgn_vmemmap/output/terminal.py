@@ -42,7 +42,9 @@ class Style(NamedTuple):
         else:
             blocks = True
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        width = shutil.get_terminal_size((MINIMUM_WIDTH, 24)).columns if stream.isatty() else 0
+        # In a pipe, the width is the one that the user names.
+        has_width = stream.isatty() or "COLUMNS" in os.environ
+        width = shutil.get_terminal_size((MINIMUM_WIDTH, 24)).columns if has_width else 0
         return cls(blocks, stream.isatty() and not plain, max(width, MINIMUM_WIDTH))
 
     def coloured(self, text: str, colour: str) -> str:

@@ -105,8 +105,9 @@ def unreadable_owners(count: int, left_out: bool) -> Finding:
 
     :param left_out: An extract lacks them on purpose.
     """
+    tables = "page table" if count == 1 else "page tables"
     return UNREADABLE.finding(
-        f"the struct pages of {count} page tables over the vmemmap are not in the dump: "
+        f"the struct pages of {count} {tables} over the vmemmap are not in the dump: "
         "whether these are in use is not known",
         severity=Severity.INFO if left_out else None,
     )

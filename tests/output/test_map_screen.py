@@ -130,8 +130,19 @@ def test_colour_changes_no_character(report: Report) -> None:
 @pytest.mark.parametrize(
     ("encoding", "blocks"), (("utf-8", True), ("ascii", False), ("latin-1", False))
 )
-def test_blocks_are_for_terminals_that_have_them(encoding: str, blocks: bool) -> None:
+def test_blocks_are_for_terminals_that_have_them(
+    encoding: str, blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert Style.of(TextIOWrapper(BytesIO(), encoding)) == Style(blocks, False)
+
+
+@pytest.mark.parametrize(("columns", "width"), (("200", 200), ("40", 80)))
+def test_a_pipe_is_as_wide_as_the_user_says(
+    columns: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert Style.of(TextIOWrapper(BytesIO(), "utf-8")).width == width
 
 
 @pytest.mark.parametrize(
