@@ -33,7 +33,8 @@ _DESCRIPTION = (
     "drgn-vmemmap finds each HugeTLB folio of a vmcore or of a live x86-64 kernel, walks the page "
     "tables over its vmemmap, and reports what HVO did there, what it saves, and what is broken.",
     "No debugging symbols are needed: types and symbols come from the dump itself. It runs with "
-    "drgn 0.0.31 or later and Python 3.9 or later.",
+    "drgn 0.0.31 or later and Python 3.9 or later; Linux 7.0 and later, and extract, need drgn "
+    "0.1.0. extract needs kdumpling 0.4.0, HTML jinja2, completion shtab, and progress bars tqdm.",
 )
 
 _EXIT_STATUS = (
@@ -61,7 +62,12 @@ _FILES = (
     ("drgn_vmemmap", "The tool as one file, written by drgn-vmemmap bundle."),
 )
 
-_ENVIRONMENT = (("NO_COLOR", "If it is set, no colour is written, not even on a terminal."),)
+_ENVIRONMENT = (
+    ("NO_COLOR", "If it is set, no colour is written, not even on a terminal."),
+    ("COLUMNS", "How wide tables are that do not go to a terminal; 80 at least."),
+    ("PAGER, LESS", "What a list of folios is shown with on a terminal, and its options."),
+    ("TERM", "If it is dumb, no colour is written."),
+)
 
 _EXAMPLES = (
     ("What did HVO do to this kernel?", "drgn-vmemmap -c vmcore"),

@@ -33,22 +33,22 @@ _SHOWN = re.compile(r"`(drgn-vmemmap [^`]*)`")
 
 
 class Shown(NamedTuple):
-    """A command that a document shows, and its output."""
+    """The commands that a block of a document shows, one after the other, and their outputs."""
 
     document: Path
-    command: str
-    output: str
+    commands: list[tuple[str, str]]
 
     def __str__(self) -> str:
-        return f"{self.document.relative_to(ROOT)}: {self.command}"
+        return f"{self.document.relative_to(ROOT)}: {self.commands[0][0]}"
 
 
 def shown(document: Path) -> list[Shown]:
     found = []
     for block in _BLOCK.findall(document.read_text()):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = part.partition("\n")
-            found.append(Shown(document, command, output))
+        parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+        pairs = [part.partition("\n") for part in parts]
+        if pairs:
+            found.append(Shown(document, [(command, output) for command, _, output in pairs]))
     return found
 
 
@@ -58,7 +58,6 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("documents")
     for name in ("contrib", "vmcores"):
         shutil.copytree(ROOT / name, place / name)
-    (place / "build").mkdir()
     return place
 
 
@@ -71,16 +70,17 @@ def test_a_command_prints_what_the_document_shows(example: Shown, workplace: Pat
         "LANG": "C.UTF-8",
         "NO_COLOR": "1",
     }
-    done = subprocess.run(
-        ["bash", "-c", example.command],
-        cwd=workplace,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    pattern = ".*".join(re.escape(part) for part in example.output.split("...\n"))
-    assert re.fullmatch(pattern, done.stdout, re.DOTALL), done.stdout
+    for command, output in example.commands:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=workplace,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        pattern = ".*".join(re.escape(part) for part in output.split("...\n"))
+        assert re.fullmatch(pattern, done.stdout, re.DOTALL), done.stdout
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -79,6 +79,7 @@ class RecordedKernel:
     @cached_property
     def places(self) -> list[tuple[int, int]]:
         """Address and size of each piece that the commands read of the kernel as it was."""
+        self._repair()
         self._pieces.clear()
         for command in self._commands:
             answers.run(*command, prog=self.program())
@@ -95,6 +96,7 @@ class RecordedKernel:
             found.add((btf._offset + 4 * btf._starts[type_id], 12 + 4 * len(made.words)))
             return made
 
+        self._repair()
         prog = self.program()
         with mock.patch.object(Btf, "record", noted):
             kernel = discover(prog)
@@ -106,6 +108,11 @@ class RecordedKernel:
             for frame, (offset, size) in zip(frames, sorted(found))
         ]
 
+    def _repair(self) -> None:
+        """Have the kernel as it was recorded."""
+        self._words.clear()
+        self._missing.clear()
+
     def damage(self, edits: bytes, places: Sequence[tuple[int, int]] | None = None) -> None:
         """
         Damage the kernel, which was sound or damaged otherwise before.
@@ -114,8 +121,7 @@ class RecordedKernel:
         :param places: Addresses and sizes of the pieces that are damaged; :attr:`places` by
             default.
         """
-        self._words.clear()
-        self._missing.clear()
+        self._repair()
         for edit in _EDIT.iter_unpack(edits[: len(edits) // _EDIT.size * _EDIT.size]):
             self._edit(self.places if places is None else places, *edit)
 
