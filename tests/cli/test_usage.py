@@ -74,3 +74,10 @@ def test_wrong_usage_is_refused() -> None:
     refused(vmemmap("--pfn", "a400"), 2, "a400", "0x")
     refused(vmemmap("-c", VMCORE, "explain", "deadbeef"), 2, "deadbeef", "0x", "16 digits")
     refused(vmemmap("bundle"), 2, "FILE")
+
+
+def test_a_target_that_a_command_does_not_read_is_said_to_be_unused() -> None:
+    dump = vmcore("hvo-off")
+    done = vmemmap("-c", dump, "diff", dump, dump)
+    assert (done.returncode, done.stdout) == (0, "no difference\n")
+    assert done.stderr == "drgn-vmemmap: diff reads no target: the one that is named is not used\n"
