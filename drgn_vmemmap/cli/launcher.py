@@ -36,9 +36,10 @@ def main() -> None:
     command = parsed.command
     if command.needs_program and (opening.is_named(target) or not command.can_do_without(parsed)):
         sys.exit(exit_code_of(lambda: _run_drgn(target, arguments)))
-    if opening.is_named(target) and not command.needs_program:
+    dumps = command.dumps(parsed)
+    if dumps and opening.is_named(target):
         warn(f"{command.name} reads no target: the one that is named is not used")
-    crashes.outlive(command.dumps(parsed))
+    crashes.outlive(dumps)
     sys.exit(command_line.execute(parsed, None))
 
 
