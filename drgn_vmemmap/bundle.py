@@ -156,7 +156,7 @@ def _in_documentation(name: str) -> list[Path]:
     share, packages = Path(sys.prefix, "share"), (name, f"python3-{name}")
     return [
         path
-        for prefix in (share, Path("/usr/share"))
+        for prefix in (Path("/usr/share"), share)
         for package in packages
         for directory in (prefix / "licenses" / package, prefix / "doc" / package)
         for path in (*directory.glob("*"), directory / "copyright")

@@ -23,6 +23,7 @@ from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules import lists
 from drgn_vmemmap.rules.confirmed import counting
 from drgn_vmemmap.rules.unchecked import with_meaning
+from drgn_vmemmap.vmemmap.frames import MAX_PAGE_ORDER
 from drgn_vmemmap.vmemmap.sections import MissingSections, SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from drgn_vmemmap.vmemmap.special import (
@@ -34,9 +35,6 @@ from drgn_vmemmap.vmemmap.special import (
     find_special,
     joined,
 )
-
-# MAX_PAGE_ORDER: larger folios do not come from the buddy allocator.
-_MAX_BUDDY_ORDER = 10
 
 
 def analyse(
@@ -245,7 +243,7 @@ def _optimized_at_boot(
         gigantic = [
             row
             for row in _rows_in(reports, pfns)
-            if reports.folios.class_of(row).order > _MAX_BUDDY_ORDER
+            if reports.folios.class_of(row).order > MAX_PAGE_ORDER
         ]
         for row in gigantic:
             head = reports.folios.pfns[row]

@@ -112,7 +112,7 @@ def difference(before: Comparable, after: Comparable) -> Difference:
     return Difference(
         kernels=(before.release, after.release),
         same_kernel=same_kernel,
-        two_boots=before.vmemmap_base != after.vmemmap_base,
+        two_boots=_are_two_boots(before, after),
         changes=changes,
         unknown=unknown,
         outside=outside,
@@ -121,6 +121,12 @@ def difference(before: Comparable, after: Comparable) -> Difference:
         hstates=_hstates(before, after) if countable and not same_kernel else {},
         rules=_rules(before, after) if countable else {},
     )
+
+
+def _are_two_boots(before: Comparable, after: Comparable) -> bool:
+    """Whether KASLR put the vmemmap at another place; reports of earlier versions do not say it."""
+    one, other = before.vmemmap_base, after.vmemmap_base
+    return bool(one and other) and one != other
 
 
 def _identity(report: Comparable) -> tuple[object, ...]:

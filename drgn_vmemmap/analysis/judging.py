@@ -228,7 +228,8 @@ class Judging:
         may_be_partial = accounting is not Accounting.COUNTED or (
             hvo.may_stay_partial and folio.flag_optimized is True
         )
-        judgement = judge(entries, hvo.layout, tail_frames, may_be_partial)
+        is_made_at_boot = bool(snapshot.kernel.sections.optimized_at_boot)
+        judgement = judge(entries, hvo.layout, tail_frames, may_be_partial, is_made_at_boot)
         self.reports.set(row, judgement)
         context = FolioContext(snapshot, folio, judgement, tail_frames, entries, accounting)
         self.findings.extend(check_folio(context))

@@ -107,10 +107,9 @@ class FrameOwners:
         if flags & kernel.page_marks.reserved:
             return Owner.BOOT
         # A page that is freed is first on a list of its CPU, with no mark at all.
-        is_free = not kernel.page.value(page, "refcount") and any(page)
-        return (
-            Owner.FREE if is_free and not self._frames.is_of_unsplit_block(frame) else Owner.KERNEL
-        )
+        if self._frames.is_released(page) and not self._frames.is_of_unsplit_block(frame):
+            return Owner.FREE
+        return Owner.KERNEL
 
     def _owner_of_tail(self, frame: int, link: int) -> Owner:
         """

@@ -17,9 +17,9 @@ from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
-# From 2 MiB to 16 GiB: x86-64 has folios of 2 MiB and 1 GiB, and any other order is damage.
 _POINTER_SIZE = 8
 
+# From 2 MiB to 16 GiB: x86-64 has folios of 2 MiB and 1 GiB, and any other order is damage.
 _ORDERS = range(9, 23)
 
 

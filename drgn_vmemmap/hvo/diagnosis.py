@@ -21,8 +21,8 @@ from drgn_vmemmap.paging.mapping import Entry, Problem
 
 BOOT_PROTECTED = (1 << 30 - 12) // 4096
 """
-How many vmemmap pages such a kernel write-protects, see :func:`boot_protected()`: those of as many
-bytes as a folio of 1 GiB has pages, however large a struct page is.
+How many vmemmap pages of a folio of 1 GiB from boot some kernels write-protect: those of as many
+bytes as it has pages, however large a struct page is. See :func:`boot_protected()`.
 """
 
 _NO_LIMIT = 1 << 64
@@ -34,6 +34,7 @@ def judge(
     layout: Layout,
     tail_frames: frozenset[int] | None,
     may_be_partial: bool = False,
+    is_made_at_boot: bool = False,
 ) -> Judgement:
     """
     Judge one folio.
@@ -43,6 +44,8 @@ def judge(
     :param tail_frames: PFNs that its zone keeps for shared tails of its order;
         ``None`` if that is not in the dump.
     :param may_be_partial: Whether the folio may be optimized in part without a fault.
+    :param is_made_at_boot: Whether this kernel makes gigantic folios at boot in their optimized
+        form.
     """
     if layout is Layout.UNKNOWN:
         return _judge_by_frames(entries)
@@ -57,7 +60,9 @@ def judge(
     if verdict is Verdict.INCONSISTENT and may_be_partial:
         if tail_frames is None and not any(entry.problem for entry in entries):
             verdict = Verdict.UNREADABLE
-        elif shape is layout and _is_partial(entries, layout, reuse_frame, tail_frames):
+        elif shape is layout and _is_partial(
+            entries, layout, reuse_frame, tail_frames, is_made_at_boot
+        ):
             verdict = Verdict.PARTIAL
     return Judgement(
         verdict=verdict,
@@ -193,12 +198,14 @@ def _is_partial(
     layout: Layout,
     reuse_frame: int | None,
     tail_frames: frozenset[int] | None,
+    is_made_at_boot: bool,
 ) -> bool:
     """
     Whether each tail is either remapped, or not yet or not any more.
 
-    A remap and a restore go from page to page (``vmemmap_remap_range()``). The tails of a gigantic
-    folio from boot are remapped at once, and protected later (``vmemmap_wrprotect_hvo()``).
+    A remap and a restore go from page to page (``vmemmap_remap_range()``). Since Linux commit
+    752fe17af693 ("mm/hugetlb: add pre-HVO framework") (in v6.15), the tails of a gigantic folio
+    from boot share their frame from the start, and are protected later.
     """
     if any(entry.problem for entry in entries):
         return False
@@ -208,7 +215,8 @@ def _is_partial(
     own = [column_of((entry,)) for entry in (*entries[: layout.kept], *rest)]
     column = column_of(tails)
     column = column._replace(frames=column.frames[:1])
-    if len(entries) > BOOT_PROTECTED and not rest and column.attributes == READ_WRITE:
+    is_gigantic = len(entries) > BOOT_PROTECTED
+    if is_made_at_boot and is_gigantic and not rest and column.attributes == READ_WRITE:
         column = column._replace(attributes=READ_ONLY)
     return admits(layout, own, column, zone, _NO_LIMIT)
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.target.memory import StridedRead
+from drgn_vmemmap.vmemmap.frames import MAX_PAGE_ORDER
 
 TAIL_MAPPING = 0xDEAD000000000400
 """``mapping`` of a tail, ``include/linux/poison.h`` with x86-64's offset of illegal pointers."""
@@ -27,8 +28,6 @@ The first tail that carries nothing for its folio: those before it hold its orde
 its subpool, its cgroup and the list of its failed pages (``__NR_USED_SUBPAGE``).
 """
 
-# MAX_PAGE_ORDER: larger folios are not from the buddy allocator.
-_MAX_ORDER = 10
 _NO_TYPE = 0xFFFFFFFF
 _TAIL = 1 << 0
 _LINK_SIZE = 8
@@ -82,7 +81,7 @@ class Tails:
         self._link = kernel.page.offset("compound_head")
         # In the frame that a zone keeps for gigantic folios, v7.1 to v7.3 leave each struct page
         # the reference that memory from boot begins with.
-        self._keeps_references = kernel.tails_hold_mask and order > _MAX_ORDER
+        self._keeps_references = kernel.tails_hold_mask and order > MAX_PAGE_ORDER
         self._right = {True: (b"", b""), False: (b"", b"")}
         """
         A plain tail that was found right, before and after its link: in a frame with the head, and
@@ -199,7 +198,7 @@ def _checks(kernel: Kernel, order: int) -> list[_Check]:
     """
     forbidden = kernel.page_marks.checked_at_free | kernel.head_test.value
     # Older kernels do not write the mapping of a gigantic folio's tails.
-    mappings = (TAIL_MAPPING, 0) if order > _MAX_ORDER else (TAIL_MAPPING,)
+    mappings = (TAIL_MAPPING, 0) if order > MAX_PAGE_ORDER else (TAIL_MAPPING,)
     return [
         _Check("flags", lambda flags: not flags & forbidden, "has flags that no tail has: {:#x}"),
         _Check("refcount", lambda count: count == 0, "has {} references, and a tail has none"),

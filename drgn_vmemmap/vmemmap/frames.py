@@ -18,8 +18,8 @@ from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.vmemmap.owners import OwnerKind, OwnerReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
-# MAX_PAGE_ORDER: the order of the buddy allocator's largest blocks.
-_MAX_ORDER = 10
+MAX_PAGE_ORDER = 10
+"""The order of the buddy allocator's largest blocks: larger folios do not come from it."""
 
 # A vmemmap page that is mapped by a large leaf may be of an unsplit block of this order.
 _LEAF_ORDER = 9
@@ -112,15 +112,17 @@ class FrameReader:
                 block = self.free_block(table) if owner is None else None
                 if block is not None or (owner and owner.kind is OwnerKind.BUDDY):
                     yield self._free(table)
-                elif owner is None and self._is_released(pages, table - first):
+                elif owner is None and self.is_released(self._one_of(pages, table - first)):
                     yield Free(table, None)
                 elif owner is not None and owner.kind is not OwnerKind.PAGE_TABLE:
                     yield Foreign(table, self._owners.describe(table, owner))
 
-    def _is_released(self, pages: bytes, index: int) -> bool:
-        """Whether a struct page that somebody wrote to has no reference."""
+    def _one_of(self, pages: bytes, index: int) -> bytes:
         size = self._kernel.page.size
-        page = pages[index * size : (index + 1) * size]
+        return pages[index * size : (index + 1) * size]
+
+    def is_released(self, page: bytes) -> bool:
+        """Whether a struct page that somebody wrote to has no reference."""
         return not self._kernel.page.value(page, "refcount") and any(page)
 
     def check_leaf(self, frame: int, count: int) -> Iterator[Problem]:
@@ -209,7 +211,7 @@ class FrameReader:
         mark = self._kernel.buddy_test
         if mark is None:
             return None
-        for order in range(_MAX_ORDER + 1):
+        for order in range(MAX_PAGE_ORDER + 1):
             pfn = frame >> order << order
             try:
                 page = self._page(pfn)
@@ -217,7 +219,7 @@ class FrameReader:
                 continue
             if mark.matches(page):
                 size = self._kernel.page.value(page, "private")
-                if order <= size <= _MAX_ORDER and pfn % (1 << size) == 0:
+                if order <= size <= MAX_PAGE_ORDER and pfn % (1 << size) == 0:
                     return Block(pfn, size)
         return None
 

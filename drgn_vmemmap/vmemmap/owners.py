@@ -19,12 +19,13 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 TAIL = 1 << 0
 """Of ``compound_head``: this is a tail page."""
+POISON = (1 << 64) - 1
+"""Flags of a struct page that is not in use, by ``page_init_poison()``."""
 _MAPPING_ANON = 1 << 0
 """``PAGE_MAPPING_ANON`` of ``mapping``."""
 _MAPPING_MOVABLE = 1 << 1
 """``PAGE_MAPPING_MOVABLE``; with the other one, it is KSM's."""
 _NO_TYPE = 0xFFFFFFFF
-_ALL_ONES = (1 << 64) - 1
 _KERNEL_HALF = 0xFF << 56
 """Kernel addresses have these bits set."""
 _EVEN = bytes(range(0, 256, 2))
@@ -168,7 +169,7 @@ def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
     """What uses a page with these marks; ``None`` if none of them names an owner."""
     flags, link, mapping, page_type = marks
     # Poisoned by page_init_poison(), or not recorded in an extract: nothing was written here.
-    if flags == _ALL_ONES or not any(marks):
+    if flags == POISON or not any(marks):
         return None
     names, is_head = kernel.page_marks, bool(flags & kernel.head_test.value)
     name = names.type_name(page_type)

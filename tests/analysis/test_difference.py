@@ -160,6 +160,18 @@ def test_of_two_kernels_savings_and_rules_are_compared() -> None:
     assert lines[-1] == "they differ"
 
 
+def test_two_boots_of_a_kernel_have_the_vmemmap_at_two_places() -> None:
+    one, other = document_of(Folio(ONE)), document_of(Folio(OTHER))
+    assert "two boots" not in text(compared(one, other))
+    other["kernel"]["vmemmap_base"] = "0xffffea0040000000"
+    found = compared(one, other)
+    assert found.two_boots and kinds(found) == [(ONE, "went"), (OTHER, "appeared")]
+    assert text(found).startswith("two boots of one kernel: ")
+    # Reports of earlier versions may not say where it was.
+    del other["kernel"]["vmemmap_base"]
+    assert not compared(one, other).two_boots
+
+
 def test_two_kernels_with_the_same_savings_do_not_differ() -> None:
     before, after = document_of(Folio(ONE)), document_of(Folio(ONE))
     after["kernel"]["release"] = "6.12.1"

@@ -189,6 +189,11 @@ def test_a_gigantic_folio_from_boot_is_protected_after_it_was_made(release: str)
     # Once it is counted and in use, it must be protected; and so must a folio of 2 MiB, always.
     counted = replace(flying(unprotected, order=18), counted=True, state=State.ACTIVE)
     small = flying({page: REUSE_W for page in unprotected if page < 8})
-    for wrong in (counted, small):
-        found = accusations(verify(Image(machine(release, wrong)).prog))
+    # Kernels before v6.15 make no folio so.
+    for line, wrong in (
+        (release, counted),
+        (release, small),
+        ("6.12.0", flying(unprotected, order=18)),
+    ):
+        found = accusations(verify(Image(machine(line, wrong)).prog))
         assert found and {each.partition(":")[0] for each in found} == {"tail-writable"}

@@ -17,17 +17,12 @@ from drgn_vmemmap.hugetlb.head import parse_head
 from drgn_vmemmap.hvo.ownership import Ownership
 from drgn_vmemmap.rules import content as content_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.vmemmap.frames import FrameReader
-from drgn_vmemmap.vmemmap.owners import TAIL, OwnerReader, head_of_tail
+from drgn_vmemmap.vmemmap.frames import MAX_PAGE_ORDER, FrameReader
+from drgn_vmemmap.vmemmap.owners import POISON, TAIL, OwnerReader, head_of_tail
 
 # Vmemmap pages that are read together.
 _BATCH = 128
 
-_POISON = (1 << 64) - 1
-"""``PAGE_POISON_PATTERN`` of ``include/linux/page-flags.h``: flags of struct pages not in use."""
-
-# MAX_PAGE_ORDER: larger folios are not from the buddy allocator.
-_MAX_PAGE_ORDER = 10
 _ADDRESS_BITS = 64
 
 _EVEN = bytes(range(0, 256, 2))
@@ -133,7 +128,7 @@ class _Check:
             pages = content[index * size : (index + 2) * size]
             link = self._context.kernel.page.value(pages, "compound_head")
             pfn = first + index
-            if self._context.kernel.page.value(pages, "flags") == _POISON:
+            if self._context.kernel.page.value(pages, "flags") == POISON:
                 continue  # not in use, whatever its other words are
             if link & TAIL:
                 head = head_of_tail(self._context.snapshot, pfn, link)
@@ -196,7 +191,7 @@ class _Check:
         order, after it has made all tails; the vmemmap is remapped later.
         """
         orders: list[int] = [each.hstate.order for each in self._context.report.hstates]
-        fitting = [each for each in orders if each > _MAX_PAGE_ORDER and not pfn % (1 << each)]
+        fitting = [each for each in orders if each > MAX_PAGE_ORDER and not pfn % (1 << each)]
         if not fitting or self._owners.owner(pfn) or self._frames.free_block(pfn):
             return 0
         order = max(fitting)
