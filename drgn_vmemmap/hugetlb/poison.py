@@ -39,6 +39,22 @@ class FailedPages(NamedTuple):
         return message + (f"; {self.gap}" if self.gap else "")
 
 
+def is_unreliable(snapshot: Snapshot, folio: Folio) -> bool:
+    """
+    Whether a poisoned folio has failed pages that the kernel did not record.
+
+    The kernel never frees such a folio: it leaves its pool, and stays as it is
+    (``__update_and_free_hugetlb_folio()`` of ``mm/hugetlb.c``).
+
+    :raises MissingMemory: if its head page is not in the dump.
+    """
+    kernel = snapshot.kernel
+    if kernel.poison.unreliable_bit is None:
+        return False
+    private = kernel.page.value(snapshot.struct_pages(folio.pfn), "private")
+    return bool(private >> kernel.poison.unreliable_bit & 1)
+
+
 def failed_pages(snapshot: Snapshot, folio: Folio) -> FailedPages:
     """The pages of a poisoned folio that failed, as far as the kernel recorded them."""
     poison = snapshot.kernel.poison
@@ -47,7 +63,7 @@ def failed_pages(snapshot: Snapshot, folio: Folio) -> FailedPages:
     pfns: set[int] = set()
     gap = None
     try:
-        if _is_unreliable(snapshot, folio):
+        if is_unreliable(snapshot, folio):
             gap = "not all failed pages are recorded (HPG_raw_hwp_unreliable)"
         address = snapshot.geometry.address(folio.pfn) + poison.list.offset
         pointer = int.from_bytes(snapshot.read(address, 8), "little")
@@ -65,11 +81,3 @@ def failed_pages(snapshot: Snapshot, folio: Folio) -> FailedPages:
     if not pfns and gap is None:
         gap = "the list of its failed pages is empty"
     return FailedPages(sorted(pfns), gap)
-
-
-def _is_unreliable(snapshot: Snapshot, folio: Folio) -> bool:
-    kernel = snapshot.kernel
-    if kernel.poison.unreliable_bit is None:
-        return False
-    private = kernel.page.value(snapshot.struct_pages(folio.pfn), "private")
-    return bool(private >> kernel.poison.unreliable_bit & 1)

@@ -24,8 +24,9 @@ TAIL_MAPPING = 0xDEAD000000000400
 
 FIRST_PLAIN = 4
 """
-The first tail that carries nothing for its folio: those before it hold its order, its counts,
-its subpool, its cgroup and the list of its failed pages (``__NR_USED_SUBPAGE``).
+The first tail all of whose members but ``private`` are a plain tail's: those before it hold the
+folio's order, its counts, its subpool, its cgroup and the list of its failed pages
+(``__NR_USED_SUBPAGE``). In v6.0 and v6.1 this list is in the ``private`` of tail 4.
 """
 
 _NO_TYPE = 0xFFFFFFFF

@@ -7,11 +7,13 @@ from __future__ import annotations
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
 from drgn_vmemmap.kernel.facts import Poison
 from drgn_vmemmap.kernel.lookup import Lookup
-from drgn_vmemmap.kernel.structs import Struct
+from drgn_vmemmap.kernel.structs import Member, Struct
 from drgn_vmemmap.kernel.unrecognised import Part
 
 # HUGE_MAX_HSTATE is 2 on x86-64; a count beyond this is damage.
 _HSTATES_LIMIT = 16
+
+_CGROUP = "struct hugetlb_cgroup_per_node"
 
 _COUNTERS = (
     *("nr_huge_pages", "free_huge_pages", "surplus_huge_pages"),
@@ -59,13 +61,30 @@ def poison(lookup: Lookup) -> Poison:
     """How the kernel records memory of a folio that failed, as far as it does."""
     bit = lookup.enumerators("enum pageflags").get("PG_hwpoison")
     try:
-        folio = lookup.struct("struct folio", optional=("list",), list=["_hugetlb_hwpoison"])
         entry = lookup.struct("struct raw_hwp_page", next=["node.next"], page=["page"])
     except CannotAnalyse:
-        folio = entry = Struct(0, {})
+        entry = Struct(0, {})
     return Poison(
         flag=0 if bit is None else 1 << bit,
-        list=folio.members.get("list"),
+        list=_failed_pages_list(lookup) if entry.members else None,
         unreliable_bit=lookup.enumerators("enum hugetlb_page_flags").get("HPG_raw_hwp_unreliable"),
         page=entry,
     )
+
+
+def _failed_pages_list(lookup: Lookup) -> Member | None:
+    """Where a folio's list of failed pages begins, from the head page on."""
+    try:
+        folio = lookup.struct("struct folio", optional=("list",), list=["_hugetlb_hwpoison"])
+        page = lookup.struct("struct page", private=["private"])
+    except CannotAnalyse:
+        return None
+    # Linux commit dad6a5eb5556 ("mm,hugetlb: use folio fields in second tail page") (in v6.2);
+    # before, it was in the private of the tail SUBPAGE_INDEX_HWPOISON: the one after those of the
+    # subpool and, if they are built, of the cgroups. That enumeration has no name, and may not be
+    # among the types.
+    if "list" in folio.members:
+        return folio.members["list"]
+    tail = lookup.constant("SUBPAGE_INDEX_HWPOISON", 4 if lookup.has_type(_CGROUP) else 2)
+    private = page.members["private"]
+    return private._replace(offset=tail * page.size + private.offset)

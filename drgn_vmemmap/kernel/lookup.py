@@ -76,6 +76,14 @@ class Lookup:
             return None
         return int.from_bytes(self.prog.read(address, size), "little")
 
+    def has_type(self, name: str) -> bool:
+        """Whether this kernel has a type."""
+        try:
+            self.prog.type(name)
+        except LookupError:
+            return False
+        return True
+
     def constant(self, name: str, default: int) -> int:
         """
         Value of an enumerator that is a small number, whichever enumeration has it.

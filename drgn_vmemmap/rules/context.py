@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.accounting import Accounting
 from drgn_vmemmap.hugetlb.folio import Folio
+from drgn_vmemmap.hugetlb.poison import is_unreliable
 from drgn_vmemmap.hvo.verdict import Judgement
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.mapping import Entry
@@ -66,6 +69,15 @@ class FolioContext:
     def may_be_in_flight(self) -> bool:
         """Whether the folio may be on its way into or out of the pool."""
         return self.accounting is not Accounting.COUNTED
+
+    @cached_property
+    def is_leaked(self) -> bool:
+        """Whether the folio left its pool for good: the kernel does not know what of it failed."""
+        may_be_gone = self.accounting in (Accounting.UNCOUNTED, Accounting.UNKNOWN)
+        try:
+            return may_be_gone and self.folio.poisoned and is_unreliable(self.snapshot, self.folio)
+        except MissingMemory:
+            return False
 
     @property
     def kept(self) -> int:

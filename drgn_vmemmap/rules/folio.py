@@ -202,6 +202,8 @@ def _unreadable(context: FolioContext) -> Iterator[Finding]:
 
 def _off_list(context: FolioContext) -> Iterator[Finding]:
     """A folio in isolation, in migration or in the making is on no list (``mm/hugetlb.c``)."""
+    if context.is_leaked:
+        return
     if context.folio.state is State.OFF_LIST and not _is_in_flight(context):
         is_unknown = context.accounting is Accounting.UNREADABLE
         which = "none of the lists that could be followed" if is_unknown else "no list"
@@ -211,6 +213,8 @@ def _off_list(context: FolioContext) -> Iterator[Finding]:
 def _is_in_flight(context: FolioContext) -> bool:
     """Whether a folio is on its way into or out of the pool, or in a state that only such have."""
     folio, judgement = context.folio, context.judgement
+    if context.is_leaked:
+        return False
     if context.accounting in (Accounting.COUNTED, Accounting.UNCOUNTED):
         return context.accounting is Accounting.UNCOUNTED
     return judgement.verdict is Verdict.PARTIAL or (
@@ -266,11 +270,18 @@ class FolioCheck(NamedTuple):
 
 
 def _poisoned(context: FolioContext) -> Iterator[Finding]:
-    """Memory that failed is recorded on its folio (``folio_set_hugetlb_hwpoison()``)."""
+    """
+    Memory that failed is recorded on its folio (``folio_set_hugetlb_hwpoison()``).
+
+    A folio of which it is not known what failed is never freed: it is leaked
+    (``__update_and_free_hugetlb_folio()``).
+    """
     if not context.folio.poisoned:
         return
     message = failed_pages(context.snapshot, context.folio).message
-    if context.judgement.layout is not Layout.NONE:
+    if context.is_leaked:
+        message += "; the folio left its pool, and the kernel leaks it on purpose, as it is"
+    elif context.judgement.layout is not Layout.NONE:
         message += "; the folio is optimized: it stays in its pool until its vmemmap is restored"
     yield context.finding(POISONED, message)
 

@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import pytest
 
+from drgn_vmemmap import verify
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.query import parse
+from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.output.explanation import text
 from tests.damage.edited import EditedKernel
 from tests.support import open_vmcore
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES, OPTIMIZED_BIT, UNRELIABLE_BIT, Mark
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 
 
 @pytest.fixture
@@ -38,6 +43,67 @@ def poison(kernel: EditedKernel, pfn: int, failed: list[int], unreliable: bool =
         kernel.write(pointer + facts.page.offset("page"), geometry.address(page))
     (message,) = (f.message for f in kernel.analyse().findings if f.rule == "poisoned")
     return message
+
+
+@pytest.mark.parametrize("release", ("6.1.0", "6.6.0", "6.12.0", "7.2.0"))
+def test_the_failed_pages_of_a_folio_are_named_on_each_line_of_kernels(release: str) -> None:
+    image = Image(Machine(line=LINES[release], folios=(Folio(FIRST_FOLIO, remapped=False),)))
+    failed = FIRST_FOLIO + 7
+    assert poison(EditedKernel(image.prog), FIRST_FOLIO, [failed]) == (
+        f"memory failed at PFN {failed:#x}"
+    )
+
+
+def test_a_kernel_that_keeps_no_list_of_failed_pages_is_said_to_keep_none() -> None:
+    image = Image(Machine(line=LINES["5.18.0"], folios=(Folio(FIRST_FOLIO),)))
+    image.write_page(FIRST_FOLIO, flags=image.memmap.flags(FIRST_FOLIO, "PG_head", "PG_hwpoison"))
+    (message,) = (f.message for f in image.examine().findings if f.rule == "poisoned")
+    assert message.startswith("memory failed; this kernel keeps no list of failed pages")
+
+
+def test_v6_1_keeps_the_list_in_the_tail_after_those_of_the_cgroups() -> None:
+    image = Image(Machine(line=LINES["6.1.0"], folios=(Folio(FIRST_FOLIO),)))
+    image.write_page(FIRST_FOLIO, flags=image.memmap.flags(FIRST_FOLIO, "PG_head", "PG_hwpoison"))
+    # A tail that carries nothing has room for an entry of the list.
+    place = image.machine.page_address(FIRST_FOLIO + 9)
+    image.write_page(FIRST_FOLIO + 4, private=place)
+    kernel = EditedKernel(image.prog)
+    assert kernel.kernel.poison.list is not None
+    assert kernel.kernel.poison.list.offset == 4 * 64 + 40
+    kernel.write(place, 0)
+    kernel.write(place + 8, image.machine.page_address(FIRST_FOLIO + 300))
+    (message,) = (f.message for f in kernel.analyse().findings if f.rule == "poisoned")
+    assert message.startswith(f"memory failed at PFN {FIRST_FOLIO + 300:#x}; the folio is optim")
+
+
+def with_unknown_failures(release: str, state: State, counted: bool) -> Image:
+    """A folio of which the kernel does not know what failed, beside one that is sound."""
+    folio = Folio(FIRST_FOLIO + 512, state=state, counted=counted)
+    image = Image(Machine(line=LINES[release], folios=(Folio(FIRST_FOLIO), folio)))
+    flags = image.memmap.flags(folio.pfn, "PG_head", "PG_hwpoison")
+    image.write_page(folio.pfn, flags=flags, private=1 << OPTIMIZED_BIT | 1 << UNRELIABLE_BIT)
+    return image
+
+
+@pytest.mark.parametrize("release", ("6.1.0", "6.6.0", "6.12.0", "7.2.0"))
+def test_a_folio_that_is_leaked_on_purpose_is_not_in_flight(release: str) -> None:
+    image = with_unknown_failures(release, State.OFF_LIST, counted=False)
+    if LINES[release].mark is Mark.DESTRUCTOR:
+        image.write_page(FIRST_FOLIO + 513, compound_dtor=0)
+    report = verify(image.prog)
+    assert [f.rule for f in report.findings] == ["poisoned"]
+    assert report.findings[0].message == (
+        "memory failed; not all failed pages are recorded (HPG_raw_hwp_unreliable); "
+        "the folio left its pool, and the kernel leaks it on purpose, as it is"
+    )
+
+
+@pytest.mark.parametrize("state", State, ids=lambda state: state.value)
+def test_a_folio_that_is_counted_is_not_leaked(state: State) -> None:
+    findings = verify(with_unknown_failures("6.12.0", state, counted=True).prog).findings
+    (message,) = (f.message for f in findings if f.rule == "poisoned")
+    assert message.endswith("it stays in its pool until its vmemmap is restored")
+    assert ("off-list" in {f.rule for f in findings}) is (state is State.OFF_LIST)
 
 
 def test_the_failed_pages_of_a_folio_are_named(kernel: EditedKernel) -> None:

@@ -33,6 +33,14 @@ class Mark(enum.Enum):
     TYPE = "the top byte of the head's page type"
 
 
+class FailedPages(enum.Enum):
+    """Where a folio's list of failed pages is."""
+
+    NOWHERE = "there is no such list"
+    PRIVATE = "the private of the fifth struct page"
+    FOLIO = "struct folio"
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of kernels, as far as HVO is concerned."""
@@ -53,6 +61,7 @@ class Line:
     """Page flags are numbered as before v6.6."""
     has_hugetlb_flags: bool = True
     """There is an ``enum hugetlb_page_flags``."""
+    failed_pages: FailedPages = FailedPages.FOLIO
     hosts_memmap: bool = True
     """Beside HVO, hot-plugged memory may host its own memmap."""
     counts_memmap: bool = False
@@ -111,6 +120,8 @@ NO_TYPE = 0xFFFFFFFF
 HUGETLB_PAGE_DTOR = 2
 OPTIMIZED_BIT = 4
 """``HPG_vmemmap_optimized`` in the kernels that have it."""
+UNRELIABLE_BIT = 5
+"""``HPG_raw_hwp_unreliable`` in the kernels that have it."""
 ZONES = ("ZONE_DMA", "ZONE_DMA32", "ZONE_NORMAL", "ZONE_MOVABLE", "ZONE_DEVICE")
 SECTION_BITS = ("MARKED_PRESENT", "HAS_MEM_MAP", "IS_ONLINE", "IS_EARLY", "TAINT_ZONE_DEVICE")
 
@@ -128,6 +139,7 @@ LINES = {
             old_flags=True,
             has_hugetlb_flags=False,
             hosts_memmap=False,
+            failed_pages=FailedPages.NOWHERE,
         ),
         Line(
             "5.15.0",
@@ -138,6 +150,7 @@ LINES = {
             dirty_tails=True,
             old_flags=True,
             hosts_memmap=False,
+            failed_pages=FailedPages.NOWHERE,
         ),
         Line(
             "5.18.0",
@@ -148,6 +161,7 @@ LINES = {
             dirty_tails=True,
             old_flags=True,
             hosts_memmap=False,
+            failed_pages=FailedPages.NOWHERE,
         ),
         Line(
             "6.1.0",
@@ -157,6 +171,7 @@ LINES = {
             head_moves=False,
             dirty_tails=True,
             old_flags=True,
+            failed_pages=FailedPages.PRIVATE,
         ),
         Line("6.6.0", Layout.HEAD_REUSE, Mark.FLAG, {**_KEY, **_SWITCH}),
         Line("6.9.0", Layout.HEAD_REUSE, Mark.INVERTED_TYPE, {**_KEY, **_SWITCH}),
@@ -282,6 +297,8 @@ class Types:
                 "HPG_restore_reserve": 0,
                 "HPG_vmemmap_optimized": OPTIMIZED_BIT,
             }
+            if line.failed_pages is not FailedPages.NOWHERE:
+                self.enums["hugetlb_page_flags"]["HPG_raw_hwp_unreliable"] = UNRELIABLE_BIT
         if line.mark is Mark.TYPE:
             self.enums["pagetype"] = {
                 f"PGTY_{name}": line.page_type(name) >> 24
@@ -319,7 +336,18 @@ class Types:
             **(memcg if size >= 64 else {}),
         )
         # struct folio lies over the first struct pages.
-        self._declare("folio", 4 * size, page=("struct page", 0), _flags_1=("unsigned long", size))
+        failed: dict[str, _Declaration] = {"_hugetlb_hwpoison": ("void *", 2 * size + 40)}
+        self._declare(
+            "folio",
+            4 * size,
+            page=("struct page", 0),
+            _flags_1=("unsigned long", size),
+            **(failed if line.failed_pages is FailedPages.FOLIO else {}),
+        )
+        if line.failed_pages is not FailedPages.NOWHERE:
+            self._declare("llist_node", next="struct llist_node *")
+            self._declare("raw_hwp_page", node="struct llist_node", page="struct page *")
+            self._declare("hugetlb_cgroup_per_node", usage="unsigned long [2]")
 
     def _declare_zones(self, line: Line) -> None:
         tails: dict[str, _Declaration] = {
