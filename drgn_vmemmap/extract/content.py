@@ -50,11 +50,14 @@ class Content:
 
     def is_entry(self, word: int) -> bool:
         """Whether a word can be an entry of a page table over the kernel's memory."""
-        return not word or not wrong_bits(word, self._addresses)
+        return not word or not self._wrong_bits(word)
 
     def is_damaged_entry(self, word: int) -> bool:
         """Whether a word can be such an entry, with at most one bit damaged."""
-        return not word or wrong_bits(word, self._addresses) <= 1
+        return not word or self._wrong_bits(word) <= 1
+
+    def _wrong_bits(self, word: int) -> int:
+        return wrong_bits(word, self._addresses, self._kernel.paging.has_no_execute)
 
     def is_table(self, words: Iterable[int]) -> bool:
         """Whether most of some words that are not 0 are such entries."""

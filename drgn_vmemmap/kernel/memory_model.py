@@ -15,7 +15,7 @@ from drgn_vmemmap.kernel.facts import MemmapCounters, Sections
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.paging.mapping import Paging
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS, lack_no_execute
 
 # __START_KERNEL_map: the kernel's image is mapped from here, phys_base further down in memory.
 _IMAGE_BASE = 0xFFFFFFFF80000000
@@ -54,7 +54,22 @@ def paging(lookup: Lookup, sections: Sections) -> Paging:
         root=root,
         encryption_mask=lookup.number("sme_mask"),
         max_pfn=_max_pfn(lookup, sections),
+        has_no_execute=_has_no_execute(lookup),
     )
+
+
+def _has_no_execute(lookup: Lookup) -> bool:
+    """
+    Whether the machine has NX, for all that the dump shows.
+
+    Where it does not, ``x86_configure_nx()`` takes it from every entry. Extracts by older versions
+    of this plugin do not have the variable.
+    """
+    try:
+        supported = lookup.variable("__supported_pte_mask", 8)
+    except drgn.FaultError:
+        return True
+    return supported is None or not lack_no_execute(supported)
 
 
 def _memory_end(lookup: Lookup) -> int:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.architecture import X86_64, Architecture
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PTE, Access, Level
+from drgn_vmemmap.paging.x86_64 import NO_EXECUTE, PAGE_SHIFT, PTE, Access, Level
 
 
 class Problem(enum.Enum):
@@ -32,7 +32,14 @@ class Paging(NamedTuple):
     """``sme_me_mask``: the address bit that says "encrypted"; 0 without memory encryption."""
     max_pfn: int
     """First PFN beyond physical memory."""
+    has_no_execute: bool = True
+    """The machine has NX. Without it, no entry has it, and none is missed."""
     architecture: Architecture = X86_64
+
+    @property
+    def access_at_root(self) -> int:
+        """What is left of an entry's access above the top-level table."""
+        return x86_64.ALL_ACCESS | (0 if self.has_no_execute else NO_EXECUTE)
 
 
 class Entry(NamedTuple):

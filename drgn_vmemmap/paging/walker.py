@@ -22,6 +22,7 @@ from drgn_vmemmap.paging.mapping import Entry, Paging, Problem, Run, Step
 from drgn_vmemmap.paging.x86_64 import (
     ENTRY_SIZE,
     LARGE,
+    NO_EXECUTE,
     PAGE_SHIFT,
     PAGE_SIZE,
     PMD,
@@ -109,7 +110,7 @@ class Walker:
         """
         if start >= end:
             return
-        pending = [(0, self.paging.root, x86_64.ALL_ACCESS, start, end)]
+        pending = [(0, self.paging.root, self.paging.access_at_root, start, end)]
         while pending:
             depth, address, above, start, end = pending.pop()
             level = self._levels[depth]
@@ -169,7 +170,7 @@ class Walker:
 
         :return: Of each, its level, its physical address, and what the levels above leave.
         """
-        table_address, above = self.paging.root, x86_64.ALL_ACCESS
+        table_address, above = self.paging.root, self.paging.access_at_root
         for level in self._levels:
             yield level, table_address, above
             table = self.table(table_address)
@@ -306,7 +307,7 @@ class Walker:
         """
         entries = run.entries().tolist()
         return not entries or x86_64.are_usual(
-            reduce(or_, entries), reduce(and_, entries), run.level
+            reduce(or_, entries), reduce(and_, entries) | run.above & NO_EXECUTE, run.level
         )
 
     def first_frame(self, run: Run) -> int | None:

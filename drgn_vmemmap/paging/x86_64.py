@@ -54,6 +54,13 @@ _OF_KERNEL = (
     # PAGE_KERNEL_ROX
     (PRESENT | ACCESSED, DIRTY | LARGE | GLOBAL),
 )
+_OF_KERNEL_WITHOUT_NX = (
+    *_OF_KERNEL,
+    (
+        PRESENT | ACCESSED,
+        WRITABLE | WRITE_THROUGH | UNCACHED | DIRTY | LARGE | GLOBAL | SAVED_DIRTY,
+    ),
+)
 
 _ADDRESS_MASK = ((1 << PHYSICAL_BITS) - 1) & ~(PAGE_SIZE - 1)
 
@@ -118,6 +125,7 @@ class Access(NamedTuple):
     writable: bool
     user: bool
     executable: bool
+    """Not where the machine cannot forbid it: there, it says nothing."""
     global_: bool
 
     def __str__(self) -> str:
@@ -212,6 +220,15 @@ def are_usual(any_bits: int, common_bits: int, level: Level) -> bool:
     return not any_bits & (USER | WRITE_THROUGH | UNCACHED | pat) and bool(common_bits & NO_EXECUTE)
 
 
+def lack_no_execute(supported: int) -> bool:
+    """
+    Whether the bits that entries of a machine may have lack NX.
+
+    :param supported: ``__supported_pte_mask``: all others but GLOBAL are in it on any machine.
+    """
+    return supported | GLOBAL == (1 << 64) - 1 & ~NO_EXECUTE
+
+
 def without_use(entry: int) -> int:
     """A raw entry without the bits that the processor sets when it uses it."""
     return entry & ~(ACCESSED | DIRTY)
@@ -222,15 +239,16 @@ def is_present(entry: int) -> bool:
     return bool(entry & PRESENT)
 
 
-def wrong_bits(entry: int, addresses: int) -> int:
+def wrong_bits(entry: int, addresses: int, has_no_execute: bool = True) -> int:
     """
     How many bits of an entry are not as in any of the kernel's for its own memory.
 
     :param addresses: Mask of the bits that an entry's physical address may have.
+    :param has_no_execute: Whether the machine has NX.
     """
     return min(
         bin((every & ~entry) | (entry & ~(every | some | addresses))).count("1")
-        for every, some in _OF_KERNEL
+        for every, some in (_OF_KERNEL if has_no_execute else _OF_KERNEL_WITHOUT_NX)
     )
 
 

@@ -45,6 +45,7 @@ class Machine:
 
         self._vmemmap = frozenset(self._frames_of_vmemmap())
         self._name_host()
+        self._write_supported_bits()
 
     def _frames_of_vmemmap(self) -> Iterator[int]:
         geometry, walker = self.snapshot.geometry, self.snapshot.walker
@@ -57,11 +58,19 @@ class Machine:
         symbol = re.search(rb"^SYMBOL\(init_uts_ns\)=(\w+)$", self._vmcoreinfo(), re.MULTILINE)
         assert symbol
         address = int(symbol[1], 16)
+        names = b"".join(name.ljust(65, b"\0") for name in (b"Linux", b"host")).ljust(146, b"\0")
+        self._write(address, names)
+
+    def _write_supported_bits(self) -> None:
+        """Write ``__supported_pte_mask``, which older vmcores do not have, either."""
+        self._write(self._recorded.symbol("__supported_pte_mask").address, b"\xff" * 8)
+
+    def _write(self, address: int, data: bytes) -> None:
+        """Write to the kernel's own data."""
         frame, start = self.snapshot.walker.entry(address).frame, address % PAGE_SIZE
         assert frame is not None
-        names = b"".join(name.ljust(65, b"\0") for name in (b"Linux", b"host")).ljust(146, b"\0")
-        page = bytearray(self._recorded_page(frame))
-        page[start : start + len(names)] = names
+        page = bytearray(self.changed.get(frame) or self._recorded_page(frame))
+        page[start : start + len(data)] = data
         self.changed[frame] = bytes(page)
 
     def _vmcoreinfo(self) -> bytes:

@@ -4,9 +4,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from drgn_vmemmap import verify
+from drgn_vmemmap.analysis import judging
+from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.hvo.verdict import Verdict
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
@@ -46,6 +51,33 @@ def test_an_entry_of_an_optimized_folio_is_named_with_its_bits(
     assert all(words in finding.message for finding in found)
     assert report.folios[0].judgement.verdict is Verdict.OPTIMIZED
     assert not report.broken
+
+
+@every_layout
+def test_a_machine_without_nx_misses_it_nowhere(release: str) -> None:
+    folios = (Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512), Folio(UNSPLIT, remapped=False))
+    plain = Image(Machine(line=LINES[release], folios=folios, has_no_execute=False))
+    assert {f.rule for f in verify(plain.prog).findings} == {"unoptimized"}
+    # What the kernel sets nowhere is still found.
+    plain.write_entry(FIRST_FOLIO, 0, plain.entry(FIRST_FOLIO) | USER)
+    (finding,) = (f for f in verify(plain.prog).findings if f.rule != "unoptimized")
+    assert finding.message == "PTE entry has USER"
+
+
+def test_folios_of_a_machine_without_nx_are_judged_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(folios=(Folio(FIRST_FOLIO), Folio(UNSPLIT, remapped=False)))
+    expected = [(f, j.verdict) for f, j in verify(Image(machine).prog).folios]
+    plain = Image(replace(machine, has_no_execute=False))
+    monkeypatch.setattr(judging, "judge", None)  # which is called for each folio apart
+    assert [(f, j.verdict) for f, j in verify(plain.prog).folios] == expected
+
+
+def test_an_extract_of_a_machine_without_nx_has_its_page_tables(tmp_path: Path) -> None:
+    folios = (Folio(FIRST_FOLIO), Folio(UNSPLIT, remapped=False))
+    image = Image(Machine(folios=folios, has_no_execute=False))
+    assert extract(image.prog, str(tmp_path / "vmcore"), False).withheld == []
 
 
 @every_change

@@ -52,6 +52,7 @@ class ImageMemory:
             IMAGE_PFNS.start,
             lambda: next(self._boot),
             machine.encryption_mask,
+            machine.has_no_execute,
         )
 
     def physical(self, address: int) -> int:

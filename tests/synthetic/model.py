@@ -127,6 +127,8 @@ class Machine:
     """``sizeof(struct page)``"""
     encryption_mask: int = 0
     """``sme_me_mask``"""
+    has_no_execute: bool = True
+    """The processor has NX, and firmware did not switch it off."""
     enabled: bool = True
     """HVO is on for new folios."""
     orders: tuple[int, ...] = (9, 18)

@@ -100,6 +100,7 @@ class PageTables:
         root: int,
         allocate: Callable[[], int],
         encryption_mask: int = 0,
+        has_no_execute: bool = True,
     ) -> None:
         """
         :param root: PFN of the top-level table.
@@ -110,10 +111,12 @@ class PageTables:
         self._root = root
         self._allocate = allocate
         self._encryption_mask = encryption_mask
+        self._supported = -1 if has_no_execute else ~NO_EXECUTE
         memory.fill([root], bytes(PAGE_SIZE))
 
     def map(self, address: int, pfn: int, level: str, flags: int) -> None:
         """Map what one entry of a level covers, with the tables on the way."""
+        flags &= self._supported
         flags |= self._encryption_mask | (0 if level == "PTE" else LARGE)
         self._memory.write_u64(self.entry_address(address, level), pfn << PAGE_SHIFT | flags)
 
