@@ -46,17 +46,17 @@ class Overlaid(Memory):
         return self._memory.read(address, size) if page is None else page[start : start + size]
 
 
-def snapshot_of(release: str) -> Snapshot:
+def snapshot_of(release: str, has_no_execute: bool = True) -> Snapshot:
     line = LINES[release]
     optimized = line.layout is not Layout.NONE
     folios = (Folio(FIRST_FOLIO, remapped=optimized), Folio(FIRST_FOLIO + 512, remapped=False))
-    image = Image(Machine(line=line, folios=folios))
+    image = Image(Machine(line=line, folios=folios, has_no_execute=has_no_execute))
     return Snapshot(discover(image.prog), ProgramMemory(image.prog))
 
 
-@pytest.fixture(scope="module")
-def snapshot() -> Snapshot:
-    return snapshot_of("6.12.0")
+@pytest.fixture(scope="module", params=(True, False), ids=("", "without-nx"))
+def snapshot(request: pytest.FixtureRequest) -> Snapshot:
+    return snapshot_of("6.12.0", request.param)
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +130,12 @@ def test_no_word_of_a_users_page_is_written_as_a_struct_page_or_an_entry(
     assert {withheld.frame for withheld in left.withheld} == {entry.frame, table}
 
 
+@pytest.mark.parametrize("has_no_execute", (True, False), ids=("", "without-nx"))
 @pytest.mark.parametrize("release", LINES)
-def test_nothing_is_withheld_of_a_sound_kernels_vmemmap_and_its_tables(release: str) -> None:
-    snapshot = snapshot_of(release)
+def test_nothing_is_withheld_of_a_sound_kernels_vmemmap_and_its_tables(
+    release: str, has_no_execute: bool
+) -> None:
+    snapshot = snapshot_of(release, has_no_execute)
     frames, tables = set(), set()
     start = snapshot.geometry.address(FIRST_FOLIO)
     for address in range(start, start + 16 * PAGE_SIZE, PAGE_SIZE):

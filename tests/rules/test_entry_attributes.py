@@ -5,13 +5,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis import judging
-from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.hvo.verdict import Verdict
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
@@ -72,12 +70,6 @@ def test_folios_of_a_machine_without_nx_are_judged_together(
     plain = Image(replace(machine, has_no_execute=False))
     monkeypatch.setattr(judging, "judge", None)  # which is called for each folio apart
     assert [(f, j.verdict) for f, j in verify(plain.prog).folios] == expected
-
-
-def test_an_extract_of_a_machine_without_nx_has_its_page_tables(tmp_path: Path) -> None:
-    folios = (Folio(FIRST_FOLIO), Folio(UNSPLIT, remapped=False))
-    image = Image(Machine(folios=folios, has_no_execute=False))
-    assert extract(image.prog, str(tmp_path / "vmcore"), False).withheld == []
 
 
 @every_change
