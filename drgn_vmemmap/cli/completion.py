@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 
 import shtab
 
@@ -16,11 +17,12 @@ _FILES = ("FILE", "VMCORE", "VMLINUX", "A", "B")
 
 def completion(parser: argparse.ArgumentParser, default: str, shell: str) -> str:
     """
-    :param parser: The parser of all command lines; options are added to it.
+    :param parser: The parser of all command lines.
     :param default: The command whose options can stand without a command.
     :param shell: ``bash`` or ``zsh``.
     :return: A script for that shell.
     """
+    parser = copy.deepcopy(parser)
     commands = subparsers(parser)
     # drgn's options may stand anywhere.
     for known in (parser, *commands.values()):

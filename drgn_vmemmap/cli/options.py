@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from drgn_vmemmap.cli.command import Parser
@@ -34,7 +35,7 @@ _OTHERS = {
 class Target(NamedTuple):
     """drgn's options, as they were given."""
 
-    given: list[tuple[str, str | None]]
+    given: Sequence[tuple[str, str | None]]
     """Each option, and its value if it takes one."""
 
     def values(self, *names: str) -> list[str]:
@@ -62,10 +63,11 @@ def split(arguments: Sequence[str]) -> tuple[Target, list[str]]:
     return Target(known.given), [*rest, *arguments[end:]]
 
 
+@cache
 def target_parser() -> Parser:
-    """The parser of the options that are handed to drgn."""
+    """The parser of the options that are handed to drgn, the same each time."""
     parser = Parser(prog=NAME, add_help=False, allow_abbrev=False)
-    parser.set_defaults(given=[])
+    parser.set_defaults(given=())
     add_shown(parser)
     for metavar, options in _OTHERS.items():
         for names in options.split():
@@ -101,4 +103,5 @@ class _Keep(argparse.Action):
         values: Any,
         option_string: Any = None,
     ) -> None:
-        namespace.given.append((option_string, None if self.nargs == 0 else values))
+        given = (option_string, None if self.nargs == 0 else values)
+        namespace.given = (*namespace.given, given)

@@ -9,6 +9,7 @@ The manual page and the completion of shells are made from it, too.
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from typing import Any, NoReturn
 
 from drgn_vmemmap import __version__
@@ -54,8 +55,9 @@ _EXAMPLES = (
 )
 
 
+@cache
 def parser() -> Parser:
-    """The parser of all command lines."""
+    """The parser of all command lines, the same each time."""
     parser = Parser(
         prog=NAME,
         usage=f"{NAME} [-c VMCORE | -k | --qemu ADDRESS] [COMMAND] [OPTIONS]",

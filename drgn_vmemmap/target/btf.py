@@ -69,7 +69,7 @@ Read = Callable[[int, int], bytes]
 """Reads a part of a blob: an offset and a size in bytes; raises :class:`BtfError` if it cannot."""
 
 # Types are read in pieces of so many bytes.
-_PIECE = 1 << 18
+_PIECE = 1 << 16
 
 # How many types are compared to see whether all are sorted by name.
 _SORTED_SAMPLE = 64
@@ -159,31 +159,41 @@ class Btf:
 
     def _reach(self, type_id: int, position: int) -> None:
         """
-        Find where types begin, one after the other, until a type and a word are reached.
+        Find where types begin, until a type and a word are reached.
 
         Types that are used often come first, so that most are never reached; since BTF is sorted
         by name (Linux 7.0), that is no longer so.
 
         :raises BtfError: if types are cut off, or of a kind that is not known.
         """
-        words, sizes, starts = self._words, self._sizes, self._starts
-        append, reached, end = starts.append, self._reached, self._size // 4
-        try:
-            while reached < end and (reached <= position or len(starts) <= type_id):
-                if not self._load(reached + _EXTRA):
-                    raise BtfError("it is cut off")
-                loaded = len(words) - _EXTRA
-                while reached <= loaded and (reached <= position or len(starts) <= type_id):
-                    size = sizes[words[reached + _INFO]]
+        end = self._size // 4
+        while self._reached < end and (self._reached <= position or len(self._starts) <= type_id):
+            if not self._load(self._reached + _EXTRA):
+                raise BtfError("it is cut off")
+            self._find_starts()
+
+    def _find_starts(self) -> None:
+        """
+        Find where the types begin that were read.
+
+        :raises BtfError: if the first of them is cut off, or of a kind that is not known.
+        """
+        first = reached = self._reached
+        append, sizes, problem = self._starts.append, self._sizes, "it is cut off"
+        with memoryview(self._words)[_INFO:] as infos:
+            last = len(self._words) - _EXTRA
+            try:
+                while reached <= last:
+                    size = sizes[infos[reached]]
                     append(reached)
                     reached += size
-        except ValueError as error:
-            raise BtfError(f"type {len(starts)} is of {error}") from None
-        finally:
-            self._reached = reached
-        if reached > end:
-            self._reached = starts.pop()
-            raise BtfError("it is cut off")
+            except ValueError as error:
+                problem = f"type {len(self._starts)} is of {error}"
+        if reached > self._size // 4:
+            reached = self._starts.pop()
+        if reached == first:
+            raise BtfError(problem)
+        self._reached = reached
 
     def __len__(self) -> int:
         """How many types there are, void among them."""
