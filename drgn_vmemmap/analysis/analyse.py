@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress
 
 from drgn_vmemmap.analysis.judging import Judging
@@ -14,14 +14,15 @@ from drgn_vmemmap.analysis.report import EVERYTHING, Counts, HstateReport, Repor
 from drgn_vmemmap.errors import MissingFacts, MissingMemory
 from drgn_vmemmap.hugetlb.accounting import Accounts
 from drgn_vmemmap.hugetlb.folio import STATES, FolioClass, Folios, State
-from drgn_vmemmap.hugetlb.hstate import BrokenHstate, Hstate, read_hstates
+from drgn_vmemmap.hugetlb.hstate import BrokenHstate, Hstate, may_change, read_hstates
 from drgn_vmemmap.hugetlb.search import find_folios
 from drgn_vmemmap.hugetlb.tail_frames import TailFrames
 from drgn_vmemmap.hvo.folios import FolioReports
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.progress import SILENT, Progress
-from drgn_vmemmap.rules import lists
+from drgn_vmemmap.rules import counters, lists
 from drgn_vmemmap.rules.confirmed import counting
+from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.unchecked import with_meaning
 from drgn_vmemmap.vmemmap.frames import MAX_PAGE_ORDER
 from drgn_vmemmap.vmemmap.sections import MissingSections, SectionRange
@@ -90,9 +91,7 @@ class _Analysis:
             judging = self._judged(found.folios, accounts)
         findings += judging.findings
         if not self._progress.interrupted:
-            for hstate in self._hstates:
-                findings.extend(lists.count_mismatch(hstate, counts, found.complete))
-                findings.extend(lists.impossible_counters(hstate))
+            findings.extend(self._counters(counts, found.complete))
         findings += (lists.shared_slot(*shared) for shared in self._tail_frames.shared())
         special, unknown = self._special(found.sections, judging.reports.folios)
         findings += map(lists.unknown_memory, unknown)
@@ -122,6 +121,15 @@ class _Analysis:
             tail_frames=self._tail_frames.all(),
             interrupted=self._progress.interrupted,
         )
+
+    def _counters(
+        self, folios: Mapping[tuple[FolioClass, State], int], complete: bool
+    ) -> Iterator[Finding]:
+        """Compare the kernel's counters with the folios that were found."""
+        hstates, changing = self._hstates, may_change(self._snapshot)
+        yield from counters.count_mismatches(hstates, folios, complete, changing)
+        for hstate in hstates:
+            yield from counters.impossible_counters(hstate, changing)
 
     def _judged(self, folios: Folios, accounts: Accounts) -> Judging:
         judging = Judging(self._snapshot, self._tail_frames, FolioReports(folios), accounts)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import NamedTuple, Optional
 
-from drgn_vmemmap.errors import printable
+from drgn_vmemmap.errors import MissingMemory, printable
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -98,6 +98,20 @@ def read_hstates(snapshot: Snapshot) -> Iterator[Hstate | BrokenHstate]:
         address = kernel.hstates + index * kernel.hstate.size
         hstate = _hstate(kernel, address, snapshot.read(address, kernel.hstate.size))
         yield hstate if hstate.order in _ORDERS else BrokenHstate(hstate.name, hstate.order)
+
+
+def may_change(snapshot: Snapshot) -> bool:
+    """
+    Whether the hstates may be caught between two changes of one folio: while it moves from list to
+    list, counters do not agree with lists, or with each other, by one.
+    """
+    lock = snapshot.kernel.hugetlb_lock
+    if lock is None or snapshot.kernel.live:
+        return True
+    try:
+        return any(snapshot.read(lock.address, lock.size))
+    except MissingMemory:
+        return True
 
 
 def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:

@@ -136,6 +136,7 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
         hstate=hstate,
         hstates=hstates,
         hstate_count=hugetlb.hstate_count(lookup),
+        hugetlb_lock=hugetlb.lock(lookup),
         zone=zone,
         tails_by_pointer=zones.tails_by_pointer(lookup),
         zones=zones.zones(lookup, nodes) if zone.members else {},

@@ -129,6 +129,14 @@ class MemmapCounters(NamedTuple):
     """``nr_memmap_pages``"""
 
 
+class Lock(NamedTuple):
+    """A number that is 0 while nobody holds the lock."""
+
+    address: int
+    size: int
+    """In bytes."""
+
+
 class Poison(NamedTuple):
     """How the kernel records memory of a folio that failed (``mm/memory-failure.c``)."""
 
@@ -188,6 +196,8 @@ class Kernel:
     hstates: int
     """Address of the array of ``struct hstate``."""
     hstate_count: int
+    hugetlb_lock: Lock | None
+    """Held while lists and counters change; ``None`` if it was not recognised."""
     zone: Struct
     """``struct zone``; without members where zones keep no tail frames."""
     tails_by_pointer: bool

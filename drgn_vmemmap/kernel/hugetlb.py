@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
-from drgn_vmemmap.kernel.facts import Poison
+from drgn_vmemmap.kernel.facts import Lock, Poison
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.structs import Member, Struct
 from drgn_vmemmap.kernel.unrecognised import Part
@@ -55,6 +55,20 @@ def hstate_count(lookup: Lookup) -> int:
     if count > _HSTATES_LIMIT:
         raise MissingFacts(f"hugetlb_max_hstate is {count}, which cannot be: damaged dump")
     return count
+
+
+def lock(lookup: Lookup) -> Lock | None:
+    """``hugetlb_lock``, which is held while lists and counters of the hstates change."""
+    address = lookup.address("hugetlb_lock")
+    if address is None:
+        return None
+    try:
+        # With PREEMPT_RT, it has an owner.
+        spinlock = lookup.struct("struct spinlock", held=["rlock.raw_lock", "lock.owner"])
+    except CannotAnalyse:
+        return None
+    held = spinlock.members["held"]
+    return Lock(address + held.offset, held.size) if held.is_number else None
 
 
 def poison(lookup: Lookup) -> Poison:

@@ -8,11 +8,12 @@ import pytest
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.document import document
+from drgn_vmemmap.hugetlb.folio import State
 from tests.damage.edited import EditedKernel
 from tests.support import open_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
-from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
 from tests.synthetic.physical import PAGE_SHIFT
 
 ABSENT = FIRST_FOLIO - 1
@@ -69,6 +70,77 @@ def test_a_node_with_folios_and_no_counter_is_a_warning(kernel: EditedKernel) ->
     assert "hugepages-2048kB on node 0: nr_huge_pages is 0, 72 folios were found" in mismatches(
         kernel
     )
+
+
+FREE = (
+    Folio(FIRST_FOLIO),
+    Folio(FIRST_FOLIO + 512),
+    Folio(FIRST_FOLIO + 1024, state=State.ACTIVE),
+)
+"""Two on the free list, and one in use."""
+
+at_each_store = pytest.mark.parametrize(
+    ("of_all", "of_node"),
+    ((-1, -1), (0, -1), (1, 1), (0, 1)),
+    ids=("added-to-its-list", "added-and-counted-once", "taken-from-it", "taken-and-counted-once"),
+)
+
+
+def caught(
+    locked: bool, of_all: int, of_node: int, name: str = "free_huge_pages"
+) -> dict[str, list[str]]:
+    """What is found of counters that differ from the lists, by rule."""
+    image = Image(Machine(line=LINES["6.12.0"], folios=FREE))
+    image.write(image.variables["hugetlb_lock"][1], int(locked), 4)
+    count = 2 if name == "free_huge_pages" else 3
+    image.write_hstate(9, **{name: count + of_all, f"{name}_node": count + of_node})
+    found: dict[str, list[str]] = {}
+    for finding in verify(image.prog).findings:
+        found.setdefault(finding.rule, []).append(finding.message)
+    return found
+
+
+@pytest.mark.parametrize("name", ("free_huge_pages", "nr_huge_pages"))
+@at_each_store
+def test_counters_that_are_caught_under_their_lock_are_in_flight(
+    of_all: int, of_node: int, name: str
+) -> None:
+    found = caught(True, of_all, of_node, name)
+    assert set(found) == {"in-flight"}
+    assert all(
+        "as while a folio is moved under hugetlb_lock" in each for each in found["in-flight"]
+    )
+
+
+@at_each_store
+def test_counters_that_differ_by_one_while_nobody_holds_their_lock_are_wrong(
+    of_all: int, of_node: int
+) -> None:
+    assert set(caught(False, of_all, of_node)) == {"count-mismatch"}
+
+
+@pytest.mark.parametrize(("of_all", "of_node"), ((-2, -2), (1, -1), (0, 2), (-2, 0)))
+def test_what_one_folio_does_not_explain_is_wrong_under_the_lock_too(
+    of_all: int, of_node: int
+) -> None:
+    assert "count-mismatch" in caught(True, of_all, of_node)
+
+
+def test_a_lock_that_is_not_in_the_dump_may_be_held() -> None:
+    image = Image(Machine(line=LINES["6.12.0"], folios=FREE))
+    type_name, _ = image.variables["hugetlb_lock"]
+    image.variables["hugetlb_lock"] = type_name, image.machine.page_offset + (ABSENT << PAGE_SHIFT)
+    image.write_hstate(9, free_huge_pages=1, free_huge_pages_node=1)
+    assert {f.rule for f in verify(image.prog).findings} == {"in-flight"}
+
+
+def test_counters_of_two_sizes_that_differ_are_not_of_one_folio() -> None:
+    folios = (*FREE, Folio(GIB >> PAGE_SHIFT, 18))
+    image = Image(Machine(line=LINES["6.12.0"], node_size=3 * GIB, folios=folios))
+    image.write(image.variables["hugetlb_lock"][1], 1, 4)
+    image.write_hstate(9, free_huge_pages=1, free_huge_pages_node=1)
+    image.write_hstate(18, free_huge_pages=0, free_huge_pages_node=0)
+    assert {f.rule for f in verify(image.prog).findings} == {"count-mismatch"}
 
 
 def test_memmap_counters_that_are_not_in_the_dump_are_named_and_not_passed_over() -> None:

@@ -261,6 +261,8 @@ class Types:
         self._declare("list_head", next="struct list_head *", prev="struct list_head *")
         self._declare("static_key", enabled="atomic_t")
         self._declare("static_key_false", key="struct static_key")
+        self._declare("raw_spinlock", raw_lock="unsigned int")
+        self._declare("spinlock", rlock="struct raw_spinlock")
         self._declare("mm_struct", pgd="pgd_t *")
         self._declare(
             "mem_section", section_mem_map="unsigned long", usage="struct mem_section_usage *"

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The rules on the counters of the hstates: what they must agree with, and what they can be."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from drgn_vmemmap.hugetlb.folio import FolioClass, State
+from drgn_vmemmap.hugetlb.hstate import Counters, Hstate
+from drgn_vmemmap.rules.finding import Finding
+from drgn_vmemmap.rules.rule import COUNT_MISMATCH, IN_FLIGHT
+
+
+class _Difference(NamedTuple):
+    """A counter that does not agree with the folios found."""
+
+    hstate: Hstate
+    node: int | None
+    """``None`` for the counter of all nodes."""
+    name: str
+    counted: int
+    found: int
+    more: int
+    """How many folios too many are counted."""
+
+    def __str__(self) -> str:
+        place = _place(self.hstate, self.node)
+        return f"{place}: {self.name} is {self.counted}, {self.found} folios were found"
+
+
+def count_mismatches(
+    hstates: Sequence[Hstate],
+    folios: Mapping[tuple[FolioClass, State], int],
+    complete: bool,
+    may_change: bool,
+) -> Iterator[Finding]:
+    """
+    The hstates' counters agree with their lists (``__prep_account_new_huge_page()``).
+
+    Folios on no list may or may not be counted: those being made or given back are not.
+
+    :param folios: How many folios were found of each class in each state.
+    :param complete: Whether all folios can have been found: the dump lacks nothing that shows them.
+    :param may_change: Whether the hstates may be caught between two changes.
+    """
+    found = [each for hstate in hstates for each in _differences(hstate, folios, complete)]
+    is_moving = may_change and _are_of_one_folio(found)
+    for each in found:
+        if is_moving:
+            yield IN_FLIGHT.finding(f"{each}: as while a folio is moved under hugetlb_lock")
+        else:
+            yield COUNT_MISMATCH.finding(str(each))
+
+
+def _differences(
+    hstate: Hstate, folios: Mapping[tuple[FolioClass, State], int], complete: bool
+) -> Iterator[_Difference]:
+    """The counters of a hstate that do not agree with the folios found."""
+    found: Counter[tuple[int | None, str]] = Counter()
+    off_list: Counter[tuple[int | None, str]] = Counter()
+    nodes: set[int | None] = {None, *hstate.node_counters}
+    for (folio_class, state), count in folios.items():
+        if folio_class.hstate == hstate.name:
+            nodes.add(folio_class.node)
+            for node in {None, folio_class.node}:
+                found[node, "nr_huge_pages"] += count
+                found[node, "free_huge_pages"] += count if state is State.FREE else 0
+                off_list[node, "nr_huge_pages"] += count if state is State.OFF_LIST else 0
+    for node in sorted(nodes, key=lambda node: (node is not None, node)):
+        counters = hstate.counters if node is None else hstate.counters_of(node)
+        for name in ("nr_huge_pages", "free_huge_pages"):
+            counted, seen = getattr(counters, name), found[node, name]
+            if counted is None:
+                continue
+            least = seen - off_list[node, name]
+            if counted < least:
+                yield _Difference(hstate, node, name, counted, seen, counted - least)
+            elif complete and counted > seen:
+                yield _Difference(hstate, node, name, counted, seen, counted - seen)
+
+
+def _are_of_one_folio(differences: Sequence[_Difference]) -> bool:
+    """
+    Whether one folio that moves explains all differences.
+
+    ``enqueue_hugetlb_folio()`` and ``remove_hugetlb_folio()`` change a list, the counter of all
+    nodes and that of one node, one after the other.
+    """
+    counters = {(each.hstate.name, each.name) for each in differences}
+    nodes = {each.node for each in differences} - {None}
+    more = {each.more for each in differences}
+    return len(counters) == 1 and len(nodes) <= 1 and more in ({1}, {-1})
+
+
+def impossible_counters(hstate: Hstate, may_change: bool) -> Iterator[Finding]:
+    """
+    A hstate's counters can be what they are: they were not taken below zero, and there are not
+    more folios of a kind than there are folios (``hugetlb_acct_memory()``).
+
+    :param may_change: Whether the hstates may be caught between two changes.
+    """
+    total = hstate.counters.nr_huge_pages
+    limit = math.inf if total is None else max(total, 0)
+    counts = {
+        "surplus_huge_pages": hstate.counters.surplus_huge_pages,
+        "resv_huge_pages": hstate.resv_huge_pages,
+    }
+    for name, count in counts.items():
+        if count is not None and not 0 <= count <= limit:
+            reason = "below zero" if count < 0 else f"more than the {total} folios counted"
+            yield COUNT_MISMATCH.finding(f"{hstate.name}: {name} is {count}, {reason}")
+    if (hstate.max_huge_pages or 0) < 0:
+        yield COUNT_MISMATCH.finding(
+            f"{hstate.name}: max_huge_pages is {hstate.max_huge_pages}, below zero"
+        )
+    for name in Counters._fields:
+        of_all = getattr(hstate.counters, name)
+        if of_all is None or getattr(hstate.no_counters, name) is None:
+            continue
+        of_nodes = sum(getattr(counters, name) for counters in hstate.node_counters.values())
+        # Both are updated under one lock, one after the other.
+        if abs(of_nodes - of_all) > may_change:
+            yield COUNT_MISMATCH.finding(
+                f"{hstate.name}: {name} is {of_all}, but those of its nodes add up to {of_nodes}"
+            )
+
+
+def _place(hstate: Hstate, node: int | None) -> str:
+    return hstate.name if node is None else f"{hstate.name} on node {node}"
