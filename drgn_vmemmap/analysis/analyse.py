@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress
 
 from drgn_vmemmap.analysis.judging import Judging
+from drgn_vmemmap.analysis.page_tables import never_split, split_at_boot
 from drgn_vmemmap.analysis.report import EVERYTHING, Counts, HstateReport, Report, Selection, Totals
 from drgn_vmemmap.errors import MissingFacts, MissingMemory
 from drgn_vmemmap.hugetlb.accounting import Accounts
@@ -102,8 +103,7 @@ class _Analysis:
         special.sort(key=lambda each: each.pfns.start)
         hstates, totals = self._added_up(judging, special)
         if snapshot.kernel.hvo.built_in:
-            tables = judging.page_tables | self._split_at_boot(found.sections)
-            totals.page_tables = len(tables)
+            totals.page_tables = len(self._tables_by_hvo(found.sections, judging))
         return Report(
             kernel=snapshot.kernel,
             hstates=hstates,
@@ -153,25 +153,12 @@ class _Analysis:
             [each for each in found if isinstance(each, UnknownMemory)],
         )
 
-    def _split_at_boot(self, sections: Sequence[SectionRange]) -> set[int]:
-        """
-        Last-level tables over the vmemmap of memory from boot, by their physical addresses.
-
-        That vmemmap was mapped by large leaves (``vmemmap_populate_hugepages()``): HVO split
-        each, also where no folio is any more.
-        """
-        snapshot = self._snapshot
-        if self._selection != EVERYTHING:
-            return set()
-        facts, address = snapshot.kernel.sections, snapshot.geometry.address
-        return {
-            table
-            for section in sections
-            if section.flags & facts.early and not section.flags & facts.device
-            for table in snapshot.walker.last_level_tables(
-                address(section.pfns.start), address(section.pfns.stop)
-            )
-        }
+    def _tables_by_hvo(self, sections: Sequence[SectionRange], judging: Judging) -> set[int]:
+        """Physical addresses of the page tables that exist only because of HVO."""
+        snapshot, tables = self._snapshot, judging.page_tables
+        if self._selection == EVERYTHING:
+            tables = tables | split_at_boot(snapshot, sections)
+        return tables - never_split(snapshot, sections, judging.reports)
 
     def _added_up(
         self, judging: Judging, special: Sequence[SpecialVmemmap]

@@ -20,8 +20,18 @@ from tests.oracles import expected
 from tests.support import findings_of
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
-from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Link, LinkPlace, Machine, hstate_name
-from tests.synthetic.physical import PAGE_SIZE
+from tests.synthetic.model import (
+    FIRST_FOLIO,
+    GIB,
+    SECTION_PAGES,
+    Folio,
+    Link,
+    LinkPlace,
+    Machine,
+    Section,
+    hstate_name,
+)
+from tests.synthetic.physical import KERNEL, PAGE_SIZE
 from tests.synthetic.strategies import machines
 
 FOLIOS = 64
@@ -204,3 +214,44 @@ def test_a_head_that_is_not_in_the_dump_ends_its_list_but_not_the_report() -> No
     assert [folio.folio.flag_optimized for folio in report.folios] == [True, True, None, True, True]
     assert {folio.judgement.verdict.value for folio in report.folios} == {"optimized"}
     assert report.incomplete
+
+
+# Hot-plugged memory.
+
+PLUGGED = 6 * SECTION_PAGES
+
+
+def test_a_page_table_of_plugged_memory_that_had_no_block_is_not_hvos() -> None:
+    machine = Machine(
+        folios=(Folio(PLUGGED, remapped=False),),
+        split=frozenset({6}),
+        sections={6: Section.PLUGGED},
+    )
+    image = Image(machine)
+    first = image.memmap.number(PLUGGED)
+    frames = [image.memmap.boot_frame(first + index) for index in range(512)]
+    contents = [bytes(image.memory.frames[frame]) for frame in frames]
+    # No two frames are one after the other, as of a block that a leaf maps.
+    for index, frame in enumerate(reversed(frames)):
+        image.memory.frames[frame] = contents[index]
+        image.memmap.map(first + index, frame)
+        address = machine.vmemmap + (first + index) * PAGE_SIZE
+        image.tables.map(address, frame, "PTE", KERNEL)
+    found = image.examine().totals
+    assert (found.page_tables, found.net_saved_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("remapped", (True, False))
+def test_a_page_table_of_plugged_memory_that_was_a_leaf_is_hvos(remapped: bool) -> None:
+    machine = Machine(
+        folios=(Folio(PLUGGED, remapped=remapped), Folio(PLUGGED + 512, remapped=False)),
+        split=frozenset({6}),
+        sections={6: Section.PLUGGED},
+    )
+    assert totals(machine).page_tables == 1
+
+
+def test_all_tables_over_an_optimized_gigantic_folio_are_hvos() -> None:
+    sections = dict.fromkeys(range(8, 16), Section.PLUGGED)
+    machine = Machine(node_size=3 * GIB, folios=(Folio(GIB >> 12, 18),), sections=sections)
+    assert totals(machine).page_tables == 8

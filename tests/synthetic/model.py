@@ -98,6 +98,7 @@ class Section(enum.Enum):
 
     OFFLINE = "plugged, but not online: nobody has written its struct pages yet"
     OFFLINE_HOST = "the same, and it hosts its own memmap"
+    PLUGGED = "plugged and online"
     HOST = "plugged and online, and it hosts its own memmap"
     DEVICE = "a device's memory, in compound pages of 2 MiB"
     PREPARED = "from boot, which optimized its memmap"
