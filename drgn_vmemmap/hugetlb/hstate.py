@@ -116,12 +116,13 @@ def may_change(snapshot: Snapshot) -> bool:
 
 def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
     layout = kernel.hstate
-    member = layout.members["name"]
-    name = data[member.offset : member.offset + member.length].split(b"\0")[0]
-    text = printable(name.decode("ascii", "backslashreplace"))
+    order = layout.value(data, "order")
+    text = _name(kernel, data, order)
 
     def lists(name: str) -> Iterator[tuple[int, int, int]]:
         """Address of each list's head, and the ``next`` and the ``prev`` pointer in it."""
+        if name not in layout.members:
+            return iter(())
         member = layout.members[name]
         heads = count(address + member.offset, member.size)
         after = member._replace(offset=member.offset + _POINTER_SIZE)
@@ -134,7 +135,7 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
         return _signed(layout.value(data, name), layout.members[name].size)
 
     of_nodes = [layout.members.get(f"{name}_node") for name in Counters._fields]
-    missing = [None] * layout.members["hugepage_freelists"].length
+    missing = [None] * max(member.length for member in layout.members.values())
     columns: list[Sequence[Count]] = [
         layout.elements(data, f"{name}_node") if member else missing
         for name, member in zip(Counters._fields, of_nodes)
@@ -146,7 +147,7 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
     found += [HstateList(text, None, *list_) for list_ in lists("hugepage_activelist")]
     return Hstate(
         name=text,
-        order=layout.value(data, "order"),
+        order=order,
         counters=Counters(*map(total, Counters._fields)),
         node_counters={
             node: Counters(
@@ -162,6 +163,15 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
         max_huge_pages=total("max_huge_pages"),
         no_counters=Counters(*(0 if member else None for member in of_nodes)),
     )
+
+
+def _name(kernel: Kernel, data: bytes, order: int) -> str:
+    """A hstate's name; where it cannot be read, as ``hugetlb_add_hstate()`` makes it."""
+    member = kernel.hstate.members.get("name")
+    if member is None:
+        return f"hugepages-{kernel.page_size << min(order, _ORDERS[-1]) >> 10}kB"
+    name = data[member.offset : member.offset + member.length].split(b"\0")[0]
+    return printable(name.decode("ascii", "backslashreplace"))
 
 
 def _signed(count: int, size: int) -> int:

@@ -105,7 +105,7 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
     if hstates is None:
         raise CannotAnalyse("this kernel has no hstates: it was built without HugeTLB")
     hstate = hugetlb.hstate(lookup)
-    nodes = hstate.members["hugepage_freelists"].length
+    nodes = hugetlb.node_count(hstate)
     zone = zones.zone(lookup)
     page = struct_page.struct_page(lookup)
     zone_types = lookup.enumerators("enum zone_type")
@@ -135,7 +135,7 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
         sections=sections,
         hstate=hstate,
         hstates=hstates,
-        hstate_count=hugetlb.hstate_count(lookup),
+        hstate_count=hugetlb.hstate_count(lookup, hstates, hstate),
         hugetlb_lock=hugetlb.lock(lookup),
         zone=zone,
         tails_by_pointer=zones.tails_by_pointer(lookup),

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
 from drgn_vmemmap.kernel.facts import Lock, Poison
-from drgn_vmemmap.kernel.lookup import Lookup
+from drgn_vmemmap.kernel.lookup import Lookup, not_supported
 from drgn_vmemmap.kernel.structs import Member, Struct
 from drgn_vmemmap.kernel.unrecognised import Part
 
-# HUGE_MAX_HSTATE is 2 on x86-64; a count beyond this is damage.
+_HUGE_MAX_HSTATE = 2  # on x86-64
+# A count beyond this is damage.
 _HSTATES_LIMIT = 16
 
 _CGROUP = "struct hugetlb_cgroup_per_node"
@@ -21,12 +22,19 @@ _COUNTERS = (
     *("resv_huge_pages", "max_huge_pages"),
 )
 
+_LISTS = ("hugepage_activelist", "hugepage_freelists")
+
 
 def hstate(lookup: Lookup) -> Struct:
     """``struct hstate``."""
     return lookup.struct(
         "struct hstate",
-        parts=dict.fromkeys(_COUNTERS, Part.HSTATE_COUNTERS),
+        # A name follows from the order.
+        optional=("name",),
+        parts={
+            **dict.fromkeys(_COUNTERS, Part.HSTATE_COUNTERS),
+            **dict.fromkeys(_LISTS, Part.HSTATE_LISTS),
+        },
         name=["name"],
         order=["order"],
         hugepage_activelist=["hugepage_activelist"],
@@ -42,16 +50,30 @@ def hstate(lookup: Lookup) -> Struct:
     )
 
 
-def hstate_count(lookup: Lookup) -> int:
+def node_count(hstate: Struct) -> int:
+    """
+    ``MAX_NUMNODES``: how many elements an array has that is by node.
+
+    :raises CannotAnalyse: if there is no such array.
+    """
+    by_node = [name for name in hstate.members if name.endswith(("freelists", "_node"))]
+    if not by_node:
+        raise not_supported("struct hstate", "hugepage_freelists", "nr_huge_pages_node")
+    return max(hstate.members[name].length for name in by_node)
+
+
+def hstate_count(lookup: Lookup, hstates: int, hstate: Struct) -> int:
     """
     How many elements of ``hstates`` are in use.
 
-    :raises CannotAnalyse: if this kernel does not say.
+    :param hstates: Its virtual address.
     :raises MissingFacts: if there cannot be as many.
     """
     count = lookup.variable("hugetlb_max_hstate", 4)
     if count is None:
-        raise CannotAnalyse("this kernel has no hugetlb_max_hstate: it is not supported")
+        # They are filled from the first on, and a hstate in use has an order.
+        data = lookup.prog.read(hstates, _HUGE_MAX_HSTATE * hstate.size)
+        return sum(map(bool, hstate.column(data, "order")))
     if count > _HSTATES_LIMIT:
         raise MissingFacts(f"hugetlb_max_hstate is {count}, which cannot be: damaged dump")
     return count

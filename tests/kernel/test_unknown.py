@@ -77,6 +77,7 @@ WITHOUT = {
         *("nr_huge_pages", "free_huge_pages", "surplus_huge_pages", "nr_huge_pages_node"),
         *("free_huge_pages_node", "surplus_huge_pages_node", "resv_huge_pages", "max_huge_pages"),
     ),
+    Part.HSTATE_LISTS: ("hugepage_activelist", "hugepage_freelists"),
     Part.TAIL_WORDS: ("mapping",),
     Part.OWNER_MARKS: ("PG_lru", "PG_reserved"),
 }
@@ -167,6 +168,29 @@ def test_what_was_not_recognised_is_named_with_the_rules_that_need_it() -> None:
     assert "# SKIP HVO's layout: this kernel has no vmemmap_tails" in skipped
     (unrecognised,) = document(report, folios=True)["unrecognised"]
     assert "tail-writable" in unrecognised["unchecked"]
+
+
+@pytest.mark.parametrize(("where", "name"), (("struct hstate", "name"), ("", "hugetlb_max_hstate")))
+def test_hstates_are_known_by_their_orders(where: str, name: str) -> None:
+    known = Image(Machine(line=LINES["6.12.0"], folios=FOLIOS))
+    expected, found = (
+        document(verify(image.prog), folios=True)
+        for image in (known, renamed("6.12.0", where, name))
+    )
+    assert found == expected
+    assert [each["name"] for each in found["hstates"]] == [
+        *("hugepages-2048kB", "hugepages-1048576kB")
+    ]
+
+
+@pytest.mark.parametrize("name", ("hugepage_activelist", "hugepage_freelists"))
+def test_folios_are_found_and_judged_where_their_lists_are_not_recognised(name: str) -> None:
+    image = renamed("7.2.0", "struct hstate", name)
+    kernel = EditedKernel(image.prog)
+    kernel.write_entry(FIRST_FOLIO, 3, kernel.entry(FIRST_FOLIO, 3) | 1 << 1)
+    report = kernel.check()
+    assert len(report.folios) == 3
+    assert {finding.rule for finding in report.findings} == {"tail-writable", "unoptimized"}
 
 
 def test_a_counter_that_is_not_recognised_has_no_value() -> None:
