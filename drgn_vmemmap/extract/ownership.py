@@ -82,7 +82,7 @@ class FrameOwners:
         if kernel.head_test.matches(page) and kernel.hugetlb_test.matches(page + second):
             return Owner.HUGETLB
         owner = self._owners.at(page, 0)
-        if owner is None:
+        if owner is None or owner.kind is OwnerKind.FAILED:
             return self._owner_without_mark(frame, page)
         if owner.kind is OwnerKind.COMPOUND_TAIL:
             return self._owner_of_tail(frame, owner.detail)

@@ -13,6 +13,7 @@ from drgn_vmemmap.rules.rule import (
     COUNT_MISMATCH,
     ENTRY_ATTRIBUTES,
     FRAME_ALIASED,
+    FRAME_FAILED,
     FRAME_FOREIGN,
     FRAME_FREED,
     NOT_PRESENT,
@@ -20,7 +21,9 @@ from drgn_vmemmap.rules.rule import (
     TABLE_FREED,
     UNREADABLE,
 )
-from drgn_vmemmap.vmemmap.frames import Foreign, Free
+from drgn_vmemmap.vmemmap.frames import Failed, Foreign, Free
+
+_SOUND_MEMORY = "memory that did not fail"
 
 
 class VmemmapPage(NamedTuple):
@@ -76,6 +79,33 @@ def tail_frame_foreign(foreign: Foreign, address: int) -> Finding:
     return FRAME_FOREIGN.finding(message, address=address, expected=expected)
 
 
+def frame_failed(page: VmemmapPage, failed: Failed) -> Finding:
+    """Memory that failed backs no vmemmap (``memory_failure()``)."""
+    return FRAME_FAILED.finding_at(
+        page.entry, _failure_of(failed), page.folio, page.vmemmap_page, _SOUND_MEMORY
+    )
+
+
+def tail_frame_failed(failed: Failed, address: int) -> Finding:
+    """
+    The same for a frame that a zone keeps, and that no folio shares now.
+
+    :param address: Of its struct page, to which the zone's ``vmemmap_tails`` points.
+    """
+    message = f"{_failure_of(failed)}, but a zone keeps it for shared tails; no folio uses it now"
+    return FRAME_FAILED.finding(message, address=address, expected=_SOUND_MEMORY)
+
+
+def table_failed(failed: Failed, address: int) -> Finding:
+    """
+    Memory that failed is no page table over the vmemmap.
+
+    :param address: First vmemmap page that it maps.
+    """
+    message = f"the page table over the vmemmap from {address:#x} on: {_failure_of(failed)}"
+    return FRAME_FAILED.finding(message, address=address, expected=_SOUND_MEMORY)
+
+
 def table_freed(free: Free, address: int) -> Finding:
     """
     A page table over the vmemmap is in use (``vmemmap_split_pmd()``).
@@ -118,6 +148,10 @@ def _state_of(free: Free) -> str:
         return f"frame {free.frame:#x} has no reference"
     block = f"block of order {free.block.order} at PFN {free.block.pfn:#x}"
     return f"frame {free.frame:#x} is free, in the buddy allocator's {block}"
+
+
+def _failure_of(failed: Failed) -> str:
+    return f"the memory of frame {failed.frame:#x} failed (PG_hwpoison)"
 
 
 def frame_aliased(page: VmemmapPage, frame: int, other: str, rest: int) -> Finding:

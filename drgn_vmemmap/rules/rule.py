@@ -146,6 +146,15 @@ FRAME_FOREIGN = Rule(
     Needs.FRAMES,
     verify_only=True,
 )
+FRAME_FAILED = Rule(
+    "frame-failed",
+    Severity.ERROR,
+    "The memory of a frame that backs vmemmap, or of a page table over it, did not fail.",
+    "The processor may stop the machine when the kernel reads struct pages there.",
+    "memory_failure() of mm/memory-failure.c",
+    Needs.FRAMES,
+    verify_only=True,
+)
 TABLE_FREED = Rule(
     "table-freed",
     Severity.ERROR,
@@ -275,6 +284,7 @@ RULES: Mapping[str, Rule] = {
         REUSE_INVALID,
         FRAME_FREED,
         FRAME_FOREIGN,
+        FRAME_FAILED,
         TABLE_FREED,
         FRAME_ALIASED,
         FLAG_MISMATCH,

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Union
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.vmemmap.owners import OwnerKind, OwnerReader
+from drgn_vmemmap.vmemmap.owners import FrameOwner, OwnerKind, OwnerReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 MAX_PAGE_ORDER = 10
@@ -53,13 +53,19 @@ class Foreign(NamedTuple):
     """In words."""
 
 
+class Failed(NamedTuple):
+    """A frame whose memory failed (``PG_hwpoison``)."""
+
+    frame: int
+
+
 class Unknown(NamedTuple):
     """A frame whose struct page is not in the dump."""
 
     frame: int
 
 
-Problem = Union[Free, Foreign, Unknown]
+Problem = Union[Free, Foreign, Failed, Unknown]
 
 
 class FrameReader:
@@ -115,7 +121,7 @@ class FrameReader:
                 elif owner is None and self.is_released(self._one_of(pages, table - first)):
                     yield Free(table, None)
                 elif owner is not None and owner.kind is not OwnerKind.PAGE_TABLE:
-                    yield Foreign(table, self._owners.describe(table, owner))
+                    yield self._owned(table, owner)
 
     def _one_of(self, pages: bytes, index: int) -> bytes:
         size = self._kernel.page.size
@@ -151,7 +157,7 @@ class FrameReader:
                 if block is not None and pfn < block.end:
                     yield Free(pfn, block)
                 elif owner is not None:
-                    yield Foreign(pfn, self._owners.describe(pfn, owner))
+                    yield self._owned(pfn, owner)
 
     def _readable_together(self, frame: int, count: int) -> list[range]:
         """Consecutive frames, in pieces whose struct pages are in the dump, or are not."""
@@ -181,9 +187,7 @@ class FrameReader:
             yield first, pages, frames[start:end]
             start = end
 
-    def _problem(
-        self, frame: int, pages: bytes, index: int, count: int
-    ) -> Free | Foreign | Unknown | None:
+    def _problem(self, frame: int, pages: bytes, index: int, count: int) -> Problem | None:
         """
         What is wrong with a frame that a last-level entry maps.
 
@@ -194,13 +198,18 @@ class FrameReader:
         if owner is not None:
             if owner.kind is OwnerKind.BUDDY:
                 return self._free(frame)
-            return Foreign(frame, self._owners.describe(frame, owner))
+            return self._owned(frame, owner)
         if count:
             return None
         is_of_unsplit_block = self.is_of_unsplit_block(frame)
         if is_of_unsplit_block is None:
             return Unknown(frame)
         return None if is_of_unsplit_block else Free(frame, self.free_block(frame))
+
+    def _owned(self, frame: int, owner: FrameOwner) -> Foreign | Failed:
+        if owner.kind is OwnerKind.FAILED:
+            return Failed(frame)
+        return Foreign(frame, self._owners.describe(frame, owner))
 
     def _free(self, frame: int) -> Free:
         """A frame that is marked as the first of a free block."""

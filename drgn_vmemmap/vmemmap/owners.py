@@ -45,6 +45,7 @@ class OwnerKind(enum.Enum):
     MAPPED = "processes that map it"
     LRU = "a list of the page reclaim"
     TYPED = "a user with a page type of its own"
+    FAILED = "nobody, as its memory failed"
 
 
 class FrameOwner(NamedTuple):
@@ -191,6 +192,8 @@ def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
         return FrameOwner(OwnerKind.COMPOUND_HEAD)
     if flags & names.lru:
         return FrameOwner(OwnerKind.LRU)
+    if flags & kernel.poison.flag:
+        return FrameOwner(OwnerKind.FAILED)
     # The last one, as page tables over the vmemmap have it, too.
     if name == "table":
         return FrameOwner(OwnerKind.PAGE_TABLE)

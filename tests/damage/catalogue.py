@@ -160,6 +160,29 @@ def head_of_somebody_else(edited: EditedKernel) -> list[LinkPlace]:
     return [("frame-foreign", pfn, 0)]
 
 
+def fail(edited: EditedKernel, frame: int) -> bool:
+    """Mark a frame as memory that failed; false on a kernel without such a mark."""
+    flag = edited.kernel.poison.flag
+    page = edited.snapshot().struct_pages(frame)
+    edited.write_member(frame, "flags", edited.kernel.page.value(page, "flags") | flag)
+    return bool(flag)
+
+
+def head_that_failed(edited: EditedKernel) -> list[LinkPlace] | None:
+    """The memory of the frame that backs a head failed."""
+    pfn = edited.optimized[0]
+    return [("frame-failed", pfn, 0)] if fail(edited, edited.frame(pfn, 0)) else None
+
+
+def table_that_failed(edited: EditedKernel) -> list[LinkPlace] | None:
+    """The memory of the last-level table over a folio's vmemmap failed."""
+    address = edited.kernel.geometry.address(edited.optimized[0])
+    table = edited.walker().entry(address).raw_address >> PAGE_SHIFT
+    if not edited.is_described(table) or not fail(edited, table):
+        return None
+    return [("frame-failed", None, None)]
+
+
 def table_in_buddy(edited: EditedKernel) -> list[LinkPlace] | None:
     """The last-level table over a folio's vmemmap is in the buddy allocator."""
     mark = edited.kernel.buddy_test
@@ -368,6 +391,8 @@ CATALOGUE = (
     Fault("a head in the buddy allocator", "frame-freed", head_freed),
     Fault("a head without a reference", "frame-freed", head_without_reference),
     Fault("a head that is somebody else's", "frame-foreign", head_of_somebody_else),
+    Fault("a head whose memory failed", "frame-failed", head_that_failed),
+    Fault("a page table whose memory failed", "frame-failed", table_that_failed),
     Fault("a page table in the buddy allocator", "table-freed", table_in_buddy),
     Fault("a page table on a list of a CPU", "table-freed", table_on_a_list_of_a_cpu),
     Fault(

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Union
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.hvo.ownership import ZONE, Ownership
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.vmemmap.frames import Foreign, FrameReader, Free, Problem, Unknown
+from drgn_vmemmap.vmemmap.frames import Failed, Foreign, FrameReader, Free, Problem, Unknown
+
+_Certain = Union[Free, Foreign, Failed]
 
 # Frames that are checked between two checks whether the user has interrupted.
 _BATCH = 4096
@@ -42,7 +45,7 @@ class _FrameCheck:
         frames = self._ownership.distinct_frames
         if self._context.has_offline:
             frames = [frame for frame in frames if self._context.is_online(frame)]
-        found: dict[int, Free | Foreign] = {}
+        found: dict[int, _Certain] = {}
         batches = [frames[start : start + _BATCH] for start in range(0, len(frames), _BATCH)]
         for batch in self._context.progress.track(batches, "frames"):
             for problem in self._certain(self._pages.check(batch)):
@@ -59,7 +62,7 @@ class _FrameCheck:
             for problem in self._certain(self._pages.check_leaf(leaf.frame, leaf.pages)):
                 yield self._finding(problem, leaf.page + problem.frame - leaf.frame)
 
-    def _certain(self, problems: Iterable[Problem]) -> Iterator[Free | Foreign]:
+    def _certain(self, problems: Iterable[Problem]) -> Iterator[_Certain]:
         """The problems that are known for certain; frames of which nothing is known are counted."""
         for problem in problems:
             if isinstance(problem, Unknown):
@@ -67,7 +70,7 @@ class _FrameCheck:
             else:
                 yield problem
 
-    def _finding(self, problem: Free | Foreign, page: int) -> Finding:
+    def _finding(self, problem: _Certain, page: int) -> Finding:
         """
         :param page: Number of the vmemmap page that the frame backs; :data:`ZONE` for none.
         """
@@ -75,10 +78,14 @@ class _FrameCheck:
             address = self._context.geometry.address(problem.frame)
             if isinstance(problem, Free):
                 return frame_rules.tail_frame_freed(problem, address)
+            if isinstance(problem, Failed):
+                return frame_rules.tail_frame_failed(problem, address)
             return frame_rules.tail_frame_foreign(problem, address)
         vmemmap_page = self._context.page(page)
         if isinstance(problem, Free):
             return frame_rules.frame_freed(vmemmap_page, problem)
+        if isinstance(problem, Failed):
+            return frame_rules.frame_failed(vmemmap_page, problem)
         return frame_rules.frame_foreign(vmemmap_page, problem)
 
     def _first_tail(self, frame: int) -> int:

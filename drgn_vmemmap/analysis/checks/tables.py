@@ -11,7 +11,7 @@ from drgn_vmemmap.hvo.ownership import Ownership
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.vmemmap.frames import FrameReader, Free, Unknown
+from drgn_vmemmap.vmemmap.frames import Failed, FrameReader, Free, Unknown
 
 # A table has 512 entries: what one table of the second level maps, in tables of the last.
 _INDEX_BITS = 9
@@ -37,6 +37,8 @@ def _in_use(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
         address = geometry.page_number_address(tables[problem.frame])
         if isinstance(problem, Free):
             yield frame_rules.table_freed(problem, address)
+        elif isinstance(problem, Failed):
+            yield frame_rules.table_failed(problem, address)
         else:
             yield frame_rules.table_foreign(problem, address)
     if unknown:
