@@ -113,6 +113,7 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
     return Kernel(
         release=printable(lookup.vmcoreinfo.get("OSRELEASE", "unknown")),
         live=bool(lookup.prog.flags & drgn.ProgramFlags.IS_LIVE),
+        booting=memory_model.is_booting(lookup),
         types_from=types_from,
         paging=memory_model.paging(lookup, sections),
         vmemmap=memory_model.vmemmap(lookup, sections),

@@ -163,6 +163,8 @@ class Kernel:
 
     release: str
     live: bool
+    booting: bool
+    """Initcalls may be still to come."""
     types_from: str
     """``dwarf`` or ``btf``."""
     paging: Paging

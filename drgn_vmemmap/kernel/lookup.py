@@ -76,6 +76,13 @@ class Lookup:
             return None
         return int.from_bytes(self.prog.read(address, size), "little")
 
+    def recorded(self, name: str, size: int) -> int | None:
+        """The same; ``None``, too, if it is not in the dump."""
+        try:
+            return self.variable(name, size)
+        except drgn.FaultError:
+            return None
+
     def has_type(self, name: str) -> bool:
         """Whether this kernel has a type."""
         try:

@@ -65,11 +65,15 @@ def _has_no_execute(lookup: Lookup) -> bool:
     Where it does not, ``x86_configure_nx()`` takes it from every entry. Extracts by older versions
     of this plugin do not have the variable.
     """
-    try:
-        supported = lookup.variable("__supported_pte_mask", 8)
-    except drgn.FaultError:
-        return True
+    supported = lookup.recorded("__supported_pte_mask", 8)
     return supported is None or not lack_no_execute(supported)
+
+
+def is_booting(lookup: Lookup) -> bool:
+    """Whether initcalls may be still to come, for all that the dump shows."""
+    state = lookup.recorded("system_state", 4)
+    last = lookup.enumerators("enum system_states").get("SYSTEM_SCHEDULING", 1)
+    return state is not None and state <= last
 
 
 def _memory_end(lookup: Lookup) -> int:

@@ -43,6 +43,17 @@ def tail_content(
     return replace(finding, address=address)
 
 
+def not_written_yet(page: VmemmapPage, frame: int) -> Finding:
+    """
+    The tails that a zone keeps for gigantic folios from boot are written by an initcall
+    (``hugetlb_vmemmap_init()``).
+
+    :param page: The first vmemmap page that shares them.
+    """
+    message = f"tails in the reuse frame {frame:#x} are not written yet: the kernel is booting"
+    return IN_FLIGHT.finding_at(page.entry, message, page.folio, page.vmemmap_page)
+
+
 def kept_tail(
     page: VmemmapPage, frame: int, wrong: WrongTail, address: int, is_restored: bool
 ) -> Finding:

@@ -18,9 +18,9 @@ from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.target.memory import StridedRead
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, Mark
+from tests.synthetic.kernels import LINES, NO_TYPE, ONE_OF_EACH_LAYOUT, Mark
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
-from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, Folio, Machine
+from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, Folio, Machine, Section
 from tests.synthetic.physical import PAGE_SHIFT
 
 OPTIMIZED, RESTORED, GIVEN_BACK = FIRST_FOLIO, FIRST_FOLIO + 512, FIRST_FOLIO + 1024
@@ -142,6 +142,41 @@ def test_what_a_gigantic_folio_from_boot_became_may_keep_its_references(
     (finding,) = (f for f in verify(kernel.prog).findings if f.rule == "tail-content")
     assert (finding.folio, finding.index, finding.severity) == (OPTIMIZED, 0, severity)
     assert ("gigantic folio from boot" in finding.message) == (severity is Severity.WARNING)
+
+
+SCHEDULING, RUNNING = 1, 3
+"""Of ``enum system_states``: before and after the last initcall."""
+
+
+@pytest.mark.parametrize("content", ("zeros", "struct-pages"))
+@pytest.mark.parametrize("state", (SCHEDULING, RUNNING), ids=("booting", "running"))
+def test_tails_that_a_zone_keeps_are_written_by_the_last_initcalls(
+    state: int, content: str
+) -> None:
+    gigantic = GIB >> PAGE_SHIFT
+    machine = Machine(
+        line=LINES["7.2.0"],
+        node_size=3 * GIB,
+        folios=(Folio(gigantic, 18),),
+        sections=dict.fromkeys(range(8, 16), Section.PREPARED),
+    )
+    booting = Image(machine)
+    booting.write(booting.variables["system_state"][1], state, 4)
+    (frame,) = booting.tail_frames.values()
+    page = bytes(64)
+    if content == "struct-pages":
+        # As memmap_init() leaves them.
+        flags = booting.memmap.flags(gigantic)
+        page = booting.types.structs["page"].pack(flags=flags, page_type=NO_TYPE, _refcount=1)
+    booting.memory.frames[frame] = page * 64
+    (finding,) = verify(booting.prog).findings
+    assert finding.rule == ("in-flight" if state == SCHEDULING else "tail-content")
+    # What is the tail of something else was written.
+    link = booting.machine.page_address(FIRST_FOLIO) | 1
+    page = booting.types.structs["page"].pack(compound_info=link, page_type=NO_TYPE)
+    booting.memory.frames[frame] = page * 64
+    (finding,) = verify(booting.prog).findings
+    assert finding.rule == "tail-content"
 
 
 def test_a_folio_whose_vmemmap_was_never_split_is_not_read() -> None:

@@ -18,6 +18,7 @@ from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.frames import VmemmapPage
 from drgn_vmemmap.target.memory import StridedRead
+from drgn_vmemmap.vmemmap.owners import TAIL
 
 # Frames that are read together.
 _BATCH = 256
@@ -185,8 +186,15 @@ class _TailCheck:
         if not batch.is_reused:
             is_restored = folios.judgement_of(row).verdict is Verdict.UNOPTIMIZED
             return content_rules.kept_tail(vmemmap_page, frame, wrong, at, is_restored)
+        if self._may_come_later(wrong):
+            return content_rules.not_written_yet(vmemmap_page, frame)
         other = None if wrong.is_head else self._belongs_to(batch, pfn, frame, wrong)
         return content_rules.tail_content(vmemmap_page, frame, wrong, at, other)
+
+    def _may_come_later(self, wrong: WrongTail) -> bool:
+        """Whether a frame that a zone keeps has no tails yet, as early while the kernel boots."""
+        kernel = self._context.kernel
+        return kernel.booting and kernel.hvo.layout.reuse_from is ZONE and not wrong.link & TAIL
 
     def _belongs_to(self, batch: _Batch, pfn: int, frame: int, wrong: WrongTail) -> int | None:
         """PFN of another folio of which a frame holds the tails."""
