@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BUNDLE = build/drgn_vmemmap
 VMCORE = vmcores/head-reuse.vmcore
-TEST = pytest -n auto --dist worksteal --ignore tests/vm --ignore tests/browser --ignore tests/packaging tests
+TEST = pytest -n auto --dist worksteal
 
 .PHONY: demo test coverage fuzz mutation browsertest vmtest packagetest matrix corners bench lint bundle manual clean
 

@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import drgn
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from tabulate import tabulate
@@ -26,6 +27,23 @@ settings.load_profile("further" if "VMEMMAP_EXAMPLES" in os.environ else "same")
 
 # A shell's job in the background ignores SIGINT, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What needs a network, root, QEMU or a browser runs only when it is named.
+ONLY_WHEN_NAMED = [Path(__file__).parent / name for name in ("browser", "packaging", "vm")]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(drgn.Program, "set_linux_kernel_custom"):
+        raise pytest.UsageError("the tests need drgn 0.3.0 or later: pip install '.[test]'")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if collection_path not in ONLY_WHEN_NAMED:
+        return None
+    start = config.invocation_params.dir
+    named = [(start / argument.partition("::")[0]).resolve() for argument in config.args]
+    return not any(path.is_relative_to(collection_path) for path in named) or None
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +23,17 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = Path(drgn_vmemmap.__file__).parent
 """The package that is tested: the repository's, or one that is installed."""
 BIN = Path(sys.executable).parent
-"""The directory of the installed programs."""
-COMMAND = BIN / "drgn-vmemmap"
+"""The directory of the interpreter, and of what is installed with it."""
+
+
+def program(name: str) -> Path:
+    """An installed program: beside the interpreter, or else where PATH has it."""
+    beside = BIN / name
+    return beside if beside.exists() else Path(shutil.which(name) or beside)
+
+
+DRGN = program("drgn")
+COMMAND = program("drgn-vmemmap")
 VMCORES = sorted((ROOT / "vmcores").glob("*.vmcore"))
 """The recorded vmcores."""
 

@@ -110,8 +110,8 @@ COMMAND = Command(
     help="what an address, a struct page or a PFN is to the vmemmap",
     description="WHAT is a virtual address (with or without 0x, as an oops has it), pfn:0x... "
     "or phys:0x.... Shows the walk, the struct page, its folio, the frame that backs it, what else "
-    "maps that frame, and what a read and a write there would do. Of the walk, the column leaves "
-    "is the access that the entries so far leave: W writable, U by user space, X executable, G "
+    "maps that frame, and what a read and a write there would do. Of the walk, the column WUXG "
+    "is the access that the entries so far allow: W writable, U by user space, X executable, G "
     "global, and - for each that is not.\n\n--stdin takes a log in any form: of dmesg, "
     "journalctl, a serial line, pstore or netconsole, compressed, or as a mail. Without a target, "
     "it says what the log proves by itself, and what to collect next.",

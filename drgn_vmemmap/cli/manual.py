@@ -84,6 +84,9 @@ _SEE_ALSO = (
 )
 
 
+_COPYRIGHT = ("The drgn-vmemmap maintainers. The licence is LGPL-2.1-or-later.",)
+
+
 def manual() -> str:
     """The manual page in the language of roff's man macros."""
     return "".join(f"{line}\n" for line in _page())
@@ -105,6 +108,7 @@ def _page() -> Iterator[str]:
     yield from _section("ENVIRONMENT", _definitions(_ENVIRONMENT))
     yield from _section("FILES", _definitions(_FILES))
     yield from _section("EXAMPLES", _examples())
+    yield from _section("COPYRIGHT", _paragraphs(_COPYRIGHT))
     yield from _section("SEE ALSO", _lines(_SEE_ALSO))
 
 

@@ -15,9 +15,16 @@ from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind
 from drgn_vmemmap.output.explanation_document import full_document
 from drgn_vmemmap.output.logged import contents_lines, logged_lines, mapping_lines, rest_of_log
+from drgn_vmemmap.output.terminal import MINIMUM_WIDTH
 from drgn_vmemmap.paging.mapping import Problem
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, flag_names
 from drgn_vmemmap.vmemmap.special import ABOUT
+
+_GAP = "  "
+"""What tabulate writes between columns."""
+
+_INDENTED = 6
+"""Characters before a table, at most."""
 
 _WITHOUT_STRUCT_PAGE = (Place.NO_MEMMAP, Place.NO_PART)
 
@@ -86,13 +93,16 @@ def _walk(explanation: Explanation) -> str:
             step.level.name,
             f"{step.raw_address:x}",
             "not in the dump" if step.raw is None else f"{step.raw:016x}",
+            str(step.access),
             "" if step.raw is None else flag_names(step.raw, step.level),
-            step.access,
         )
         for step in explanation.steps
     ]
-    headers = ("level", "at physical", "entry", "flags", "leaves")
-    table = tabulate(rows, headers, tablefmt="plain", disable_numparse=True)
+    rows.insert(0, ("level", "physical", "entry", "WUXG", "flags"))
+    beside = sum(max(map(len, column)) + len(_GAP) for column in list(zip(*rows))[:-1])
+    width = MINIMUM_WIDTH - _INDENTED - beside
+    cells = [(*row[:-1], _wrapped(row[-1], width)) for row in rows]
+    table = tabulate(cells, tablefmt="plain", disable_numparse=True)
     entry = explanation.entry
     if entry is not None and entry.problem is not None:
         problem = f"{entry.level.name}: {entry.problem.value}"
@@ -101,6 +111,16 @@ def _walk(explanation: Explanation) -> str:
         else:
             table += f"\nmapped to no memory: {problem}"
     return table
+
+
+def _wrapped(flags: str, width: int) -> str:
+    """Names joined by bars, in lines of a width in characters."""
+    lines = [""]
+    for name in flags.replace("|", "| ").split():
+        if len(lines[-1] + name) > width:
+            lines.append("")
+        lines[-1] += name
+    return "\n".join(lines)
 
 
 def _page(page: StructPage) -> Iterator[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drgn_vmemmap.bundle import write_bundle
-from tests.support import BIN, COMMAND, vmcore
+from tests.support import COMMAND, DRGN, vmcore
 
 VMCORES = ("filtered-kdump", "head-reuse", "oops", "shared-tail")
 """Kernels 6.1.0, 6.12.117, 6.12.118 and 7.3.4."""
@@ -67,7 +67,7 @@ def _commands(name: str, directory: Path) -> dict[str, list[str]]:
     nothing.touch()
     if not bundle.exists():
         write_bundle(str(bundle))
-    drgn, tool = str(BIN / "drgn"), str(COMMAND)
+    drgn, tool = str(DRGN), str(COMMAND)
     target = ["-q", "--no-default-symbols", "-c", str(vmcore(name))]
     return {
         BARE: [drgn, *target, str(nothing)],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import drgn_vmemmap
-from tests.support import BIN, PACKAGE, ROOT, BareDrgn, open_vmcore, run, vmcore, vmemmap
+from tests.support import DRGN, PACKAGE, ROOT, BareDrgn, open_vmcore, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 
@@ -34,8 +34,8 @@ def test_all_entry_points_answer_alike(bundle: Path, arguments: tuple[str, ...])
     installed = vmemmap("-c", VMCORE, *arguments)
     main = PACKAGE / "__main__.py"
     for done in (
-        run(BIN / "drgn", "-q", "-c", VMCORE, bundle, *arguments),
-        run(BIN / "drgn", "-q", "-c", VMCORE, main, *arguments),
+        run(DRGN, "-q", "-c", VMCORE, bundle, *arguments),
+        run(DRGN, "-q", "-c", VMCORE, main, *arguments),
         run(sys.executable, bundle, "-c", VMCORE, *arguments),
         run(sys.executable, "-m", "drgn_vmemmap", *arguments, "-c", VMCORE, cwd=ROOT),
     ):
@@ -82,7 +82,7 @@ def test_the_bundle_makes_the_page_by_whatever_path_it_is_run(
     page = vmemmap("-c", VMCORE, *arguments, cwd=here).stdout
     for command in (
         (sys.executable, path, "-c", VMCORE),
-        (BIN / "drgn", "-q", "-c", VMCORE, path),
+        (DRGN, "-q", "-c", VMCORE, path),
     ):
         done = run(*command, *arguments, cwd=here)
         assert (done.returncode, done.stderr) == (0, "")
@@ -101,7 +101,7 @@ run_command(prog, "vmemmap report --folios | head -n 1")
 run_command(prog, "vmemmap report > {written}")
 run_command(prog, "vmemmap nonsense")
 """
-    done = run(BIN / "drgn", "-q", "-c", VMCORE, "-e", code)
+    done = run(DRGN, "-q", "-c", VMCORE, "-e", code)
     assert done.returncode == 0
     assert done.stdout == shown.splitlines(keepends=True)[0]
     assert written.read_text() == shown

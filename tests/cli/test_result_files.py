@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import BIN, COMMAND, refused, run, vmcore, vmemmap
+from tests.support import COMMAND, refused, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 
@@ -109,6 +109,6 @@ def test_extract_says_how_much_it_took_and_that_the_log_is_not_in_the_dump(tmp_p
 def test_extract_leaves_nothing_on_a_full_disk(tmp_path: Path) -> None:
     # A limit on the size of files stands for a full disk: both fail in the middle of a write.
     target = tmp_path / "vmcore"
-    script = f"ulimit -f 100; trap '' XFSZ; exec {BIN}/drgn-vmemmap -c {VMCORE} extract {target}"
+    script = f"ulimit -f 100; trap '' XFSZ; exec {COMMAND} -c {VMCORE} extract {target}"
     refused(run("bash", "-c", script), 2)
     assert not list(tmp_path.iterdir())

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
-from kdumpling import KdumpBuilder
 
 from tests.support import open_vmcore, refused, vmcore, vmemmap
 
+KdumpBuilder = pytest.importorskip("kdumpling", reason="kdumpling writes its dumps").KdumpBuilder
 VMCORE = vmcore("head-reuse")
 
 

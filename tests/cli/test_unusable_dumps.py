@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from kdumpling import KdumpBuilder
 
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.extract.recording import extract
@@ -21,6 +20,7 @@ from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
 from tests.support import COMMAND, ROOT, open_vmcore, refused, run, vmcore, vmemmap
 
+KdumpBuilder = pytest.importorskip("kdumpling", reason="kdumpling writes its dumps").KdumpBuilder
 VMCORE = vmcore("head-reuse")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import drgn_vmemmap
-from tests.support import BIN, PACKAGE, refused, run, vmcore, vmemmap
+from tests.support import DRGN, PACKAGE, refused, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 
@@ -37,7 +37,7 @@ def test_only_one_target_can_be_given() -> None:
     refused(vmemmap("-k", "-c", VMCORE), 2, "one target", "-k", f"-c {VMCORE}")
     refused(vmemmap("--qemu", "socket", "--kernel"), 2, "one target", "--qemu socket", "--kernel")
     refused(vmemmap("-c", VMCORE, "-c", "other"), 2, "one target", "-c other")
-    done = run(BIN / "drgn", "-q", "-c", VMCORE, PACKAGE / "__main__.py", "-k", "verify")
+    done = run(DRGN, "-q", "-c", VMCORE, PACKAGE / "__main__.py", "-k", "verify")
     refused(done, 2, "already", "-k")
 
 

@@ -15,7 +15,7 @@ import drgn
 import pytest
 
 from tests import support
-from tests.support import BIN, ROOT, open_vmcore, recorded
+from tests.support import DRGN, ROOT, open_vmcore, recorded
 from tests.synthetic.image import Image
 from tests.synthetic.model import Machine
 
@@ -26,7 +26,7 @@ NAMES = ("head-reuse", "shared-tail")
 
 def start(vmcore: str, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     target = ("-q", "--no-default-symbols", "-c", support.vmcore(vmcore))
-    return support.run(BIN / "drgn", *target, ROOT / "contrib" / script, *arguments)
+    return support.run(DRGN, *target, ROOT / "contrib" / script, *arguments)
 
 
 def run(vmcore: str, script: str, *arguments: str) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 import pytest
 
 from drgn_vmemmap.output.explanation import text
-from tests.explain.images import OPTIMIZED, UNOPTIMIZED, at, backs, image
+from drgn_vmemmap.paging.x86_64 import flag_names
+from drgn_vmemmap.paging.x86_64 import levels as levels_of
+from tests.explain.images import OPTIMIZED, UNOPTIMIZED, at, backs, explained, image
 from tests.synthetic.image import Image
 from tests.synthetic.model import ABSENT, BEYOND_W, FIRST_FOLIO, Damage, Folio, Machine, Vpage
 from tests.synthetic.physical import LARGE, PAGE_SIZE, WRITABLE
@@ -23,6 +25,21 @@ def test_the_walk_is_shown_level_by_level(levels: int) -> None:
     assert (last.raw, last.raw_address) == (of.entry(OPTIMIZED, 1), of.entry_address(OPTIMIZED, 1))
     assert not last.access.writable
     assert f"{last.raw:016x}" in text(explanation)
+
+
+@pytest.mark.parametrize("levels", (4, 5))
+@pytest.mark.parametrize("pfn", (False, True))
+def test_the_table_of_a_walk_fits_80_columns_whatever_its_flags(levels: int, pfn: bool) -> None:
+    of = Image(Machine(levels=levels, folios=(Folio(OPTIMIZED),)))
+    raw = of.entry(OPTIMIZED, 1) | 0xFFF0_0000_0000_0E7F
+    of.write_entry(OPTIMIZED, 1, raw)
+    what = f"pfn:{OPTIMIZED + 64:#x}" if pfn else f"{of.machine.page_address(OPTIMIZED + 64):#x}"
+    lines = text(explained(of, what)).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.split()[:2] == ["level", "physical"])
+    last = next(i for i, line in enumerate(lines) if f"{raw:016x}" in line)
+    assert all(len(line) <= 80 for line in lines[first : last + 3])
+    shown = "".join(line.split()[-1] for line in lines[last : last + 3])
+    assert flag_names(raw, levels_of(4)[-1]) in shown
 
 
 def test_a_walk_that_ends_early_is_shown_to_its_end() -> None:

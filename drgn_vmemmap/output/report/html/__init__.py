@@ -15,7 +15,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pkgutil import get_data
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from drgn_vmemmap import __version__
 from drgn_vmemmap.analysis.listing import Listing
@@ -33,10 +33,8 @@ from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
 
-try:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-except ImportError as error:
-    raise CannotAnalyse("html needs Jinja2: pip install jinja2 (Debian: python3-jinja2)") from error
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _ROWS = 500
 """Folios in the table of a page whose script does not run."""
@@ -110,6 +108,11 @@ def _conclusion(report: Report) -> Conclusion:
 
 
 def _environment() -> Environment:
+    try:
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
+    except ImportError as error:
+        message = "html needs Jinja2: pip install jinja2 (Debian: python3-jinja2)"
+        raise CannotAnalyse(message) from error
     environment = Environment(
         loader=FunctionLoader(_template),
         autoescape=True,
