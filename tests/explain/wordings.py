@@ -95,6 +95,22 @@ WORDINGS = (
         0xFFA09B70800BB170,
     ),
     _address("KMSAN access", "Memory access of size 8 starts at ffa09b70800bb174"),
+    _address(
+        "KCSAN access",
+        "read-write to 0xffa09b70800bb174 of 4 bytes by task 71 on cpu 0:",
+    ),
+    _address(
+        "KCSAN access",
+        "write (marked) to 0xffa09b70800bb174 of 8 bytes by interrupt on cpu 3:",
+    ),
+    _address(
+        "KCSAN access",
+        "race at unknown origin, with read to 0xffa09b70800bb174 of 4 bytes by task 71 on cpu 0:",
+    ),
+    _address(
+        "writable and executable mapping",
+        "x86/mm: Found insecure W+X mapping at address 0xffa09b70800bb174",
+    ),
     _address("KFENCE access", "Use-after-free write at 0xffa09b70800bb174 (in kfence-#42):"),
     _address("KFENCE access", "Invalid free of 0xffa09b70800bb174 (in kfence-#42):"),
     _address("KFENCE invalid access", "Invalid read at 0xffa09b70800bb174:"),
@@ -198,9 +214,15 @@ WORDINGS = (
         0xFFA09B70800BB148,
     ),
     _pfn("bad page map", "BUG: Bad page map in process qemu  pte:8000000002ec5867 pmd:12345067"),
-    _pfn("bad page map", "BUG: Bad page map in process qemu  pte:02ec5025"),
+    _of(
+        "v6.18 to v7.3",
+        _pfn("bad page map", "BUG: Bad page map in process qemu  pte:02ec5025"),
+    ),
     Wording("bad page map", "BUG: Bad page map in process qemu  pte:02ec5024 pmd:12345067", ()),
-    _pfn("bad page map", "BUG: Bad page map in process qemu  pud:8000000002ec5867"),
+    _of(
+        "v6.18 to v7.3",
+        _pfn("bad page map", "BUG: Bad page map in process qemu  pud:8000000002ec5867"),
+    ),
     _pfn(
         "bad entry of a page table",
         "mm/pgtable-generic.c:50: bad pmd 00000000b1946ac5(8000000002ec5867)",
@@ -235,10 +257,13 @@ WORDINGS = (
     ),
     _pfn("unexpected refcount", "HugeTLB: unexpected refcount on PFN 11973"),
     _pfn("removed section", "section already deactivated (0x2ec5 + 32768)"),
-    _pfn(
-        "attributes of the direct map",
-        "CPA detected W^X violation: 8000000000000063 -> 0000000000000063 range: "
-        "0xff4f3a3a02ec5000 - 0xff4f3a3a02ec5fff PFN 2ec5",
+    _of(
+        "v6.1 to v7.3",
+        _pfn(
+            "attributes of the direct map",
+            "CPA detected W^X violation: 8000000000000063 -> 0000000000000063 range: "
+            "0xff4f3a3a02ec5000 - 0xff4f3a3a02ec5fff PFN 2ec5",
+        ),
     ),
     _pfn(
         "attributes of the direct map",
@@ -260,6 +285,34 @@ WORDINGS = (
         ),
     ),
     _pfn("unreadable RMP entry", "SEV-SNP: Error -5 reading RMP contents for PFN 0x2ec5"),
+    _of(
+        "v6.11 to v7.3",
+        _pfn(
+            "RMP entry of a guest or of the IOMMU",
+            "SEV: Failed to look up RMP entry: GFN 7fe30 PFN 2ec5 error -19",
+        ),
+    ),
+    _of(
+        "v6.11 to v7.3",
+        _pfn(
+            "RMP entry of a guest or of the IOMMU",
+            "SEV: Failed to update RMP entry: GFN 7fe30 PFN 2ec5 level 1 error -5",
+        ),
+    ),
+    _of(
+        "v6.11 to v7.3",
+        _pfn("RMP entry of a guest or of the IOMMU", "Failed to reclaim PFN 2ec5, rc 4 fw_err 0"),
+    ),
+    _pfn(
+        "RMP entry of a guest or of the IOMMU", "AMD-Vi: IOMMU PFN 2ec5 RMP lookup failed, ret -19"
+    ),
+    _pfn(
+        "RMP entry of a guest or of the IOMMU", "AMD-Vi: IOMMU PFN 2ec5 not assigned in RMP table"
+    ),
+    _pfn(
+        "RMP entry of a guest or of the IOMMU",
+        "AMD-Vi: PSMASH failed for IOMMU PFN 2ec5 huge RMP entry, ret: 3, level: 2",
+    ),
     _pfn("RMP update", "SEV-SNP: RMPUPDATE failed for PFN 2ec5, pg_level: 1, ret: 3"),
     _pfn("leaked pages", "SEV-SNP: Leaking PFN range 0x2ec0-0x2ec6", 0x2EC0, 0x2EC5),
     _pfn("direct map split", "SEV-SNP: Failed to split direct map for PFN 0x2ec5, ret: -12"),
@@ -267,13 +320,24 @@ WORDINGS = (
         "memory that stays online",
         "memory offlining [mem 0x02ec5040-0x0fffffff] failed due to unmovable page",
     ),
+    _physical("memory that stays offline", "online_pages [mem 0x02ec5040-0x0fffffff] failed"),
     _physical(
         "memory that is online when it is removed",
         "removing memory fails, because memory [0x0000000002ec5040-0x0000000007ffffff] is onlined",
     ),
     _pfn("memory failure", "Memory failure: 0x2ec5: recovery action for huge page: Recovered"),
     _pfn("memory failure", "Memory failure: 0x2ec5: recovery action for free huge page: Ignored"),
-    _pfn("memory failure", "Memory failure: 0x2ec5: already hardware poisoned"),
+    _of(
+        "v5.14 to v6.14",
+        _pfn("memory failure", "Memory failure: 0x2ec5: already hardware poisoned"),
+    ),
+    _of(
+        "v6.18 to v7.3",
+        _pfn(
+            "memory failure",
+            "Memory failure: 0x2ec5: recovery action for already poisoned page: Failed",
+        ),
+    ),
     _pfn("memory failure", "Memory failure: 0x2ec5: memory outside kernel control"),
     _pfn(
         "memory failure",
@@ -298,16 +362,16 @@ WORDINGS = (
         "Memory failure: 0x2ec5: Cannot send advisory machine check signal to qemu:4711",
     ),
     _of(
-        "v5.14 to v6.2",
+        "v5.14 to v6.3",
         _pfn("memory failure", "Memory failure: 0x2ec5: can't handle KSM pages."),
     ),
     _of(
-        "v5.14 to v6.10",
+        "v5.14 to v6.11",
         _pfn(
             "memory failure", "Memory failure: 0x2ec5: could not lock mapping for mapped huge page"
         ),
     ),
-    _of("v5.14 to v5.15", _pfn("memory failure", "Memory failure: 0x2ec5: just unpoisoned")),
+    _of("v5.14 to v5.16", _pfn("memory failure", "Memory failure: 0x2ec5: just unpoisoned")),
     _of("v5.14", _pfn("memory failure", "Memory failure: 0x2ec5: non anonymous thp")),
     _of(
         "v5.14 to v6.9",
@@ -333,7 +397,7 @@ WORDINGS = (
         "full queue of memory failures",
         "Memory failure: buffer overflow when queuing memory failure at 0x2ec5",
     ),
-    _of("v6.12 to v7.3", _pfn("soft offline", "Soft offline: 0x2ec5: page already poisoned")),
+    _of("v6.11 to v7.3", _pfn("soft offline", "Soft offline: 0x2ec5: page already poisoned")),
     _of(
         "v5.14 to v6.10",
         _pfn(
@@ -342,15 +406,15 @@ WORDINGS = (
     ),
     _of("v5.14 to v6.10", _pfn("soft offline", "soft offline: 0x2ec5 page already poisoned")),
     _of(
-        "v6.12 to v7.3",
+        "v6.11 to v7.3",
         _pfn("soft offline", "Soft offline: 0x2ec5: hugepage isolation failed, page count 2, type"),
     ),
     _of(
-        "v6.12 to v7.3",
+        "v6.11 to v7.3",
         _pfn("soft offline", "Soft offline: 0x2ec5: hugepage migration failed -12, type 0x17ffff"),
     ),
-    _of("v6.12 to v7.3", _pfn("soft offline", "Soft offline: 0x2ec5: invalidated")),
-    _of("v6.12 to v7.3", _pfn("soft offline", "Soft offline: 0x2ec5: thp split failed")),
+    _of("v6.11 to v7.3", _pfn("soft offline", "Soft offline: 0x2ec5: invalidated")),
+    _of("v6.11 to v7.3", _pfn("soft offline", "Soft offline: 0x2ec5: thp split failed")),
     _of(
         "v5.14 to v6.10",
         _pfn("soft offline", "soft offline: 0x2ec5: hugepage migration failed -12, type 17ffff"),
@@ -363,7 +427,7 @@ WORDINGS = (
     _pfn("unpoison", "Unpoison: 0x2ec5: someone grabs the hwpoison page"),
     _pfn("unpoison", "Unpoison: 0x2ec5: disabled after HW memory failure"),
     _of(
-        "v5.14 to v5.15",
+        "v5.14 to v5.16",
         _pfn(
             "unpoison, with the PFN at the end",
             "Unpoison: Memory failure is now running on 0x2ec5",
@@ -371,7 +435,7 @@ WORDINGS = (
     ),
     _pfn("unpoison, with the PFN at the end", "Unpoison: Software-unpoisoned page 0x2ec5"),
     _of(
-        "v5.14 to v5.15",
+        "v5.14 to v5.16",
         _pfn("unpoison, with the PFN at the end", "Unpoison: Software-unpoisoned free page 0x2ec5"),
     ),
     _pfn("unpoison, with the PFN at the end", "Unpoison: Page was already unpoisoned 0x2ec5"),

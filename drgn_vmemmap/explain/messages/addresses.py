@@ -35,6 +35,20 @@ ADDRESSES = (
         "kmsan_report(), mm/kmsan/report.c",
     ),
     message(
+        "KCSAN access",
+        " bytes by ",
+        r"\b(?:read|write|accesses|writes)(?: \([\w, ]{1,32}\))? to %address of \d{1,16} bytes by",
+        ALL,
+        "print_report(), kernel/kcsan/report.c",
+    ),
+    message(
+        "writable and executable mapping",
+        "insecure w+x mapping",
+        r"Found insecure W\+X mapping at address %address",
+        ALL,
+        "note_wx(), arch/x86/mm/dump_pagetables.c",
+    ),
+    message(
         "KFENCE access",
         "(in kfence-#",
         r"(?:Use-after-free|Invalid) (?:read|write|free) (?:at|of) %pointer",
@@ -68,7 +82,7 @@ ADDRESSES = (
         "list_del corruption",
         r"list_del corruption\. (?:next->prev|prev->next) should be (?P<address1>[0-9a-f]{16}), "
         r"but was (?P<address2>[0-9a-f]{16})$",
-        "v5.14 to v5.15",
+        "v5.14 to v5.16",
         _LIST,
     ),
     message(

@@ -27,7 +27,7 @@ FAILURES = (
         "memory failure of no node",
         "memory failure: pfn=",
         r"Memory failure: pfn=%pfn, invalid nid",
-        "v6.4 to v7.3",
+        "v6.3 to v7.3",
         f"update_per_node_mf_stats(), {_MEMORY_FAILURE}",
     ),
     message(
@@ -62,7 +62,7 @@ FAILURES = (
         "unpoison",
         "unpoison: ",
         r"Unpoison: %pfn",
-        "v6.12 to v7.3",
+        "v6.11 to v7.3",
         f"unpoison_memory(), {_MEMORY_FAILURE}",
     ),
     message(
@@ -134,14 +134,14 @@ FAILURES = (
         "memory error of the firmware, in no memory",
         "invalid address in generic error data",
         r"Invalid address in generic error data: %physical",
-        "v5.14 to v6.14",
+        "v5.14 to v6.18",
         "ghes_do_memory_failure(), drivers/acpi/apei/ghes.c",
     ),
     message(
         "memory error of the firmware, in a user's access",
         "sending sigbus",
         r"(?<!failure: )(?<!\w)%pfn: Sending SIGBUS to",
-        "v6.19 to v7.3",
+        "v6.18 to v7.3",
         "memory_failure_cb(), drivers/acpi/apei/ghes.c",
     ),
     message(
@@ -155,7 +155,7 @@ FAILURES = (
         "poison that the kernel read for a user",
         "kernel accessed poison in user space at",
         r"Kernel accessed poison in user space at %physical",
-        "v5.17 to v7.3",
+        "v5.16 to v7.3",
         f"kill_me_never(), {_MCE}",
     ),
     message(

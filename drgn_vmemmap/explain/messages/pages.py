@@ -146,6 +146,13 @@ PAGES = (
         "offline_pages(), mm/memory_hotplug.c",
     ),
     message(
+        "memory that stays offline",
+        "online_pages",
+        r"online_pages \[mem 0x(?P<physical>[0-9a-f]{1,16})-0x[0-9a-f]{1,16}\] failed",
+        ALL,
+        "online_pages(), mm/memory_hotplug.c",
+    ),
+    message(
         "memory that is online when it is removed",
         "removing memory fails",
         r"removing memory fails, because memory \[0x(?P<physical>[0-9a-f]{1,16})-",
@@ -172,6 +179,13 @@ PAGES = (
         r"\bread(?:ing)? RMP (?:entry|contents) for PFN %pfn",
         "v6.9 to v7.3",
         f"dump_rmpentry(), {_SEV}",
+    ),
+    message(
+        "RMP entry of a guest or of the IOMMU",
+        " pfn ",
+        r"\b(?:RMP entry: GFN [0-9a-f]{1,16}|IOMMU|Failed to reclaim) PFN %barepfn",
+        "v6.9 to v7.3",
+        "iommu_page_make_shared(), drivers/iommu/amd/init.c; arch/x86/kvm/svm/sev.c",
     ),
     message(
         "RMP update",

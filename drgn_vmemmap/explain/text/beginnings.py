@@ -24,7 +24,12 @@ _PAGES = (
     *("Memory access of size", "(?:Use-after-free|Invalid|Out-of-bounds) (?:read|write|free) "),
     *("Corrupted memory at", "cma_\\w*alloc\\(\\): ", "\\S+\\.[ch]:\\d+: bad p"),
     *("\\[\\w{16}-\\w{16}\\] ", "section already", "memory offlining", "removing memory fails"),
-    "page 0x\\w+ outside",
+    *("page 0x\\w+ outside", "online_pages \\[", "SEV: ", "AMD-Vi: ", "Failed to reclaim PFN"),
+    *(
+        "x86/mm: ",
+        "(?:read|write|assert no)[\\w -]{0,9}(?: \\([\\w, ]+\\))? to 0x",
+        "race at unknown",
+    ),
 )
 _FAILURES = (
     *("Memory [Ff]ailure:", "[Ss]oft[ _-]?[Oo]fflin", "Unpoison:", "Injecting "),
