@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
@@ -37,11 +38,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, prog: drgn.Program | None) -> int:
     from drgn_vmemmap.explain.query import parse
     from drgn_vmemmap.explain.text.compression import NotText
-    from drgn_vmemmap.explain.text.lines import Text, read_text
+    from drgn_vmemmap.explain.text.lines import Text, read_file
 
     try:
         queries = [parse(text) for text in options.what]
-        text = read_text(sys.stdin.buffer.read()) if options.stdin else Text([])
+        text = read_file(sys.stdin.buffer) if options.stdin else Text(())
     except (ValueError, NotText) as error:
         return fail(CANNOT, str(error))
     if not (queries or options.dmesg or options.stdin):
@@ -64,18 +65,18 @@ def _explain(
 
     with TerminalProgress() as progress:
         explains = Explainer.of_program(prog, options.system_map, progress)
-    lines, problems = text.lines, [text.problem]
+    lines, problems = [text.lines], [text.problem]
     has_log = options.stdin
     if options.dmesg:
         own = read_kernel_log(prog)
         # Of a log that could not be read, nothing is known: not that it names nothing.
         has_log = has_log or bool(own.text) or own.problem is None
-        lines += record_lines(own.text)
+        lines.append(record_lines(own.text))
         problems.append(own.problem)
     explanations = [explains.explain(query) for query in queries]
     log = None
     if has_log:
-        log = explain_log(explains, lines, Boot.of_program(prog))
+        log = explain_log(explains, chain.from_iterable(lines), Boot.of_program(prog))
     code = _report(problems)
     write(render(explanations, log, options.format), options.output)
     incomplete = any(each.incomplete for each in explanations)

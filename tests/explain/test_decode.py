@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
+import sys
+import tracemalloc
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +18,7 @@ from hypothesis import strategies as st
 
 from drgn_vmemmap.explain.text.compression import NotText
 from drgn_vmemmap.explain.text.decode import decode
-from drgn_vmemmap.explain.text.lines import read_text
+from drgn_vmemmap.explain.text.lines import read_file, read_text
 from drgn_vmemmap.explain.text_only import text_only
 from drgn_vmemmap.output.text_only import render
 from tests.explain.forms import FORMS
@@ -118,15 +122,76 @@ def test_a_text_that_is_compressed_over_and_over_is_refused() -> None:
 def test_a_small_file_that_unpacks_to_very_much_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drgn_vmemmap.explain.text.compression.TEXT_LIMIT", 1 << 20)
     decoded = decode(gzip.compress(b"0123456789\n" * 1_000_000))
-    assert decoded.problem == "only the first 1 MiB of the text were read"
+    assert decoded.problem == "only the first 1 MiB of the unpacked text were read"
     assert len(decoded.text) == 1 << 20
 
 
-def test_lines_beyond_the_limit_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drgn_vmemmap.explain.text.lines.LINES_LIMIT", 100)
-    text = read_text(b"BUG: x\n" * 101)
-    assert text.problem == "only the first 100 lines of the text were read"
-    assert len(text.lines) == 100
+@pytest.mark.parametrize(
+    ("lines", "read", "problem"),
+    (
+        (100, [*range(100)], None),
+        (
+            150,
+            [*range(50), *range(100, 150)],
+            "only the first and the last 50 lines of the text were read",
+        ),
+    ),
+)
+def test_lines_in_the_middle_are_missed_beyond_the_limit(
+    monkeypatch: pytest.MonkeyPatch, lines: int, read: list[int], problem: str | None
+) -> None:
+    monkeypatch.setattr("drgn_vmemmap.explain.text.limits.LINES_LIMIT", 100)
+    text = read_text("".join(f"BUG: {n}\n" for n in range(lines)).encode())
+    assert text.problem == problem
+    assert [line.forms[0].text for line in text.lines] == [f"BUG: {n}" for n in read]
+
+
+class Endless(io.RawIOBase):
+    """A pipe that gives what it is asked for, up to some number of lines."""
+
+    def __init__(self, lines: int) -> None:
+        self._lines = (f"BUG: {n:010}\n".encode() for n in range(lines))
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        line = next(self._lines, b"")
+        buffer[: len(line)] = line
+        return len(line)
+
+
+@pytest.mark.parametrize("lines", (256, 257, 1_000, 10_000))
+def test_of_a_text_that_is_too_long_the_first_and_the_last_part_is_read(
+    monkeypatch: pytest.MonkeyPatch, lines: int
+) -> None:
+    monkeypatch.setattr("drgn_vmemmap.explain.text.limits.TEXT_LIMIT", 1 << 12)
+    text = read_file(io.BufferedReader(Endless(lines)))
+    read = [int(line.forms[0].text.removeprefix("BUG: ")) for line in text.lines]
+    if lines == 256:
+        assert (read, text.problem) == ([*range(256)], None)
+    else:
+        assert read == [*range(128), *range(lines - 127, lines)]
+        assert text.problem == "only the first and the last 0 MiB of the text were read"
+
+
+def test_the_lines_of_a_long_log_are_not_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drgn_vmemmap.explain.text.lines._BLOCK_SIZE", 1 << 14)
+    monkeypatch.setattr("drgn_vmemmap.explain.text.lines._GROUPS_AT_ONCE", 1 << 8)
+    log = "".join(f"[  1.{n:06}] usb 1-1: new device\n" for n in range(10_000)).encode()
+    tracemalloc.start()
+    assert sum(1 for _ in read_text(log).lines) == 10_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * len(log)
+
+
+@pytest.mark.parametrize("end", ("\n", "\r\n", "\r"))
+def test_a_long_log_is_read_as_a_short_one(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    log = end.join(f"> {n:4} [  1.{n:06}] {line}" for n, line in enumerate(LOG * 5)).encode()
+    once = list(read_text(log).lines)
+    monkeypatch.setattr("drgn_vmemmap.explain.text.lines._BLOCK_SIZE", 1 << 10)
+    assert list(read_text(log).lines) == once
 
 
 @pytest.mark.parametrize(
@@ -137,7 +202,7 @@ def test_lines_beyond_the_limit_are_missed(monkeypatch: pytest.MonkeyPatch) -> N
         (b"\x89PNG\r\n\x1a\n", "picture"),
         (b"\xff\xd8\xff\xe0", "picture"),
         (b"%PDF-1.7", "PDF"),
-        (b"\x28\xb5\x2f\xfd" + bytes(10), "zstd"),
+        (b"\x04\x22\x4d\x18" + bytes(10), "lz4 -dc FILE"),
         (b"LPKSHHRH" + bytes(10), "journalctl"),
         (bytes(4096), "NUL"),
     ),
@@ -152,7 +217,7 @@ def test_a_text_in_an_old_charset_is_read() -> None:
 
 
 def test_no_text_is_empty() -> None:
-    assert read_text(b"").lines == []
+    assert list(read_text(b"").lines) == []
 
 
 def test_a_number_at_the_end_of_a_line_is_no_quoted_printable() -> None:
@@ -162,3 +227,22 @@ def test_a_number_at_the_end_of_a_line_is_no_quoted_printable() -> None:
 
 def test_trailing_spaces_alone_are_quoted_printable() -> None:
     assert decode(b"migrating pfn 2ec5 failed=20\n> ret:1 =20\n").text.count("=") == 0
+
+
+def test_a_text_that_is_compressed_with_zstd_is_read_or_the_command_for_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zstd = pytest.importorskip(
+        "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd",
+        reason="neither Python nor a package unpacks zstd here",
+    )
+    log = "\n".join(LOG)
+    compressed = zstd.compress(log[:300].encode()) + zstd.compress(log[300:].encode())
+    assert decode(compressed).text == log
+    cut = decode(compressed[:-40])
+    assert log.startswith(cut.text) and cut.problem is not None and "cut off" in cut.problem
+    with pytest.raises(NotText, match="damaged"):
+        decode(compressed[:4] + bytes(100))
+    monkeypatch.setattr("drgn_vmemmap.explain.text.compression._ZSTD_MODULES", ())
+    with pytest.raises(NotText, match=r"zstd -dc FILE \| drgn-vmemmap explain --stdin"):
+        decode(compressed)

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import importlib
 import io
 import lzma
 import zlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
-TEXT_LIMIT = 1 << 27
-"""The most bytes of text that are read; a longer text is said to be cut."""
+from drgn_vmemmap.explain.text.limits import TEXT_LIMIT
 
 _PIECE = 1 << 16
 
@@ -42,8 +43,50 @@ class ZlibFile:
         return part
 
 
+# Python's own module from 3.14 on, and the same for older ones, which need not be installed.
+_ZSTD_MODULES = ("compression.zstd", "backports.zstd")
+
+
+def _zstd() -> ModuleType | None:
+    """The module that unpacks zstd, if there is one."""
+    for name in _ZSTD_MODULES:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
+
+
+class ZstdFile:
+    """Reads a file that is compressed with zstd piece by piece."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        """
+        :raises NotText: if there is no module for it.
+        """
+        module = _zstd()
+        if module is None:
+            raise NotText(
+                "this is no text but compressed with zstd: unpack it first, with "
+                "zstd -dc FILE | drgn-vmemmap explain --stdin"
+            )
+        self._file = module.open(file)
+        self._error: type[Exception] = module.ZstdError
+
+    def read(self, size: int) -> bytes:
+        """
+        :raises ValueError: if the file is damaged.
+        """
+        try:
+            data: bytes = self._file.read1(size)
+        except self._error as error:
+            raise ValueError(str(error)) from None
+        return data
+
+
 _OPEN: dict[bytes, Callable[[io.BytesIO], Any]] = {
     b"\x1f\x8b": gzip.open,
+    b"\x28\xb5\x2f\xfd": ZstdFile,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
     # As the lzma program of old compresses.
@@ -71,9 +114,9 @@ def unpacked(data: bytes) -> tuple[bytes, str | None]:
         data, problem = _read(opener(io.BytesIO(data)))
     else:
         raise NotText("this is no text but a file compressed many times over")
-    if len(data) > TEXT_LIMIT:
-        return data[:TEXT_LIMIT], f"only the first {TEXT_LIMIT >> 20} MiB of the text were read"
-    return data, problem
+    if problem is None and len(data) > TEXT_LIMIT:
+        problem = f"only the first {TEXT_LIMIT >> 20} MiB of the unpacked text were read"
+    return data[:TEXT_LIMIT], problem
 
 
 def _read(file: Any) -> tuple[bytes, str | None]:

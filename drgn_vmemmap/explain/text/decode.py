@@ -41,8 +41,9 @@ _BINARY = {
     b"GIF8": "a picture; its text has to be typed in",
     b"%PDF": "a PDF file; copy its text",
     b"PK\x03\x04": "a zip archive; unpack it first",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it first",
-    b"\x04\x22\x4d\x18": "compressed with lz4; unpack it first",
+    b"\x04\x22\x4d\x18": "compressed with lz4: unpack it first, with "
+    "lz4 -dc FILE | drgn-vmemmap explain --stdin",
+    b"\x89LZO": "compressed with lzop: unpack it first",
     b"LPKSHHRH": "a journal file; use journalctl -k --file",
 }
 """Files that are no text, by how they begin."""
@@ -121,7 +122,9 @@ def decode(data: bytes, nesting: int = 0) -> Decoded:
     text = mail_text(text, lambda part: _part(part, nesting))
     text = _without_base64(text, nesting)
     text = _without_quoted_printable(text)
-    text = _without_base64(journal_text(text), nesting)
+    messages = journal_text(text)
+    if messages is not text:
+        text = _without_base64(messages, nesting)
     return Decoded(_without_markup(_without_escapes(text)), problem)
 
 

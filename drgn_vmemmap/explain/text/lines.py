@@ -7,12 +7,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from itertools import islice
+from typing import BinaryIO, NamedTuple
 
 from drgn_vmemmap.errors import printable
 from drgn_vmemmap.explain.text.beginnings import begins_message
 from drgn_vmemmap.explain.text.decode import decode
 from drgn_vmemmap.explain.text.fragments import in_order
+from drgn_vmemmap.explain.text.limits import cut_lines, read_ends
 from drgn_vmemmap.explain.text.prefixes import (
     without_common_start,
     without_marks,
@@ -20,9 +22,6 @@ from drgn_vmemmap.explain.text.prefixes import (
     without_prefix,
     without_quotes,
 )
-
-LINES_LIMIT = 1 << 21
-"""The most lines of a text that are read; a longer text is said to be cut."""
 
 
 class Joined(NamedTuple):
@@ -56,9 +55,21 @@ class Line(NamedTuple):
 class Text(NamedTuple):
     """A text with a log."""
 
-    lines: list[Line]
+    lines: Iterable[Line]
+    """May be read more than once."""
     problem: str | None = None
     """Why this may not be all, in words."""
+
+
+def read_file(file: BinaryIO) -> Text:
+    """
+    The lines of a log in a file or a pipe: see :func:`read_text()`.
+
+    :raises NotText: if it is no text.
+    """
+    data, unread = read_ends(file)
+    text = read_text(data)
+    return text if unread is None else text._replace(problem=unread)
 
 
 def read_text(data: bytes) -> Text:
@@ -67,11 +78,19 @@ def read_text(data: bytes) -> Text:
 
     :raises NotText: if it is no text; the message says so in one line.
     """
-    text, problem = decode(data)
-    if text.count("\n") > LINES_LIMIT:
-        text = "\n".join(text.split("\n", LINES_LIMIT)[:LINES_LIMIT])
-        problem = f"only the first {LINES_LIMIT} lines of the text were read"
-    return Text(list(logical_lines(text)), problem)
+    decoded = decode(data)
+    text, cut = cut_lines(decoded.text)
+    return Text(_Lines(text), cut or decoded.problem)
+
+
+class _Lines:
+    """The lines of a decoded text, which are made while they are read: a log may be long."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __iter__(self) -> Iterator[Line]:
+        return logical_lines(self._text)
 
 
 def record_lines(records: bytes) -> list[Line]:
@@ -96,6 +115,7 @@ def logical_lines(text: str) -> Iterator[Line]:
 _SPACE = re.compile(r"[ \t\xa0\u2000-\u200a\u202f\u3000\x0b\x0c]+")
 
 _LINE_END = re.compile(r"\r{0,8}\n|\r|\u2028|\u2029|\x85")
+_OTHER_LINE_END = re.compile(r"[\r\u2028\u2029\x85]")
 
 # CONFIG_PRINTK_CALLER: on a console, and in /dev/kmsg and netconsole.
 _CALLER = re.compile(r"\[ ?([TC]\d{1,10})\]|\bcaller=([TC]\d{1,10})")
@@ -111,6 +131,9 @@ _NUMBER_END = re.compile(r"(?:(?P<begun>pfn[:= ] ?|0x))?(?P<digits>[0-9a-f]+)$",
 _NUMBER_START = re.compile(r"(?P<digits>[0-9a-f]{1,15})(?![0-9a-z_/-]|[:.][0-9])", re.IGNORECASE)
 _POINTER_DIGITS = 16
 _NUMBER_LIMIT = 40
+
+_BLOCK_SIZE = 1 << 22
+_GROUPS_AT_ONCE = 1 << 14
 
 _LENGTH_LIMIT = 4096
 """The longest line that is joined, in characters."""
@@ -135,9 +158,28 @@ def _one_space(line: str) -> str:
     return _SPACE.sub(" ", line)
 
 
+def _blocks(text: str) -> Iterator[list[str]]:
+    """The lines of a text, some megabytes at a time."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + _BLOCK_SIZE) + 1 or len(text)
+        block = text[start:end]
+        lines = _LINE_END.split(block) if _OTHER_LINE_END.search(block) else block.split("\n")
+        start = end
+        if start < len(text):
+            # After the line end that the block ends with.
+            lines.pop()
+        yield lines
+
+
+def _bare_lines(text: str) -> Iterator[str]:
+    """Lines without what nearly all of them begin with."""
+    for block in _blocks(text):
+        yield from without_common_start(without_marks(without_numbers(block)))
+
+
 def _pieces(text: str) -> Iterator[_Piece]:
-    lines = without_common_start(without_marks(without_numbers(_LINE_END.split(text))))
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_bare_lines(text), 1):
         if not line.strip():
             yield _Piece(number, "", False, 0)
             continue
@@ -176,12 +218,13 @@ def _continues(group: Sequence[_Piece], piece: _Piece) -> bool:
 
 
 def _joined(pieces: Iterable[_Piece]) -> Iterator[Line]:
-    groups = list(_groups(pieces))
-    widths = [piece.width for group in groups for piece in group[:-1]]
-    # What ends at the same margin each time was cut there; mailers wrap where words end.
-    is_cut = len(widths) > 1 and len(set(widths)) == 1
-    for group in groups:
-        yield _line(group, is_cut)
+    groups = _groups(pieces)
+    while some := list(islice(groups, _GROUPS_AT_ONCE)):
+        widths = [piece.width for group in some for piece in group[:-1]]
+        # What ends at the same margin each time was cut there; mailers wrap where words end.
+        is_cut = len(widths) > 1 and len(set(widths)) == 1
+        for group in some:
+            yield _line(group, is_cut)
 
 
 def _line(parts: list[_Piece], is_cut: bool) -> Line:
