@@ -28,9 +28,6 @@ _OF_TABLES = (*_OF_KERNEL, Owner.TABLE)
 _OF_VMEMMAP = (*_OF_KERNEL, Owner.DEVICE, Owner.UNUSED)
 _OF_DATA = (Owner.SLAB, Owner.TAIL)
 
-# Owners of frames that hold data of the kernel's and nothing else, as far as the dump shows.
-_ALL_DATA = (Owner.BOOT, Owner.UNKNOWN)
-
 
 class Withheld(NamedTuple):
     """Memory that was recorded and is not written."""
@@ -77,6 +74,7 @@ class Filter:
             each, how many of its bytes are before the first struct page that begins in it.
         """
         self._memory, self._size = snapshot.memory, snapshot.kernel.page.size
+        self._image = snapshot.kernel.image
         self._owners, self._content = owners, content
         self._tables, self._vmemmap = frozenset(tables), vmemmap
 
@@ -115,7 +113,7 @@ class Filter:
         elif frame in self._vmemmap:
             if owner in _OF_VMEMMAP:
                 yield from self._struct_pages(start, part)
-        elif owner in _ALL_DATA:
+        elif owner is Owner.BOOT or (owner is Owner.UNKNOWN and frame in self._image):
             yield start, part
         elif owner in _OF_TABLES:
             # Tables over other memory are read to find the kernel's data.

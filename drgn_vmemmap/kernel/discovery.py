@@ -117,6 +117,7 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
         types_from=types_from,
         paging=memory_model.paging(lookup, sections),
         vmemmap=memory_model.vmemmap(lookup, sections),
+        image=memory_model.image(lookup),
         direct_map=memory_model.direct_map(lookup),
         hvo=hvo.hvo(lookup, zone),
         page=page,

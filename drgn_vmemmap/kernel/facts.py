@@ -170,6 +170,8 @@ class Kernel:
     paging: Paging
     vmemmap: int
     """Address of the ``struct page`` of PFN 0."""
+    image: range
+    """PFNs of the kernel's own image; empty if it is not known."""
     direct_map: int | None
     """Where all memory is mapped, from physical address 0 on; ``None`` if it is not known."""
     hvo: Hvo

@@ -69,6 +69,15 @@ def _has_no_execute(lookup: Lookup) -> bool:
     return supported is None or not lack_no_execute(supported)
 
 
+def image(lookup: Lookup) -> range:
+    """PFNs of the kernel's own image, ``_text`` to ``_end``; empty if it is not known."""
+    start, end = lookup.address("_text"), lookup.address("_end")
+    if start is None or end is None or not _IMAGE_BASE <= start < end < 1 << 64:
+        return range(0)
+    move = lookup.number("phys_base") - _IMAGE_BASE
+    return range(start + move >> PAGE_SHIFT, -(-(end + move) >> PAGE_SHIFT))
+
+
 def is_booting(lookup: Lookup) -> bool:
     """Whether initcalls may be still to come, for all that the dump shows."""
     state = lookup.recorded("system_state", 4)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD
 from tests.extract.machine import SECRET, Machine, has_secret
@@ -110,6 +111,16 @@ def not_online(machine: Machine) -> int:
     return USER
 
 
+def without_a_struct_page(machine: Machine) -> int:
+    """Memory of which the dump does not say whose it is."""
+    for pfn in range(USER, 2 * USER):
+        try:
+            machine.snapshot.struct_pages(pfn)
+        except MissingMemory:
+            return pfn
+    raise AssertionError("all struct pages are recorded")
+
+
 def in_a_hugetlb_folio(machine: Machine) -> int:
     """Memory of a process, in a HugeTLB folio."""
     return FOLIO + 1
@@ -171,6 +182,9 @@ def mapped(machine: Machine, pfn: int) -> int:
         (list_of_failed_pages, of_slab, True),
         (list_of_failed_pages, on_a_list_of_a_cpu, False),
         (section_usage, of_a_pipe, False),
+        (root_of_sections, without_a_struct_page, False),
+        (list_of_failed_pages, without_a_struct_page, True),
+        (section_usage, without_a_struct_page, False),
     ),
 )
 def test_a_users_page_that_a_pointer_leads_to_is_withheld(
