@@ -190,6 +190,10 @@ class _Check:
         ``__prep_compound_gigantic_folio()`` of v6.5 to v6.11 makes a page the head, and notes its
         order, after it has made all tails; the vmemmap is remapped later.
         """
+        # Linux commit e98337d11bbd ("mm/contig_alloc: support __GFP_COMP") (in v6.12) took that
+        # away, and page types were numbers from v6.12 on.
+        if not self._context.kernel.page_marks.type_base:
+            return 0
         orders: list[int] = [each.hstate.order for each in self._context.report.hstates]
         fitting = [each for each in orders if each > MAX_PAGE_ORDER and not pfn % (1 << each)]
         if not fitting or self._owners.owner(pfn) or self._frames.free_block(pfn):
