@@ -295,3 +295,11 @@ def test_what_is_neither_gets_one_line(content: bytes, reason: str, tmp_path: Pa
 def test_a_file_that_is_not_there_gets_one_line(tmp_path: Path) -> None:
     done = run(tmp_path / "none", report_file("head-reuse"))
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "value"), (("pfn", -1), ("order", -1), ("order", 64)))
+def test_a_folio_of_no_pfn_or_order_is_damage(name: str, value: int) -> None:
+    damaged = document_of(Folio(ONE))
+    damaged["folios"][0][name] = value
+    with pytest.raises(CannotAnalyse, match="A is a damaged JSON report"):
+        comparable(damaged, "A")

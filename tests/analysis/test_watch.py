@@ -388,3 +388,16 @@ def test_machines_read_a_line_a_hstate() -> None:
     documents = [json.loads(line) for line in lines.jsonl(pass_).splitlines()]
     assert [document["hstate"] for document in documents] == [*pass_.counted]
     assert documents[0]["optimized"] == 2 and documents[0]["looks"] == 2
+
+
+def test_of_a_second_pass_that_the_user_interrupts_the_first_one_is_left() -> None:
+    passes = count()
+
+    def take_pass() -> Report:
+        return replace(broken.check(), interrupted=next(passes) > 0)
+
+    broken = kernel()
+    pfn = broken.optimized[0]
+    broken.write_entry(pfn, 3, broken.entry(pfn, 3) | WRITABLE)
+    report = confirm(Target(take_pass, always))
+    assert report.interrupted and rules(report) == []

@@ -124,3 +124,14 @@ def test_on_a_pipe_there_is_no_bar() -> None:
 def test_short_work_shows_nothing() -> None:
     done = vmemmap("-c", vmcore("head-reuse"))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", (("map",), ("verify", "--format", "ktap")))
+def test_each_format_says_that_it_is_not_all(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prog = Image(MACHINE).prog
+    report = examination.verify(prog, progress=Impatient("page tables", 0))
+    monkeypatch.setattr(examination, "verify", lambda *_, **__: report)
+    assert command_line.run(command, prog) == INCOMPLETE
+    assert "interrupted" in capsys.readouterr().out

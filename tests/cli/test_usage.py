@@ -81,3 +81,10 @@ def test_a_target_that_a_command_does_not_read_is_said_to_be_unused() -> None:
     done = vmemmap("-c", dump, "diff", dump, dump)
     assert (done.returncode, done.stdout) == (0, "no difference\n")
     assert done.stderr == "drgn-vmemmap: diff reads no target: the one that is named is not used\n"
+
+
+@pytest.mark.parametrize("seconds", ("soon", "-1", "1e9", "nan", "inf"))
+def test_an_interval_that_is_none_is_refused_by_its_value(seconds: str) -> None:
+    done = vmemmap("watch", f"--interval={seconds}")
+    assert done.returncode == 2
+    assert f"'{seconds}' is not a number of seconds up to a day" in done.stderr

@@ -75,6 +75,13 @@ def test_of_a_folios_first_tails_the_folios_members_are_named() -> None:
     assert explanation.page is not None and explanation.page.members == ["_flags_1"]
 
 
+@every_layout
+def test_a_folios_first_tail_has_the_folios_order_with_or_without_struct_folio(
+    release: str,
+) -> None:
+    assert "of its folio: order 9" in text(at(image(release), OPTIMIZED + 1))
+
+
 @pytest.mark.parametrize("pfn", (OPTIMIZED - 1, UNOPTIMIZED + 512))
 def test_struct_pages_beside_a_folio_are_not_its_own(pfn: int) -> None:
     explanation = at(image("6.12.0"), pfn)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from drgn_vmemmap import examine
+from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.extract.recording import Written, extract
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.target.memory import ProgramMemory
@@ -64,6 +65,17 @@ def test_a_frame_that_holds_a_users_page_is_withheld(
     assert not has_secret(path)
     assert frame in [withheld.frame for withheld in written.withheld]
     assert f"frame {frame:#x}" in str(written.withheld[0])
+
+
+def test_the_command_names_what_it_withholds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = Machine("shared-tail")
+    frame = first_frames(machine)[1]
+    machine.changed[frame] = SECRET
+    command_line.run(["extract", str(tmp_path / "vmcore")], machine.program())
+    (line,) = (each for each in capsys.readouterr().err.splitlines() if "withheld: " in each)
+    assert f"frame {frame:#x}" in line
 
 
 @pytest.mark.parametrize("name", ("shared-tail", "head-reuse"))

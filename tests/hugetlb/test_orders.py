@@ -12,7 +12,8 @@ from tests.damage.edited import EditedKernel
 from tests.support import open_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, Mark
-from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
+from tests.synthetic.physical import PAGE_SHIFT
 
 SECOND = FIRST_FOLIO + 512
 
@@ -73,3 +74,15 @@ def test_a_huge_page_of_a_process_with_the_bit_of_hugetlb_is_no_folio(release: s
     report = verify(image.prog)
     assert [folio.pfn for folio, _ in report.folios] == [FIRST_FOLIO]
     assert report.findings == []
+
+
+@pytest.mark.parametrize("state", (State.FREE, State.OFF_LIST))
+def test_a_list_that_leads_to_a_folio_of_another_hstate_ends_before_it(state: State) -> None:
+    gigantic = GIB >> PAGE_SHIFT
+    folios = (Folio(FIRST_FOLIO), Folio(SECOND), Folio(gigantic, order=18, state=state))
+    image = Image(Machine(node_size=3 * GIB, folios=folios))
+    image.write_page(SECOND, lru=image.lru(gigantic))
+    report = image.examine()
+    broken = next(f for f in report.findings if f.rule == "list-corrupt")
+    assert f"leads to PFN {gigantic:#x}, a folio of order 18" in broken.message
+    assert [folio.state for folio, _ in report.folios] == [State.FREE, State.FREE, state]

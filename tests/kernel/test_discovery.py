@@ -103,3 +103,38 @@ def test_a_member_of_struct_page_that_is_no_number_is_damage(
     monkeypatch.setattr(Lookup, "struct", lambda *_, **__: Struct(64, {"refcount": refcount}))
     with pytest.raises(CannotAnalyse, match="refcount in struct page is no number"):
         struct_page(lookup_of(64))
+
+
+class AnotherKernels(Image):
+    """A kernel whose VMCOREINFO contradicts its types."""
+
+    @property
+    def vmcoreinfo(self) -> str:
+        return super().vmcoreinfo.replace("SIZE(page)=64", "SIZE(page)=72")
+
+
+def test_types_of_another_size_than_vmcoreinfo_says_are_another_kernels() -> None:
+    with pytest.raises(CannotAnalyse, match="the symbols are another kernel's"):
+        examine(AnotherKernels(Machine(folios=FOLIOS)).prog)
+
+
+@pytest.mark.parametrize("base", (0, 0xFFFFEA0000000123, 0x7FFF00000000))
+def test_a_vmemmap_that_is_nowhere_is_damage(base: int) -> None:
+    image = Image(Machine(folios=FOLIOS))
+    image.write(image.variables["vmemmap_base"][1], base)
+    with pytest.raises(CannotAnalyse, match=f"vmemmap_base is {base:#x}, which cannot be"):
+        examine(image.prog)
+
+
+@pytest.mark.parametrize("missing", (True, False))
+def test_sections_that_say_nothing_of_the_vmemmap_leave_none(missing: bool) -> None:
+    image = Image(ConstantLayout(line=LINES["6.1.0"], folios=FOLIOS))
+    del image.variables["vmemmap_base"]
+    roots = image.physical(image.memory.read_u64(image.physical(image.variables["mem_section"][1])))
+    root = image.physical(image.memory.read_u64(roots))
+    if missing:
+        image.drop_frame(root >> 12)
+    else:
+        image.memory.write_u64(roots, 0)
+    with pytest.raises(CannotAnalyse, match="no virtual memmap"):
+        examine(image.prog)

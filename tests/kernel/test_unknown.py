@@ -12,6 +12,7 @@ import pytest
 from drgn_vmemmap import CannotAnalyse, verify
 from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.hugetlb.folio import State
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.unrecognised import Part
@@ -205,3 +206,16 @@ def test_a_broken_folio_is_still_found_where_a_counter_is_not_recognised() -> No
     kernel = EditedKernel(image.prog)
     kernel.write_entry(FIRST_FOLIO, 3, kernel.entry(FIRST_FOLIO, 3) | 1 << 1)
     assert {finding.rule for finding in kernel.check().findings} >= {"tail-writable"}
+
+
+@pytest.mark.parametrize("is_in_dump", (True, False))
+def test_a_folio_of_an_unknown_layout_may_be_mapped_to_nothing(is_in_dump: bool) -> None:
+    image = renamed("6.12.0", "", "hugetlb_optimize_vmemmap_key")
+    if is_in_dump:
+        image.write_entry(FIRST_FOLIO, 3, 0)
+    else:
+        image.drop_frame(image.entry_address(FIRST_FOLIO, 3) >> 12)
+    report = verify(image.prog)
+    verdict = next(iter(report.folios)).judgement.verdict
+    assert verdict is (Verdict.INCONSISTENT if is_in_dump else Verdict.UNREADABLE)
+    assert report.broken == is_in_dump

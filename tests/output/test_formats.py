@@ -27,10 +27,12 @@ from drgn_vmemmap.errors import printable
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.report import render as pieces
+from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.rule import RULES
 from tests.support import VMCORES, open_vmcore
 from tests.synthetic.image import Image
-from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.kernels import LINES
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine, Section
 from tests.synthetic.pages import many
 from tests.synthetic.strategies import few, machines
 
@@ -236,6 +238,22 @@ def test_of_rules_that_only_verify_runs_a_report_claims_nothing() -> None:
     rules = {rule for rule, _ in found["drgn_vmemmap_findings"]}
     assert rules == {rule.name for rule in RULES.values() if not rule.verify_only}
     assert RULES["frame-freed"].verify_only and RULES["tail-content"].verify_only
+
+
+@pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
+def test_what_vmemmap_of_a_device_saves_is_a_metric_of_its_own(release: str) -> None:
+    machine = Machine(line=LINES[release], sections={7: Section.DEVICE})
+    report = Image(machine).examine()
+    (special,) = report.special
+    assert special.freed > 0
+    found = metrics(report)["drgn_vmemmap_other_freed_bytes"]
+    assert found.pop((special.kind,)) == special.freed * PAGE_SIZE
+    assert set(found.values()) == {0}
+
+
+def test_a_part_of_the_folios_is_a_list_of_them(report: Report) -> None:
+    assert report.folios[1:3] == [*report.folios][1:3]
+    assert report.folios.folios[-2:] == [folio for folio, _ in report.folios][-2:]
 
 
 def test_what_the_kernel_counts_is_a_metric(report: Report) -> None:

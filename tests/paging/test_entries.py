@@ -9,7 +9,16 @@ from itertools import product
 import pytest
 
 from drgn_vmemmap.paging.leaf import Leaf, leaf_of
-from drgn_vmemmap.paging.x86_64 import PMD, PTE, PUD, Level, flag_names, is_canonical, is_reserved
+from drgn_vmemmap.paging.x86_64 import (
+    PMD,
+    PTE,
+    PUD,
+    Level,
+    flag_names,
+    is_canonical,
+    is_reserved,
+    levels,
+)
 
 BITS = {0: "PRESENT", 1: "RW", 2: "USER", 3: "PWT", 4: "PCD", 5: "ACCESSED", 6: "DIRTY"}
 BITS |= {8: "GLOBAL", 58: "SAVED_DIRTY", 63: "NX"}
@@ -52,3 +61,9 @@ def test_a_canonical_address_repeats_its_highest_bit(levels: int, bits: int) -> 
     lower, upper = (1 << bits) - 1, (1 << 64) - (1 << bits)
     assert all(is_canonical(address, levels) for address in (0, lower, upper, (1 << 64) - 1))
     assert not any(is_canonical(address, levels) for address in (lower + 1, upper - 1))
+
+
+@pytest.mark.parametrize("depth", (3, 6))
+def test_x86_64_has_four_levels_or_five(depth: int) -> None:
+    with pytest.raises(ValueError, match=f"no {depth}-level paging"):
+        levels(depth)

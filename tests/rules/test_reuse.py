@@ -100,3 +100,9 @@ def test_tails_that_share_the_frame_of_another_zone_are_found() -> None:
     image.write(image.tail_slot(node, zone + 1, order), image.machine.page_address(frame))
     optimized = (FREE_BEFORE, PFNS[9], ACTIVE)
     assert found(image) == [e for pfn in optimized for e in errors("reuse-invalid", pfn, [1])]
+
+
+def test_a_kept_page_that_shares_its_frame_with_a_tail_is_found() -> None:
+    image = Image(machine("7.2.0"))
+    image.write_entry(PFNS[9], 4, image.entry(PFNS[9], 0))
+    assert set(errors("reuse-mismatch", PFNS[9], [0, 4])) <= set(found(image))
