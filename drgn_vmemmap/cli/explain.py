@@ -55,6 +55,7 @@ def _run(options: argparse.Namespace, prog: drgn.Program | None) -> int:
 def _explain(
     options: argparse.Namespace, prog: drgn.Program, queries: list[Query], text: Text
 ) -> int:
+    from drgn_vmemmap.explain.architectures import in_words
     from drgn_vmemmap.explain.boot import Boot
     from drgn_vmemmap.explain.explainer import Explainer
     from drgn_vmemmap.explain.log import explain_log
@@ -77,6 +78,8 @@ def _explain(
     log = None
     if has_log:
         log = explain_log(explains, chain.from_iterable(lines), Boot.of_program(prog))
+    if log is not None:
+        problems.append(in_words(log.architectures))
     code = _report(problems)
     write(render(explanations, log, options.format), options.output)
     incomplete = any(each.incomplete for each in explanations)
@@ -85,11 +88,12 @@ def _explain(
 
 def _explain_text(options: argparse.Namespace, text: Text) -> int:
     """Explain a text without a dump."""
+    from drgn_vmemmap.explain.architectures import in_words
     from drgn_vmemmap.explain.text_only import text_only
     from drgn_vmemmap.output.text_only import render
 
     report = text_only(text.lines)
-    code = _report([text.problem])
+    code = _report([text.problem, in_words(report.architectures)])
     write(render(report, options.format), options.output)
     return INCOMPLETE if report.dropped or report.unnamed else code
 
@@ -115,7 +119,8 @@ COMMAND = Command(
     "is the access that the entries so far allow: W writable, U by user space, X executable, G "
     "global, and - for each that is not.\n\n--stdin takes a log in any form: of dmesg, "
     "journalctl, a serial line, pstore or netconsole, compressed, or as a mail. Without a target, "
-    "it says what the log proves by itself, and what to collect next.",
+    "it says what the log proves by itself, and what to collect next. What a log of another "
+    "architecture names is listed, and not explained: one line says so, and the exit code is 3.",
     examples=(
         f"{NAME} -c vmcore explain ffb7415cc008b174",
         f"{NAME} -c vmcore explain pfn:0x2c00",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import drgn
 
+from drgn_vmemmap.explain.architectures import OTHER, architecture_of_release
 from drgn_vmemmap.explain.struct_page import STRUCT_PAGE_SIZE, base_from_tail, is_tail
 from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo
 
@@ -34,6 +35,10 @@ class Boot:
     command_line: str | None = None
     vmemmap: int | None = None
     """Address of PFN 0's struct page."""
+    architecture: str | None = None
+    """An architecture other than x86-64, by its name, if a line is of one."""
+    is_x86_64: bool = False
+    """Whether a line is of x86-64."""
 
     @classmethod
     def of_program(cls, prog: drgn.Program) -> Boot:
@@ -64,6 +69,23 @@ class Boot:
         """Learn the vmemmap's base from a tail's PFN and its pointer to its head."""
         if self.vmemmap is None and is_tail(link):
             self.vmemmap = base_from_tail(pfn, link, BASE_ALIGNMENT)
+
+    @property
+    def other_architecture(self) -> str | None:
+        """The architecture, by its name, if it is another one than x86-64."""
+        return None if self.is_x86_64 else self.architecture
+
+    def add_release(self, release: str) -> None:
+        """Learn the release, and the architecture that it may name."""
+        self.release = self.release or release
+        name = architecture_of_release(release)
+        if name is not None:
+            self.add_architecture(name)
+
+    def add_architecture(self, name: str) -> None:
+        """Learn the architecture; a name is worth more than that it is another one."""
+        if self.architecture in (None, OTHER):
+            self.architecture = name
 
     @property
     def memory_is_fixed(self) -> bool:

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Callable, NamedTuple
 
+from drgn_vmemmap.explain.architectures import ARCHITECTURE_LINES, X86_64
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.mention import LoggedWalk, Mention
 
@@ -54,7 +56,7 @@ def _detail(about: Mention, match: re.Match[str]) -> None:
 
 def _error_code(about: Mention, match: re.Match[str]) -> None:
     """The error code of a page fault."""
-    if about.is_fault and about.error_code is None:
+    if about.is_fault and about.error_code is None and about.architecture is None:
         about.error_code = int(match["code"], 16)
 
 
@@ -91,7 +93,11 @@ FACTS = (
     # Of a fault whose address is cut off.
     Fact(
         "page fault for address",
-        re.compile(r"unable to handle page fault for address:(?! ?(?:0x)?[0-9a-f]{16}\b)", re.I),
+        re.compile(
+            r"unable to handle page fault for address:(?! ?(?:0x)?[0-9a-f]{16}\b)"
+            r"(?: [0-9a-f]{1,15}\b)?",
+            re.I,
+        ),
         DETAIL_DISTANCE,
         _detail,
     ),
@@ -195,7 +201,7 @@ FACTS = (
 
 def _release(boot: Boot, match: re.Match[str]) -> None:
     """The release, as each oops names it."""
-    boot.release = boot.release or match["release"]
+    boot.add_release(match["release"])
     boot.build_id = boot.build_id or match["build"]
 
 
@@ -209,6 +215,16 @@ def _base(boot: Boot, match: re.Match[str]) -> None:
     address, pfn = int(match["address"], 16), int(match["pfn"], 16)
     if address >> 32:
         boot.add_struct_page(address, pfn)
+
+
+def _other_architecture(name: str, boot: Boot, _match: re.Match[str]) -> None:
+    """A line of a kernel for another architecture."""
+    boot.add_architecture(name)
+
+
+def _x86_64(boot: Boot, _match: re.Match[str]) -> None:
+    """A line of a kernel for x86-64."""
+    boot.is_x86_64 = True
 
 
 def _command_line(boot: Boot, match: re.Match[str]) -> None:
@@ -242,6 +258,11 @@ BOOT_FACTS = (
         "command line:",
         re.compile(r"(?:Kernel )?command line: (?P<line>.{1,2048})", re.I),
         _command_line,
+    ),
+    BootFact("rip: 00", X86_64, _x86_64),
+    *(
+        BootFact(line.keyword, line.pattern, partial(_other_architecture, line.name))
+        for line in ARCHITECTURE_LINES
     ),
 )
 """What lines say of the boot."""

@@ -24,6 +24,15 @@ CR2 = message(
 WALK = message("walk", "pgd ", r"\bPGD [0-9a-f]", ALL, "dump_pagetable(), arch/x86/mm/fault.c")
 """The entries on the way to the address that faulted."""
 
+X86_32 = message(
+    "fault of 32-bit x86",
+    "page fault for address",
+    r"page fault for address: (?P<fault>[0-9a-f]{8})$",
+    ALL,
+    "show_fault_oops(), arch/x86/mm/fault.c",
+)
+"""A fault whose address has half the digits, as has one of x86-64 that was cut off."""
+
 OTHER_DUMP = re.compile(
     r"kernel bug at|warning: (?:cpu: |\S+\.[ch]:\d+ at )|nmi backtrace|info: (?:task|rcu)|lockup"
     r"|general protection fault|invalid opcode|divide error|stack segment|oops: (?!oops)[a-z]"
@@ -63,6 +72,15 @@ def with_address(fragment: Mention) -> bool:
         return False
     fragment.kind = Kind.FAULT if is_page_fault(fragment) else Kind.ADDRESS
     fragment.value, fragment.message = address, CR2
+    return True
+
+
+def with_short_address(fragment: Mention) -> bool:
+    """Take the address of a fragment from its first line, if the kernel was one for 32 bits."""
+    found = next(filter(None, map(X86_32.pattern.search, fragment.details)), None)
+    if found is None or fragment.architecture is None:
+        return False
+    fragment.value, fragment.message = int(found["fault"], 16), X86_32
     return True
 
 

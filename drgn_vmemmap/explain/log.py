@@ -45,11 +45,13 @@ class LogExplanation:
     """How many more the log names than are explained."""
     unnamed: int = 0
     """How many page faults there are whose addresses are not in the log."""
+    architectures: set[str] = field(default_factory=set)
+    """The architectures of kernels that wrote it, by their names, other than x86-64."""
 
     @property
     def incomplete(self) -> bool:
         """Whether something was left unexplained."""
-        return bool(self.foreign or self.dropped or self.unnamed) or any(
+        return bool(self.foreign or self.dropped or self.unnamed or self.architectures) or any(
             explanation.incomplete for explanation in self.explanations
         )
 
@@ -62,10 +64,12 @@ def explain_log(explainer: Explainer, lines: Iterable[Line], boot: Boot) -> LogE
     :param boot: The dump's.
     """
     found = find_mentions(lines, explainer.is_struct_page)
-    result = LogExplanation(dropped=found.dropped, unnamed=found.unnamed)
+    result = LogExplanation(
+        dropped=found.dropped, unnamed=found.unnamed, architectures=found.architectures
+    )
     own: list[Mention] = []
     for mention in (*found.named, *found.others):
-        why = mention.boot.difference(boot)
+        why = _of_other_architecture(mention) or mention.boot.difference(boot)
         if why is None:
             own.append(mention)
         elif mention.message is not None:
@@ -87,6 +91,11 @@ def explain_log(explainer: Explainer, lines: Iterable[Line], boot: Boot) -> LogE
     return result
 
 
+def _of_other_architecture(mention: Mention) -> str | None:
+    name = mention.architecture
+    return None if name is None else f"the log's kernel is one for {name}, the dump's for x86-64"
+
+
 def query_of(mention: Mention) -> Query:
     """The query that a mention in a log amounts to."""
     if mention.kind is Kind.PFN:
@@ -97,7 +106,7 @@ def query_of(mention: Mention) -> Query:
 
 
 def _foreign_pfn(mention: Mention) -> int | None:
-    if mention.kind in (Kind.FAULT, Kind.ADDRESS):
+    if mention.kind in (Kind.FAULT, Kind.ADDRESS) and mention.architecture is None:
         return proven_pfn(mention)
     return None
 

@@ -8,8 +8,10 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from drgn_vmemmap.explain.architectures import OTHER
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.message import Kind, Message
+from drgn_vmemmap.explain.messages.architectures import OTHER_ARCHITECTURES
 
 # Error codes of page faults, ``enum x86_pf_error_code``.
 _WRITE, _INSTRUCTION = 1 << 1, 1 << 4
@@ -63,6 +65,13 @@ class Mention:
         return self.kind is Kind.PFN
 
     @property
+    def architecture(self) -> str | None:
+        """The architecture of the kernel, by its name, if it is another one than x86-64."""
+        if self.message in OTHER_ARCHITECTURES:
+            return self.boot.architecture or OTHER
+        return self.boot.other_architecture
+
+    @property
     def access(self) -> str | None:
         """What faulted: a ``read``, ``write`` or ``instruction fetch``; ``None`` if unknown."""
         for detail in self.details:
@@ -88,3 +97,13 @@ class Mentions:
     """How many there are beyond these."""
     unnamed: int = 0
     """How many page faults there are whose addresses are not in the log."""
+    boots: list[Boot] = field(default_factory=list)
+    """The boots that wrote it."""
+
+    @property
+    def architectures(self) -> set[str]:
+        """The architectures of kernels that wrote it, by their names, other than x86-64."""
+        names = {mention.architecture for mention in self.named}
+        names |= {boot.other_architecture for boot in self.boots}
+        found = {name for name in names if name is not None}
+        return found - {OTHER} or found

@@ -18,6 +18,7 @@ from drgn_vmemmap.explain.fragment import (
     new_fragment,
     with_address,
     with_frame,
+    with_short_address,
 )
 from drgn_vmemmap.explain.mention import Mention, Mentions
 from drgn_vmemmap.explain.message import Kind, Message, Named
@@ -96,7 +97,7 @@ class _Reader:
         self._numbers: dict[_Key, Mention] = {}
         self._dropped: set[_Key] = set()
         self._boot = Boot()
-        self._boots = 0
+        self.mentions.boots.append(self._boot)
         self._caller = _Caller()
         self._callers: dict[str, _Caller] = {}
 
@@ -191,7 +192,7 @@ class _Reader:
             self.mentions.others.append(mention)
 
     def _key(self, kind: Kind, value: int) -> _Key:
-        return self._boots, kind, value
+        return len(self.mentions.boots), kind, value
 
     def _drop(self, key: _Key) -> None:
         self._dropped.add(key)
@@ -223,7 +224,7 @@ class _Reader:
 
     def _end_fragment(self, caller: _Caller) -> None:
         fragment = caller.fragment
-        if fragment is not None and with_frame(fragment):
+        if fragment is not None and (with_short_address(fragment) or with_frame(fragment)):
             self._mention(fragment)
         elif fragment is not None and is_page_fault(fragment):
             self.mentions.unnamed += 1
@@ -243,8 +244,9 @@ class _Reader:
     def _begin_boot(self, match: re.Match[str]) -> None:
         """The first line of a boot."""
         self.finish()
-        self._boot = Boot(release=match["release"])
-        self._boots += 1
+        self._boot = Boot()
+        self._boot.add_release(match["release"])
+        self.mentions.boots.append(self._boot)
         self._caller, self._callers = _Caller(), {}
 
 

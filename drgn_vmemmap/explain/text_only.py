@@ -39,6 +39,8 @@ class TextReport:
     """How many faults, pages and addresses there are beyond these."""
     unnamed: int = 0
     """How many page faults there are whose addresses are not in the text."""
+    architectures: set[str] = field(default_factory=set)
+    """The architectures of kernels that wrote it, by their names, other than x86-64."""
 
 
 def text_only(lines: Iterable[Line]) -> TextReport:
@@ -58,11 +60,14 @@ def text_only(lines: Iterable[Line]) -> TextReport:
         list(_collect(found.named)),
         found.dropped,
         found.unnamed,
+        found.architectures,
     )
 
 
 def _statements(mention: Mention) -> Iterator[Statement]:
-    if mention.kind is Kind.PFN:
+    if mention.architecture is not None:
+        yield unknown(f"what it is: the kernel was one for {mention.architecture}")
+    elif mention.kind is Kind.PFN:
         yield from page_statements(mention, mention.value)
     elif mention.kind is Kind.PHYSICAL:
         yield certain(f"it is in the page of PFN {mention.value >> PAGE_SHIFT:#x}")
@@ -79,6 +84,9 @@ def _boot_statements(boot: Boot) -> Iterator[Statement]:
         yield certain(f"the kernel was {boot.release}")
     else:
         yield unknown("the kernel's release")
+    if boot.other_architecture is not None:
+        yield certain(f"it was one for {boot.other_architecture}")
+        return
     if boot.kernel_offset is not None:
         how = f"on, by {boot.kernel_offset:#x}" if boot.kernel_offset else "off"
         yield certain(f"KASLR of the kernel's image was {how}")
@@ -99,7 +107,8 @@ def _boot_statements(boot: Boot) -> Iterator[Statement]:
         yield certain(f"HVO was switched {'on' if enabled else 'off'} by the command line")
 
 
-def _collect(mentions: list[Mention]) -> Iterator[str]:
+def _collect(named: list[Mention]) -> Iterator[str]:
+    mentions = [mention for mention in named if mention.architecture is None]
     if not mentions:
         return
     boots = [mention.boot for mention in mentions]

@@ -34,6 +34,7 @@ def full_document(
         "other_boot": [] if log is None else [_foreign_document(each) for each in log.foreign],
         "not_explained": 0 if log is None else log.dropped,
         "faults_without_address": 0 if log is None else log.unnamed,
+        "other_architectures": [] if log is None else sorted(log.architectures),
     }
 
 

@@ -88,6 +88,7 @@ def document(report: TextReport) -> dict[str, Any]:
         "collect": report.collect,
         "not_explained": report.dropped,
         "faults_without_address": report.unnamed,
+        "other_architectures": sorted(report.architectures),
     }
 
 

@@ -86,6 +86,31 @@ WORDINGS = (
         "khugepaged: Corrupted page table at address 7f0000000034",
         0x7F0000000034,
     ),
+    _fault(
+        "fault of another architecture",
+        "Unable to handle kernel paging request at virtual address fffffc0008a80034",
+        0xFFFFFC0008A80034,
+    ),
+    _fault(
+        "fault of another architecture",
+        "Unable to handle kernel NULL pointer dereference at virtual address 00000034 when read",
+        0x34,
+    ),
+    _fault(
+        "fault of another architecture",
+        "CPU 3 Unable to handle kernel paging request at virtual address 9000000000a80034, "
+        "era == 9000000000445566, ra == 9000000000445500",
+        0x9000000000A80034,
+    ),
+    _fault(
+        "fault of PowerPC",
+        "BUG: Unable to handle kernel data access on write at 0xc00c000000a80034",
+        0xC00C000000A80034,
+    ),
+    _fault("fault of PowerPC", "BUG: Kernel NULL pointer dereference on read at 0x00000034", 0x34),
+    _fault(
+        "fault of s390", "Failing address: 0000037200a80000 TEID: 0000037200a80803", 0x37200A80000
+    ),
     _address("KASAN access", "Write of size 4 at addr ffa09b70800bb174 by task kcompactd0/71"),
     _address("KASAN access", "Read at addr ffa09b70800bb174 by task kcompactd0/71"),
     _address("KASAN free", "Free of addr ffa09b70800bb174 by task kworker/1:2/4711"),

@@ -13,7 +13,9 @@ _OOPS = (
     *("[FGDECS]S: +[0-9a-f]", "CR[2-4]: ", "DR\\d: ", "PKRU:", "ORIG_RAX", "Call Trace:"),
     *("</?[A-Z]{3,8}>", "(?:\\? ?)?[\\w.]+\\+0x[0-9a-f]+/0x", "Modules linked in:", "[=-]{3,}"),
     *("Kernel ", "Linux version", "Command line:", "note: ", "watchdog:", "NMI backtrace"),
-    *("PANIC: ", "\\w+: Corrupted page table", "CPA[ :]"),
+    *("PANIC: ", "\\w+: Corrupted page table", "CPA[ :]", "\\*pdp?[te] = [0-9a-f]"),
+    # Of other architectures.
+    *("Unable to handle ", "CPU \\d+ Unable", "Failing address: "),
 )
 _PAGES = (
     *("page: ?", "head:|memcg:", "(?:anon |ksm )?flags: ", "raw: ", "page_type: ", "page_owner"),
