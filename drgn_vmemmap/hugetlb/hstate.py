@@ -48,11 +48,6 @@ class HstateList(NamedTuple):
     last: int
     """Its ``prev`` pointer."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether it points at itself, both ways."""
-        return self.head == self.first == self.last
-
     def __str__(self) -> str:
         return f"{self.hstate} " + (
             "active list" if self.node is None else f"free list of node {self.node}"
@@ -141,10 +136,13 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
         for name, member in zip(Counters._fields, of_nodes)
     ]
     counted = ((node, counts) for node, counts in enumerate(zip(*columns)) if any(counts))
-    # Lists of nodes that do not exist are empty.
-    free = (HstateList(text, node, *each) for node, each in enumerate(lists("hugepage_freelists")))
-    found = [each for each in free if not each.is_empty]
-    found += [HstateList(text, None, *list_) for list_ in lists("hugepage_activelist")]
+    # Lists of nodes that do not exist are empty: they point at themselves, both ways.
+    found = [
+        HstateList(text, node, head, first, last)
+        for node, (head, first, last) in enumerate(lists("hugepage_freelists"))
+        if not head == first == last
+    ]
+    found += [HstateList(text, None, *each) for each in lists("hugepage_activelist")]
     return Hstate(
         name=text,
         order=order,

@@ -10,6 +10,7 @@ Follows ``prep_compound_tail()`` of ``mm/internal.h``, and what freeing a folio 
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -31,7 +32,7 @@ folio's order, its counts, its subpool, its cgroup and the list of its failed pa
 
 _NO_TYPE = 0xFFFFFFFF
 _TAIL = 1 << 0
-_LINK_SIZE = 8
+_LINK = struct.Struct("8s")
 
 
 class WrongTail(NamedTuple):
@@ -107,18 +108,16 @@ class Tails:
         links_are_right = not has_head or self._first_links_are(frames, infos)
         before, after = self._right[has_head]
         block = frames.block
-        for position, (start, info) in enumerate(zip(frames.starts, infos)):
-            if links_are_right:
-                link = info.to_bytes(_LINK_SIZE, "little")
-                # Fast path: but for their link, all plain tails are as one that was found right.
-                if block.startswith((before + link + after) * count, start + first):
-                    continue
-                tails = block[start + first : start + self._count * self._size]
-                if self._are_right(tails, info, has_head):
-                    before, after = tails[: self._link], tails[self._link + _LINK_SIZE : self._size]
-                    self._right[has_head] = before, after
-                    continue
-            frame = block[start : start + self._count * self._size]
+        for position, (start, (link,)) in enumerate(zip(frames.starts, _LINK.iter_unpack(infos))):
+            # Fast path: but for their link, all plain tails are as one that was found right.
+            if links_are_right and block.startswith((before + link + after) * count, start + first):
+                continue
+            frame, info = block[start : start + self._count * self._size], infos[position]
+            if links_are_right and self._are_right(frame[first:], info, has_head):
+                plain = frame[first : first + self._size]
+                before, after = plain[: self._link], plain[self._link + _LINK.size :]
+                self._right[has_head] = before, after
+                continue
             wrong = self.first_wrong(frame, info, has_head)
             if wrong is not None:
                 yield position, wrong
@@ -126,7 +125,7 @@ class Tails:
     def _first_links_are(self, frames: StridedRead, infos: array[int]) -> bool:
         """Whether the tails that carry metadata lead to their heads, in all frames."""
         offsets = (tail * self._size + self._link for tail in range(1, FIRST_PLAIN))
-        columns = frames.columns((offset // _LINK_SIZE for offset in offsets), _LINK_SIZE)
+        columns = frames.columns((offset // _LINK.size for offset in offsets), _LINK.size)
         return all(column == memoryview(infos) for column in columns)
 
     def is_right(self, content: bytes, info: int, has_head: bool) -> bool:

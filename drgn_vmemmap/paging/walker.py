@@ -388,7 +388,7 @@ class Walker:
             offset = address % PAGE_SIZE
             part = min(size, PAGE_SIZE - offset if run.level is PTE else run.end - address)
             # A large leaf may reach beyond memory.
-            if self._frame_at(run, address + part - 1) is None:
+            if frame + (offset + part - 1 >> PAGE_SHIFT) >= self.paging.max_pfn:
                 raise NotMapped(f"virtual address {address + part - 1:#x}")
             parts.append(self.memory.read((frame << PAGE_SHIFT) + offset, part))
             address += part

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import compress, groupby
+from itertools import compress
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
@@ -104,7 +105,7 @@ class _TailCheck:
         """The frames of a batch, as far as there are any."""
         pfns, geometry = self._folios.folios.pfns, self._context.geometry
         if batch.is_reused:
-            frames = [self._folios.reuse_frames[row] for row in batch.rows]
+            frames = [*map(self._folios.reuse_frames.__getitem__, batch.rows)]
             return _Pieces(batch.rows, [batch.pages.start] * len(frames), frames)
         rows = [row for row in batch.rows for _ in batch.pages]
         pages = [*batch.pages] * len(batch.rows)
@@ -134,15 +135,11 @@ class _TailCheck:
     def _alike(self) -> Iterator[Sequence[int]]:
         """Rows of folios of one class with the same judgement, if it says what they hold."""
         folios = self._folios
-        groups: dict[tuple[int, int], list[int]] = {}
         chosen = {n for n, each in enumerate(folios.judgement_table) if _says_what_tails_are(each)}
-        row = 0
-        for key, alike in groupby(zip(folios.folios.classes, folios.judgements)):
-            rows = range(row, row + len(list(alike)))
-            row = rows.stop
-            if key[1] in chosen:
-                groups.setdefault(key, []).extend(rows)
-        yield from groups.values()
+        groups = defaultdict[tuple[int, int], list[int]](list)
+        for row, key in enumerate(zip(folios.folios.classes, folios.judgements)):
+            groups[key].append(row)
+        yield from (rows for (_, judgement), rows in groups.items() if judgement in chosen)
 
     def _compare(self, batch: _Batch) -> Iterator[Finding]:
         """Compare the frames of a batch with what they must hold."""
@@ -157,7 +154,7 @@ class _TailCheck:
             pieces = _Pieces(*(list(compress(column, each)) for column in pieces))
             frames = StridedRead.joined([*filter(None, each)], geometry.page_size)
         pfns = self._folios.folios.pfns
-        infos = kernel.tail_infos([pfns[row] for row in pieces.rows], batch.order)
+        infos = kernel.tail_infos([*map(pfns.__getitem__, pieces.rows)], batch.order)
         tails = self._tails_of(batch.order)
         for position, wrong in tails.wrong_among(frames, infos, batch.has_head):
             yield self._wrong_tail(batch, pieces, position, wrong)

@@ -87,15 +87,15 @@ class _Check:
             batch = mapped[start : start + _BATCH]
             addresses = [address for _, address in batch]
             together = context.walker.memory.read_together(addresses, 1 << shift)
+            # Fast path: mostly, no struct page of the batch may be stale.
+            if together is not None and not self._may_be_stale(together.block):
+                continue
             contents: Sequence[bytes | None] = (
                 together.each()
-                if together
+                if together is not None
                 else context.walker.memory.read_each(addresses, 1 << shift)
             )
             self._not_compared += contents.count(None)
-            # Fast path: mostly, no struct page of the batch may be stale.
-            if not self._may_be_stale(b"".join(filter(None, contents))):
-                continue
             for (page, _), content in zip(batch, contents):
                 if content is not None and self._may_be_stale(content):
                     yield from self._stale(page, content)
@@ -104,7 +104,7 @@ class _Check:
         """
         Whether a struct page is a tail, or may say that it is a HugeTLB folio's head.
 
-        :param content: Any number of vmemmap pages.
+        :param content: Any number of vmemmap pages, and what lies between them.
         """
         size = self._size
         if content[self._link_byte :: size].translate(None, _EVEN):
