@@ -16,7 +16,7 @@ from drgn_vmemmap.errors import MissingFacts, MissingMemory
 from drgn_vmemmap.hugetlb.accounting import Accounts
 from drgn_vmemmap.hugetlb.folio import STATES, FolioClass, Folios, State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, Hstate, may_change, read_hstates
-from drgn_vmemmap.hugetlb.search import find_folios
+from drgn_vmemmap.hugetlb.search import SearchResult, find_folios
 from drgn_vmemmap.hugetlb.tail_frames import TailFrames
 from drgn_vmemmap.hvo.folios import FolioReports
 from drgn_vmemmap.hvo.verdict import Verdict
@@ -92,7 +92,7 @@ class _Analysis:
             judging = self._judged(found.folios, accounts)
         findings += judging.findings
         if not self._progress.interrupted:
-            findings.extend(self._counters(counts, found.complete))
+            findings.extend(self._counters(counts, found))
         findings += (lists.shared_slot(*shared) for shared in self._tail_frames.shared())
         special, unknown = self._special(found.sections, judging.reports.folios)
         findings += map(lists.unknown_memory, unknown)
@@ -123,11 +123,13 @@ class _Analysis:
         )
 
     def _counters(
-        self, folios: Mapping[tuple[FolioClass, State], int], complete: bool
+        self, folios: Mapping[tuple[FolioClass, State], int], found: SearchResult
     ) -> Iterator[Finding]:
         """Compare the kernel's counters with the folios that were found."""
         hstates, changing = self._hstates, may_change(self._snapshot)
-        yield from counters.count_mismatches(hstates, folios, complete, changing)
+        yield from counters.count_mismatches(
+            hstates, folios, found.complete, found.incomplete_lists, changing
+        )
         for hstate in hstates:
             yield from counters.impossible_counters(hstate, changing)
 

@@ -35,6 +35,8 @@ class BrokenList(NamedTuple):
     reason: str
     in_flight: bool = False
     """It is as a processor that stops between two stores of an insertion or a removal leaves it."""
+    loses_folios: bool = False
+    """There may be folios on it that neither of its ends leads to."""
     added: int | None = None
     """Row of a folio that leads back into the list; being inserted, if it is on no list."""
 
@@ -125,7 +127,8 @@ class ListWalk:
         except _Broken as broken:
             after = f"the folio at PFN {self._folios.pfns[chain[-1]]:#x}" if chain else "its head"
             reason = f"after {after}, {broken.reason}"
-            yield BrokenList(list_, broken.address, broken.unreadable, reason)
+            loses = not self._follow_back(list_, order, chain)
+            yield BrokenList(list_, broken.address, broken.unreadable, reason, loses_folios=loses)
         yield from self._one_way(list_, chain, closes)
         if list_.node is not None:
             yield from self._of_another_node(list_, chain)
@@ -150,6 +153,27 @@ class ListWalk:
                 pointer = self._links.next[chain[-1]]
         finally:
             self._end_at_another_order(order, chain)
+
+    def _follow_back(self, list_: HstateList, order: int, chain: Sequence[int]) -> bool:
+        """
+        Follow a list that is broken from its end on, as far as its pointers agree both ways, and
+        record in each folio's state that it is on this list.
+
+        :param chain: Rows of the folios that its beginning leads to.
+        :return: Whether both ends lead to all folios between them.
+        """
+        states, of_order, last = self._folios.states, self._of_order(order), list_.last
+        end = self._addresses[chain[-1]] if chain else list_.head
+        after = list_.head
+        while last != end:
+            row = self._rows.get(last)
+            if row is None or states[row] != OFF_LIST or self._links.next[row] != after:
+                return False
+            if self._folios.classes[row] not in of_order:
+                return False
+            states[row] = _state(list_)
+            after, last = last, self._links.prev[row]
+        return True
 
     def _end_at_another_order(self, order: int, chain: list[int]) -> None:
         """
@@ -198,7 +222,8 @@ class ListWalk:
             yield BrokenList(list_, address, False, reason)
             return
         is_removed = len(ways) > 1 and back == ways[-2]
-        yield BrokenList(list_, address, False, reason, is_removed, self._rows.get(back))
+        added = self._rows.get(back)
+        yield BrokenList(list_, address, False, reason, is_removed, added=added)
 
     def _wrong_ways_back(
         self, list_: HstateList, chain: Sequence[int], closes: bool

@@ -44,6 +44,12 @@ class SearchResult(NamedTuple):
         """Whether the dump holds all that shows folios and what lists they are on."""
         return all(isinstance(each, BrokenList) and not each.unreadable for each in self.problems)
 
+    @property
+    def incomplete_lists(self) -> set[str]:
+        """Names of the hstates on whose lists there may be folios that these do not lead to."""
+        broken = (each for each in self.problems if isinstance(each, BrokenList))
+        return {each.list.hstate for each in broken if each.loses_folios}
+
 
 def find_folios(
     snapshot: Snapshot, hstates: Sequence[Hstate], progress: Progress = SILENT

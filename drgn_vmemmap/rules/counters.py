@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.hugetlb.folio import FolioClass, State
@@ -27,6 +27,11 @@ class _Difference(NamedTuple):
     more: int
     """How many folios too many are counted."""
 
+    @property
+    def may_be_on_lists(self) -> bool:
+        """Whether folios on lists that cannot be followed would explain it."""
+        return self.name == "free_huge_pages" and self.more > 0
+
     def __str__(self) -> str:
         place = _place(self.hstate, self.node)
         return f"{place}: {self.name} is {self.counted}, {self.found} folios were found"
@@ -36,6 +41,7 @@ def count_mismatches(
     hstates: Sequence[Hstate],
     folios: Mapping[tuple[FolioClass, State], int],
     complete: bool,
+    incomplete_lists: Collection[str],
     may_change: bool,
 ) -> Iterator[Finding]:
     """
@@ -45,9 +51,16 @@ def count_mismatches(
 
     :param folios: How many folios were found of each class in each state.
     :param complete: Whether all folios can have been found: the dump lacks nothing that shows them.
+    :param incomplete_lists: Names of hstates on whose lists there may be folios that these do not
+        lead to.
     :param may_change: Whether the hstates may be caught between two changes.
     """
-    found = [each for hstate in hstates for each in _differences(hstate, folios, complete)]
+    found = [
+        each
+        for hstate in hstates
+        for each in _differences(hstate, folios, complete)
+        if not each.may_be_on_lists or hstate.name not in incomplete_lists
+    ]
     is_moving = may_change and _are_of_one_folio(found)
     for each in found:
         if is_moving:

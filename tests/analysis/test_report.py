@@ -195,12 +195,25 @@ def test_a_folio_is_free_active_or_off_list() -> None:
     # From its head, a list leads to its first folio anyway.
     [(at, link) for at in range(-1, 5) for link in Link if (at, link) != (-1, Link.FIRST)],
 )
-def test_a_broken_list_loses_no_folio(position: int, link: Link) -> None:
+def test_a_list_that_is_broken_is_followed_from_its_end_too(position: int, link: Link) -> None:
     machine = replace(pool("6.12.0", optimized=5), links={LinkPlace(9, 0, position): link})
     report = Image(machine).examine()
-    states = [folio.folio.state for folio in report.folios]
-    assert states == [State.FREE] * (position + 1) + [State.OFF_LIST] * (4 - position)
-    assert [f.rule for f in report.findings].count("list-corrupt") == 1
+    assert {folio.folio.state for folio in report.folios} == {State.FREE}
+    assert [f.rule for f in report.findings] == ["list-corrupt"]
+
+
+@pytest.mark.parametrize("link", (Link.OUTSIDE, Link.MISALIGNED, Link.TAIL))
+def test_of_a_list_that_is_broken_twice_nothing_is_said_of_what_lies_between(link: Link) -> None:
+    links = {LinkPlace(9, 0, position): link for position in (0, 2)}
+    image = Image(replace(pool("6.12.0", optimized=5), links=links))
+    report = image.examine()
+    assert [folio.folio.state.value for folio in report.folios] == [
+        *("free", "off-list", "off-list", "free", "free"),
+    ]
+    assert [f.rule for f in report.findings] == ["list-corrupt", "off-list", "off-list"]
+    # More folios are on the list than are counted, whatever lies between.
+    image.write_hstate(9, free_huge_pages=2, free_huge_pages_node=2)
+    assert [f.rule for f in image.examine().findings].count("count-mismatch") == 2
 
 
 def test_a_head_that_is_not_in_the_dump_ends_its_list_but_not_the_report() -> None:
@@ -208,8 +221,7 @@ def test_a_head_that_is_not_in_the_dump_ends_its_list_but_not_the_report() -> No
     folios = tuple(replace(f, head_in_dump=f.pfn != FIRST_FOLIO + 1024) for f in machine.folios)
     report = Image(replace(machine, folios=folios)).examine()
     assert [folio.folio.state.value for folio in report.folios] == [
-        *("free", "free", "free"),
-        *("off-list", "off-list"),
+        *("free", "free", "free", "free", "free"),
     ]
     assert [folio.folio.flag_optimized for folio in report.folios] == [True, True, None, True, True]
     assert {folio.judgement.verdict.value for folio in report.folios} == {"optimized"}

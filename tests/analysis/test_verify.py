@@ -8,10 +8,11 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import drgn
 import pytest
 from hypothesis import given
 
-from drgn_vmemmap import verify
+from drgn_vmemmap import discover, verify
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.rules.finding import Severity
@@ -341,6 +342,18 @@ def test_a_folio_on_its_way_through_a_demotion_is_in_flight(release: str) -> Non
     assert len([f for f in report.findings if f.rule == "in-flight"]) == 512
 
 
+def add_constant(prog: drgn.Program, name: str, value: int) -> None:
+    """Give a kernel an enumerator that it did not have."""
+
+    def find(
+        prog: drgn.Program, wanted: str, flags: drgn.FindObjectFlags, filename: str | None
+    ) -> drgn.Object | None:
+        is_wanted = wanted == name and flags & drgn.FindObjectFlags.CONSTANT
+        return drgn.Object(prog, "unsigned int", value) if is_wanted else None
+
+    prog.register_object_finder("constant", find, enable_index=0)
+
+
 @pytest.mark.parametrize("is_flagged", (True, False))
 @pytest.mark.parametrize("state", State, ids=lambda state: state.value)
 def test_a_remap_that_failed_may_leave_a_folio_partly_optimized_on_the_coming_kernel(
@@ -350,9 +363,8 @@ def test_a_remap_that_failed_may_leave_a_folio_partly_optimized_on_the_coming_ke
     folio = Folio(OPTIMIZED + 1024, state=state, edits=half, flag=is_flagged)
     kernel = edited("coming", folio)
     assert ("reuse-mismatch", folio.pfn, 3) in errors(kernel.before)
-    facts = kernel.kernel
-    hvo = facts.hvo._replace(may_stay_partial=True)
-    kernel.kernel = replace(facts, hvo=hvo)
+    add_constant(kernel.prog, "VMEMMAP_REMAP_INCOMPLETE", 0)
+    kernel.kernel = discover(kernel.prog)
     report = kernel.check()
     if is_flagged:
         assert errors(report) == []

@@ -49,6 +49,12 @@ def listed(machine: Machine) -> tuple[list[Listed], list[Found]]:
             if LinkPlace(order, node, position) in machine.links:
                 broken.append(Found("list-corrupt", "error"))
                 break
+        # The end of the list leads to those after the last place where it is broken.
+        for position, folio in reversed([*enumerate(folios)]):
+            is_broken = LinkPlace(order, node, position) in machine.links
+            if folio.pfn in found or is_broken or not head_is_readable(machine, folio):
+                break
+            found[folio.pfn] = Listed(folio, folio.state, machine.node(folio.pfn), True)
     # Folios that no list leads to are found in the memmap itself.
     for folio in machine.folios:
         if folio.pfn not in found and head_is_readable(machine, folio):
@@ -84,8 +90,17 @@ def _count_mismatches(machine: Machine, found: list[Listed]) -> Iterator[Found]:
             seen_free = [f for f in seen if f.state is State.FREE]
             off_list = sum(f.state is State.OFF_LIST for f in seen)
             for counted, known, may in ((there, seen, off_list), (free, seen_free, 0)):
-                if not len(known) - may <= len(counted) <= len(known):
+                most = len(known)
+                if counted is free and _is_broken_twice(machine, order):
+                    most = len(machine.folios)
+                if not len(known) - may <= len(counted) <= most:
                     yield Found("count-mismatch", "warning")
+
+
+def _is_broken_twice(machine: Machine, order: int) -> bool:
+    """Whether there is a list of an order to some of whose folios neither end leads."""
+    places = Counter((place.order, place.node) for place in machine.links)
+    return any(of_order == order and count > 1 for (of_order, _), count in places.items())
 
 
 def _is_complete(broken: list[Found], machine: Machine) -> bool:
