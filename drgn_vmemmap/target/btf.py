@@ -174,14 +174,14 @@ class Btf:
 
     def _find_starts(self) -> None:
         """
-        Find where the types begin that were read.
+        Find where the next types begin that were read, a piece of them.
 
         :raises BtfError: if the first of them is cut off, or of a kind that is not known.
         """
         first = reached = self._reached
         append, sizes, problem = self._starts.append, self._sizes, "it is cut off"
         with memoryview(self._words)[_INFO:] as infos:
-            last = len(self._words) - _EXTRA
+            last = min(len(self._words), reached + _PIECE // 4) - _EXTRA
             try:
                 while reached <= last:
                     size = sizes[infos[reached]]
