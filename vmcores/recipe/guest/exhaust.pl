@@ -1,52 +1,59 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Lets the pools of 2 MiB take all memory, and shrinks them when none is free for the vmemmap of what they
-# give back; says so, and gives the memory back. Meanwhile it starts no process, as none could be started.
+# Lets the pools of 2 MiB take nearly all memory, has the kernel keep what is left in reserve, and shrinks the
+# pools: there is no memory for the vmemmap of what they would give back. Then the reserve is free again.
 
 my $FILL = "/mnt/fill/all";
-my @pools = map { "/sys/devices/system/node/node$_/hugepages/hugepages-2048kB/nr_hugepages" } 0, 1;
+my $LEFT = 150 << 10;  # kB
+my $FEWER = 8;  # folios: for each, the kernel tries for a while
+my $RESERVE = "/proc/sys/vm/min_free_kbytes";
+my $MLOCKALL = 151;  # of <asm/unistd_64.h>
+my @POOLS = map { "/sys/devices/system/node/node$_/hugepages/hugepages-2048kB/nr_hugepages" } 0, 1;
 
-sub put {
-    my ($path, $words) = @_;
-    open(my $file, ">", $path) or return;
-    syswrite($file, $words);
+sub opened {
+    my ($mode, $path) = @_;
+    open(my $file, $mode, $path) or die "exhaust: $path: $!";
+    return $file;
 }
 
-# Processes that the kernel may kill for what little memory it needs meanwhile.
-sub spare {
-    my $pid = fork();
-    return $pid if $pid != 0;
-    put("/proc/self/oom_score_adj", 500);
-    my $memory = "x" x (2 << 20);
-    sleep 1000 while 1;
+sub free_memory {
+    my ($line) = grep { /^MemFree:/ } readline(opened("<", "/proc/meminfo"));
+    return $line =~ /(\d+)/ ? $1 : 0;
+}
+
+sub size {
+    return readline(opened("<", $_[0]));
+}
+
+# While nothing can be allocated, nothing is opened, and no memory is touched for the first time.
+my $reserve = opened("+<", $RESERVE);
+sysread($reserve, my $kept, 16);
+my @pools = map { opened(">", $_) } @POOLS;
+my $say = opened(">&=", 3);
+my $fill = opened(">", $FILL);
+my $block = "x" x (1 << 20);
+
+sub put {
+    my ($file, $words) = @_;
+    sysseek($file, 0, 0);
+    syswrite($file, $words);
 }
 
 sub step {
     my ($name) = @_;
-    open(my $say, ">&=", 3) or die "exhaust: $!";
     syswrite($say, "step\t$name\n");
     select(undef, undef, undef, 3);
 }
 
-my @spares = map { spare() } 1 .. 20;
-
-# What a killed process wrote to a tmpfs stays. This one waits until the pools have their memory.
-pipe(my $wait, my $go) or die "exhaust: $!";
-my $filler = fork();
-if ($filler == 0) {
-    put("/proc/self/oom_score_adj", 1000);
-    sysread($wait, my $byte, 1);
-    exec("dd", "if=/dev/zero", "of=$FILL", "bs=64k");
-}
-sleep 2;
-put("/proc/self/oom_score_adj", -1000);
 put($_, 4000) for @pools;
 step("all-memory");
-syswrite($go, ".");
-waitpid($filler, 0);
-for my $count (250, 200, 150, 100) {
-    put($_, $count) for @pools;
+while (free_memory() > $LEFT) {
+    syswrite($fill, $block) or last;
 }
+syscall($MLOCKALL, 3) == 0 or die "exhaust: mlockall: $!";
+my @fewer = map { size($_) - $FEWER } @POOLS;
+put($reserve, 4 * $LEFT);
+put($pools[$_], $fewer[$_]) for 0, 1;
+put($reserve, $kept);
 step("no-memory-for-a-restore");
-truncate($FILL, 0);
-kill("KILL", @spares);
+truncate($fill, 0);
