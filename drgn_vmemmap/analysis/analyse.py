@@ -118,7 +118,7 @@ class _Analysis:
                 # A device's pages may share what a zone keeps, too.
                 *(each.pfns for each in special if missing and each.kind == DEVICE),
             ],
-            tail_frames=self._tail_frames.all(),
+            tail_orders=self._tail_frames.orders(),
             interrupted=self._progress.interrupted,
         )
 

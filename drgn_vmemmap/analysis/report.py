@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -166,8 +166,8 @@ class Report:
     """The pieces of physical memory that have a memmap."""
     unknown: list[range]
     """PFNs of which the dump does not show what memory they are, or whether they are memory."""
-    tail_frames: frozenset[int]
-    """PFNs of the frames that zones keep for shared tails."""
+    tail_orders: Mapping[int, int]
+    """Of the frames that zones keep for shared tails, by their PFNs, the order of the folios."""
     interrupted: bool
     """The user ended the analysis early."""
     stability: Stability | None = None
@@ -178,6 +178,11 @@ class Report:
     """The folios that it was narrowed to."""
     origin: Origin = UNKNOWN_ORIGIN
     """Which dump of which machine it is of."""
+
+    @property
+    def tail_frames(self) -> frozenset[int]:
+        """PFNs of the frames that zones keep for shared tails."""
+        return frozenset(self.tail_orders)
 
     @property
     def broken(self) -> bool:

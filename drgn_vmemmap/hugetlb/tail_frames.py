@@ -37,6 +37,10 @@ class TailFrames:
         """PFNs of all of them that are in the dump."""
         return frozenset(frame for frame, _, _ in self._slots())
 
+    def orders(self) -> dict[int, int]:
+        """The order that each frame is for, by its PFN; of one that is kept twice, one of them."""
+        return {frame: order for frame, _, order in self._slots()}
+
     def missing(self) -> list[ZoneKey]:
         """The zones of which it is not in the dump what they keep."""
         return [zone for zone, frames in self._by_zone.items() if frames is None]

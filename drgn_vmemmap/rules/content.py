@@ -43,6 +43,21 @@ def tail_content(
     return replace(finding, address=address)
 
 
+def unused_tail(frame: int, order: int, wrong: WrongTail, address: int) -> Finding:
+    """
+    A frame that a zone keeps holds tails, though no folio shares it now (``vmemmap_get_tail()``).
+
+    :param order: Of the folios that it is kept for.
+    :param wrong: The first wrong struct page in the frame.
+    :param address: Of its own struct page, to which the zone's ``vmemmap_tails`` points.
+    """
+    message = (
+        f"struct page {wrong.page} in frame {frame:#x}, which a zone keeps for tails of order "
+        f"{order}, {wrong.reason}"
+    )
+    return TAIL_CONTENT.finding(message, address=address, expected="tails of this order")
+
+
 def not_written_yet(page: VmemmapPage, frame: int) -> Finding:
     """
     The tails that a zone keeps for gigantic folios from boot are written by an initcall

@@ -144,6 +144,26 @@ def test_what_a_gigantic_folio_from_boot_became_may_keep_its_references(
     assert ("gigantic folio from boot" in finding.message) == (severity is Severity.WARNING)
 
 
+@pytest.mark.parametrize("order", (9, 18))
+@pytest.mark.parametrize("release", ("7.2.0", "coming"))
+def test_tails_that_a_zone_keeps_for_no_folio_are_compared_too(release: str, order: int) -> None:
+    kept = Image(Machine(line=LINES[release], folios=(Folio(FIRST_FOLIO),)))
+    # Any frame from boot that nothing else uses.
+    frame = FIRST_FOLIO - 2
+    kept.memmap.write_tail_frame(frame, Folio(FIRST_FOLIO, order))
+    kept.write(kept.tail_slot(0, 3, order), kept.machine.page_address(frame))
+    assert errors(kept) == []
+    content = bytearray(kept.memory.frames[frame])
+    content[17 * 64 + 8 : 17 * 64 + 16] = bytes(8)
+    kept.memory.frames[frame] = content
+    (found,) = verify(kept.prog).findings
+    assert found.rule == "tail-content"
+    assert f"struct page 17 in frame {frame:#x}, which a zone keeps for tails of" in found.message
+    kept.drop_frame(frame)
+    report = verify(kept.prog)
+    assert report.incomplete and not report.broken
+
+
 SCHEDULING, RUNNING = 1, 3
 """Of ``enum system_states``: before and after the last initcall."""
 

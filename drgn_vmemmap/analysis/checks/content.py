@@ -66,10 +66,13 @@ class _TailCheck:
         self._folios = context.report.folios
         self._tails: dict[int, Tails] = {}
         self._not_compared = 0
+        self._compared: set[int] = set()
+        """PFNs of the frames that zones keep and that folios share."""
 
     def findings(self) -> Iterator[Finding]:
         for batch in self._context.progress.track(list(self._batches()), "tails"):
             yield from self._compare(batch)
+        yield from self._unused()
         if self._not_compared:
             yield content_rules.not_compared(
                 self._not_compared, "folios", self._context.kernel.report_only
@@ -77,7 +80,7 @@ class _TailCheck:
 
     def _batches(self) -> Iterator[_Batch]:
         """All frames to compare."""
-        folios, compared = self._folios, set[int]()
+        folios, compared = self._folios, self._compared
         for rows in self._alike():
             judgement = folios.judgement_of(rows[0])
             order = folios.folios.class_of(rows[0]).order
@@ -100,6 +103,23 @@ class _TailCheck:
                 compared.update(first)
             reused = range(layout.reused_index, layout.reused_index + 1)
             yield from _in_parts(_Batch(order, 0 in reused, True, rows, reused))
+
+    def _unused(self) -> Iterator[Finding]:
+        """Compare the frames that zones keep and that no folio shares, as far as it is known."""
+        kernel, geometry = self._context.kernel, self._context.geometry
+        orders = self._context.report.tail_orders
+        frames = sorted(orders.keys() - self._compared)
+        addresses = [frame << geometry.page_shift for frame in frames]
+        contents = self._context.walker.memory.read_each(addresses, geometry.page_size)
+        for frame, content in zip(frames, contents):
+            if content is None:
+                self._not_compared += 1
+                continue
+            order = orders[frame]
+            info = kernel.tail_info(0, order)
+            wrong = self._tails_of(order).first_wrong(content, info, has_head=False)
+            if wrong is not None and not self._may_come_later(wrong):
+                yield content_rules.unused_tail(frame, order, wrong, geometry.address(frame))
 
     def _pieces(self, batch: _Batch) -> _Pieces:
         """The frames of a batch, as far as there are any."""
