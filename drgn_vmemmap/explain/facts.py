@@ -20,7 +20,7 @@ _DETAILS_LIMIT = 8
 _FUNCTIONS_LIMIT = 64
 
 # What CSV and the like put around a line.
-_AROUND = " \"'\\"
+_AROUND = " \"'\\,]}"
 
 _ENTRY = re.compile(r"\b(PGD|P4D|PUD|PMD|PTE) ([0-9A-F]{1,16})\b")
 

@@ -9,6 +9,7 @@ import gzip
 import json
 import re
 from collections.abc import Sequence
+from typing import Callable
 
 from tests.explain.form import Form, dmesg, each, text
 
@@ -66,6 +67,36 @@ def _fenced(lines: Sequence[str]) -> bytes:
     return b"<details><summary>dmesg</summary>\n\n> ```console\n" + rows + b"> ```\n</details>\n"
 
 
+def _records(record: Callable[[str], object]) -> Form:
+    """A record of JSON for each line."""
+    return lambda lines: "\n".join(json.dumps(record(line)) for line in lines).encode()
+
+
+def _loki(lines: Sequence[str]) -> bytes:
+    """As Loki's interface answers: a time in nanoseconds beside each line."""
+    values = [[str(1795793569000000000 + n), line] for n, line in enumerate(lines)]
+    stream = {"stream": {"host": "vm"}, "values": values}
+    return json.dumps({"data": {"resultType": "streams", "result": [stream]}}).encode()
+
+
+def _telemetry(lines: Sequence[str]) -> bytes:
+    records = [{"body": {"stringValue": line}} for line in lines]
+    return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).encode()
+
+
+def _exported(lines: Sequence[str]) -> bytes:
+    """``journalctl -o export``, whose fields are not sorted."""
+    rows = (
+        f"__CURSOR=s=a;i={n}\n_BOOT_ID=0\nPRIORITY=1\nMESSAGE={line}\n_TRANSPORT=kernel\n\n"
+        for n, line in enumerate(lines)
+    )
+    return "".join(rows).encode()
+
+
+def _boxed(lines: Sequence[str]) -> bytes:
+    return "\n".join(f"│ {row} │" for row in text(lines).splitlines()).encode()
+
+
 COLLECTED: dict[str, Form] = {
     "/dev/kmsg, dictionaries": _dictionaries,
     "/dev/kmsg, escapes": _escapes,
@@ -81,6 +112,25 @@ COLLECTED: dict[str, Form] = {
     "KTAP": each("# # [  {s}] {line}"),
     "CSV": each('"2026-11-26 15:32:04","host","{line}"'),
     "logfmt": each('ts=2026-11-26T15:32:04Z host=vm msg="{line}"'),
+    "Android, processor and task": each("[  {s}] c3     71 {line}"),
+    "Android, processor": each("[  {s}]@3 {line}"),
+    "pod": each("[pod/dmesg-abc/dmesg] [  {s}] {line}"),
+    "pod and container": each("node-1 dmesg [  {s}] {line}"),
+    "continuous integration": each("build\tRun tests\t2026-11-26T15:32:04.1234567Z [  {s}] {line}"),
+    "serial port of a cloud": each("2026 Nov 26 15:32:04 vm [  {s}] {line}"),
+    "console server": each("[-- MARK -- Thu Nov 26 15:32:04 2026]\n[  {s}] {line}"),
+    "milliseconds": each("1795793569123\t{line}"),
+    "Fluent Bit": each('[0] kmsg: [1795793569.1, {{"priority"=>1, "msg"=>"{line}"}}]'),
+    "Graylog": _records(lambda line: {"version": "1.1", "short_message": line}),
+    "Splunk": _records(lambda line: {"result": {"_raw": "Nov 26 15:32:04 vm kernel: " + line}}),
+    "Loki": _loki,
+    "OpenTelemetry": _telemetry,
+    "journalctl -o export, text": _exported,
+    "CSV, numbered": each('"{n}","vm","kernel","{line}"'),
+    "YAML": lambda lines: b"dmesg:\n" + each('  - "[  {s}] {line}"')(lines),
+    "a list of Python": lambda lines: repr(text(lines).splitlines()).encode(),
+    "a box": _boxed,
+    "soft hyphens": lambda lines: text(lines).replace("page", "pa\u00adge").encode(),
     "Windows-1252": lambda lines: b"\x93log\x94\n" + dmesg(lines).replace(b" ", b"\xa0"),
 }
 """These forms by their names."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import lzma
 import sys
 import tracemalloc
@@ -246,3 +247,14 @@ def test_a_text_that_is_compressed_with_zstd_is_read_or_the_command_for_it_is_na
     monkeypatch.setattr("drgn_vmemmap.explain.text.compression._ZSTD_MODULES", ())
     with pytest.raises(NotText, match=r"zstd -dc FILE \| drgn-vmemmap explain --stdin"):
         decode(compressed)
+
+
+@pytest.mark.parametrize("charset", ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"))
+def test_a_charset_without_a_byte_order_mark_keeps_all_characters(charset: str) -> None:
+    text = "Memory failure: 0x2ec5: x\n" * 20 + "Größe: 1"
+    assert decode(text.encode(charset)).text == text
+
+
+def test_bytes_of_a_journal_that_are_no_characters_are_read() -> None:
+    record = json.dumps({"MESSAGE": [*b"migrating pfn 2ec5 failed ret:1 ", 255, 0]})
+    assert decode(record.encode()).text.startswith("migrating pfn 2ec5 failed ret:1 ")

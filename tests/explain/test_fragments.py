@@ -145,3 +145,24 @@ def test_oopses_that_are_interleaved_keep_their_lines_by_caller(callers: Sequenc
 def test_a_caller_is_read_in_each_form(form: str) -> None:
     rows = [form.format(n=n, c="T71", line=line) for n, line in enumerate(OOPS)]
     assert {line.caller for line in read_text("\n".join(rows).encode()).lines} == {"T71"}
+
+
+def test_an_oops_that_lost_its_first_lines_is_no_part_of_one_far_above() -> None:
+    other = FAULT + 0x1000
+    second = [line.replace(f"{FAULT:016x}", f"{other:016x}") for line in OOPS[1:]]
+    found = read([*OOPS, *["[  1.5] usb 1-1: new device"] * 130, *second])
+    assert [mention.value for mention in found.named] == [FAULT, other]
+    first, fault = found.named
+    assert (first.access, fault.access) == ("write", "write")
+    assert fault.walk is not None and fault.message is not None and fault.message.name == "CR2"
+
+
+def test_a_line_that_is_too_far_from_its_fault_is_no_fault_of_its_own() -> None:
+    found = read([*OOPS, *["[  1.5] usb 1-1: new device"] * 40, OOPS[1]])
+    assert ([mention.value for mention in found.named], found.unnamed) == ([FAULT], 0)
+
+
+def test_the_first_struct_page_of_a_vmemmap_is_that_of_pfn_0() -> None:
+    boot = Boot(vmemmap=0xFFFFEA0000000000)
+    assert boot.pfn_at(0xFFFFEA0000000000) == 0
+    assert boot.pfn_at(0xFFFFEA0000000000 - 64) is None

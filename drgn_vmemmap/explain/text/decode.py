@@ -240,7 +240,7 @@ def _without_escapes(text: str) -> str:
         text = re.sub("[^\n\b]\b", "", text)
     text = _WRITTEN_ESCAPE.sub("", text)
     text = _WRITTEN.sub(_character, text)
-    return re.sub("[\0\u200b-\u200f\u2060\ufeff]", "", text)
+    return re.sub("[\0\u00ad\u200b-\u200f\u2060\ufeff]", "", text)
 
 
 def _character(match: re.Match[str]) -> str:

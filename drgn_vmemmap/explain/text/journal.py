@@ -12,8 +12,8 @@ from typing import Any
 _MESSAGE_KEYS = frozenset(
     (
         *("message", "msg", "log", "line", "text", "textpayload", "body", "content", "@message"),
-        # EC2's console output.
-        "output",
+        # EC2's console output, Graylog, Splunk, OpenTelemetry, Loki.
+        *("output", "short_message", "_raw", "stringvalue", "values"),
     )
 )
 
@@ -33,6 +33,7 @@ _NODES_LIMIT = 1 << 22
 # A field of the export format with any bytes: its name, then its length.
 _FIELD = re.compile(rb"^[A-Z0-9_]{1,64}\n", re.MULTILINE)
 _LENGTH_SIZE = 8
+_OTHER_FIELD = re.compile(rb"^(?!MESSAGE=)[A-Z0-9_]{2,64}=.*\n?", re.MULTILINE)
 
 
 def without_lengths(data: bytes) -> bytes:
@@ -43,7 +44,8 @@ def without_lengths(data: bytes) -> bytes:
     """
     if not data.startswith(b"__CURSOR="):
         return data
-    parts, position = [], 0
+    parts: list[bytes] = []
+    position = 0
     for field in _FIELD.finditer(data):
         start = field.end() + _LENGTH_SIZE
         length = int.from_bytes(data[field.end() : start], "little")
@@ -51,7 +53,7 @@ def without_lengths(data: bytes) -> bytes:
             continue
         parts += [data[position : field.end() - 1], b"=", data[start : start + length]]
         position = start + length
-    return b"".join([*parts, data[position:]])
+    return _OTHER_FIELD.sub(b"", b"".join([*parts, data[position:]]))
 
 
 def journal_text(text: str) -> str:
@@ -147,6 +149,6 @@ def _lines(message: Any) -> Iterator[str]:
         else:
             for part in message:
                 if isinstance(part, str) or (
-                    isinstance(part, list) and part and isinstance(part[0], int)
+                    isinstance(part, list) and part and isinstance(part[0], (int, str))
                 ):
                     yield from _lines(part)

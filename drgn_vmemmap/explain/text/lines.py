@@ -42,8 +42,6 @@ class Joined(NamedTuple):
 class Line(NamedTuple):
     """A line as the kernel wrote it."""
 
-    number: int
-    """Of its first line in the text, from 1 on."""
     forms: tuple[Joined, ...]
     """
     The line; if mailers may have wrapped it, joined as if at spaces, and as if within words.
@@ -100,11 +98,7 @@ def record_lines(records: bytes) -> list[Line]:
     :param records: The texts of its records, one after the other.
     """
     lines = _LINE_END.split(records.decode("utf-8", "replace"))
-    return [
-        Line(number, (Joined(printable(_one_space(line)).strip()),))
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
+    return [Line((Joined(printable(_one_space(line)).strip()),)) for line in lines if line.strip()]
 
 
 def logical_lines(text: str) -> Iterator[Line]:
@@ -142,7 +136,6 @@ _LENGTH_LIMIT = 4096
 class _Piece(NamedTuple):
     """A line of the text."""
 
-    number: int
     text: str
     is_record: bool
     """Whether a logger's prefix says that a record begins here."""
@@ -179,9 +172,9 @@ def _bare_lines(text: str) -> Iterator[str]:
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
-    for number, line in enumerate(_bare_lines(text), 1):
+    for line in _bare_lines(text):
         if not line.strip():
-            yield _Piece(number, "", False, 0)
+            yield _Piece("", False, 0)
             continue
         words = _one_space(without_quotes(line))
         if _DICTIONARY.match(words):
@@ -189,7 +182,7 @@ def _pieces(text: str) -> Iterator[_Piece]:
         bare = without_prefix(words)
         caller = _CALLER.search(words, 0, len(words) - len(bare))
         name = None if caller is None else caller[1] or caller[2]
-        yield _Piece(number, printable(bare), len(bare) < len(words), len(line), name)
+        yield _Piece(printable(bare), len(bare) < len(words), len(line), name)
 
 
 def _groups(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
@@ -229,9 +222,9 @@ def _joined(pieces: Iterable[_Piece]) -> Iterator[Line]:
 
 def _line(parts: list[_Piece], is_cut: bool) -> Line:
     if len(parts) == 1:
-        return Line(parts[0].number, (Joined(parts[0].text.strip()),), parts[0].caller)
+        return Line((Joined(parts[0].text.strip()),), parts[0].caller)
     forms = _at_spaces(parts), _within_words(parts)
-    return Line(parts[0].number, forms[::-1] if is_cut else forms, parts[0].caller)
+    return Line(forms[::-1] if is_cut else forms, parts[0].caller)
 
 
 def _at_spaces(parts: list[_Piece]) -> Joined:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import lt
 
 from drgn_vmemmap.explain.text.beginnings import begins_message
@@ -28,7 +28,7 @@ _PREFIX = re.compile(
             # /dev/kmsg and netconsole: [release,]priority,sequence,time,flags[,more];
             r"(?:\d+\.[^,;\s]{1,64},)?\d{1,4},\d{1,20},\d{1,20},[-c+](?:,[^;\s]{1,128})*;",
             # The times of printk() and dmesg: [  12.345678], [T1], [Thu Nov 26 15:32:49 2026].
-            r"\[ {0,12}[+-]?\d{1,12}(?:\.\d{1,9})?(?:@\d+| < ?[\d.]{1,24} ?>)?\]:?",
+            r"\[ {0,12}[+-]?\d{1,12}(?:\.\d{1,9})?(?:@\d+| < ?[\d.]{1,24} ?>)?\](?:@\d{1,4}|:)?",
             r"\[ {0,12}[TC]\d{1,10}\]",
             rf"\[{_CTIME}\]",
             rf"\[{_ISO}\]",
@@ -37,10 +37,14 @@ _PREFIX = re.compile(
             rf"{_CTIME}(?= )",
             rf"{_DAY}{_ISO}",
             r"\d{10}\.\d{1,9}(?= )",
+            r"\d{13}(?:\d{6})?(?= |$)",
             # Other times, such as 26.11.2026 15:32:04, 11-26 15:32:04.123 and 15:32:04.
             rf"(?:\d{{1,4}}[-/.])?\d{{1,2}}[-/.]\d{{1,4}} {_CLOCK}(?= )",
             rf"{_CLOCK}(?= )",
             r"(?:stdout|stderr) [FP](?= )",
+            # Android's processor and task, and conserver's marks.
+            r"c\d{1,4} \d{1,8}(?= )",
+            rf"\[-- [A-Z ]{{1,32}} -- {_CTIME}\]",
             r"[\w.-]{1,64} \|(?= )",
             # dmesg -x, and syslog's facility and level.
             rf"kern {{0,4}}:{_LEVELS} {{0,4}}:",
@@ -54,7 +58,9 @@ _PREFIX = re.compile(
 _PREFIXES_LIMIT = 8
 
 # Quote marks: > of mails, with initials before it, | and : of some mailers, + of patches.
-_QUOTE = re.compile(r"\s*(?:(?:[A-Za-z]{1,3})?>|\||»|:(?=\s+[\[B#>:]))[ \t]?|\s*[+*] ?(?=[\[B#])")
+_QUOTE = re.compile(
+    r"\s*(?:(?:[A-Za-z]{1,3})?>|[|│┃]|»|:(?=\s+[\[B#>:]))[ \t]?|\s*[+*] ?(?=[\[B#])"
+)
 _QUOTES_LIMIT = 256
 
 
@@ -88,20 +94,49 @@ def without_marks(lines: Sequence[str]) -> Sequence[str]:
     return lines
 
 
+_DIGITS = re.compile(r"\d+")
+_SAMPLE = 256
+# What the known prefixes of the kernel's lines do not consist of.
+_LOGGER = re.compile(r"[^\d\s\[\]<>.,:@+-]")
+_BOUNDARY = re.compile(r"[^\w-]")
+_BOUNDARIES_LIMIT = 6
+
+
 def without_common_start(lines: Sequence[str]) -> Sequence[str]:
-    """Lines without what all of them begin with, if messages begin after that, and only there."""
-    filled = [line for line in lines if line.strip()]
-    start = _common_length(min(filled), max(filled)) if len(filled) > 1 else 0
-    if not start or any(begins_message(line.lstrip()) for line in filled):
+    """
+    Lines without what nearly all of them begin with, if messages begin after that, and only there.
+
+    That is what a logger writes whose form is not known here: a host, a unit, a time, a number.
+    """
+    if not _LOGGER.search(_common_start(_shapes(lines[:_SAMPLE]))):
         return lines
-    if not any(begins_message(line[start:].lstrip()) for line in filled):
+    shapes = _shapes(lines)
+    common = _common_start(shapes)
+    if not _LOGGER.search(common) or any(map(_begins_message, shapes)):
         return lines
-    return [line[start:] for line in lines]
+    for boundary in reversed([*_BOUNDARY.finditer(common)][-_BOUNDARIES_LIMIT:]):
+        end = boundary.end()
+        if any(_begins_message(shape[end:]) for shape in shapes if shape.startswith(common[:end])):
+            start = re.compile(re.escape(common[:end]).replace("0", r"\d+"))
+            return [start.sub("", line, count=1) if start.match(line) else line for line in lines]
+    return lines
 
 
-def _common_length(first: str, last: str) -> int:
-    """How many characters two lines, and all lines between them in order, begin with alike."""
-    return next((n for n, (a, b) in enumerate(zip(first, last)) if a != b), len(first))
+def _shapes(lines: Iterable[str]) -> list[str]:
+    """What is different in lines, in order: each number is written as 0."""
+    return sorted({_DIGITS.sub("0", line) for line in lines if line.strip()})
+
+
+def _begins_message(line: str) -> bool:
+    return begins_message(without_prefix(" ".join(line.split())))
+
+
+def _common_start(shapes: Sequence[str]) -> str:
+    """What nine of ten begin with."""
+    if len(shapes) < 2:
+        return ""
+    first, last = shapes[len(shapes) // 20], shapes[-1 - len(shapes) // 20]
+    return first[: next((n for n, (a, b) in enumerate(zip(first, last)) if a != b), len(first))]
 
 
 def without_quotes(line: str) -> str:
@@ -112,7 +147,8 @@ def without_quotes(line: str) -> str:
         if mark is None:
             break
         position = mark.end()
-    return line[position:]
+    # The other side of a box, or of a terminal's pane.
+    return line[position:].rstrip(" \t│┃")
 
 
 def without_prefix(line: str) -> str:
