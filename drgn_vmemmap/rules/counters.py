@@ -101,12 +101,12 @@ def _are_of_one_folio(differences: Sequence[_Difference]) -> bool:
     Whether one folio that moves explains all differences.
 
     ``enqueue_hugetlb_folio()`` and ``remove_hugetlb_folio()`` change a list, the counter of all
-    nodes and that of one node, one after the other.
+    nodes and that of one node, one after the other: as long as one differs, that of its node does.
     """
     counters = {(each.hstate.name, each.name) for each in differences}
     nodes = {each.node for each in differences} - {None}
     more = {each.more for each in differences}
-    return len(counters) == 1 and len(nodes) <= 1 and more in ({1}, {-1})
+    return len(counters) == 1 and len(nodes) == 1 and more in ({1}, {-1})
 
 
 def impossible_counters(hstate: Hstate, may_change: bool) -> Iterator[Finding]:

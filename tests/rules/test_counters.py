@@ -119,7 +119,9 @@ def test_counters_that_differ_by_one_while_nobody_holds_their_lock_are_wrong(
     assert set(caught(False, of_all, of_node)) == {"count-mismatch"}
 
 
-@pytest.mark.parametrize(("of_all", "of_node"), ((-2, -2), (1, -1), (0, 2), (-2, 0)))
+@pytest.mark.parametrize(
+    ("of_all", "of_node"), ((-2, -2), (1, -1), (0, 2), (-2, 0), (1, 0), (-1, 0))
+)
 def test_what_one_folio_does_not_explain_is_wrong_under_the_lock_too(
     of_all: int, of_node: int
 ) -> None:
