@@ -74,6 +74,27 @@ def test_a_frame_that_backs_vmemmap_of_no_folio_is_reported_with_its_pfns() -> N
     assert f"of PFNs {UNOPTIMIZED + 512:#x} to {UNOPTIMIZED + 575:#x}" in text(explanation)
 
 
+def test_adjacent_pages_of_no_folio_are_one_place() -> None:
+    of = image("6.12.0")
+    for index in (8, 9):
+        of.write_entry(UNOPTIMIZED, index, of.entry(UNOPTIMIZED, 3))
+    explanation = at(of, UNOPTIMIZED + 3 * 64)
+    assert backs(explanation) == [(UNOPTIMIZED, "3"), (None, "")]
+    assert explanation.mapping.mappers[0].pfns == (UNOPTIMIZED + 192, UNOPTIMIZED + 255)
+    assert explanation.mapping.mappers[1].pfns == (UNOPTIMIZED + 512, UNOPTIMIZED + 639)
+
+
+@every_layout
+def test_of_the_frames_of_a_folio_one_is_its_reuse_frame(release: str) -> None:
+    of = image(release)
+    explains = Explainer.of_program(of.prog)
+    (folio,) = (each.folio for each in of.examine().folios if each.folio.pfn == OPTIMIZED)
+    reuse = of.frames[OPTIMIZED][3] or 0
+    assert explains.is_reuse_frame(reuse, folio)
+    for frame in {*of.frames[OPTIMIZED], *of.frames[UNOPTIMIZED], reuse - 1, reuse + 1} - {reuse}:
+        assert not explains.is_reuse_frame(frame or 0, folio)
+
+
 def test_a_freed_frame_is_said_to_be_free() -> None:
     of = image("6.12.0")
     freed = of.memmap.boot_frame(of.memmap.number(OPTIMIZED) + 3)

@@ -10,7 +10,7 @@ from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.explanation import Explanation
 from drgn_vmemmap.explain.log import explain_log
-from drgn_vmemmap.explain.places import Place
+from drgn_vmemmap.explain.places import Place, Places
 from drgn_vmemmap.explain.query import AddressKind, parse
 from drgn_vmemmap.explain.text.lines import logical_lines
 from drgn_vmemmap.kernel.discovery import discover
@@ -83,6 +83,12 @@ def test_a_struct_page_after_the_last_section_does_not_exist(release: str) -> No
     assert (explanation.page.pfn, explanation.page.place) == (beyond, Place.NO_MEMMAP)
     assert "faults" in explanation.read and "faults" in explanation.write
     assert explanation.concerns_hugetlb and not explanation.incomplete
+
+
+def test_there_can_be_sections_for_all_memory_that_a_machine_can_have() -> None:
+    prog = open_vmcore("head-reuse")
+    # MAX_PHYSMEM_BITS of arch/x86/include/asm/sparsemem.h, with five levels of page tables.
+    assert Places(Snapshot(discover(prog), ProgramMemory(prog))).end == 1 << (52 - 12)
 
 
 def test_an_address_after_all_that_a_vmemmap_can_describe_is_none_of_it() -> None:
