@@ -72,9 +72,10 @@ class _Check(NamedTuple):
 class Tails:
     """Compares the struct pages in frames of a folio's vmemmap with what a folio requires."""
 
-    def __init__(self, kernel: Kernel, order: int) -> None:
+    def __init__(self, kernel: Kernel, order: int, are_shared: bool = False) -> None:
         """
         :param order: Of the folios.
+        :param are_shared: The frames stand for more than one vmemmap page.
         """
         self._kernel = kernel
         self._page = kernel.page
@@ -90,7 +91,7 @@ class Tails:
         in one without it.
         """
         self._checks = [
-            each for each in _checks(kernel, order) if each.member in self._page.members
+            each for each in _checks(kernel, order, are_shared) if each.member in self._page.members
         ]
 
     def wrong_among(
@@ -192,11 +193,15 @@ def _faults(layout: Struct, page: bytes, checks: Iterable[_Check]) -> Iterator[s
             yield check.reason.format(value)
 
 
-def _checks(kernel: Kernel, order: int) -> list[_Check]:
+def _checks(kernel: Kernel, order: int, are_shared: bool) -> list[_Check]:
     """
     What is checked of the plain tails of folios of an order, as far as struct pages have it.
     """
     forbidden = kernel.page_marks.checked_at_free | kernel.head_test.value
+    # Which memory of a folio failed, its head records (folio_set_hugetlb_hwpoison()); a tail that
+    # others share is never marked.
+    if are_shared:
+        forbidden |= kernel.poison.flag
     # Older kernels do not write the mapping of a gigantic folio's tails.
     mappings = (TAIL_MAPPING, 0) if order > MAX_PAGE_ORDER else (TAIL_MAPPING,)
     return [

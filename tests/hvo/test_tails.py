@@ -144,6 +144,16 @@ def test_what_a_gigantic_folio_from_boot_became_may_keep_its_references(
     assert ("gigantic folio from boot" in finding.message) == (severity is Severity.WARNING)
 
 
+@pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
+def test_a_shared_tail_that_is_marked_as_failed_is_found(release: str) -> None:
+    marked = image(release)
+    page = REUSED_PAGE[LINES[release].layout]
+    tail = FIRST_FOLIO + 64 * (KEPT[LINES[release].layout] if page is None else page) + 9
+    marked.write_page(tail, flags=marked.memmap.flags(tail, "PG_hwpoison"))
+    ((rule, folio, _),) = errors(marked)
+    assert (rule, folio) == ("tail-content", OPTIMIZED)
+
+
 @pytest.mark.parametrize("order", (9, 18))
 @pytest.mark.parametrize("release", ("7.2.0", "coming"))
 def test_tails_that_a_zone_keeps_for_no_folio_are_compared_too(release: str, order: int) -> None:

@@ -64,7 +64,8 @@ class _TailCheck:
     def __init__(self, context: VmemmapContext) -> None:
         self._context = context
         self._folios = context.report.folios
-        self._tails: dict[int, Tails] = {}
+        self._tails: dict[tuple[int, bool], Tails] = {}
+        """By the order of the folios, and whether vmemmap pages share the frames."""
         self._not_compared = 0
         self._compared: set[int] = set()
         """PFNs of the frames that zones keep and that folios share."""
@@ -117,7 +118,7 @@ class _TailCheck:
                 continue
             order = orders[frame]
             info = kernel.tail_info(0, order)
-            wrong = self._tails_of(order).first_wrong(content, info, has_head=False)
+            wrong = self._tails_of(order, True).first_wrong(content, info, has_head=False)
             if wrong is not None and not self._may_come_later(wrong):
                 yield content_rules.unused_tail(frame, order, wrong, geometry.address(frame))
 
@@ -175,7 +176,7 @@ class _TailCheck:
             frames = StridedRead.joined([*filter(None, each)], geometry.page_size)
         pfns = self._folios.folios.pfns
         infos = kernel.tail_infos([*map(pfns.__getitem__, pieces.rows)], batch.order)
-        tails = self._tails_of(batch.order)
+        tails = self._tails_of(batch.order, batch.is_reused)
         for position, wrong in tails.wrong_among(frames, infos, batch.has_head):
             yield self._wrong_tail(batch, pieces, position, wrong)
         if batch.is_reused and missing:
@@ -183,10 +184,11 @@ class _TailCheck:
         else:
             self._not_compared += missing
 
-    def _tails_of(self, order: int) -> Tails:
-        if order not in self._tails:
-            self._tails[order] = Tails(self._context.kernel, order)
-        return self._tails[order]
+    def _tails_of(self, order: int, are_shared: bool) -> Tails:
+        key = order, are_shared
+        if key not in self._tails:
+            self._tails[key] = Tails(self._context.kernel, order, are_shared)
+        return self._tails[key]
 
     def _wrong_tail(
         self, batch: _Batch, pieces: _Pieces, position: int, wrong: WrongTail
@@ -225,7 +227,8 @@ class _TailCheck:
         (content,) = context.walker.memory.read_each([address], context.geometry.page_size)
         if content is None:
             return None
-        is_right = self._tails_of(batch.order).is_right(content, wrong.link, batch.has_head)
+        tails = self._tails_of(batch.order, batch.is_reused)
+        is_right = tails.is_right(content, wrong.link, batch.has_head)
         return other if is_right else None
 
 
