@@ -27,7 +27,7 @@ from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.page_names import PageNames, page_names
 from drgn_vmemmap.paging import x86_64
-from drgn_vmemmap.paging.mapping import Entry
+from drgn_vmemmap.paging.mapping import Entry, Problem
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import ProgramMemory
@@ -174,6 +174,9 @@ class Explainer:
         self._physical(explanation, pfn << PAGE_SHIFT)
         if entry.access.writable:
             explanation.write = direct_map_write(explanation.mapping)
+        elif entry.problem is Problem.UNREADABLE and direct_map_write(explanation.mapping):
+            effect = direct_map_write(explanation.mapping)
+            explanation.write = f"{effect}, unless the entry that is not in the dump forbids it"
         return explanation
 
     def _struct_page(self, pfn: int, offset: int) -> StructPage:

@@ -166,7 +166,8 @@ def direct_map(lookup: Lookup) -> int | None:
     start = lookup.variable("page_offset_base", 8)
     if start is None and lookup.address("vmemmap_base") is None:
         return _PAGE_OFFSET
-    return start
+    # An extract that withheld the variable reads as zero.
+    return start or None
 
 
 def sections(lookup: Lookup) -> Sections:

@@ -42,9 +42,7 @@ def logged_lines(logged: Logged) -> Iterator[str]:
     if logged.allowed_now is False:
         yield f"the page tables in the dump forbid this {mention.access}, too"
     elif logged.allowed_now:
-        changed = logged.leaf is not None and not logged.leaf.allows(mention.access or "")
-        since = ": they have changed since" if changed else ""
-        yield f"the page tables in the dump allow this {mention.access}{since}"
+        yield f"the page tables in the dump allow this {mention.access}"
         yield from logged.causes
 
 

@@ -106,6 +106,23 @@ def test_a_frame_that_backs_many_pages_backs_them_in_one_range() -> None:
     assert "backs vmemmap pages 0-4095 of folio" in text(explanation)
 
 
+def test_an_entry_of_the_direct_map_that_is_not_in_the_dump_may_allow_a_write() -> None:
+    prog = open_vmcore("oops")
+    (folio,) = (each for each in recorded("oops")["folios"] if each["pfn"] == 0x2400)
+    base = discover(prog).direct_map or 0
+    explanation = Explainer.of_program(prog).explain(
+        parse(hex(base + folio["reuse_frame"] * 4096 + 0x340))
+    )
+    assert explanation.place is AddressKind.DIRECT_MAP
+    assert explanation.write.endswith(
+        "changes what 8 vmemmap pages show, unless the entry that is not in the dump forbids it"
+    )
+
+
+def test_where_the_direct_map_is_must_be_in_the_dump() -> None:
+    assert discover(open_vmcore("head-reuse")).direct_map is None
+
+
 def test_a_write_by_the_direct_map_into_a_shared_tail_is_warned_of() -> None:
     of = image(None)
     frame = of.frames[FIRST_FOLIO][0] or 0
