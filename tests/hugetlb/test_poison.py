@@ -98,6 +98,14 @@ def test_a_folio_that_is_leaked_on_purpose_is_not_in_flight(release: str) -> Non
     )
 
 
+def test_of_a_folio_in_flight_it_is_not_said_that_it_stays_in_its_pool() -> None:
+    image = with_unknown_failures("6.12.0", State.OFF_LIST, counted=False)
+    image.write_page(FIRST_FOLIO + 512, private=1 << OPTIMIZED_BIT)
+    messages = {f.rule: f.message for f in verify(image.prog).findings}
+    assert messages["poisoned"] == "memory failed; the list of its failed pages is empty"
+    assert "not counted" in messages["in-flight"]
+
+
 @pytest.mark.parametrize("state", State, ids=lambda state: state.value)
 def test_a_folio_that_is_counted_is_not_leaked(state: State) -> None:
     findings = verify(with_unknown_failures("6.12.0", state, counted=True).prog).findings
