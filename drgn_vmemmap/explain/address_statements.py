@@ -77,6 +77,9 @@ def _access_statements(mention: Mention) -> Iterator[Statement]:
     if not mention.is_fault:
         return
     access, code = mention.access, mention.error_code
+    if not mention.is_page_fault:
+        yield unknown("what the access was: a general protection fault does not say")
+        return
     if access is None:
         yield unknown("what the access was: the log has neither its kind nor its error code")
         return

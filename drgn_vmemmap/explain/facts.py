@@ -20,7 +20,8 @@ _DETAILS_LIMIT = 8
 _FUNCTIONS_LIMIT = 64
 
 # What CSV and the like put around a line.
-_AROUND = " \"'\\,]}"
+_AROUND = " \"'`\\,]}|"
+_AFTER = re.compile(r"[\"'`]\);?$")
 
 _ENTRY = re.compile(r"\b(PGD|P4D|PUD|PMD|PTE) ([0-9A-F]{1,16})\b")
 
@@ -49,7 +50,7 @@ class BootFact(NamedTuple):
 
 def _detail(about: Mention, match: re.Match[str]) -> None:
     """Keep a line as it is."""
-    detail = match[0].strip(_AROUND)
+    detail = _AFTER.sub("", match[0]).strip(_AROUND)
     if detail not in about.details and len(about.details) < _DETAILS_LIMIT:
         about.details.append(detail)
 

@@ -12,6 +12,7 @@ from drgn_vmemmap.explain.architectures import OTHER
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.message import Kind, Message
 from drgn_vmemmap.explain.messages.architectures import OTHER_ARCHITECTURES
+from drgn_vmemmap.explain.messages.faults import GENERAL_PROTECTION
 
 # Error codes of page faults, ``enum x86_pf_error_code``.
 _WRITE, _INSTRUCTION = 1 << 1, 1 << 4
@@ -58,6 +59,11 @@ class Mention:
     def is_fault(self) -> bool:
         """Whether the kernel faulted there."""
         return self.kind is Kind.FAULT
+
+    @property
+    def is_page_fault(self) -> bool:
+        """Whether it was a page fault: its log has an access, and a walk."""
+        return self.is_fault and self.message not in GENERAL_PROTECTION
 
     @property
     def is_page(self) -> bool:

@@ -8,6 +8,7 @@ import base64
 import gzip
 import json
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Callable
 
@@ -130,6 +131,13 @@ COLLECTED: dict[str, Form] = {
     "YAML": lambda lines: b"dmesg:\n" + each('  - "[  {s}] {line}"')(lines),
     "a list of Python": lambda lines: repr(text(lines).splitlines()).encode(),
     "a box": _boxed,
+    "a table of Markdown": each("| {n} | `[  {s}] {line}` |"),
+    "SQL": each("INSERT INTO log VALUES ('2026-11-26', '[  {s}] {line}');"),
+    "flow control": lambda lines: dmesg(lines).replace(b"\n", b"\x13\n\x11"),
+    "wrapped by an editor": lambda lines: "\n".join(
+        "↩\n".join(textwrap.wrap(row, 60)) for row in text(lines).splitlines()
+    ).encode(),
+    "hard spaces, encoded twice": lambda lines: text(lines).replace(" ", "\u00c2\u00a0").encode(),
     "soft hyphens": lambda lines: text(lines).replace("page", "pa\u00adge").encode(),
     "Windows-1252": lambda lines: b"\x93log\x94\n" + dmesg(lines).replace(b" ", b"\xa0"),
 }

@@ -163,6 +163,17 @@ def test_what_is_no_address_of_the_kernel_is_called_that(address: int, reason: s
     assert said(of, Certainty.LIKELY) == ""
 
 
+def test_a_general_protection_fault_is_no_page_fault() -> None:
+    line = (
+        "Oops: general protection fault, probably for non-canonical address 0xdead000000000108: "
+        "0000 [#1] SMP"
+    )
+    found = report([line])
+    (of,) = found.accounts
+    assert "a general protection fault does not say" in said(of, Certainty.UNKNOWN)
+    assert not any("PGD" in item for item in found.collect)
+
+
 def test_a_fault_without_its_details_is_not_called_a_write() -> None:
     of = account(f"BUG: unable to handle page fault for address: {FAULT:016x}")
     assert "what the access was" in said(of, Certainty.UNKNOWN)

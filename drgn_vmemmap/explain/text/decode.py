@@ -79,6 +79,10 @@ _WRITTEN = re.compile(
 )
 _WRITTEN_ESCAPE = re.compile(r"(?:#033|\\(?:033|x1b|u001b|e)|\^\[)\[[0-9;]{0,32}[A-Za-z]", re.I)
 
+# NUL, flow control of serial lines, soft hyphens, characters of no width; and what editors show
+# where they wrap a line. A hard space that was encoded twice is one.
+_UNSEEN = re.compile("[\0\x11\x13\u00ad\u200b-\u200f\u2060\ufeff]|[↩↵⏎](?=\r*$)", re.MULTILINE)
+
 _TAGS = re.compile(r"<(?:br|/?(?:p|div|pre|tr|li|td|blockquote))\b[^<>]{0,256}>", re.IGNORECASE)
 # Markdown: characters that would mean something, and line ends that are to stay.
 _ESCAPED = re.compile(r"\\([\[\]<>()*_#`~+.!-])|\\(?=\r*$)", re.MULTILINE)
@@ -240,7 +244,8 @@ def _without_escapes(text: str) -> str:
         text = re.sub("[^\n\b]\b", "", text)
     text = _WRITTEN_ESCAPE.sub("", text)
     text = _WRITTEN.sub(_character, text)
-    return re.sub("[\0\u00ad\u200b-\u200f\u2060\ufeff]", "", text)
+    text = text.replace("\u00c2\u00a0", " ")
+    return _UNSEEN.sub("", text)
 
 
 def _character(match: re.Match[str]) -> str:
