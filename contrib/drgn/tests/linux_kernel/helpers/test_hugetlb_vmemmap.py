@@ -13,7 +13,7 @@ from drgn.helpers.linux.hugetlb_vmemmap import (
     hugetlb_page_vmemmap_pfns,
 )
 from drgn.helpers.linux.mm import PageHead
-from tests.linux_kernel import LinuxKernelTestCase
+from tests.linux_kernel import LinuxKernelTestCase, skip_unless_have_full_mm_support
 
 NR_HUGEPAGES = Path("/proc/sys/vm/nr_hugepages")
 OPTIMIZE_VMEMMAP = Path("/proc/sys/vm/hugetlb_optimize_vmemmap")
@@ -65,6 +65,7 @@ class TestHugetlbVmemmap(LinuxKernelTestCase):
             for page in pages:
                 yield page, self.vmemmap_pages(hstate)
 
+    @skip_unless_have_full_mm_support
     def test_optimized(self):
         if not OPTIMIZE_VMEMMAP.exists():
             self.skipTest("kernel does not have HVO")
@@ -74,6 +75,7 @@ class TestHugetlbVmemmap(LinuxKernelTestCase):
             # All but the first page, or, before Linux 5.18, but the first two.
             self.assertIn(hugetlb_page_vmemmap_freed(page), (count - 1, count - 2))
 
+    @skip_unless_have_full_mm_support
     def test_not_optimized(self):
         if not OPTIMIZE_VMEMMAP.exists():
             self.skipTest("kernel does not have HVO")
