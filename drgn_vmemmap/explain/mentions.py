@@ -95,7 +95,8 @@ class _Reader:
         self._wanted = wanted
         self._known: dict[_Key, Mention] = {}
         self._numbers: dict[_Key, Mention] = {}
-        self._dropped: set[_Key] = set()
+        # Of keys, the hashes: of a long log, these may be millions.
+        self._dropped: set[int] = set()
         self._boot = Boot()
         self.mentions.boots.append(self._boot)
         self._caller = _Caller()
@@ -195,7 +196,7 @@ class _Reader:
         return len(self.mentions.boots), kind, value
 
     def _drop(self, key: _Key) -> None:
-        self._dropped.add(key)
+        self._dropped.add(hash(key))
         self.mentions.dropped = len(self._dropped)
 
     # What lines say of it.
