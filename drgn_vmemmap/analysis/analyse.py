@@ -94,6 +94,7 @@ class _Analysis:
         if not self._progress.interrupted:
             findings.extend(self._counters(counts, found))
         findings += (lists.shared_slot(*shared) for shared in self._tail_frames.shared())
+        findings += map(lists.invalid_slot, self._tail_frames.invalid)
         special, unknown = self._special(found.sections, judging.reports.folios)
         findings += map(lists.unknown_memory, unknown)
         missing = self._tail_frames.missing()

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.folio import Folio, FolioClass
@@ -14,6 +15,14 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # The orders of all hstates that x86-64 can have are below this one.
 _ORDERS_END = 23
+
+
+class InvalidSlot(NamedTuple):
+    """A slot for a tail frame that leads to no struct page."""
+
+    name: str
+    """The zone and the order, in words."""
+    pointer: int
 
 
 class TailFrames:
@@ -28,10 +37,25 @@ class TailFrames:
         """
         :param orders: Those that a hstate has.
         """
-        self._by_zone: dict[ZoneKey, dict[int, int] | None] = {
-            key: _tail_frames(snapshot, address, orders)
-            for key, address in snapshot.kernel.zones.items()
-        }
+        self._by_zone: dict[ZoneKey, dict[int, int] | None] = {}
+        self.invalid: list[InvalidSlot] = []
+        """Slots that lead to no struct page."""
+        for key, address in snapshot.kernel.zones.items():
+            slots = _slots(snapshot, address, orders)
+            self._by_zone[key] = None if slots is None else self._frames(snapshot, key, slots)
+
+    def _frames(
+        self, snapshot: Snapshot, zone: ZoneKey, slots: Mapping[int, int]
+    ) -> dict[int, int]:
+        """PFNs of one zone's tail frames by order."""
+        frames = {}
+        for order, pointer in slots.items():
+            pfn = snapshot.geometry.pfn_of(pointer)
+            if pfn is None:
+                self.invalid.append(InvalidSlot(_name(zone, order), pointer))
+            else:
+                frames[order] = pfn
+        return frames
 
     def all(self) -> frozenset[int]:
         """PFNs of all of them that are in the dump."""
@@ -49,9 +73,7 @@ class TailFrames:
         """Frames that are kept more than once, and what for, in words."""
         slots: dict[int, list[str]] = {}
         for frame, zone, order in self._slots():
-            slots.setdefault(frame, []).append(
-                f"zone {zone.zone} of node {zone.node}, order {order}"
-            )
+            slots.setdefault(frame, []).append(_name(zone, order))
         return ((frame, names) for frame, names in slots.items() if len(names) > 1)
 
     def _slots(self) -> Iterator[tuple[int, ZoneKey, int]]:
@@ -75,8 +97,17 @@ class TailFrames:
         return frozenset(frames[order] for order in frames if order == folio.order)
 
 
-def _tail_frames(snapshot: Snapshot, zone: int, orders: Iterable[int]) -> dict[int, int] | None:
-    """PFNs of one zone's tail frames by order; ``None`` if the zone is not in the dump."""
+def _name(zone: ZoneKey, order: int) -> str:
+    return f"zone {zone.zone} of node {zone.node}, order {order}"
+
+
+def _slots(snapshot: Snapshot, zone: int, orders: Iterable[int]) -> dict[int, int] | None:
+    """
+    The pointers to the struct pages of a zone's tail frames, by order; those that are null are
+    left out.
+
+    :return: ``None`` if the zone is not in the dump.
+    """
     geometry, member = snapshot.geometry, snapshot.kernel.zone.members["vmemmap_tails"]
     # ilog2(2 * PAGE_SIZE / sizeof(struct page)): the first order with a tail frame to share.
     first_order = (2 * geometry.page_size // geometry.struct_size).bit_length() - 1
@@ -91,9 +122,5 @@ def _tail_frames(snapshot: Snapshot, zone: int, orders: Iterable[int]) -> dict[i
         data = snapshot.read(array, count * 8)
     except MissingMemory:
         return None
-    frames = {}
-    for index, (page,) in enumerate(struct.iter_unpack("<Q", data)):
-        pfn = geometry.pfn_of(page) if page else None
-        if pfn is not None:
-            frames[first_order + index] = pfn
-    return frames
+    pointers = (pointer for (pointer,) in struct.iter_unpack("<Q", data))
+    return {order: pointer for order, pointer in enumerate(pointers, first_order) if pointer}

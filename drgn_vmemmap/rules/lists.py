@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate
 from drgn_vmemmap.hugetlb.lists import BrokenList
 from drgn_vmemmap.hugetlb.search import SearchProblem
+from drgn_vmemmap.hugetlb.tail_frames import InvalidSlot
 from drgn_vmemmap.kernel.facts import ZoneKey
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.rule import (
@@ -68,6 +69,14 @@ def missing_zones(zones: Sequence[ZoneKey]) -> Finding:
     names = ", ".join(f"{zone.zone} of node {zone.node}" for zone in zones[:_NAMED_ZONES])
     more = f" and {len(zones) - _NAMED_ZONES} more" if len(zones) > _NAMED_ZONES else ""
     return UNREADABLE.finding(f"the tail frames of zones {names}{more} are not in the dump")
+
+
+def invalid_slot(slot: InvalidSlot) -> Finding:
+    """A zone keeps the struct page of a frame for tails, or nothing (``vmemmap_get_tail()``)."""
+    return REUSE_INVALID.finding(
+        f"what is kept for {slot.name}, {slot.pointer:#x}, is no struct page",
+        expected="the struct page of a frame, or null",
+    )
 
 
 def shared_slot(frame: int, slots: Sequence[str]) -> Finding:

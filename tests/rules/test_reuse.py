@@ -106,3 +106,18 @@ def test_a_kept_page_that_shares_its_frame_with_a_tail_is_found() -> None:
     image = Image(machine("7.2.0"))
     image.write_entry(PFNS[9], 4, image.entry(PFNS[9], 0))
     assert set(errors("reuse-mismatch", PFNS[9], [0, 4])) <= set(found(image))
+
+
+@pytest.mark.parametrize("release", ("7.2.0", "coming"))
+def test_a_slot_for_tails_that_leads_to_no_struct_page_is_found_though_no_folio_uses_it(
+    release: str,
+) -> None:
+    image = Image(machine(release))
+    (zone,) = {key[1] for key in image.tail_frames}
+    inside = image.machine.page_address(0x100)
+    for pointer in (0xDEAD000000000100, inside + 8, image.machine.page_address(1 << 30)):
+        image.write(image.tail_slot(0, zone + 1, 9), pointer)
+        (finding,) = (f for f in image.examine().findings if f.rule == "reuse-invalid")
+        assert finding.message == (
+            f"what is kept for zone {zone + 1} of node 0, order 9, {pointer:#x}, is no struct page"
+        )
