@@ -41,7 +41,7 @@ browsertest: $(VENV)/tests
 
 # The tests on real kernels, booted under QEMU; vmcores/README.md lists what they need.
 vmtest: $(VENV)/tests
-	$(BIN)/python -m pytest -n auto --dist worksteal tests/vm
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations 15 tests/vm
 
 # Wheel, source distribution and bundle, built and tried as a stranger would, in fresh environments.
 packagetest: $(VENV)/tests
