@@ -128,8 +128,10 @@ class _Analysis:
     ) -> Iterator[Finding]:
         """Compare the kernel's counters with the folios that were found."""
         hstates, changing = self._hstates, may_change(self._snapshot)
+        # Folios that a damaged list lost are not on their way.
+        may_move = changing and not found.has_corrupt_lists
         yield from counters.count_mismatches(
-            hstates, folios, found.complete, found.incomplete_lists, changing
+            hstates, folios, found.complete, found.incomplete_lists, may_move
         )
         for hstate in hstates:
             yield from counters.impossible_counters(hstate, changing)

@@ -45,6 +45,12 @@ class SearchResult(NamedTuple):
         return all(isinstance(each, BrokenList) and not each.unreadable for each in self.problems)
 
     @property
+    def has_corrupt_lists(self) -> bool:
+        """Whether a list is damaged, and not only caught between two changes."""
+        broken = (each for each in self.problems if isinstance(each, BrokenList))
+        return any(not each.unreadable and not each.in_flight for each in broken)
+
+    @property
     def incomplete_lists(self) -> set[str]:
         """Names of the hstates on whose lists there may be folios that these do not lead to."""
         broken = (each for each in self.problems if isinstance(each, BrokenList))

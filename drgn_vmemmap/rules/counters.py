@@ -42,7 +42,7 @@ def count_mismatches(
     folios: Mapping[tuple[FolioClass, State], int],
     complete: bool,
     incomplete_lists: Collection[str],
-    may_change: bool,
+    may_move: bool,
 ) -> Iterator[Finding]:
     """
     The hstates' counters agree with their lists (``__prep_account_new_huge_page()``).
@@ -53,7 +53,7 @@ def count_mismatches(
     :param complete: Whether all folios can have been found: the dump lacks nothing that shows them.
     :param incomplete_lists: Names of hstates on whose lists there may be folios that these do not
         lead to.
-    :param may_change: Whether the hstates may be caught between two changes.
+    :param may_move: Whether the hstates may be caught while a folio moves.
     """
     found = [
         each
@@ -61,7 +61,7 @@ def count_mismatches(
         for each in _differences(hstate, folios, complete)
         if not each.may_be_on_lists or hstate.name not in incomplete_lists
     ]
-    is_moving = may_change and _are_of_one_folio(found)
+    is_moving = may_move and _are_of_one_folio(found)
     for each in found:
         if is_moving:
             yield IN_FLIGHT.finding(f"{each}: as while a folio is moved under hugetlb_lock")

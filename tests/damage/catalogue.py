@@ -418,7 +418,7 @@ CATALOGUE = (
         "a restore that never happened",
         "orphan-remap",
         restore_that_never_happened,
-        ("list-corrupt", "count-mismatch", "off-list", "in-flight", "stale-struct-page"),
+        ("list-corrupt", "count-mismatch", "off-list", "stale-struct-page"),
     ),
     Fault("a counter that is wrong", "count-mismatch", wrong_counter, ("count-mismatch",)),
     Fault("a list that leads astray", "list-corrupt", broken_list, ("off-list", "count-mismatch")),

@@ -87,11 +87,10 @@ at_each_store = pytest.mark.parametrize(
 
 
 def caught(
-    locked: bool, of_all: int, of_node: int, name: str = "free_huge_pages"
+    locked: bool | None, of_all: int, of_node: int, name: str = "free_huge_pages"
 ) -> dict[str, list[str]]:
     """What is found of counters that differ from the lists, by rule."""
-    image = Image(Machine(line=LINES["6.12.0"], folios=FREE))
-    image.write(image.variables["hugetlb_lock"][1], int(locked), 4)
+    image = Image(Machine(line=LINES["6.12.0"], folios=FREE, is_locked=locked))
     count = 2 if name == "free_huge_pages" else 3
     image.write_hstate(9, **{name: count + of_all, f"{name}_node": count + of_node})
     found: dict[str, list[str]] = {}
@@ -100,12 +99,13 @@ def caught(
     return found
 
 
+@pytest.mark.parametrize("locked", (True, None))
 @pytest.mark.parametrize("name", ("free_huge_pages", "nr_huge_pages"))
 @at_each_store
 def test_counters_that_are_caught_under_their_lock_are_in_flight(
-    of_all: int, of_node: int, name: str
+    of_all: int, of_node: int, name: str, locked: bool | None
 ) -> None:
-    found = caught(True, of_all, of_node, name)
+    found = caught(locked, of_all, of_node, name)
     assert set(found) == {"in-flight"}
     assert all(
         "as while a folio is moved under hugetlb_lock" in each for each in found["in-flight"]
@@ -129,7 +129,7 @@ def test_what_one_folio_does_not_explain_is_wrong_under_the_lock_too(
 
 
 def test_a_lock_that_is_not_in_the_dump_may_be_held() -> None:
-    image = Image(Machine(line=LINES["6.12.0"], folios=FREE))
+    image = Image(Machine(line=LINES["6.12.0"], folios=FREE, is_locked=False))
     type_name, _ = image.variables["hugetlb_lock"]
     image.variables["hugetlb_lock"] = type_name, image.machine.page_offset + (ABSENT << PAGE_SHIFT)
     image.write_hstate(9, free_huge_pages=1, free_huge_pages_node=1)
@@ -138,8 +138,8 @@ def test_a_lock_that_is_not_in_the_dump_may_be_held() -> None:
 
 def test_counters_of_two_sizes_that_differ_are_not_of_one_folio() -> None:
     folios = (*FREE, Folio(GIB >> PAGE_SHIFT, 18))
-    image = Image(Machine(line=LINES["6.12.0"], node_size=3 * GIB, folios=folios))
-    image.write(image.variables["hugetlb_lock"][1], 1, 4)
+    machine = Machine(line=LINES["6.12.0"], node_size=3 * GIB, folios=folios, is_locked=True)
+    image = Image(machine)
     image.write_hstate(9, free_huge_pages=1, free_huge_pages_node=1)
     image.write_hstate(18, free_huge_pages=0, free_huge_pages_node=0)
     assert {f.rule for f in verify(image.prog).findings} == {"count-mismatch"}

@@ -160,7 +160,7 @@ def test_a_folio_on_no_list_may_or_may_not_be_counted(counted: int, found: int) 
     folios = tuple(
         replace(f, state=State.OFF_LIST if f.pfn == ACTIVE else f.state) for f in sound.folios
     )
-    image = Image(replace(sound, folios=folios))
+    image = Image(replace(sound, folios=folios, is_locked=False))
     image.write_hstate(9, nr_huge_pages=counted, nr_huge_pages_node=counted)
     mismatches = [f for f in image.examine().findings if f.rule == "count-mismatch"]
     assert len(mismatches) == found

@@ -191,7 +191,8 @@ class ImageData(ImageVmemmap):
         self._add_variable("vmemmap_base", "unsigned long", machine.vmemmap)
         self._add_variable("max_pfn", "unsigned long", machine.max_pfn)
         self._add_variable("system_state", "unsigned int", 3, 4)
-        self._add_variable("hugetlb_lock", "struct spinlock", 0)
+        if machine.is_locked is not None:
+            self._add_variable("hugetlb_lock", "struct spinlock", machine.is_locked)
         supported = (1 << 64 if machine.has_no_execute else 1 << 63) - 1
         self._add_variable("__supported_pte_mask", "unsigned long", supported)
         init_mm = self.types.structs["mm_struct"].pack(pgd=IMAGE)

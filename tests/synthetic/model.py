@@ -128,6 +128,8 @@ class Machine:
     """``sizeof(struct page)``"""
     encryption_mask: int = 0
     """``sme_me_mask``"""
+    is_locked: bool | None = None
+    """Whether ``hugetlb_lock`` is held; ``None`` for a kernel whose types do not show it."""
     has_no_execute: bool = True
     """The processor has NX, and firmware did not switch it off."""
     enabled: bool = True
