@@ -435,7 +435,7 @@ CATALOGUE = (
         entry_of_users_over_no_folio,
     ),
     Fault("memory that failed", "poisoned", memory_that_failed),
-    Fault("a folio that left its list", "off-list", left_its_list, ("count-mismatch",)),
+    Fault("a folio that left its list", "off-list", left_its_list, ("count-mismatch", "in-flight")),
     Fault("a folio in the making", "in-flight", making("in-flight")),
     Fault("a folio that is left as it is", "unoptimized", making("unoptimized"), ("in-flight",)),
 )
