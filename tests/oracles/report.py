@@ -93,7 +93,10 @@ class _Reference:
         for hstate in self._hstates:
             for node, freelist in enumerate(hstate.hugepage_freelists):
                 yield from self._follow(freelist, node, hstate, heads, states)
+                self._follow_back(freelist, State.FREE, int(hstate.order), heads, states)
             yield from self._follow(hstate.hugepage_activelist, None, hstate, heads, states)
+            active = hstate.hugepage_activelist
+            self._follow_back(active, State.ACTIVE, int(hstate.order), heads, states)
         for pfn, head in heads.items():
             yield Folio(
                 pfn,
@@ -216,6 +219,26 @@ class _Reference:
                 return
             heads[pfn], states[pfn] = head._replace(order=order), state
             pointer = head.next
+
+    def _follow_back(
+        self,
+        list_: drgn.Object,
+        state: State,
+        order: int,
+        heads: dict[int, Head],
+        states: dict[int, State],
+    ) -> None:
+        """Note the state of the folios that the end of a list leads to, and that lead there."""
+        kernel, after, pointer = self._kernel, list_.address_, int(list_.prev)
+        while pointer != list_.address_:
+            page = pointer - kernel.page.offset("lru")
+            pfn, misaligned = divmod(page - kernel.vmemmap, kernel.page.size)
+            if misaligned or states.get(pfn) is not State.OFF_LIST:
+                return
+            if heads[pfn].order != order or heads[pfn].next != after:
+                return
+            states[pfn] = state
+            after, (pointer,) = pointer, self._words(pointer + 8, 1)
 
     # What their entries amount to.
 
