@@ -12,7 +12,6 @@ from typing import Callable, NamedTuple
 from drgn_vmemmap.analysis.live import Target, confirm, identity
 from drgn_vmemmap.analysis.report import HstateReport, Report
 from drgn_vmemmap.hvo.verdict import Verdict
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.progress import Progress
 from drgn_vmemmap.rules.finding import Finding, Severity
 
@@ -24,11 +23,6 @@ class Counted(NamedTuple):
     optimized: int
     freed: int
     """Frames."""
-
-    @property
-    def saved(self) -> int:
-        """Bytes that the freed frames had."""
-        return self.freed * PAGE_SIZE
 
     def since(self, before: Counted) -> Counted:
         """The change since an earlier pass; negative where folios or frames went."""

@@ -28,7 +28,6 @@ from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.page_names import PageNames, page_names
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.mapping import Entry, Problem
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.frames import FrameReader
@@ -47,6 +46,7 @@ class Explainer:
         """
         self._snapshot = snapshot
         self._kernel = snapshot.kernel
+        self._geometry = snapshot.geometry
         self._walker = snapshot.walker
         self._names = names
         self._report = analyse(snapshot, progress=progress)
@@ -104,12 +104,12 @@ class Explainer:
 
     def is_in_vmemmap(self, address: int) -> bool:
         """Whether an address is that of a PFN's struct page, be there one or not."""
-        end = min(self._kernel.geometry.address(self._places.end), _VMEMMAP_LIMIT)
+        end = min(self._geometry.address(self._places.end), _VMEMMAP_LIMIT)
         return self._kernel.vmemmap <= address < end
 
     def is_struct_page(self, address: int) -> bool:
         """Whether an address is that of the struct page of memory that there can be."""
-        return self._snapshot.geometry.contains(address)
+        return self._geometry.contains(address)
 
     @property
     def encryption_mask(self) -> int:
@@ -120,11 +120,11 @@ class Explainer:
         """The frame that is meant, and the one that its struct page is in."""
         address = query.address
         if query.physical is not None:
-            pfn = query.physical >> PAGE_SHIFT
+            pfn = query.physical >> self._geometry.page_shift
             if pfn >= self._kernel.paging.max_pfn:
                 return
             yield pfn
-            address = self._kernel.geometry.address(pfn)
+            address = self._geometry.address(pfn)
         if address is not None and self.is_in_vmemmap(address):
             frame = self._walker.entry(address).frame
             if frame is not None:
@@ -141,27 +141,34 @@ class Explainer:
         explanation = Explanation(what, AddressKind.KERNEL)
         explanation.steps = list(self._walker.steps(address))
         entry = explanation.entry = self._walker.entry(address)
-        explanation.frame = entry.frame
+        if entry.frame is not None:
+            explanation.frame = entry.frame
+            explanation.physical = self._physical_address(entry.frame, address)
         if self.is_in_vmemmap(address):
             return self._in_vmemmap(explanation, address, entry)
         pfn = self._direct_map_pfn(address)
         if pfn is not None and entry.frame in (pfn, None):
-            return self._in_direct_map(explanation, pfn, entry)
+            physical = self._physical_address(pfn, address)
+            return self._in_direct_map(explanation, physical, entry)
         if entry.frame is not None and entry.problem is None:
             self._add_frame(explanation, entry.frame)
             explanation.page = self._struct_page(entry.frame, 0)
         return explanation
 
+    def _physical_address(self, frame: int, address: int) -> int:
+        """The physical address of a virtual one that is mapped to a frame."""
+        return (frame << self._geometry.page_shift) + address % self._geometry.page_size
+
     def _direct_map_pfn(self, address: int) -> int | None:
         """PFN of the frame that the direct map has at an address."""
         if self._kernel.direct_map is None:
             return None
-        pfn = address - self._kernel.direct_map >> PAGE_SHIFT
+        pfn = address - self._kernel.direct_map >> self._geometry.page_shift
         return pfn if 0 <= pfn < self._kernel.paging.max_pfn else None
 
     def _in_vmemmap(self, explanation: Explanation, address: int, entry: Entry) -> Explanation:
         explanation.place = AddressKind.VMEMMAP
-        pfn, offset = self._snapshot.geometry.pfn_at(address)
+        pfn, offset = self._geometry.pfn_at(address)
         page = explanation.page = self._struct_page(pfn, offset)
         if entry.frame is not None and entry.problem is None:
             self._add_frame(explanation, entry.frame)
@@ -169,9 +176,9 @@ class Explainer:
         explanation.write = write_effect(entry, page, explanation.mapping)
         return explanation
 
-    def _in_direct_map(self, explanation: Explanation, pfn: int, entry: Entry) -> Explanation:
+    def _in_direct_map(self, explanation: Explanation, physical: int, entry: Entry) -> Explanation:
         explanation.place = AddressKind.DIRECT_MAP
-        self._physical(explanation, pfn << PAGE_SHIFT)
+        self._physical(explanation, physical)
         if entry.access.writable:
             explanation.write = direct_map_write(explanation.mapping)
         elif entry.problem is Problem.UNREADABLE and direct_map_write(explanation.mapping):
@@ -180,14 +187,14 @@ class Explainer:
         return explanation
 
     def _struct_page(self, pfn: int, offset: int) -> StructPage:
-        kernel, folios = self._kernel, self._report.folios
-        address = kernel.geometry.address(pfn)
+        folios = self._report.folios
+        address = self._geometry.address(pfn)
         row = folios.folios.row_at(pfn)
         folio, index, role, members = None, None, "", self._names.at(offset)
         if row is not None:
             folio = folios[row]
-            start = address - kernel.geometry.address(folio.folio.pfn) + offset
-            index = start >> PAGE_SHIFT
+            start = address - self._geometry.address(folio.folio.pfn) + offset
+            index = start >> self._geometry.page_shift
             role = self._role(folio, pfn, index)
             if role != "head":
                 members = self._names.in_folio(start) or members
@@ -214,7 +221,7 @@ class Explainer:
 
     def _read_contents(self, pfn: int) -> PageContents | None:
         try:
-            page = self._walker.read(self._kernel.geometry.address(pfn), self._kernel.page.size)
+            page = self._walker.read(self._geometry.address(pfn), self._kernel.page.size)
         except MissingMemory:
             return None
         return self._contents.parse(page, pfn)
@@ -222,10 +229,10 @@ class Explainer:
     def _role(self, folio: FolioReport, pfn: int, index: int) -> str:
         if pfn == folio.folio.pfn:
             return "head"
-        first, layout = self._kernel.geometry.address(pfn), folio.judgement.layout
+        first, layout = self._geometry.address(pfn), folio.judgement.layout
         # The frame's first struct page is the head, whatever vmemmap page it is seen through.
-        if first % PAGE_SIZE == 0 and layout is Layout.HEAD_REUSE:
-            head = self._walker.entry(self._kernel.geometry.address(folio.folio.pfn)).frame
+        if first % self._geometry.page_size == 0 and layout is Layout.HEAD_REUSE:
+            head = self._walker.entry(self._geometry.address(folio.folio.pfn)).frame
             if head is not None and head == self._walker.entry(first).frame:
                 return "fake head"
         return "tail"
@@ -234,14 +241,14 @@ class Explainer:
 
     def _physical(self, explanation: Explanation, physical: int) -> Explanation:
         kernel = self._kernel
-        pfn = physical >> PAGE_SHIFT
-        explanation.frame = pfn
+        pfn = physical >> self._geometry.page_shift
+        explanation.frame, explanation.physical = pfn, physical
         if pfn >= kernel.paging.max_pfn:
             explanation.place = AddressKind.BEYOND_MEMORY
             return explanation
         self._add_frame(explanation, pfn)
         explanation.page = self._struct_page(pfn, 0)
-        address = kernel.geometry.address(pfn)
+        address = self._geometry.address(pfn)
         explanation.of_page = self._virtual(Query.of_address(address), address)
         return explanation
 

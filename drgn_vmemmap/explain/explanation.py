@@ -103,6 +103,8 @@ class Explanation:
     """The struct page that is there, or that of the frame that is meant."""
     frame: int | None = None
     """PFN of the frame backing the address, or the one that was asked for."""
+    physical: int | None = None
+    """Physical address in bytes that the address is mapped to, or that was asked for."""
     frame_state: str | None = None
     """The frame's use by its own struct page, in words; ``None`` if that is not in the dump."""
     mapping: ReverseMap = field(default_factory=ReverseMap)

@@ -17,7 +17,7 @@ from drgn_vmemmap.output.explanation_document import full_document
 from drgn_vmemmap.output.logged import contents_lines, logged_lines, mapping_lines, rest_of_log
 from drgn_vmemmap.output.terminal import MINIMUM_WIDTH
 from drgn_vmemmap.paging.mapping import Problem
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, flag_names
+from drgn_vmemmap.paging.x86_64 import flag_names
 from drgn_vmemmap.vmemmap.special import ABOUT
 
 _GAP = "  "
@@ -155,11 +155,10 @@ def _page(page: StructPage) -> Iterator[str]:
 
 
 def _frame(explanation: Explanation, frame: int) -> Iterator[str]:
-    offset = (explanation.what.address or explanation.what.physical or 0) % PAGE_SIZE
     state = explanation.frame_state or "its struct page is not in the dump"
     if explanation.page is not None and explanation.page.place in _WITHOUT_STRUCT_PAGE:
         state = explanation.page.place.value
-    yield f"physical {(frame << PAGE_SHIFT) + offset:#x}, frame {frame:#x}: {state}"
+    yield f"physical {explanation.physical:#x}, frame {frame:#x}: {state}"
     yield from mapping_lines(explanation.mapping)
     if not explanation.complete:
         yield "perhaps backs more vmemmap: not all of its page tables could be read"

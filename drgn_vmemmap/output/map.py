@@ -13,9 +13,9 @@ from drgn_vmemmap.analysis.listing import Listing
 from drgn_vmemmap.analysis.map import Cell, Map, NoMap, Part, draw
 from drgn_vmemmap.analysis.map_states import LABELS, State
 from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.kernel.geometry import Geometry
 from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.output.text import size
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 
 # Rows of a map that leave space for all else on a screen of 24 lines.
 _ROWS = 17
@@ -64,7 +64,11 @@ def render(report: Report, part: Part, width: int, style: Style) -> str:
     drawn = draw(report, Listing(report.kernel, report.folios), part, columns, _ROWS)
     if not drawn.rows:
         return "no memmap and no folios were found: there is nothing to make a map of\n"
-    lines = [*_rows(drawn, label, style), "", *_legend(drawn, part.hstate, width, style)]
+    lines = [
+        *_rows(drawn, label, report.kernel.geometry, style),
+        "",
+        *_legend(drawn, part.hstate, width, style),
+    ]
     for text in _notes(report, drawn, part.hstate):
         lines += textwrap.wrap(text, width)
     return "\n".join(lines) + "\n"
@@ -83,7 +87,7 @@ class _Label(NamedTuple):
         nodes = {kind.node for kind in folios.class_table if kind.node is not None}
         digits = len(str(max(nodes, default=0)))
         pfns = [section.pfns.stop for section in report.sections] + list(folios.pfns[-1:])
-        address = len(f"{max(pfns, default=0) << PAGE_SHIFT:#x}")
+        address = len(f"{max(pfns, default=0) << report.kernel.geometry.page_shift:#x}")
         return cls(max(len("node"), digits * 2 + 1), max(len("address"), address))
 
     @property
@@ -94,13 +98,13 @@ class _Label(NamedTuple):
         return f"{nodes:>{self.nodes}}  {address:>{self.address}}  "
 
 
-def _rows(drawn: Map, label: _Label, style: Style) -> Iterator[str]:
+def _rows(drawn: Map, label: _Label, geometry: Geometry, style: Style) -> Iterator[str]:
     yield label.text("node", "address").rstrip()
     for gap, row in zip(drawn.gaps(), drawn.rows):
         if gap:
-            yield label.text("", "...") + size(gap * PAGE_SIZE)
+            yield label.text("", "...") + size(gap * geometry.page_size)
         yield (
-            label.text(_nodes(row.nodes), f"{row.pfn << PAGE_SHIFT:#x}")
+            label.text(_nodes(row.nodes), f"{row.pfn << geometry.page_shift:#x}")
             + "".join(_cells(row.cells, style))
         ).rstrip()
 
@@ -159,15 +163,15 @@ def _entry(state: State, hstate: str | None, style: Style) -> tuple[str, str]:
 
 def _notes(report: Report, drawn: Map, hstate: str | None) -> Iterator[str]:
     """The scale, and what the map cannot show."""
-    span = drawn.span
-    scale = [f"one cell = {size(span * PAGE_SIZE)}"]
+    span, page_size = drawn.span, report.kernel.geometry.page_size
+    scale = [f"one cell = {size(span * page_size)}"]
     for known in sorted(report.hstates, key=lambda known: known.hstate.order):
         if known.counts.folios and hstate in (None, known.hstate.name):
             pages = 1 << known.hstate.order
             count = f"1/{pages // span} of a folio" if pages > span else f"{span // pages} folios"
             if pages == span:
                 count = "1 folio"
-            scale.append(f"{count} of {size(pages * PAGE_SIZE)}")
+            scale.append(f"{count} of {size(pages * page_size)}")
     yield " = ".join(scale)
     found = [f"{severity.value} {count}" for severity, count in drawn.places.items()]
     if drawn.elsewhere:

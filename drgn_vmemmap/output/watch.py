@@ -9,7 +9,7 @@ import time
 
 from drgn_vmemmap.analysis.document import stability_document
 from drgn_vmemmap.analysis.report import Stability
-from drgn_vmemmap.analysis.watch import Pass, Tally
+from drgn_vmemmap.analysis.watch import Counted, Pass, Tally
 from drgn_vmemmap.output.text import plural, size
 from drgn_vmemmap.rules.finding import Severity
 
@@ -27,7 +27,7 @@ def table(pass_: Pass) -> str:
         f"{clock}  {name.removeprefix('hugepages-'):9}  "
         f"{_number(counts.folios, pass_.changed[name].folios):>13}  "
         f"{_number(counts.optimized, pass_.changed[name].optimized):>13}  "
-        f"{size(counts.saved):>10}  {stability.moved:>6}  {findings(pass_):>8}\n"
+        f"{size(_saved(pass_, counts)):>10}  {stability.moved:>6}  {findings(pass_):>8}\n"
         for name, counts in pass_.counted.items()
     )
 
@@ -41,7 +41,7 @@ def jsonl(pass_: Pass) -> str:
                 "time": round(pass_.time, 3),
                 "hstate": name,
                 **counts._asdict(),
-                "saved_bytes": counts.saved,
+                "saved_bytes": _saved(pass_, counts),
                 "changed": pass_.changed[name]._asdict(),
                 **stability_document(stability),
                 "findings": findings(pass_),
@@ -70,6 +70,11 @@ def broken(pass_: Pass) -> list[str]:
     """The rules that are broken, each once."""
     errors = (f.rule for f in pass_.report.findings if f.severity is Severity.ERROR)
     return [*dict.fromkeys(errors)]
+
+
+def _saved(pass_: Pass, counts: Counted) -> int:
+    """Bytes that the freed frames had."""
+    return counts.freed * pass_.report.kernel.geometry.page_size
 
 
 def _number(now: int, change: int) -> str:

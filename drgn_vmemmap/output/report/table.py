@@ -15,7 +15,6 @@ from drgn_vmemmap.output.folios import folio_table
 from drgn_vmemmap.output.head import head
 from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.text import node_name, plural, shown_verdicts, size, text_table
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.vmemmap.special import ABOUT, BOOT, SpecialVmemmap
 
 # Findings of one rule that are shown if not all are asked for.
@@ -39,7 +38,7 @@ def render(report: Report, view: View) -> Iterator[str]:
 
 def _summary(report: Report, view: View) -> Iterator[str]:
     if any(hstate.counts.folios for hstate in report.hstates):
-        yield from _hstates(report.hstates, view.style.width)
+        yield from _hstates(report, view.style.width)
     if report.selection == EVERYTHING:
         yield from map(_not_found, filter(_is_short, report.hstates))
     empty = [hstate.hstate.name for hstate in report.hstates if not hstate.counts.folios]
@@ -48,7 +47,7 @@ def _summary(report: Report, view: View) -> Iterator[str]:
     totals = _totals if report.selection == EVERYTHING else _totals_of_some
     yield textwrap.fill(totals(report.totals), view.style.width)
     if report.special:
-        yield "\n".join(_special(report.special))
+        yield "\n".join(_special(report.special, report.kernel.geometry.page_size))
 
 
 def _conclusion(report: Report, view: View) -> Iterator[str]:
@@ -65,23 +64,24 @@ def _conclusion(report: Report, view: View) -> Iterator[str]:
         yield verdict(report, view.style)
 
 
-def _hstates(hstates: Sequence[HstateReport], width: int) -> Iterator[str]:
+def _hstates(report: Report, width: int) -> Iterator[str]:
     """
     A table of the hstates that have folios.
 
     Columns of unusual verdicts are left out where they are all zero; where they are not
     but do not fit, they are a table of their own.
     """
-    rows = [row for hstate in hstates if hstate.counts.folios for row in _rows(hstate)]
+    rows = [row for hstate in report.hstates if hstate.counts.folios for row in _rows(hstate)]
+    page_size = report.kernel.geometry.page_size
     usual = shown_verdicts(())
     shown = shown_verdicts(counts for _, _, counts in rows)
-    table = _hstate_table(rows, shown, saved=True)
+    table = _hstate_table(rows, shown, page_size)
     if shown == usual or len(table.partition("\n")[0]) <= width:
         yield table
     else:
         unusual = [verdict for verdict in shown if verdict not in usual]
-        yield _hstate_table(rows, usual, saved=True)
-        yield _hstate_table(rows, unusual, saved=False)
+        yield _hstate_table(rows, usual, page_size)
+        yield _hstate_table(rows, unusual)
 
 
 def _is_short(hstate: HstateReport) -> bool:
@@ -105,20 +105,20 @@ def _rows(hstate: HstateReport) -> Iterator[tuple[str, str, Counts]]:
 
 
 def _hstate_table(
-    rows: Sequence[tuple[str, str, Counts]], verdicts: Sequence[Verdict], saved: bool
+    rows: Sequence[tuple[str, str, Counts]], verdicts: Sequence[Verdict], page_size: int = 0
 ) -> str:
     """
-    :param saved: Whether to show also what was freed.
+    :param page_size: Bytes of a frame that was freed; 0 to leave out what was freed.
     """
     headers = ["hstate", "node", "folios", *(verdict.value for verdict in verdicts)]
     cells = [
         [name, node, counts.folios, *(counts[verdict] for verdict in verdicts)]
         for name, node, counts in rows
     ]
-    if saved:
+    if page_size:
         headers += ["freed", "saved"]
         for row, (_, _, counts) in zip(cells, rows):
-            row += [counts.freed, size(counts.freed * PAGE_SIZE)]
+            row += [counts.freed, size(counts.freed * page_size)]
     return text_table(headers, cells)
 
 
@@ -138,13 +138,13 @@ def _totals_of_some(totals: Totals) -> str:
     return f"{freed} freed by these folios; still possible {possible}"
 
 
-def _special(found: Sequence[SpecialVmemmap]) -> Iterator[str]:
+def _special(found: Sequence[SpecialVmemmap], page_size: int) -> Iterator[str]:
     """One line per kind of vmemmap that is special without being a fault."""
     for kind, text in ABOUT.items():
         alike = [special for special in found if special.kind == kind]
         if alike:
-            memory = size(sum(len(special.pfns) for special in alike) * PAGE_SIZE)
-            saved = size(sum(special.freed for special in alike) * PAGE_SIZE)
+            memory = size(sum(len(special.pfns) for special in alike) * page_size)
+            saved = size(sum(special.freed for special in alike) * page_size)
             counted = " (counted above)" if kind == BOOT else ""
             yield f"{text}: {memory}, saves {saved}{counted}"
 

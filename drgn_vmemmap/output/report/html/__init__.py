@@ -29,7 +29,6 @@ from drgn_vmemmap.output.report.html.drawing import Drawing, draw
 from drgn_vmemmap.output.report.html.folios import SHOWN, findings_of, packed, rows, worst_of
 from drgn_vmemmap.output.report.html.map import COLUMNS, draw_map, map_data
 from drgn_vmemmap.output.text import node_name, shown_verdicts, size
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
 
@@ -61,7 +60,7 @@ def render(report: Report, view: View) -> Iterator[str]:
 
     :return: An HTML document.
     """
-    environment = _environment()
+    environment = _environment(report.kernel.geometry.page_size)
     style, script = (_source(environment, name) for name in ("page.css", "page.js"))
     folios = Listing(report.kernel, report.folios)
     found = findings_of(folios, report.findings)
@@ -107,7 +106,7 @@ def _conclusion(report: Report) -> Conclusion:
     return concluded
 
 
-def _environment() -> Environment:
+def _environment(page_size: int) -> Environment:
     try:
         from jinja2 import Environment, FunctionLoader, StrictUndefined
     except ImportError as error:
@@ -121,7 +120,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(hex=hex, size=size)
-    environment.globals["page_size"] = PAGE_SIZE
+    environment.globals["page_size"] = page_size
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment
 

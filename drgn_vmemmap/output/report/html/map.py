@@ -21,7 +21,6 @@ from drgn_vmemmap.analysis.map_states import (
 )
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.text import size
-from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.vmemmap.special import joined
 
 COLUMNS = 64
@@ -85,10 +84,11 @@ def draw_map(report: Report, listing: Listing) -> Picture:
     :return: The map; without the rows in which there is no folio and no special memory.
     """
     drawn = draw(report, listing, Part(), COLUMNS, _ROWS_LIMIT)
+    cell_size = size(drawn.span * report.kernel.geometry.page_size)
     rows: list[PictureRow] = []
     end = None
     for row in drawn.rows:
-        boxes = list(_boxes(row, drawn.span, listing))
+        boxes = list(_boxes(row, drawn.span, cell_size, listing))
         if boxes:
             gap = 0 if end is None else row.pfn - end
             rows.append(PictureRow(row.pfn, gap, row.nodes, list(_tracks(row)), boxes))
@@ -104,14 +104,15 @@ def _tracks(row: Row) -> Iterator[range]:
             yield range(first, (others or [first])[-1] + 1)
 
 
-def _boxes(row: Row, span: int, listing: Listing) -> Iterator[Box]:
+def _boxes(row: Row, span: int, cell_size: str, listing: Listing) -> Iterator[Box]:
     for column, cell in enumerate(row.cells):
         if cell.state not in _PLAIN:
             pfn = row.pfn + column * span
-            yield Box(pfn, column, cell, _text(range(pfn, pfn + span), cell, listing))
+            memory = f"PFN {pfn:#x} to {pfn + span - 1:#x}, {cell_size}"
+            yield Box(pfn, column, cell, f"{memory}: {_text(cell, listing)}")
 
 
-def _text(pfns: range, cell: Cell, listing: Listing) -> str:
+def _text(cell: Cell, listing: Listing) -> str:
     """As page.js says it, too."""
     counts: Counter[str] = Counter()
     for number, count in cell.traits:
@@ -123,8 +124,7 @@ def _text(pfns: range, cell: Cell, listing: Listing) -> str:
         said = [LABELS[cell.state]]
     if cell.findings:
         said.append(f"findings: {cell.findings}")
-    memory = size(len(pfns) * PAGE_SIZE)
-    return f"PFN {pfns[0]:#x} to {pfns[-1]:#x}, {memory}: {', '.join(said)}"
+    return ", ".join(said)
 
 
 def about(traits: Traits) -> str:
