@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, wrong_bits
+from drgn_vmemmap.paging.x86_64 import wrong_bits
 from drgn_vmemmap.vmemmap.owners import TAIL
 
 WORD = 8
@@ -38,7 +38,8 @@ class Content:
         """
         self._kernel = kernel
         self._nodes = frozenset(nodes)
-        end = (1 << (kernel.paging.max_pfn << PAGE_SHIFT).bit_length()) - PAGE_SIZE
+        geometry = kernel.geometry
+        end = (1 << (geometry.max_pfn << geometry.page_shift).bit_length()) - geometry.page_size
         self._addresses = end | kernel.paging.encryption_mask
         self._masks = frozenset(kernel.tail_info(0, order) for order in range(32))
         self._rules = {

@@ -18,7 +18,6 @@ from typing import Callable, NamedTuple
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.content import WORD, Content
 from drgn_vmemmap.extract.ownership import FrameOwners, Owner
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # Owners of frames that may hold page tables, vmemmap, and other data of the kernel's, if their
@@ -73,7 +72,7 @@ class Filter:
         :param vmemmap: PFNs of the frames that back the vmemmap, or that a zone keeps as tails; of
             each, how many of its bytes are before the first struct page that begins in it.
         """
-        self._memory, self._size = snapshot.memory, snapshot.kernel.page.size
+        self._memory, self._geometry = snapshot.memory, snapshot.geometry
         self._image = snapshot.kernel.image
         self._owners, self._content = owners, content
         self._tables, self._vmemmap = frozenset(tables), vmemmap
@@ -84,8 +83,8 @@ class Filter:
         """
         by_frame: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
         for address, data in pieces.items():
-            for start, part in _by_page(address, data):
-                by_frame[start >> PAGE_SHIFT].append((start, part))
+            for start, part in self._by_page(address, data):
+                by_frame[self._frame(start)].append((start, part))
         reads: dict[tuple[int, int], bytes] = {}
         withheld = []
         for frame, parts in by_frame.items():
@@ -99,6 +98,18 @@ class Filter:
             reads.update({(start, len(part)): part for start, part in kept})
         return Filtered(reads, withheld)
 
+    def _frame(self, address: int) -> int:
+        return address >> self._geometry.page_shift
+
+    def _by_page(self, address: int, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """The parts of some bytes by page, with their addresses."""
+        page_size, position = self._geometry.page_size, 0
+        while position < len(data):
+            start = address + position
+            size = min(page_size - start % page_size, len(data) - position)
+            yield start, data[position : position + size]
+            position += size
+
     def _what(self, frame: int) -> str:
         if frame in self._tables:
             return "page table"
@@ -106,7 +117,7 @@ class Filter:
 
     def _kept(self, start: int, part: bytes, owner: Owner) -> Iterator[tuple[int, bytes]]:
         """What may be written of a part of a frame."""
-        frame = start >> PAGE_SHIFT
+        frame = self._frame(start)
         if frame in self._tables:
             if owner in _OF_TABLES:
                 yield from _words(start, part, self._entry_test(frame))
@@ -123,21 +134,22 @@ class Filter:
 
     def _entry_test(self, frame: int) -> Callable[[int], bool]:
         """What says which words of a table are entries: damaged ones, too, if most others are."""
-        start = frame << PAGE_SHIFT
-        words = self._memory.read_each(range(start, start + PAGE_SIZE, WORD), WORD)
+        start, page_size = frame << self._geometry.page_shift, self._geometry.page_size
+        words = self._memory.read_each(range(start, start + page_size, WORD), WORD)
         is_table = self._content.is_table(int.from_bytes(word or b"", "little") for word in words)
         return self._content.is_damaged_entry if is_table else self._content.is_entry
 
     def _struct_pages(self, start: int, part: bytes) -> Iterator[tuple[int, bytes]]:
         """Of a part of a frame, what is of struct pages; of others, what may be a tail's."""
-        size, page = self._size, start & -PAGE_SIZE
-        first = page + self._vmemmap[start >> PAGE_SHIFT] - size
+        size, page_size = self._geometry.struct_size, self._geometry.page_size
+        page = start & -page_size
+        first = page + self._vmemmap[self._frame(start)] - size
         for begin in range(first, start + len(part), size):
             low, high = max(begin, start), min(begin + size, start + len(part))
             if low >= high:
                 continue
             piece = part[low - start : high - start]
-            if self._is_struct_page(max(begin, page), min(begin + size, page + PAGE_SIZE), begin):
+            if self._is_struct_page(max(begin, page), min(begin + size, page + page_size), begin):
                 yield low, piece
             else:
                 yield from _words(low, piece, self._content.is_tail_mark)
@@ -168,13 +180,3 @@ def _words(start: int, part: bytes, is_right: Callable[[int], bool]) -> Iterator
         word = int.from_bytes(piece, "little")
         if not word or (len(piece) == WORD and is_right(word)):
             yield first, piece
-
-
-def _by_page(address: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The parts of some bytes by page, with their addresses."""
-    position = 0
-    while position < len(data):
-        start = address + position
-        size = min(PAGE_SIZE - start % PAGE_SIZE, len(data) - position)
-        yield start, data[position : position + size]
-        position += size

@@ -38,7 +38,7 @@ from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import read_origin
 from drgn_vmemmap.kernel.vmcoreinfo import CONFIRMED, vmcoreinfo_text, with_line
 from drgn_vmemmap.paging.walker import Walker
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
+from drgn_vmemmap.paging.x86_64 import PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.confirmed import counting, recorded
 from drgn_vmemmap.rules.finding import Finding, Severity
@@ -191,8 +191,9 @@ class Recording:
 
     def _tables(self) -> set[int]:
         """PFNs of the frames that were read as page tables."""
-        starts = {address & -PAGE_SIZE for address, _ in self._recorder.reads()}
-        return {start >> PAGE_SHIFT for start in starts if self._walker.has_read_table(start)}
+        page_shift = self._report.kernel.geometry.page_shift
+        frames = {address >> page_shift for address, _ in self._recorder.reads()}
+        return {frame for frame in frames if self._walker.has_read_table(frame << page_shift)}
 
     def _frames_of_vmemmap(self, snapshot: Snapshot) -> Iterator[tuple[int, int]]:
         """
@@ -204,11 +205,11 @@ class Recording:
         yield from ((frame, 0) for frame in self._report.tail_frames)
         for section in self._report.sections:
             start, end = map(geometry.address, (section.pfns.start, section.pfns.stop))
-            end += -end % PAGE_SIZE
-            for run in snapshot.walker.walk(start & -PAGE_SIZE, end):
+            end += -end % geometry.page_size
+            for run in snapshot.walker.walk(start & -geometry.page_size, end):
                 for number, frame in enumerate(snapshot.walker.frames(run)):
                     if frame is not None:
-                        before = geometry.base - run.start - number * PAGE_SIZE
+                        before = geometry.base - run.start - number * geometry.page_size
                         yield frame, before % geometry.struct_size
 
     def _write(self, path: str, compress: bool, filtered: Filtered, vmcoreinfo: bytes) -> None:
