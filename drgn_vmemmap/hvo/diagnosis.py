@@ -49,7 +49,7 @@ def judge(
     """
     if layout is Layout.UNKNOWN:
         return _judge_by_frames(entries)
-    reuse_frame = _reuse_frame(entries, tail_frames or frozenset())
+    reuse_frame = _reuse_frame(entries, layout, tail_frames or frozenset())
     shape = _shape(entries, reuse_frame, layout, tail_frames)
     shared = [
         index
@@ -117,9 +117,15 @@ def _read_only(entries: Sequence[Entry]) -> Ranges:
     )
 
 
-def _reuse_frame(entries: Sequence[Entry], tail_frames: frozenset[int]) -> int | None:
+def _reuse_frame(
+    entries: Sequence[Entry], layout: Layout, tail_frames: frozenset[int]
+) -> int | None:
     """The frame that tail pages share, as far as the entries show one."""
     tails = Counter(entry.frame for entry in entries[1:] if entry.frame is not None)
+    # A single tail that is mapped to the head's frame is not what the others share.
+    own = entries[layout.reuse_from].frame if layout.reuse_from else None
+    if own is not None and tails[own] > 1:
+        return own
     for frame in (*tail_frames, entries[0].frame):
         if frame is not None and frame in tails:
             return frame

@@ -21,6 +21,7 @@ from tests.synthetic.image import Image
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.model import (
     SECTION_PAGES,
+    Backing,
     Damage,
     Folio,
     LinkPlace,
@@ -70,8 +71,11 @@ def _missing_sections(machine: Machine) -> Iterator[Found]:
             hidden.add(machine.region(folio, 0))
             # Where the head's frame is not in the dump, the tails that share it are not, either.
             if folio.remapped and REUSED_PAGE[machine.layout] == 0:
-                n = machine.vmemmap_pages(folio.order)
-                hidden |= {machine.region(folio, index) for index in range(n)}
+                hidden |= {
+                    machine.region(folio, index)
+                    for index, vpage in enumerate(machine.vpages(folio))
+                    if vpage.backing is Backing.REUSE
+                }
     gigantic = [f for f in machine.folios if f.order == 18 and head_is_readable(machine, f)]
     tails = {machine.region(folio, index) for folio in gigantic for index in range(512, 4096, 512)}
     unmapped = {r for r, d in machine.damage.items() if d in (Damage.ABSENT, Damage.BEYOND)}
@@ -91,16 +95,21 @@ def _count_mismatches(machine: Machine, found: list[Listed]) -> Iterator[Found]:
             off_list = sum(f.state is State.OFF_LIST for f in seen)
             for counted, known, may in ((there, seen, off_list), (free, seen_free, 0)):
                 most = len(known)
-                if counted is free and _is_broken_twice(machine, order):
+                if counted is free and _loses_folios(machine, order, found):
                     most = len(machine.folios)
                 if not len(known) - may <= len(counted) <= most:
                     yield Found("count-mismatch", "warning")
 
 
-def _is_broken_twice(machine: Machine, order: int) -> bool:
+def _loses_folios(machine: Machine, order: int, found: list[Listed]) -> bool:
     """Whether there is a list of an order to some of whose folios neither end leads."""
     places = Counter((place.order, place.node) for place in machine.links)
-    return any(of_order == order and count > 1 for (of_order, _), count in places.items())
+    seen = {item.folio.pfn for item in found}
+    for of_order, node, folios in machine.lists():
+        obstacles = places[of_order, node] + sum(folio.pfn not in seen for folio in folios)
+        if of_order == order and places[of_order, node] and obstacles > 1:
+            return True
+    return False
 
 
 def _is_complete(broken: list[Found], machine: Machine) -> bool:

@@ -24,7 +24,11 @@ UNPACKAGED = (".ci/", ".gitignore")
 
 def test_the_wheel_holds_the_package_its_licence_and_its_manual_page(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    package = [name for name in build.tracked() if name.startswith("drgn_vmemmap/")]
+    package = [
+        name
+        for name in build.tracked()
+        if name.startswith("drgn_vmemmap/") and not name.endswith("README.md")
+    ]
     assert sorted(name for name in names if name.startswith("drgn_vmemmap/")) == sorted(package)
     assert any(name.endswith(".dist-info/licenses/COPYING") for name in names)
     assert any(name.endswith("/share/man/man1/drgn-vmemmap.1") for name in names)
