@@ -9,10 +9,14 @@ from types import MappingProxyType
 
 import drgn
 
-from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
+from drgn_vmemmap.errors import CannotAnalyse, MissingFacts, MissingMemory
 from drgn_vmemmap.kernel.c_types import enumerators, find_member
 from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.kernel.unrecognised import Part, Unrecognised
+from drgn_vmemmap.target.memory import ProgramMemory
+
+IMAGE_BASE = 0xFFFFFFFF80000000
+"""``__START_KERNEL_map``: the image is mapped from here, ``phys_base`` further on in memory."""
 
 # The largest structure that is looked up is struct pglist_data, of 1,024 nodes.
 _STRUCT_LIMIT = 1 << 22
@@ -77,10 +81,15 @@ class Lookup:
         return int.from_bytes(self.prog.read(address, size), "little")
 
     def recorded(self, name: str, size: int) -> int | None:
-        """The same; ``None``, too, if it is not in the dump."""
+        """The same, of the kernel's image; ``None``, too, if it is not in the dump."""
+        address = self.address(name)
+        if address is None:
+            return None
+        # Where a page is not in the dump, drgn is not asked for it: see target/recorded_pages.py.
+        physical = address - IMAGE_BASE + self.number("phys_base")
         try:
-            return self.variable(name, size)
-        except drgn.FaultError:
+            return int.from_bytes(ProgramMemory(self.prog).read(physical, size), "little")
+        except MissingMemory:
             return None
 
     def has_type(self, name: str) -> bool:

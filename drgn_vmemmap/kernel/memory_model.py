@@ -12,13 +12,10 @@ import drgn
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
 from drgn_vmemmap.kernel.c_types import find_member
 from drgn_vmemmap.kernel.facts import MemmapCounters, Sections
-from drgn_vmemmap.kernel.lookup import Lookup
+from drgn_vmemmap.kernel.lookup import IMAGE_BASE, Lookup
 from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.paging.mapping import Paging
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS, lack_no_execute
-
-# __START_KERNEL_map: the kernel's image is mapped from here, phys_base further down in memory.
-_IMAGE_BASE = 0xFFFFFFFF80000000
 
 _PFN_LIMIT = 1 << (PHYSICAL_BITS - PAGE_SHIFT)
 
@@ -43,7 +40,7 @@ def paging(lookup: Lookup, sections: Sections) -> Paging:
         "SYMBOL(init_top_pgt)"
     )
     try:
-        root = int(symbol or "", 16) - _IMAGE_BASE + lookup.number("phys_base")
+        root = int(symbol or "", 16) - IMAGE_BASE + lookup.number("phys_base")
     except ValueError:
         raise CannotAnalyse(
             "VMCOREINFO does not name the kernel's page table: pass the kernel's own "
@@ -72,9 +69,9 @@ def _has_no_execute(lookup: Lookup) -> bool:
 def image(lookup: Lookup) -> range:
     """PFNs of the kernel's own image, ``_text`` to ``_end``; empty if it is not known."""
     start, end = lookup.address("_text"), lookup.address("_end")
-    if start is None or end is None or not _IMAGE_BASE <= start < end < 1 << 64:
+    if start is None or end is None or not IMAGE_BASE <= start < end < 1 << 64:
         return range(0)
-    move = lookup.number("phys_base") - _IMAGE_BASE
+    move = lookup.number("phys_base") - IMAGE_BASE
     return range(start + move >> PAGE_SHIFT, -(-(end + move) >> PAGE_SHIFT))
 
 
