@@ -163,8 +163,8 @@ class Kernel:
 
     release: str
     live: bool
-    booting: bool
-    """Initcalls may be still to come."""
+    booting: bool | None
+    """Initcalls may be still to come; ``None`` if that is not in the dump."""
     types_from: str
     """``dwarf`` or ``btf``."""
     paging: Paging

@@ -75,11 +75,11 @@ def image(lookup: Lookup) -> range:
     return range(start + move >> PAGE_SHIFT, -(-(end + move) >> PAGE_SHIFT))
 
 
-def is_booting(lookup: Lookup) -> bool:
-    """Whether initcalls may be still to come, for all that the dump shows."""
+def is_booting(lookup: Lookup) -> bool | None:
+    """Whether initcalls may be still to come; ``None`` if that is not in the dump."""
     state = lookup.recorded("system_state", 4)
     last = lookup.enumerators("enum system_states").get("SYSTEM_SCHEDULING", 1)
-    return state is not None and state <= last
+    return None if state is None else state <= last
 
 
 def _memory_end(lookup: Lookup) -> int:

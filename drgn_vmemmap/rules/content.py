@@ -58,14 +58,18 @@ def unused_tail(frame: int, order: int, wrong: WrongTail, address: int) -> Findi
     return TAIL_CONTENT.finding(message, address=address, expected="tails of this order")
 
 
-def not_written_yet(page: VmemmapPage, frame: int) -> Finding:
+def not_written_yet(page: VmemmapPage, frame: int, is_certain: bool) -> Finding:
     """
     The tails that a zone keeps for gigantic folios from boot are written by an initcall
     (``hugetlb_vmemmap_init()``).
 
     :param page: The first vmemmap page that shares them.
+    :param is_certain: Whether the kernel is known to be booting.
     """
-    message = f"tails in the reuse frame {frame:#x} are not written yet: the kernel is booting"
+    state = "the kernel is booting"
+    if not is_certain:
+        state = "lawful only while the kernel boots, and system_state is not in the dump"
+    message = f"tails in the reuse frame {frame:#x} are not written yet: {state}"
     return IN_FLIGHT.finding_at(page.entry, message, page.folio, page.vmemmap_page)
 
 

@@ -209,6 +209,21 @@ def test_tails_that_a_zone_keeps_are_written_by_the_last_initcalls(
     assert finding.rule == "tail-content"
 
 
+def test_tails_may_be_still_to_be_written_where_the_kernels_state_is_not_known() -> None:
+    unknown = Image(Machine(line=LINES["7.2.0"], folios=(Folio(OPTIMIZED),)))
+    del unknown.variables["system_state"]
+    (frame,) = unknown.tail_frames.values()
+    tails = unknown.memory.read(frame << PAGE_SHIFT, 4096)
+    unknown.memory.frames[frame] = bytes(4096)
+    (finding,) = verify(unknown.prog).findings
+    assert finding.rule == "in-flight"
+    assert "only while the kernel boots, and system_state is not in the dump" in finding.message
+    # Where others are tails, one that is none was overwritten.
+    unknown.memory.frames[frame] = tails[:640] + bytes(64) + tails[704:]
+    (finding,) = verify(unknown.prog).findings
+    assert finding.rule == "tail-content"
+
+
 def test_a_folio_whose_vmemmap_was_never_split_is_not_read() -> None:
     folios = (Folio(OPTIMIZED), Folio(UNSPLIT, remapped=False))
     kernel = Image(Machine(line=LINES["6.12.0"], folios=folios))

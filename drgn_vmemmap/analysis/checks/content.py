@@ -119,7 +119,7 @@ class _TailCheck:
             order = orders[frame]
             info = kernel.tail_info(0, order)
             wrong = self._tails_of(order, True).first_wrong(content, info, has_head=False)
-            if wrong is not None and not self._may_come_later(wrong):
+            if wrong is not None and not self._may_come_later(wrong, frame):
                 yield content_rules.unused_tail(frame, order, wrong, geometry.address(frame))
 
     def _pieces(self, batch: _Batch) -> _Pieces:
@@ -205,15 +205,25 @@ class _TailCheck:
         if not batch.is_reused:
             is_restored = folios.judgement_of(row).verdict is Verdict.UNOPTIMIZED
             return content_rules.kept_tail(vmemmap_page, frame, wrong, at, is_restored)
-        if self._may_come_later(wrong):
-            return content_rules.not_written_yet(vmemmap_page, frame)
+        if self._may_come_later(wrong, frame):
+            is_certain = context.kernel.booting is not None
+            return content_rules.not_written_yet(vmemmap_page, frame, is_certain)
         other = None if wrong.is_head else self._belongs_to(batch, pfn, frame, wrong)
         return content_rules.tail_content(vmemmap_page, frame, wrong, at, other)
 
-    def _may_come_later(self, wrong: WrongTail) -> bool:
+    def _may_come_later(self, wrong: WrongTail, frame: int) -> bool:
         """Whether a frame that a zone keeps has no tails yet, as early while the kernel boots."""
         kernel = self._context.kernel
-        return kernel.booting and kernel.hvo.layout.reuse_from is ZONE and not wrong.link & TAIL
+        if kernel.hvo.layout.reuse_from is not ZONE or wrong.link & TAIL:
+            return False
+        return not self._has_tails(frame) if kernel.booting is None else kernel.booting
+
+    def _has_tails(self, frame: int) -> bool:
+        """Whether a struct page in a frame is a tail, or the frame is not in the dump."""
+        geometry, link = self._context.geometry, self._context.kernel.page.offset("compound_head")
+        address = frame << geometry.page_shift
+        (content,) = self._context.walker.memory.read_each([address], geometry.page_size)
+        return content is None or any(byte & TAIL for byte in content[link :: geometry.struct_size])
 
     def _belongs_to(self, batch: _Batch, pfn: int, frame: int, wrong: WrongTail) -> int | None:
         """PFN of another folio of which a frame holds the tails."""
