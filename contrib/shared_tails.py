@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from drgn_vmemmap import ProgramMemory, examine, exit_code_of
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.hvo.tails import Tails
+from drgn_vmemmap.hugetlb.tails import Tails
 from drgn_vmemmap.kernel.layout import Layout
 
 

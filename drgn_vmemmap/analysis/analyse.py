@@ -40,12 +40,16 @@ from drgn_vmemmap.vmemmap.special import (
 
 
 def analyse(
-    snapshot: Snapshot, selection: Selection = EVERYTHING, progress: Progress = SILENT
+    snapshot: Snapshot,
+    selection: Selection = EVERYTHING,
+    progress: Progress = SILENT,
+    compare_tails: bool = False,
 ) -> Report:
     """
     Analyse a kernel whose facts are known.
 
     :param snapshot: Fresh for this analysis.
+    :param compare_tails: As for :class:`drgn_vmemmap.hugetlb.scan.MemmapScan`.
     :raises MissingFacts: if the hstates are not in the dump.
     """
     try:
@@ -53,7 +57,7 @@ def analyse(
     except MissingMemory as error:
         raise MissingFacts(f"hstates: {error}") from error
     hstates = [hstate for hstate in found if isinstance(hstate, Hstate)]
-    report = _Analysis(snapshot, hstates, selection, progress).report()
+    report = _Analysis(snapshot, hstates, selection, progress).report(compare_tails)
     broken = [hstate for hstate in found if isinstance(hstate, BrokenHstate)]
     report.findings[:0] = map(lists.broken_hstate, broken)
     meant = with_meaning(snapshot.kernel, report.findings)
@@ -77,9 +81,9 @@ class _Analysis:
         self._progress = progress
         self._tail_frames = TailFrames(snapshot, [hstate.order for hstate in hstates])
 
-    def report(self) -> Report:
+    def report(self, compare_tails: bool) -> Report:
         snapshot = self._snapshot
-        found = find_folios(snapshot, self._hstates, self._progress)
+        found = find_folios(snapshot, self._hstates, self._progress, compare_tails)
         findings = list(map(lists.search_problem, found.problems))
         counts = _by_class_and_state(found.folios)
         rows = self._selection.of(found.folios)

@@ -33,7 +33,7 @@ def check(snapshot: Snapshot, progress: Progress = SILENT) -> Report:
     :param snapshot: Fresh for this analysis.
     :raises MissingFacts: if the hstates are not in the dump.
     """
-    report = analyse(snapshot, progress=progress)
+    report = analyse(snapshot, progress=progress, compare_tails=True)
     found = _findings(VmemmapContext(snapshot, report, progress))
     report.findings += counting(snapshot.kernel, with_meaning(snapshot.kernel, found))
     report.interrupted = progress.interrupted

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from drgn_vmemmap.hvo.tails import FIRST_PLAIN
+from drgn_vmemmap.hugetlb.tails import FIRST_PLAIN
 from drgn_vmemmap.kernel.page_names import PageNames
 from drgn_vmemmap.kernel.structs import Member
 from drgn_vmemmap.vmemmap.owners import TAIL, head_of_tail

@@ -73,6 +73,11 @@ class Folios(Sequence[Folio]):
         """Of each folio, the index of its class in :attr:`class_table`."""
         self.states = bytearray()
         """Of each folio, the index of its state in :data:`STATES`."""
+        self.compared = bytearray()
+        """
+        Of each folio, 1 if the frame with its head was read whole, and the tails in it are right,
+        even if others share them.
+        """
         self.class_table: list[FolioClass] = []
         self._class_numbers: dict[FolioClass, int] = {}
 
@@ -90,6 +95,7 @@ class Folios(Sequence[Folio]):
         self.pfns.append(pfn)
         self.classes.append(class_number)
         self.states.append(state)
+        self.compared.append(False)
 
     def extend(self, pfns: Sequence[int], class_numbers: array[int], state: int) -> None:
         """
@@ -100,6 +106,7 @@ class Folios(Sequence[Folio]):
         self.pfns.extend(pfns)
         self.classes.extend(class_numbers)
         self.states.extend(bytes((state,)) * len(pfns))
+        self.compared.extend(bytes(len(pfns)))
 
     def class_of(self, row: int) -> FolioClass:
         """The class of the folio of a row."""
@@ -121,6 +128,7 @@ class Folios(Sequence[Folio]):
         self.pfns = array("Q", [self.pfns[row] for row in rows])
         self.classes = array("I", [self.classes[row] for row in rows])
         self.states = bytearray(self.states[row] for row in rows)
+        self.compared = bytearray(self.compared[row] for row in rows)
 
     def __len__(self) -> int:
         return len(self.pfns)

@@ -12,8 +12,10 @@ from drgn_vmemmap.hugetlb.folio import OFF_LIST, Folios
 from drgn_vmemmap.hugetlb.head import HeadClasses, parse_head, parse_removed
 from drgn_vmemmap.hugetlb.hstate import Hstate
 from drgn_vmemmap.hugetlb.lists import Links
+from drgn_vmemmap.hugetlb.tails import Tails
 from drgn_vmemmap.kernel.layout import ZONE
 from drgn_vmemmap.paging.mapping import Problem, Run
+from drgn_vmemmap.target.memory import StridedRead
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # A pool's folios have a few flags in common; a dump's folios may be damaged one by one.
@@ -33,7 +35,13 @@ class _Part(NamedTuple):
 class MemmapScan:
     """Finds the folios in the memmap, in ascending order."""
 
-    def __init__(self, snapshot: Snapshot, hstates: Sequence[Hstate]) -> None:
+    def __init__(
+        self, snapshot: Snapshot, hstates: Sequence[Hstate], compare_tails: bool = False
+    ) -> None:
+        """
+        :param compare_tails: Where folios are adjacent, read the frames with their heads once,
+            and see whether the tails in them are right: :attr:`Folios.compared`.
+        """
         self.folios = Folios()
         self.links = Links()
         self.classes = HeadClasses(snapshot, hstates, self.folios)
@@ -62,6 +70,13 @@ class MemmapScan:
         self._link_word = kernel.page.offset("lru") // 8
         self._size = 2 * kernel.page.size
         """Bytes that are read of each head."""
+        self._tails: Tails | None = None
+        """For frames with heads, if they are to be compared."""
+        if compare_tails and snapshot.geometry.is_aligned:
+            # What may be in no tail that others share is in none that is compared here.
+            self._tails = Tails(kernel, self._step.bit_length() - 1, are_shared=True)
+        self._adjacent = False
+        """Whether a folio was found at each of the last PFNs."""
 
     def add_all(self, pfns: range) -> None:
         """
@@ -75,7 +90,9 @@ class MemmapScan:
         while first < pfns.stop:
             parts = self._parts(first, pfns.stop, at_once)
             # As long as there is a folio at each PFN, or at none, more tables are read together.
+            count = len(self.folios)
             at_once = min(2 * at_once, _TABLES) if self._add_parts(parts) else 1
+            self._adjacent = at_once > 1 and len(self.folios) > count
             # Within a folio, a remapped tail page may have what its head has.
             first = max(parts[-1].pfns[-1] + self._step, self._end)
 
@@ -115,6 +132,8 @@ class MemmapScan:
         frames = [frame for part in parts for frame in self._frames(part)]
         shift = self._snapshot.geometry.page_shift
         addresses = [frame << shift for frame in frames if frame is not None]
+        if len(addresses) == len(pfns) and self._add_compared(parts, pfns, addresses):
+            return True
         heads = self._snapshot.walker.memory.read_each(addresses, self._size)
         found = [head for head in heads if head is not None]
         if len(found) == len(pfns) and self._add_alike(pfns, found):
@@ -137,6 +156,31 @@ class MemmapScan:
         pages = self._snapshot.kernel.sections.pages
         self._missing.add(pfn // pages * pages)
 
+    def _add_compared(self, parts: Sequence[_Part], pfns: range, addresses: list[int]) -> bool:
+        """
+        Add folios if there is one of the smallest size at each PFN, and compare their tails.
+
+        :param addresses: Physical addresses of the frames with their heads.
+        :return: Whether there is one at each, as there was before them; otherwise, none was added.
+        """
+        tails, size = self._tails, self._snapshot.geometry.page_size
+        # Where folios may begin, there are mostly none: these frames are not read.
+        if tails is None or not self._adjacent or not all(part.run.is_last_level for part in parts):
+            return False
+        memory = self._snapshot.walker.memory
+        frames = memory.read_together(addresses, size)
+        if frames is None:
+            each = [frame for frame in memory.read_each(addresses, size) if frame is not None]
+            frames = StridedRead.joined(each, size)
+        if len(frames.starts) < len(pfns) or not self._add_adjacent(pfns, frames):
+            return False
+        infos = self._snapshot.kernel.tail_infos(pfns, self._step.bit_length() - 1)
+        first = len(self.folios) - len(pfns)
+        self.folios.compared[first:] = b"\1" * len(pfns)
+        for position, _ in tails.wrong_among(frames, infos, has_head=True):
+            self.folios.compared[first + position] = False
+        return True
+
     def _add_alike(self, pfns: range, heads: Sequence[bytes]) -> bool:
         """
         Add folios if there is one of the smallest size at each PFN, or none at all.
@@ -144,32 +188,30 @@ class MemmapScan:
         :param heads: The first two struct pages of each.
         :return: Whether that is so; otherwise, none was added.
         """
-        kernel, block = self._snapshot.kernel, b"".join(heads)
-        if self._add_adjacent(pfns, heads, block):
+        kernel, joined = self._snapshot.kernel, StridedRead.joined(heads, self._size)
+        if self._add_adjacent(pfns, joined):
             return True
         tests = (kernel.hugetlb_test, kernel.removed_test)
-        return not any(test and test.matches_any(block, self._size) for test in tests)
+        return not any(test and test.matches_any(joined.block, self._size) for test in tests)
 
-    def _add_adjacent(self, pfns: range, heads: Sequence[bytes], block: bytes) -> bool:
+    def _add_adjacent(self, pfns: range, heads: StridedRead) -> bool:
         """
         Add folios if there is one of the smallest size at each PFN.
 
-        :param heads: The first two struct pages of each.
-        :param block: All of them.
+        :param heads: At least the first two struct pages of each.
         :return: Whether there is; otherwise, none was added.
         """
-        words, longs = memoryview(block).cast("I"), memoryview(block).cast("Q")
-        columns = [words[word :: self._size // 4] for word in self._class_words]
+        columns = list(heads.columns(self._class_words, 4))
         # Fast path: mostly, the heads of adjacent folios are of one class.
         if all(column[1:] == column[:-1] for column in columns):
             keys = [tuple(column[0] for column in columns)]
         else:
             keys = list(zip(*(column.tolist() for column in columns)))
         numbers: list[int] = []
-        for head, key in zip(heads, keys):
+        for start, key in zip(heads.starts, keys):
             number = self._known.get(key)
             if number is None:
-                number = self._learn(head, key)
+                number = self._learn(heads.block[start : start + self._size], key)
             if number is None:
                 return False
             numbers.append(number)
@@ -178,10 +220,7 @@ class MemmapScan:
             return False
         classes = array("I", numbers) * (len(pfns) // len(keys))
         self.folios.extend(pfns, classes, OFF_LIST)
-        next_, prev = (
-            longs[word :: self._size // 8] for word in (self._link_word, self._link_word + 1)
-        )
-        self.links.extend(next_, prev)
+        self.links.extend(*heads.columns((self._link_word, self._link_word + 1), 8))
         self._end = pfns[-1] + self._step
         return True
 

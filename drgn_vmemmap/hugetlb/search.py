@@ -58,13 +58,18 @@ class SearchResult(NamedTuple):
 
 
 def find_folios(
-    snapshot: Snapshot, hstates: Sequence[Hstate], progress: Progress = SILENT
+    snapshot: Snapshot,
+    hstates: Sequence[Hstate],
+    progress: Progress = SILENT,
+    compare_tails: bool = False,
 ) -> SearchResult:
     """
     Find all HugeTLB folios: those on the hstates' lists, and those on none.
 
     A list that cannot be followed to its end gives what was found, and a
     :class:`BrokenList`.
+
+    :param compare_tails: As for :class:`MemmapScan`.
     """
     problems: list[SearchProblem] = []
     sections = []
@@ -73,7 +78,7 @@ def find_folios(
             problems.append(section)
         else:
             sections.append(section)
-    scan = MemmapScan(snapshot, hstates)
+    scan = MemmapScan(snapshot, hstates, compare_tails)
     # Nothing may have initialized the struct pages of other memory: pfn_to_online_page().
     online = [section for section in sections if section.flags & snapshot.kernel.sections.online]
     for section in progress.track(online, "memmap"):

@@ -264,7 +264,6 @@ class Kernel:
         """How many frames optimizing a folio of an order frees; 0 where it cannot be."""
         if self.hvo.layout in (Layout.NONE, Layout.UNKNOWN):
             return 0
-        # HVO needs struct pages that do not cross page boundaries.
-        if self.page.size & (self.page.size - 1):
+        if not self.geometry.is_aligned:
             return 0
         return max(0, self.geometry.pages_of_order(order) - self.hvo.layout.kept)

@@ -34,6 +34,11 @@ class Geometry(NamedTuple):
         return 1 << self.page_shift
 
     @property
+    def is_aligned(self) -> bool:
+        """Whether no ``struct page`` lies in two pages, as HVO needs it."""
+        return not self.struct_size & (self.struct_size - 1)
+
+    @property
     def end(self) -> int:
         """Virtual address in bytes of the first page after the vmemmap of all memory."""
         return self.page_number_address(self.pages_of(range(self.max_pfn)).stop)

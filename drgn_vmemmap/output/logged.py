@@ -14,7 +14,7 @@ from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind
 from drgn_vmemmap.explain.walks import EntryThen
-from drgn_vmemmap.hvo.tails import TAIL_MAPPING
+from drgn_vmemmap.hugetlb.tails import TAIL_MAPPING
 from drgn_vmemmap.hvo.verdict import Ranges, format_ranges
 from drgn_vmemmap.paging.leaf import Leaf
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from drgn_vmemmap.hugetlb.folio import Folio
-from drgn_vmemmap.hvo.tails import WrongTail
+from drgn_vmemmap.hugetlb.tails import WrongTail
 from drgn_vmemmap.paging.mapping import Entry
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.frames import VmemmapPage

@@ -7,11 +7,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import compress
+from itertools import compress, groupby
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
-from drgn_vmemmap.hvo.tails import Tails, WrongTail
+from drgn_vmemmap.hugetlb.tails import Tails, WrongTail
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import ZONE, Layout
 from drgn_vmemmap.rules import content as content_rules
@@ -52,9 +52,7 @@ class _Pieces(NamedTuple):
 
 def check_tails(context: VmemmapContext) -> Iterator[Finding]:
     """Compare the struct pages of folios with what a folio requires."""
-    kernel = context.kernel
-    # HVO needs struct pages that do not cross page boundaries.
-    if not kernel.page.size & (kernel.page.size - 1) and kernel.hvo.layout is not Layout.UNKNOWN:
+    if context.geometry.is_aligned and context.kernel.hvo.layout is not Layout.UNKNOWN:
         yield from _TailCheck(context).findings()
 
 
@@ -89,21 +87,29 @@ class _TailCheck:
                 # Where HVO did not touch the vmemmap, large leaves map it.
                 if judgement.mapped_by == "pte":
                     pages = self._context.geometry.pages_of_order(order)
-                    yield from _in_parts(_Batch(order, True, False, rows, range(1)))
+                    yield from _in_parts(_Batch(order, True, False, self._left(rows), range(1)))
                     yield from _in_parts(_Batch(order, False, False, rows, range(1, pages)))
                 continue
             layout = judgement.layout
             if judgement.verdict is Verdict.OPTIMIZED:
                 for index in sorted({*range(layout.kept)} - {layout.reuse_from}):
-                    pages_ = range(index, index + 1)
-                    yield from _in_parts(_Batch(order, index == 0, False, rows, pages_))
+                    own = rows if index else self._left(rows)
+                    page = range(index, index + 1)
+                    yield from _in_parts(_Batch(order, index == 0, False, own, page))
             if layout.reuse_from is ZONE:
                 # A frame that a zone keeps is compared once.
                 first = {folios.reuse_frames[row]: row for row in reversed(rows)}
                 rows = [first[frame] for frame in sorted(first.keys() - compared)]
                 compared.update(first)
             reused = range(layout.reused_index, layout.reused_index + 1)
-            yield from _in_parts(_Batch(order, 0 in reused, True, rows, reused))
+            has_head = 0 in reused
+            rows = self._left(rows) if has_head else rows
+            yield from _in_parts(_Batch(order, has_head, True, rows, reused))
+
+    def _left(self, rows: Sequence[int]) -> Sequence[int]:
+        """The folios among some whose frames with their heads are still to be compared."""
+        compared = self._folios.folios.compared
+        return [row for row in rows if not compared[row]]
 
     def _unused(self) -> Iterator[Finding]:
         """Compare the frames that zones keep and that no folio shares, as far as it is known."""
@@ -157,9 +163,11 @@ class _TailCheck:
         """Rows of folios of one class with the same judgement, if it says what they hold."""
         folios = self._folios
         chosen = {n for n, each in enumerate(folios.judgement_table) if _says_what_tails_are(each)}
-        groups = defaultdict[tuple[int, int], list[int]](list)
-        for row, key in enumerate(zip(folios.folios.classes, folios.judgements)):
-            groups[key].append(row)
+        groups, done = defaultdict[tuple[int, int], list[int]](list), 0
+        for key, stretch in groupby(zip(folios.folios.classes, folios.judgements)):
+            count = len(list(stretch))
+            groups[key] += range(done, done + count)
+            done += count
         yield from (rows for (_, judgement), rows in groups.items() if judgement in chosen)
 
     def _compare(self, batch: _Batch) -> Iterator[Finding]:

@@ -30,8 +30,7 @@ _EVEN = bytes(range(0, 256, 2))
 
 def check_given_back(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
     """Find struct pages of no folio that are still those of a head or a tail."""
-    # HVO needs struct pages that do not cross page boundaries.
-    if not context.kernel.page.size & (context.kernel.page.size - 1):
+    if context.geometry.is_aligned:
         yield from _Check(context, ownership).findings()
 
 

@@ -35,7 +35,7 @@ def _reason(context: VmemmapContext, folio: Folio) -> str:
     kernel = context.kernel
     if not kernel.hvo.built_in:
         return "this kernel has no HVO"
-    if kernel.page.size & (kernel.page.size - 1):
+    if not context.geometry.is_aligned:
         return f"struct page has {kernel.page.size} bytes, no power of two"
     hosts = (other for other in context.report.special if other.kind == SELF_HOSTED)
     if any(folio.pfn in other.pfns for other in hosts):

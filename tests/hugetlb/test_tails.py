@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap import verify
-from drgn_vmemmap.hvo.tails import TAIL_MAPPING, Tails
+from drgn_vmemmap.hugetlb.tails import TAIL_MAPPING, Tails
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.rules.finding import Severity
@@ -45,6 +45,35 @@ def errors(image: Image) -> list[Place]:
 
 
 # Tails of folios.
+
+
+def neighbours(count: int) -> EditedKernel:
+    """Adjacent folios."""
+    pfns = (OPTIMIZED + 512 * number for number in range(count))
+    machine = Machine(node_size=2 * GIB, folios=tuple(map(Folio, pfns)))
+    return EditedKernel(Image(machine).prog)
+
+
+@pytest.mark.parametrize(("member", "value"), (("compound_head", 0), ("mapping", 8), ("flags", 1)))
+def test_a_wrong_tail_is_found_wherever_its_folio_lies_among_others(
+    member: str, value: int
+) -> None:
+    kernel = neighbours(200)
+    wrong = range(OPTIMIZED, OPTIMIZED + 200 * 512, 7 * 512)
+    for pfn in wrong:
+        kernel.write_member(pfn + 40, member, value)
+    found = kernel.check().findings
+    assert [f.folio for f in found if f.rule == "tail-content"] == [*wrong]
+
+
+def test_a_frame_with_a_head_is_read_once_where_folios_are_adjacent() -> None:
+    kernel = neighbours(768)
+    assert not kernel.before.findings
+    geometry, read = kernel.kernel.geometry, set(kernel.memory.reads)
+    pfns = kernel.before.folios.folios.pfns
+    frames = [kernel.snapshot().walker.entry(geometry.address(pfn)).frame for pfn in pfns[256:512]]
+    sizes = [size for frame in frames for at, size in read if at >> PAGE_SHIFT == frame]
+    assert sizes == [geometry.page_size] * len(frames)
 
 
 @pytest.mark.parametrize("tail", (1, 3, 4, 5, 63))
