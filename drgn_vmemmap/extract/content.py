@@ -45,8 +45,9 @@ class Content:
         self._rules = {
             kernel.page.offset("flags"): self._are_flags,
             kernel.page.offset("compound_head"): self._is_pointer,
-            kernel.page.offset("refcount") & -WORD: self._are_counts,
         }
+        if "refcount" in kernel.page.members:
+            self._rules[kernel.page.offset("refcount") & -WORD] = self._are_counts
         self._known: dict[tuple[int, bytes], bool] = {}
 
     def is_entry(self, word: int) -> bool:

@@ -63,9 +63,9 @@ def _parse(kernel: Kernel, pages: bytes, test: PageTest) -> Head | None:
     return Head(
         order=pages[kernel.order.offset],
         flags=kernel.page.value(pages, "flags"),
-        private=kernel.page.value(pages, "private"),
-        next=kernel.page.value(pages, "lru"),
-        prev=kernel.page.value(pages, "lru", 1),
+        private=kernel.page.value_or_0(pages, "private"),
+        next=kernel.page.value_or_0(pages, "lru"),
+        prev=kernel.page.value_or_0(pages, "lru", 1),
     )
 
 

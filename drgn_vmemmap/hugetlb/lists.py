@@ -80,7 +80,7 @@ class ListWalk:
         self._folios = folios
         self._links = links
         geometry = snapshot.geometry
-        self._base = geometry.base + snapshot.kernel.page.offset("lru")
+        self._base = geometry.base + snapshot.kernel.links_offset
         """Address of the list pointers of PFN 0."""
         size = geometry.struct_size
         self._addresses = array("Q", [self._base + pfn * size for pfn in folios.pfns])

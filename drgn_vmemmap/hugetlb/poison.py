@@ -51,7 +51,7 @@ def is_unreliable(snapshot: Snapshot, folio: Folio) -> bool:
     kernel = snapshot.kernel
     if kernel.poison.unreliable_bit is None:
         return False
-    private = kernel.page.value(snapshot.struct_pages(folio.pfn), "private")
+    private = kernel.page.value_or_0(snapshot.struct_pages(folio.pfn), "private")
     return bool(private >> kernel.poison.unreliable_bit & 1)
 
 

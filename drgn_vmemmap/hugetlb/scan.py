@@ -56,7 +56,8 @@ class MemmapScan:
         """The first PFN after the last folio found."""
         self._known: dict[tuple[int, ...], int] = {}
         """Classes by the words of the head pages that decide them."""
-        members = [(kernel.page.offset(name), 8) for name in ("flags", "private")]
+        names = {"flags", "private"} & kernel.page.members.keys()
+        members = [(kernel.page.offset(name), 8) for name in names]
         tests = [(test.offset, test.size) for test in (kernel.head_test, kernel.hugetlb_test)]
         deciding = [*members, *tests, (kernel.order.offset, 1)]
         self._class_words = sorted(
@@ -67,7 +68,7 @@ class MemmapScan:
             }
         )
         """Indices of these words, of 4 bytes each."""
-        self._link_word = kernel.page.offset("lru") // 8
+        self._link_word = kernel.links_offset // 8
         self._size = 2 * kernel.page.size
         """Bytes that are read of each head."""
         self._tails: Tails | None = None

@@ -119,12 +119,14 @@ def _shows_another(snapshot: Snapshot, pfn: int, next_: int) -> bool:
 
     :param next_: The pointer to the next folio.
     """
-    geometry = snapshot.geometry
+    geometry, links = snapshot.geometry, snapshot.kernel.links_offset
+    if not links:
+        return False
     try:
         previous = int.from_bytes(snapshot.read(next_ + 8, 8), "little")
     except MissingMemory:
         return False
-    other = geometry.pfn_of(previous - snapshot.kernel.page.offset("lru"))
+    other = geometry.pfn_of(previous - links)
     if other is None or other == pfn:
         return False
     frames = {snapshot.walker.entry(geometry.address(each)).frame for each in (pfn, other)}

@@ -84,7 +84,8 @@ class Tails:
         self._link = kernel.page.offset("compound_head")
         # In the frame that a zone keeps for gigantic folios, v7.1 to v7.3 leave each struct page
         # the reference that memory from boot begins with.
-        self._keeps_references = kernel.tails_hold_mask and order > MAX_PAGE_ORDER
+        self._has_references = kernel.tails_hold_mask and "refcount" in self._page.members
+        self._keeps_references = self._has_references and order > MAX_PAGE_ORDER
         self._right = {True: (b"", b""), False: (b"", b"")}
         """
         A plain tail that was found right, before and after its link: in a frame with the head, and
@@ -167,7 +168,7 @@ class Tails:
         """See :attr:`WrongTail.keeps_references`."""
         tails = content[FIRST_PLAIN * self._size if has_head else 0 :]
         return (
-            self._kernel.tails_hold_mask
+            self._has_references
             and self._page.values(tails, "compound_head") == {info}
             and self._page.values(tails, "refcount") == {1}
             and all(

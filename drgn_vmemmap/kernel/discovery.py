@@ -104,10 +104,11 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
     hstates = lookup.address("hstates")
     if hstates is None:
         raise CannotAnalyse("this kernel has no hstates: it was built without HugeTLB")
-    hstate = hugetlb.hstate(lookup)
+    page = struct_page.struct_page(lookup)
+    hstate = hugetlb.hstate(lookup, page)
     nodes = hugetlb.node_count(hstate)
     zone = zones.zone(lookup)
-    page = struct_page.struct_page(lookup)
+    of_nodes = zones.zones(lookup, nodes) if zone.members else {}
     zone_types = lookup.enumerators("enum zone_type")
     sections = memory_model.sections(lookup)
     return Kernel(
@@ -119,7 +120,7 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
         vmemmap=memory_model.vmemmap(lookup, sections),
         image=memory_model.image(lookup),
         direct_map=memory_model.direct_map(lookup),
-        hvo=hvo.hvo(lookup, zone),
+        hvo=hvo.hvo(lookup, page, zone, of_nodes),
         page=page,
         page_flags=struct_page.page_flags(nodes, zones.zone_count(lookup)),
         head_test=struct_page.head_test(lookup, page),
@@ -141,7 +142,7 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
         hugetlb_lock=hugetlb.lock(lookup),
         zone=zone,
         tails_by_pointer=zones.tails_by_pointer(lookup),
-        zones=zones.zones(lookup, nodes) if zone.members else {},
+        zones=of_nodes,
         memmap_counters=memory_model.memmap_counters(lookup),
         unrecognised=lookup.unrecognised,
         confirmed=_confirmed(lookup),

@@ -236,6 +236,14 @@ class Kernel:
         page_shift = self.paging.architecture.page_shift
         return Geometry(self.vmemmap, self.page.size, page_shift, self.paging.max_pfn)
 
+    @property
+    def links_offset(self) -> int:
+        """
+        Offset in bytes of a folio's list pointers in its head page; 0 if they were not recognised,
+        and no list is followed.
+        """
+        return self.page.offset("lru") if "lru" in self.page.members else 0
+
     def tail_info(self, pfn: int, order: int) -> int:
         """
         What a tail page's ``compound_info`` (``compound_head`` before v7.1) holds.

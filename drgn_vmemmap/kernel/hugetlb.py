@@ -25,15 +25,19 @@ _COUNTERS = (
 _LISTS = ("hugepage_activelist", "hugepage_freelists")
 
 
-def hstate(lookup: Lookup) -> Struct:
-    """``struct hstate``."""
-    return lookup.struct(
+def hstate(lookup: Lookup, page: Struct) -> Struct:
+    """
+    ``struct hstate``.
+
+    :param page: ``struct page``; without the pointers in it, lists cannot be followed.
+    """
+    found = lookup.struct(
         "struct hstate",
         # A name follows from the order.
         optional=("name",),
         parts={
-            **dict.fromkeys(_COUNTERS, Part.HSTATE_COUNTERS),
-            **dict.fromkeys(_LISTS, Part.HSTATE_LISTS),
+            **dict.fromkeys(_COUNTERS, (Part.HSTATE_COUNTERS,)),
+            **dict.fromkeys(_LISTS, (Part.HSTATE_LISTS,)),
         },
         name=["name"],
         order=["order"],
@@ -48,6 +52,10 @@ def hstate(lookup: Lookup) -> Struct:
         max_huge_pages=["max_huge_pages"],
         surplus_huge_pages_node=["surplus_huge_pages_node"],
     )
+    if "lru" in page.members:
+        return found
+    members = {name: found.members[name] for name in found.members if name not in _LISTS}
+    return found._replace(members=members)
 
 
 def node_count(hstate: Struct) -> int:

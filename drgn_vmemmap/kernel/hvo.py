@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from drgn_vmemmap.kernel.facts import Hvo
+from collections.abc import Collection
+
+from drgn_vmemmap.kernel.facts import Hvo, ZoneKey
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.structs import Struct
@@ -24,26 +26,29 @@ _HVO_SWITCHES = {
 }
 
 
-def hvo(lookup: Lookup, zone: Struct) -> Hvo:
+def hvo(lookup: Lookup, page: Struct, zone: Struct, zones: Collection[ZoneKey]) -> Hvo:
     """
     HugeTLB vmemmap optimization in this kernel.
 
+    :param page: ``struct page``.
     :param zone: ``struct zone``.
+    :param zones: The zones that keep tail frames, as far as they were found.
     """
-    layout = _layout(lookup, zone)
+    layout = _layout(lookup, zone, zones)
     return Hvo(
         layout,
         _enabled(lookup, layout),
-        _optimized_bit(lookup, layout),
+        _optimized_bit(lookup, page, layout),
         bool(lookup.flag("VMEMMAP_REMAP_INCOMPLETE")),
     )
 
 
-def _layout(lookup: Lookup, zone: Struct) -> Layout:
+def _layout(lookup: Lookup, zone: Struct, zones: Collection[ZoneKey]) -> Layout:
     # Linux commit 622026e87c40 ("mm/hugetlb: remove fake head pages") (in v7.1)
     # made the folios of a zone share their tails.
     if zone.members:
-        return Layout.SHARED_TAIL
+        # Which frames the zones keep, is known by the zones alone.
+        return Layout.SHARED_TAIL if zones else Layout.UNKNOWN
     # Linux commit e7d324850bfc ("mm: hugetlb: free the 2nd vmemmap page
     # associated with each HugeTLB page") (in v5.18) came with the first of
     # these keys; v5.19 renamed it.
@@ -73,7 +78,9 @@ def _enabled(lookup: Lookup, layout: Layout) -> bool | None:
     return None
 
 
-def _optimized_bit(lookup: Lookup, layout: Layout) -> int | None:
+def _optimized_bit(lookup: Lookup, page: Struct, layout: Layout) -> int | None:
+    if "private" not in page.members:
+        return None
     bit = lookup.enumerators("enum hugetlb_page_flags").get("HPG_vmemmap_optimized")
     if bit is None and layout is not Layout.NONE:
         lookup.lacks(Part.OPTIMIZED_FLAG, "HPG_vmemmap_optimized in enum hugetlb_page_flags")

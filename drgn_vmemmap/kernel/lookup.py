@@ -129,7 +129,7 @@ class Lookup:
         self,
         type_name: str,
         optional: Sequence[str] = (),
-        parts: Mapping[str, Part] = MappingProxyType({}),
+        parts: Mapping[str, Sequence[Part]] = MappingProxyType({}),
         **members: Sequence[str],
     ) -> Struct:
         """
@@ -149,7 +149,8 @@ class Lookup:
             if member is not None:
                 found[name] = member
             elif name in parts:
-                self.lacks(parts[name], f"{' or '.join(designators)} in {type_name}")
+                for part in parts[name]:
+                    self.lacks(part, f"{' or '.join(designators)} in {type_name}")
             elif name not in optional:
                 raise not_supported(type_name, *designators)
         size = type_.size or 0

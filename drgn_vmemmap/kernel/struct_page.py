@@ -24,7 +24,12 @@ def struct_page(lookup: Lookup) -> Struct:
     page = lookup.struct(
         "struct page",
         optional=("memcg_data", "page_type", "compound_dtor", "compound_order"),
-        parts={"mapping": Part.TAIL_WORDS},
+        parts={
+            "lru": (Part.HSTATE_LISTS,),
+            "private": (Part.OPTIMIZED_FLAG, Part.FREE_PAGES),
+            "mapping": (Part.TAIL_WORDS,),
+            "refcount": (Part.FREE_PAGES, Part.TAIL_WORDS),
+        },
         # Linux commit 53fbef56e07d ("mm: introduce memdesc_flags_t") (in v6.18)
         flags=["flags.f", "flags"],
         lru=["lru.next"],

@@ -56,6 +56,10 @@ class Struct(NamedTuple):
         offset = at + self.offset(name, index)
         return int.from_bytes(data[offset : offset + self.members[name].size], "little")
 
+    def value_or_0(self, data: bytes, name: str, index: int = 0) -> int:
+        """As :meth:`value()`; 0 if the structure does not have the member."""
+        return self.value(data, name, index) if name in self.members else 0
+
     def elements(self, data: bytes, name: str) -> list[int]:
         """
         :param data: The structure's bytes.

@@ -8,10 +8,10 @@ import struct
 
 import drgn
 
-from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.kernel.facts import ZoneKey
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.structs import Struct
+from drgn_vmemmap.kernel.unrecognised import Part
 
 
 def zone(lookup: Lookup) -> Struct:
@@ -46,19 +46,22 @@ def zone_count(lookup: Lookup) -> int:
 
 def zones(lookup: Lookup, nodes: int) -> dict[ZoneKey, int]:
     """
-    Virtual addresses of the zones.
+    Virtual addresses of the zones; none if this kernel does not say where they are.
 
     :param nodes: ``MAX_NUMNODES``.
-    :raises CannotAnalyse: if this kernel does not say where its nodes are.
     """
-    pgdat = lookup.struct("struct pglist_data", node_zones=["node_zones"])
+    pgdat = lookup.struct(
+        "struct pglist_data", parts={"node_zones": (Part.LAYOUT,)}, node_zones=["node_zones"]
+    )
+    if not pgdat.members:
+        return {}
     node_data = lookup.address("node_data")
     addresses: dict[int, int | None] = {0: lookup.address("contig_page_data")}
     if node_data is not None:
         pointers = struct.unpack(f"<{nodes}Q", lookup.prog.read(node_data, nodes * 8))
         addresses = dict(enumerate(pointers))
     elif addresses[0] is None:
-        raise CannotAnalyse("this kernel has neither node_data nor contig_page_data")
+        lookup.lacks(Part.LAYOUT, "node_data or contig_page_data")
     return {
         ZoneKey(node, zone): address + pgdat.offset("node_zones", zone)
         for node, address in addresses.items()

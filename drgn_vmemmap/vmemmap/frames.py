@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Union
 
 from drgn_vmemmap.errors import MissingMemory
@@ -79,7 +79,7 @@ class FrameReader:
         size = geometry.struct_size
         # Struct pages that cross the pages' edges are read one by one.
         self._together = 1 if size & (size - 1) else geometry.page_size // size
-        self._refcounts = self._refcounts_format()
+        self._counts = self._counts_reader()
         self._unsplit: dict[int, bool | None] = {}
 
     def check(self, frames: Sequence[int]) -> Iterator[Problem]:
@@ -92,7 +92,7 @@ class FrameReader:
             if pages is None:
                 yield from map(Unknown, group)
                 continue
-            counts = self._refcounts.unpack(pages)
+            counts = self._counts(pages)
             # Fast path: all pages here are referenced, and none says whose it is.
             if 0 in counts or not self._owners.are_plain(pages):
                 for frame in group:
@@ -129,7 +129,8 @@ class FrameReader:
 
     def is_released(self, page: bytes) -> bool:
         """Whether a struct page that somebody wrote to has no reference."""
-        return not self._kernel.page.value(page, "refcount") and any(page)
+        layout = self._kernel.page
+        return "refcount" in layout.members and not layout.value(page, "refcount") and any(page)
 
     def check_leaf(self, frame: int, count: int) -> Iterator[Problem]:
         """
@@ -253,7 +254,7 @@ class FrameReader:
             except MissingMemory:
                 is_complete = False
                 continue
-            counts = self._kernel.page.column(found, "refcount")
+            counts = self._counts(found)
             has_head = first == pfn
             if any(counts[has_head:]) or (has_head and not counts[0]):
                 return False
@@ -264,12 +265,19 @@ class FrameReader:
         owners = (self._owners.at(pages, index) for index in range(1 << _LEAF_ORDER))
         return not any(owner and owner.kind is OwnerKind.BUDDY for owner in owners)
 
-    def _refcounts_format(self) -> struct.Struct:
-        """Unpacks the reference count of each of the struct pages that are read together."""
+    def _counts_reader(self) -> Callable[[bytes], Sequence[int]]:
+        """
+        Reads the reference count of each of some struct pages.
+
+        Where it was not recognised, each counts as in use.
+        """
         page = self._kernel.page
-        member = page.members["refcount"]
+        member = page.members.get("refcount")
+        if member is None:
+            in_use = (1,) * self._together
+            return lambda _: in_use
         after = page.size - member.offset - member.size
-        return struct.Struct("<" + f"{member.offset}xI{after}x" * self._together)
+        return struct.Struct("<" + f"{member.offset}xI{after}x" * self._together).unpack
 
     def _pages(self, pfn: int) -> bytes:
         return self._snapshot.struct_pages(pfn, self._together)

@@ -11,10 +11,14 @@ import pytest
 
 from drgn_vmemmap import CannotAnalyse, verify
 from drgn_vmemmap.analysis.document import document
+from drgn_vmemmap.explain.explainer import Explainer
+from drgn_vmemmap.explain.query import parse
+from drgn_vmemmap.extract.content import Content
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.lookup import Lookup
+from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.kernel.unrecognised import Part
 from drgn_vmemmap.output.report import View, render
 from drgn_vmemmap.rules.finding import Severity
@@ -70,19 +74,34 @@ NAMES = [
 ]
 
 
+ZONES = ("node_data", "node_zones")
+"""Names that lead to the zones, where these keep tails."""
+
 WITHOUT = {
     Part.SWITCH: ("vmemmap_optimize_enabled",),
-    Part.OPTIMIZED_FLAG: ("HPG_vmemmap_optimized",),
-    Part.LAYOUT: ("hugetlb_optimize_vmemmap_key", "vmemmap_tails"),
+    Part.OPTIMIZED_FLAG: ("HPG_vmemmap_optimized", "private"),
+    Part.LAYOUT: ("hugetlb_optimize_vmemmap_key", "vmemmap_tails", *ZONES),
     Part.HSTATE_COUNTERS: (
         *("nr_huge_pages", "free_huge_pages", "surplus_huge_pages", "nr_huge_pages_node"),
         *("free_huge_pages_node", "surplus_huge_pages_node", "resv_huge_pages", "max_huge_pages"),
     ),
-    Part.HSTATE_LISTS: ("hugepage_activelist", "hugepage_freelists"),
-    Part.TAIL_WORDS: ("mapping",),
+    Part.HSTATE_LISTS: ("hugepage_activelist", "hugepage_freelists", "lru", "list_head.next"),
+    Part.FREE_PAGES: ("private", "_refcount"),
+    Part.TAIL_WORDS: ("mapping", "_refcount"),
     Part.OWNER_MARKS: ("PG_lru", "PG_reserved"),
 }
 """Names that the analysis can do without, at a price that it names."""
+
+NEEDED = {
+    "where memory has struct pages": ("mem_section", "section_mem_map"),
+    "which sizes of folios there are": ("hstates", "order"),
+    "what is a folio": (
+        *("flags", "PG_head", "page_type", "compound_dtor", "HUGETLB_PAGE_DTOR"),
+        *("compound_order", "_flags_1"),
+    ),
+    "what is a tail, and whose": ("compound_head", "compound_info"),
+}
+"""Names without which there is nothing to report on, and what they say."""
 
 
 @pytest.mark.parametrize(("release", "where", "name"), NAMES)
@@ -94,10 +113,16 @@ def test_a_kernel_with_a_new_name_is_reported_on_or_refused_by_that_name(
     except CannotAnalyse as error:
         assert name in str(error)
         assert len(str(error).splitlines()) == 1
+        assert any(name in names for names in NEEDED.values())
         return
     wrong = [finding for finding in report.findings if finding.severity is not Severity.INFO]
     assert (len(report.folios), wrong) == (3, [])
-    parts = [part for part, names in WITHOUT.items() if name in names]
+    parts = [
+        part
+        for part, names in WITHOUT.items()
+        if name in names or f"{where.partition(' ')[2]}.{name}" in names
+        if name not in ZONES or release == "7.2.0"
+    ]
     assert [each.part for each in report.kernel.unrecognised] == parts
     assert all(name in each.lacks for each in report.kernel.unrecognised)
     assert report.incomplete == bool(parts)
@@ -192,6 +217,46 @@ def test_folios_are_found_and_judged_where_their_lists_are_not_recognised(name: 
     report = kernel.check()
     assert len(report.folios) == 3
     assert {finding.rule for finding in report.findings} == {"tail-writable", "unoptimized"}
+
+
+@pytest.mark.parametrize("release", ("6.12.0", "7.2.0"))
+@pytest.mark.parametrize(
+    ("where", "name"),
+    (
+        ("struct page", "lru"),
+        ("struct list_head", "next"),
+        ("struct page", "private"),
+        ("struct page", "_refcount"),
+    ),
+)
+def test_faults_are_found_that_do_not_rest_on_a_word_which_is_not_recognised(
+    release: str, where: str, name: str
+) -> None:
+    kernel = EditedKernel(renamed(release, where, name).prog)
+    kernel.write_entry(FIRST_FOLIO, 3, kernel.entry(FIRST_FOLIO, 3) | 1 << 1)
+    kernel.write_member(FIRST_FOLIO + 1024 + 5, "compound_head", 0)
+    report = kernel.check()
+    wrong = [(f.rule, f.folio) for f in report.findings if f.severity is not Severity.INFO]
+    expected = [("tail-writable", FIRST_FOLIO), ("tail-content", FIRST_FOLIO + 1024)]
+    assert (len(report.folios), wrong) == (3, expected)
+    assert report.broken and report.incomplete
+    explainer = Explainer(kernel.snapshot(), page_names(kernel.prog))
+    for pfn in (FIRST_FOLIO, FIRST_FOLIO + 5, 1):
+        of_page = explainer.explain(parse(f"pfn:{pfn:#x}")).of_page
+        assert of_page is not None and of_page.page is not None and of_page.page.pfn == pfn
+    assert Content(kernel.kernel, [0]).is_struct_page(bytes(64))
+
+
+@pytest.mark.parametrize(
+    ("where", "name"), (("", "node_data"), ("struct pglist_data", "node_zones"))
+)
+def test_nobody_is_accused_where_zones_are_not_recognised_that_keep_tails(
+    where: str, name: str
+) -> None:
+    report = verify(renamed("7.2.0", where, name).prog)
+    assert report.kernel.hvo.layout is Layout.UNKNOWN
+    assert report.totals.counts.freed == 2 * 6
+    assert not report.broken and report.incomplete
 
 
 def test_a_counter_that_is_not_recognised_has_no_value() -> None:
