@@ -114,6 +114,16 @@ def tails_of_another_folio(count: int) -> Image:
     return image
 
 
+def tails_from_boot(count: int) -> Image:
+    """Each tail has a word that nothing requires: a list of its own, from when it was a page."""
+    image = sound(count)
+    for pfn in pfns(count):
+        for tail in range(4, 64):
+            own = image.lru(pfn + tail)
+            image.memory.write(image.physical(own) + 8, own.to_bytes(8, "little"))
+    return image
+
+
 def large_leaves(count: int) -> Image:
     return Image(Machine(node_size=count * GIB // 32))
 
@@ -220,6 +230,12 @@ def grows_like_its_size(make: Callable[[int], Image], work: Callable[[Image], ob
     for name, *costs, allowed in zip(Work._fields, small, middle, large, ALLOWED):
         first, second = costs[1] - costs[0], costs[2] - costs[1]
         assert second <= max(first, 0) * MOST + allowed, (name, costs)
+
+
+def test_words_of_tails_that_nothing_requires_cost_nothing() -> None:
+    plain, words = (work_of(make(LEAST * 4), verify) for make in (sound, tails_from_boot))
+    assert words.instructions <= plain.instructions * 1.05
+    assert words[1:] == plain[1:]
 
 
 @pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)

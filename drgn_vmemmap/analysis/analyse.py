@@ -7,7 +7,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress
+from itertools import groupby
 
 from drgn_vmemmap.analysis.judging import Judging
 from drgn_vmemmap.analysis.page_tables import never_split, split_at_boot
@@ -227,10 +227,13 @@ def _rows_of(reports: FolioReports, verdict: Verdict) -> list[int]:
 def _by_class_and_state(folios: Folios) -> Counter[tuple[FolioClass, State]]:
     """How many folios there are of each class in each state."""
     counts: Counter[tuple[FolioClass, State]] = Counter()
-    for number in set(folios.states):
-        in_state = folios.states.translate(bytes(each == number for each in range(256)))
-        for of_class, count in Counter(compress(folios.classes, in_state)).items():
-            counts[folios.class_table[of_class], STATES[number]] += count
+    start = 0
+    for number, stretch in groupby(folios.classes):
+        stop = start + len(list(stretch))
+        states = folios.states[start:stop]
+        for state in set(states):
+            counts[folios.class_table[number], STATES[state]] += states.count(state)
+        start = stop
     return counts
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.hugetlb.accounting import Accounting, Accounts
@@ -112,8 +112,7 @@ class Judging:
     def _check(self, start: int, stop: int) -> None:
         """Diagnose the folios without a judgement, and check those that a rule may concern."""
         folios, judgements = self.reports.folios, self.reports.judgements
-        columns = (folios.classes, folios.states, judgements)
-        groups = Counter(zip(*(column[start:stop] for column in columns)))
+        groups = self._groups(start, stop)
         chosen = {group for group in groups if self._concerns_a_rule(group)}
         for row in range(start, stop) if chosen else ():
             group = folios.classes[row], folios.states[row], judgements[row]
@@ -125,6 +124,17 @@ class Judging:
         for group, count in groups.items():
             if group[2] != NOT_JUDGED:
                 self.groups[group] += count
+
+    def _groups(self, start: int, stop: int) -> Mapping[tuple[int, int, int], int]:
+        """How many folios there are of each class, state and judgement."""
+        folios = self.reports.folios
+        classes, states = folios.classes[start:stop], folios.states[start:stop]
+        judgements = self.reports.judgements[start:stop]
+        # Fast path: mostly, only their states differ.
+        if classes[1:] == classes[:-1] and judgements[1:] == judgements[:-1]:
+            first = classes[0], judgements[0]
+            return {(first[0], state, first[1]): states.count(state) for state in set(states)}
+        return Counter(zip(classes, states, judgements))
 
     def _by_size(self, start: int, stop: int) -> Iterator[tuple[_Size, Sequence[int]]]:
         """Rows of folios, those of one size together."""

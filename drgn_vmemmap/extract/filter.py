@@ -174,6 +174,12 @@ class Filter:
 
 def _words(start: int, part: bytes, is_right: Callable[[int], bool]) -> Iterator[tuple[int, bytes]]:
     """The words that are right, whatever the others are; of parts of words, those that are 0."""
+    # Fast path: mostly, all are right.
+    if not (start | len(part)) % WORD and all(
+        not word or is_right(word) for word in set(memoryview(part).cast("Q"))
+    ):
+        yield start, part
+        return
     for address in range(start & -WORD, start + len(part), WORD):
         first, last = max(start, address), min(start + len(part), address + WORD)
         piece = part[first - start : last - start]

@@ -230,6 +230,10 @@ class ListWalk:
     ) -> Sequence[int]:
         """Positions in a chain where the pointer back is wrong, its end among them: at most two."""
         addresses, prev, before = self._addresses, self._links.prev, list_.head
+        # Fast path: mostly, all lead back.
+        ways = [before, *map(addresses.__getitem__, chain)]
+        if [*map(prev.__getitem__, chain), list_.last if closes else ways[-1]] == ways:
+            return []
         wrong = []
         for position, row in enumerate(chain):
             if prev[row] != before:

@@ -176,10 +176,8 @@ class MemmapScan:
         if len(frames.starts) < len(pfns) or not self._add_adjacent(pfns, frames):
             return False
         infos = self._snapshot.kernel.tail_infos(pfns, self._step.bit_length() - 1)
-        first = len(self.folios) - len(pfns)
-        self.folios.compared[first:] = b"\1" * len(pfns)
-        for position, _ in tails.wrong_among(frames, infos, has_head=True):
-            self.folios.compared[first + position] = False
+        if tails.are_alike(frames, infos, has_head=True):
+            self.folios.compared[-len(pfns) :] = b"\1" * len(pfns)
         return True
 
     def _add_alike(self, pfns: range, heads: Sequence[bytes]) -> bool:

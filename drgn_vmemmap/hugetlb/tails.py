@@ -10,13 +10,12 @@ Follows ``prep_compound_tail()`` of ``mm/internal.h``, and what freeing a folio 
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.kernel.structs import Struct
+from drgn_vmemmap.kernel.structs import FORMATS, Member, Struct
 from drgn_vmemmap.target.memory import StridedRead
 from drgn_vmemmap.vmemmap.frames import MAX_PAGE_ORDER
 
@@ -32,7 +31,6 @@ folio's order, its counts, its subpool, its cgroup and the list of its failed pa
 
 _NO_TYPE = 0xFFFFFFFF
 _TAIL = 1 << 0
-_LINK = struct.Struct("8s")
 
 
 class WrongTail(NamedTuple):
@@ -81,19 +79,17 @@ class Tails:
         self._page = kernel.page
         self._size = kernel.page.size
         self._count = kernel.page_size // self._size
-        self._link = kernel.page.offset("compound_head")
         # In the frame that a zone keeps for gigantic folios, v7.1 to v7.3 leave each struct page
         # the reference that memory from boot begins with.
         self._has_references = kernel.tails_hold_mask and "refcount" in self._page.members
         self._keeps_references = self._has_references and order > MAX_PAGE_ORDER
-        self._right = {True: (b"", b""), False: (b"", b"")}
-        """
-        A plain tail that was found right, before and after its link: in a frame with the head, and
-        in one without it.
-        """
         self._checks = [
             each for each in _checks(kernel, order, are_shared) if each.member in self._page.members
         ]
+        self._words = _joined([self._page.members[check.member] for check in self._checks])
+        self._link = self._page.members["compound_head"]
+        self._expected: dict[tuple[Member, int], memoryview] = {}
+        """Columns that were right, by the word and how many first ones may be anything."""
 
     def wrong_among(
         self, frames: StridedRead, infos: array[int], has_head: bool
@@ -105,40 +101,93 @@ class Tails:
         :param has_head: They begin with the head and the tails that carry its metadata.
         :return: Position of each such frame, counted from 0, and its first wrong struct page.
         """
-        first = FIRST_PLAIN * self._size if has_head else 0
-        count = self._count - first // self._size
-        links_are_right = not has_head or self._first_links_are(frames, infos)
-        before, after = self._right[has_head]
-        block = frames.block
-        for position, (start, (link,)) in enumerate(zip(frames.starts, _LINK.iter_unpack(infos))):
-            # Fast path: but for their link, all plain tails are as one that was found right.
-            if links_are_right and block.startswith((before + link + after) * count, start + first):
-                continue
-            frame, info = block[start : start + self._count * self._size], infos[position]
-            if links_are_right and self._are_right(frame[first:], info, has_head):
-                plain = frame[first : first + self._size]
-                before, after = plain[: self._link], plain[self._link + _LINK.size :]
-                self._right[has_head] = before, after
-                continue
-            wrong = self.first_wrong(frame, info, has_head)
+        for position in self._not_alike(frames, infos, range(len(infos)), has_head):
+            start = frames.starts[position]
+            frame = frames.block[start : start + frames.size]
+            wrong = self._wrong_in(frame, infos[position], has_head)
             if wrong is not None:
                 yield position, wrong
 
-    def _first_links_are(self, frames: StridedRead, infos: array[int]) -> bool:
-        """Whether the tails that carry metadata lead to their heads, in all frames."""
-        offsets = (tail * self._size + self._link for tail in range(1, FIRST_PLAIN))
-        columns = frames.columns((offset // _LINK.size for offset in offsets), _LINK.size)
-        return all(column == memoryview(infos) for column in columns)
+    def _not_alike(
+        self, frames: StridedRead, infos: array[int], positions: range, has_head: bool
+    ) -> Iterator[int]:
+        """
+        The frames in which tails are not right, or right and not all alike.
+
+        :param positions: Of those in which to search.
+        """
+        if self.are_alike(
+            frames.part(positions), infos[positions.start : positions.stop], has_head
+        ):
+            return
+        if len(positions) == 1:
+            yield positions.start
+            return
+        middle = len(positions) // 2
+        for half in (positions[:middle], positions[middle:]):
+            yield from self._not_alike(frames, infos, half, has_head)
+
+    def are_alike(self, frames: StridedRead, infos: array[int], has_head: bool) -> bool:
+        """
+        Whether all plain tails in some frames are as one that is right, but for their links.
+
+        Mostly, they are, and nothing else needs to be done with each.
+
+        :param frames: As :meth:`wrong_among()` has them, and the other parameters.
+        """
+        if not infos:
+            return True
+        infos = infos if frames.starts.step > 0 else infos[::-1]
+        block = frames.ascending()
+        size, first = self._size, FIRST_PLAIN if has_head else 0
+        plain = bytes(block[first * size : (first + 1) * size])
+        for check in self._checks_of(plain, has_head):
+            if not check.accepts(self._page.value(plain, check.member)):
+                return False
+        for place in self._words:
+            column = self._column(block, place)
+            if column != self._all_but_first(place, column, first):
+                return False
+        column, links = self._column(block, self._link), memoryview(infos)
+        tails = range(int(has_head), self._count)
+        return all(column[tail :: self._count] == links for tail in tails)
+
+    def _column(self, block: memoryview, place: Member) -> memoryview[int]:
+        """A word of each struct page."""
+        words = block.cast(FORMATS[place.size])
+        return words[place.offset // place.size :: self._size // place.size]
+
+    def _all_but_first(self, place: Member, column: memoryview, first: int) -> memoryview:
+        """
+        A column in which all have what the first plain tail has.
+
+        :param first: How many struct pages of each frame are no plain tails.
+        """
+        value, length = column[first], len(column)
+        known = self._expected.get((place, first))
+        if known is None or len(known) != length or known[first] != value:
+            known = memoryview(array(FORMATS[place.size], [value]) * length)
+            self._expected[place, first] = known
+        for index in range(first):
+            known[index :: self._count] = column[index :: self._count]
+        return known
 
     def is_right(self, content: bytes, info: int, has_head: bool) -> bool:
         """Whether a frame holds what it must; parameters as for :meth:`first_wrong()`."""
         return self.first_wrong(content, info, has_head) is None
 
-    def _are_right(self, tails: bytes, info: int, has_head: bool) -> bool:
-        """Whether plain tails are right: member by member, as most have one value for all."""
-        return self._page.values(tails, "compound_head") == {info} and all(
-            all(map(check.accepts, self._page.values(tails, check.member)))
-            for check in self._checks_of(tails, has_head)
+    def _wrong_in(self, frame: bytes, info: int, has_head: bool) -> WrongTail | None:
+        """As :meth:`first_wrong()`; mostly, tails that are not alike are right all the same."""
+        tails = frame[FIRST_PLAIN * self._size if has_head else 0 :]
+        links = self._page.values(frame[self._size if has_head else 0 :], "compound_head")
+        if links == {info} and self._accept(self._checks_of(tails, has_head), tails):
+            return None
+        return self.first_wrong(frame, info, has_head)
+
+    def _accept(self, checks: Iterable[_Check], tails: bytes) -> bool:
+        """Whether checks accept all of some plain tails."""
+        return all(
+            all(map(check.accepts, self._page.values(tails, check.member))) for check in checks
         )
 
     def first_wrong(self, content: bytes, info: int, has_head: bool) -> WrongTail | None:
@@ -171,11 +220,7 @@ class Tails:
             self._has_references
             and self._page.values(tails, "compound_head") == {info}
             and self._page.values(tails, "refcount") == {1}
-            and all(
-                all(map(check.accepts, self._page.values(tails, check.member)))
-                for check in self._checks
-                if check.member != "refcount"
-            )
+            and self._accept((c for c in self._checks if c.member != "refcount"), tails)
         )
 
     def _checks_of(self, tails: bytes, has_head: bool) -> list[_Check]:
@@ -184,6 +229,17 @@ class Tails:
         if may_keep and self._page.values(tails, "refcount") == {1}:
             return [check for check in self._checks if check.member != "refcount"]
         return self._checks
+
+
+def _joined(members: Iterable[Member]) -> list[Member]:
+    """Words with some members: two halves of one are one."""
+    words: list[Member] = []
+    for member in sorted(members):
+        if words and words[-1] == Member(member.offset - 4, 4, 1) and not words[-1].offset % 8:
+            words[-1] = Member(words[-1].offset, 8, 1)
+        else:
+            words.append(member)
+    return words
 
 
 def _faults(layout: Struct, page: bytes, checks: Iterable[_Check]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-_FORMATS: Mapping[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
+FORMATS: Mapping[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 """Of unsigned numbers, by their size in bytes."""
 
 
@@ -24,7 +24,7 @@ class Member(NamedTuple):
     @property
     def is_number(self) -> bool:
         """Whether it has the size of a number, and is no array."""
-        return self.length == 1 and self.size in _FORMATS
+        return self.length == 1 and self.size in FORMATS
 
     @property
     def end(self) -> int:
@@ -100,10 +100,10 @@ def _numbers(data: bytes, starts: range, size: int) -> Sequence[int]:
     if not starts:
         return []
     # Fast path: they are aligned, as C aligns them.
-    is_aligned = size in _FORMATS and starts.start % size == 0 and starts.step % size == 0
+    is_aligned = size in FORMATS and starts.start % size == 0 and starts.step % size == 0
     end = starts[-1] + size
     if is_aligned and end <= len(data):
-        words = memoryview(data[:end]).cast(_FORMATS[size])
+        words = memoryview(data[:end]).cast(FORMATS[size])
         return words[starts.start // size :: starts.step // size]
     return [int.from_bytes(data[start : start + size], "little") for start in starts]
 

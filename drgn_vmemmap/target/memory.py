@@ -37,6 +37,17 @@ class StridedRead(NamedTuple):
         first, stride = self.starts.start // size, self.starts.step // size
         return (all_words[first + word :: stride] for word in words)
 
+    def part(self, positions: range) -> StridedRead:
+        """Some consecutive pieces."""
+        return self._replace(starts=self.starts[positions.start : positions.stop])
+
+    def ascending(self) -> memoryview:
+        """The pieces one after the other, that with the lowest start first."""
+        first, last = sorted((self.starts[0], self.starts[-1]))
+        if abs(self.starts.step) == self.size:
+            return memoryview(self.block)[first : last + self.size]
+        return memoryview(b"".join(self.each()[:: 1 if self.starts.step > 0 else -1]))
+
     def each(self) -> list[bytes]:
         """The pieces one by one."""
         block, size = self.block, self.size

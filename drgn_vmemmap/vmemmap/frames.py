@@ -81,6 +81,8 @@ class FrameReader:
         self._together = 1 if size & (size - 1) else geometry.page_size // size
         self._counts = self._counts_reader()
         self._unsplit: dict[int, bool | None] = {}
+        self._blocks: dict[int, Block | None] = {}
+        """What begins at PFNs: frames that are near each other may be of the same blocks."""
 
     def check(self, frames: Sequence[int]) -> Iterator[Problem]:
         """
@@ -218,20 +220,31 @@ class FrameReader:
 
     def free_block(self, frame: int) -> Block | None:
         """The free block that a frame is in; only its first page is marked."""
-        mark = self._kernel.buddy_test
-        if mark is None:
+        if self._kernel.buddy_test is None:
             return None
         for order in range(MAX_PAGE_ORDER + 1):
-            pfn = frame >> order << order
-            try:
-                page = self._page(pfn)
-            except MissingMemory:
-                continue
-            if mark.matches(page):
-                size = self._kernel.page.value(page, "private")
-                if order <= size <= MAX_PAGE_ORDER and pfn % (1 << size) == 0:
-                    return Block(pfn, size)
+            block = self._block_at(frame >> order << order)
+            if block is not None and frame < block.end:
+                return block
         return None
+
+    def _block_at(self, pfn: int) -> Block | None:
+        """The free block that begins at a PFN, as far as its struct page is in the dump."""
+        if pfn not in self._blocks:
+            self._blocks[pfn] = self._read_block(pfn)
+        return self._blocks[pfn]
+
+    def _read_block(self, pfn: int) -> Block | None:
+        mark = self._kernel.buddy_test
+        try:
+            page = self._page(pfn)
+        except MissingMemory:
+            return None
+        if mark is None or not mark.matches(page):
+            return None
+        order = self._kernel.page.value(page, "private")
+        is_block = order <= MAX_PAGE_ORDER and pfn % (1 << order) == 0
+        return Block(pfn, order) if is_block else None
 
     def is_of_unsplit_block(self, frame: int) -> bool | None:
         """

@@ -17,6 +17,7 @@ import json
 import os
 import random
 import struct
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ import drgn
 
 from drgn_vmemmap.extract import vmcore
 from drgn_vmemmap.hugetlb.folio import State
+from drgn_vmemmap.hugetlb.tails import FIRST_PLAIN
 from tests.synthetic.debuginfo import add_debuginfo
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import types
@@ -161,11 +163,25 @@ class Host(Image):
                 self.memmap.write_folio(folio)
                 self.memmap.link(pfn, circle[index + 2], circle[index])
                 own = self._boot_time(pfn)
-                contents = [self.memory.frames.pop(frame) for frame in own]
+                contents = [
+                    self._with_own_lists(pfn, number, self.memory.frames.pop(frame))
+                    for number, frame in enumerate(own)
+                ]
                 if folio.remapped:
                     yield self._heads[pfn], bytes(contents[0])
                 else:
                     yield from zip(own, map(bytes, contents))
+
+    def _with_own_lists(self, pfn: int, number: int, content: bytes | bytearray) -> bytes:
+        """A frame of tails, each with an empty list of its own, as pages from boot have it."""
+        page = self.types.structs["page"]
+        per_frame, per_page = PAGE_SIZE // page.size, page.size // 8
+        first = range(per_frame)[0 if number else FIRST_PLAIN]
+        start = self.lru(pfn + number * per_frame)
+        lists = array("Q", range(start, start + PAGE_SIZE, page.size))
+        words, backward = array("Q", content), page.members["lru"].offset // 8 + 1
+        words[first * per_page + backward :: per_page] = lists[first:]
+        return words.tobytes()
 
     def write_elf(self, path: Path) -> None:
         """Write an ELF vmcore with a hole wherever there is nothing."""
