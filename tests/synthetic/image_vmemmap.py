@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 
 from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.image_memory import BOOT_PFNS, IMAGE, IMAGE_PFNS, ImageMemory
@@ -119,8 +120,8 @@ class ImageVmemmap(ImageMemory):
 
     def _boot_frames(self, folio: Folio) -> list[int]:
         first = self.memmap.number(folio.pfn)
-        pages = self.machine.vmemmap_pages(folio.order)
-        return [self.memmap.boot_frame(first + index) for index in range(pages)]
+        start = self.memmap.boot_frame(first)
+        return [*range(start, start + self.machine.vmemmap_pages(folio.order))]
 
     def _remap_folio(self, folio: Folio) -> list[int | None]:
         machine, first = self.machine, self.memmap.number(folio.pfn)
@@ -128,8 +129,9 @@ class ImageVmemmap(ImageMemory):
         if folio.remapped and machine.line.head_moves:
             own[0] = self._move(first, folio)
         reuse = self._reuse_frame(folio, own) if folio.remapped else None
-        frames: list[int | None] = []
-        for index, vpage in enumerate(machine.vpages(folio)):
+        vpages = machine.vpages(folio)
+        frames: list[int] = []
+        for index, vpage in enumerate(vpages):
             frame = own[index]
             if vpage.backing is Backing.FRESH:
                 frame = self._move(first + index, folio)
@@ -139,11 +141,19 @@ class ImageVmemmap(ImageMemory):
                 self.memmap.map(first + index, frame)
             elif vpage.backing is Backing.BEYOND:
                 frame = machine.max_pfn + index
-            if machine.region(folio, index) in machine.split_regions:
-                address = machine.page_address(folio.pfn) + index * PAGE_SIZE
-                self.tables.map(address, frame, "PTE", self._entry_flags(vpage))
-            frames.append(None if vpage.backing is Backing.ABSENT else frame)
-        return frames
+            frames.append(frame)
+        pages = [(frame, self._entry_flags(vpage)) for frame, vpage in zip(frames, vpages)]
+        start = 0
+        for region, group in groupby(range(len(pages)), lambda index: machine.region(folio, index)):
+            stop = start + len(list(group))
+            if region in machine.split_regions:
+                address = machine.page_address(folio.pfn) + start * PAGE_SIZE
+                self.tables.map_pages(address, pages[start:stop])
+            start = stop
+        return [
+            None if vpage.backing is Backing.ABSENT else frame
+            for frame, vpage in zip(frames, vpages)
+        ]
 
     def _entry_flags(self, vpage: Vpage) -> int:
         if vpage.backing is Backing.ABSENT:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from math import gcd
 
@@ -121,8 +122,8 @@ class Memmap:
     def free(self, pfns: Iterable[int]) -> None:
         """Give frames to the buddy allocator: only the first page of a block says so."""
         for start, order in _blocks(sorted(pfns)):
-            for pfn in range(start, start + (1 << order)):
-                self.write(pfn, flags=self.flags(pfn), _refcount=0, private=0)
+            pfns = range(start, start + (1 << order))
+            self._write_alike(pfns, flags=self.flags(start), _refcount=0, private=0)
             self.write(start, page_type=self._line.page_type("buddy"), private=order)
 
     def write_folio(self, folio: Folio) -> None:
@@ -174,6 +175,24 @@ class Memmap:
         for number in range(period):
             content = pattern[number * PAGE_SIZE : (number + 1) * PAGE_SIZE]
             self._memory.fill(frames[number::period], content)
+
+    def _write_alike(self, pfns: range, **members: int) -> None:
+        """Change members of the struct pages of a range: to the same in all of them."""
+        size = self._page.size
+        if size & (size - 1):
+            for pfn in pfns:
+                self.write(pfn, **members)
+            return
+        while pfns:
+            number, start = divmod(pfns.start * size, PAGE_SIZE)
+            count = min((PAGE_SIZE - start) // size, len(pfns))
+            content = self._memory.writable(self._moved.get(number, self.boot_frame(number)))
+            for name, value in members.items():
+                member = self._page.members[name]
+                words = memoryview(content).cast("Q" if member.size == 8 else "I")
+                first, step = (start + member.offset) // member.size, size // member.size
+                words[first : first + count * step : step] = array(words.format, [value]) * count
+            pfns = pfns[count:]
 
     def _write(self, pfn: int, offset: int, data: bytes) -> None:
         offset += pfn * self._page.size

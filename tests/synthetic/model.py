@@ -212,12 +212,11 @@ class Machine:
     @cached_property
     def split_regions(self) -> frozenset[int]:
         """The regions that are mapped by a table: HVO splits what it remaps."""
-        needed = {
-            self.region(folio, index)
-            for folio in self.folios
-            for index, vpage in enumerate(self.vpages(folio))
-            if folio.remapped or vpage != OWN_W
-        }
+        needed: set[int] = set()
+        for folio in self.folios:
+            edited = (index for index, vpage in folio.edits.items() if vpage != OWN_W)
+            pages = range(self.vmemmap_pages(folio.order))
+            needed.update(self.region(folio, i) for i in (pages if folio.remapped else edited))
         return self.split | needed
 
     def lists(self) -> Iterator[tuple[int, int | None, list[Folio]]]:

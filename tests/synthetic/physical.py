@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from typing import Callable
 
@@ -49,11 +50,15 @@ class PhysicalMemory:
         while data:
             pfn, offset = divmod(address, PAGE_SIZE)
             part = data[: PAGE_SIZE - offset]
-            frame = self.frames.get(pfn, b"")
-            if not isinstance(frame, bytearray):
-                frame = self.frames[pfn] = bytearray(frame or PAGE_SIZE)
-            frame[offset : offset + len(part)] = part
+            self.writable(pfn)[offset : offset + len(part)] = part
             address, data = address + len(part), data[len(part) :]
+
+    def writable(self, pfn: int) -> bytearray:
+        """A frame that can be changed in place."""
+        frame = self.frames.get(pfn, b"")
+        if not isinstance(frame, bytearray):
+            frame = self.frames[pfn] = bytearray(frame or PAGE_SIZE)
+        return frame
 
     def write_u64(self, address: int, value: int) -> None:
         self.write(address, value.to_bytes(8, "little"))
@@ -116,9 +121,20 @@ class PageTables:
 
     def map(self, address: int, pfn: int, level: str, flags: int) -> None:
         """Map what one entry of a level covers, with the tables on the way."""
-        flags &= self._supported
-        flags |= self._encryption_mask | (0 if level == "PTE" else LARGE)
-        self._memory.write_u64(self.entry_address(address, level), pfn << PAGE_SHIFT | flags)
+        entry = self._entry(pfn, flags) | (0 if level == "PTE" else LARGE)
+        self._memory.write_u64(self.entry_address(address, level), entry)
+
+    def map_pages(self, address: int, pages: Iterable[tuple[int, int]]) -> None:
+        """
+        Map consecutive pages that one table maps.
+
+        :param pages: PFN and flags of each.
+        """
+        entries = array("Q", (self._entry(pfn, flags) for pfn, flags in pages))
+        self._memory.write(self.entry_address(address, "PTE"), entries.tobytes())
+
+    def _entry(self, pfn: int, flags: int) -> int:
+        return pfn << PAGE_SHIFT | flags & self._supported | self._encryption_mask
 
     def map_range(self, address: int, pfns: range, level: str, flags: int) -> None:
         step = 1 << (self._shifts[level] - PAGE_SHIFT)
