@@ -15,6 +15,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+import drgn
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.vmemmap.sections import SectionRange
 from tests.output.maps import BLOCKS, COLOUR, LETTERS, SOUND, TIB, cell, draw, text
-from tests.support import COMMAND, vmcore, vmemmap
+from tests.support import COMMAND, open_vmcore, vmcore, vmemmap
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import REUSE_W, SECTION_PAGES, Folio, Machine, hstate_name
@@ -198,9 +199,20 @@ def test_the_exit_code_says_what_was_found(
     assert ("findings, which 'verify' explains" in shown) == bool(code)
 
 
-def test_the_same_part_can_be_named_in_many_ways() -> None:
+@pytest.fixture(scope="module")
+def two_nodes() -> drgn.Program:
+    return open_vmcore("two-nodes-1GiB")
+
+
+def test_the_same_part_can_be_named_in_many_ways(
+    two_nodes: drgn.Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown_of(start: str, stop: str) -> str:
+        assert command_line.run(["map", "--from", start, "--to", stop], two_nodes) == 0
+        return capsys.readouterr().out
+
     shown = {
-        run("--from", start, "--to", stop).stdout
+        shown_of(start, stop)
         for start, stop in (
             ("64M", "80M"),
             ("0x4000000", "0x5000000"),
@@ -237,11 +249,15 @@ def test_a_file_has_blocks_and_no_colour(tmp_path: Path) -> None:
     ),
 )
 def test_what_cannot_be_shown_is_refused_in_one_line(
-    arguments: tuple[str, ...], reason: str
+    arguments: tuple[str, ...],
+    reason: str,
+    two_nodes: drgn.Program,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = run(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
+    assert command_line.run(["map", *arguments], two_nodes) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
     assert reason in line
 
 
