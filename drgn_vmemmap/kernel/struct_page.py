@@ -23,12 +23,14 @@ def struct_page(lookup: Lookup) -> Struct:
     """
     page = lookup.struct(
         "struct page",
-        optional=("memcg_data", "page_type", "compound_dtor", "compound_order"),
+        optional=("memcg_data", "compound_dtor", "compound_order"),
         parts={
             "lru": (Part.HSTATE_LISTS,),
             "private": (Part.OPTIMIZED_FLAG, Part.FREE_PAGES),
             "mapping": (Part.TAIL_WORDS,),
             "refcount": (Part.FREE_PAGES, Part.TAIL_WORDS),
+            # Since v6.9, it has the mark of HugeTLB folios, too: see hugetlb_test().
+            "page_type": (Part.FREE_PAGES, Part.TAIL_WORDS, Part.OWNER_MARKS),
         },
         # Linux commit 53fbef56e07d ("mm: introduce memdesc_flags_t") (in v6.18)
         flags=["flags.f", "flags"],
