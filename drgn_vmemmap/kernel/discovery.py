@@ -103,7 +103,9 @@ def _confirmed(lookup: Lookup) -> frozenset[str] | None:
 def _facts(lookup: Lookup, types_from: str) -> Kernel:
     hstates = lookup.address("hstates")
     if hstates is None:
-        raise CannotAnalyse("this kernel has no hstates: it was built without HugeTLB")
+        raise CannotAnalyse(
+            "this kernel has no hstates: it was built without HugeTLB, or has another name for them"
+        )
     page = struct_page.struct_page(lookup)
     hstate = hugetlb.hstate(lookup, page)
     nodes = hugetlb.node_count(hstate)

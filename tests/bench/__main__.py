@@ -40,7 +40,8 @@ def main() -> int:
         why = results[target.name]["crash"].get("why")
         if why:
             print(f"\n{target.name}: no vtop, as {why}")
-    print(f"\n{table.startup(startup.timings(1 if options.small else 10))}")
+    timings = startup.timings(1, startup.VMCORES[-1:]) if options.small else startup.timings(10)
+    print(f"\n{table.startup(timings)}")
     print(f"\n{table.listings(listings(1000 if options.small else 500_000))}")
     return int(any(of_target["reference"]["differing"] for of_target in results.values()))
 

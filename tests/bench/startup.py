@@ -40,10 +40,10 @@ class Timing(NamedTuple):
     """How many times drgn's bare start on the same vmcore, the median of the runs."""
 
 
-def timings(times: int) -> list[Timing]:
+def timings(times: int, vmcores: Sequence[str] = VMCORES) -> list[Timing]:
     """Run each command some times on each vmcore."""
     with tempfile.TemporaryDirectory() as directory:
-        return [timing for name in VMCORES for timing in _timings(name, Path(directory), times)]
+        return [timing for name in vmcores for timing in _timings(name, Path(directory), times)]
 
 
 def _timings(name: str, directory: Path, times: int) -> list[Timing]:
