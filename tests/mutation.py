@@ -32,6 +32,7 @@ from tests.support import ROOT
 
 SUBJECTS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "paging": (("paging/*.py",), ("paging", "hvo", "vmemmap", "explain/test_walks.py")),
+    "folios": (("hugetlb/*.py",), ("hugetlb", "rules", "analysis", "damage")),
     "layouts and verdicts": (
         ("hvo/*.py", "kernel/layout.py", "analysis/judging.py"),
         ("hvo", "rules", "analysis"),

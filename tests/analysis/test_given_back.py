@@ -8,7 +8,7 @@ import pytest
 
 from drgn_vmemmap import verify
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES, Mark
+from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, LINES, Mark
 from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
 
@@ -59,6 +59,33 @@ def test_tails_beyond_the_end_of_a_smaller_compound_page_are_stale(release: str)
     for pfn in range(AFTER + 64, AFTER + 512):
         of.write_page(pfn, **link(of, AFTER, 9))
     assert set(said(of)) == {"stale-struct-page"}
+
+
+def head(of: Image, pfn: int) -> None:
+    """A struct page that is the head of a HugeTLB folio, though there is none."""
+    of.write_page(
+        pfn, flags=of.memmap.flags(pfn, "PG_head"), page_type=of.machine.line.page_type("hugetlb")
+    )
+    if of.machine.line.mark is Mark.DESTRUCTOR:
+        of.write_page(pfn + 1, compound_dtor=HUGETLB_PAGE_DTOR, compound_order=9)
+    elif of.machine.line.mark is Mark.FLAG:
+        of.write_page(pfn + 1, flags=of.memmap.flags(pfn + 1, "PG_active") | 9)
+
+
+@lines
+@pytest.mark.parametrize("ahead", (1, 8, 65, 300))
+def test_a_head_where_no_folio_can_begin_is_stale(release: str, ahead: int) -> None:
+    of = image(release)
+    head(of, AFTER + ahead)
+    findings = [each for each in verify(of.prog).findings if each.rule == "stale-struct-page"]
+    assert [each.address for each in findings] == [of.machine.page_address(AFTER + ahead)]
+
+
+@pytest.mark.parametrize("release", ("6.1.0", "6.6.0"))
+def test_a_head_without_a_page_type_where_a_folio_may_begin_is_on_its_way(release: str) -> None:
+    of = image(release)
+    head(of, AFTER)
+    assert "stale-struct-page" not in said(of)
 
 
 def without_a_head(release: str, tails: int) -> Image:

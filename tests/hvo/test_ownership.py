@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Who owns the frames that back the vmemmap: last-level entries, large leaves, and zones."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from drgn_vmemmap.hvo.ownership import Leaf, Ownership
+
+ENTRIES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 99)), max_size=12, unique=True)
+PLACES = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12)), max_size=5)
+LEAVES = PLACES.map(
+    lambda places: [Leaf(frame, 100 * n, pages) for n, (frame, pages) in enumerate(places, 1)]
+)
+
+
+def ownership(entries: list[tuple[int, int]], leaves: list[Leaf]) -> Ownership:
+    owned = Ownership()
+    for frame, page in entries:
+        owned.frames.append(frame)
+        owned.pages.append(page)
+    owned.leaves += leaves
+    return owned
+
+
+@given(ENTRIES, LEAVES)
+@example([], [Leaf(0, 100, 4), Leaf(4, 200, 4)])
+def test_a_frame_of_more_than_one_owner_is_found_with_its_owners(
+    entries: list[tuple[int, int]], leaves: list[Leaf]
+) -> None:
+    owners = defaultdict[int, set[int]](set)
+    for frame, page in entries:
+        owners[frame].add(page)
+    for leaf in leaves:
+        for ahead in range(leaf.pages):
+            owners[leaf.frame + ahead].add(leaf.page + ahead)
+    by_entries = {frame for frame, _ in entries}
+    shared = ownership(entries, leaves).shared()
+    for frame, found in shared.items():
+        assert len(found) > 1 and set(found) <= owners[frame]
+    for frame in by_entries:
+        if len(owners[frame]) > 1:
+            assert set(shared[frame]) == owners[frame]
+    # Of frames that leaves alone share, there are too many to name each.
+    for leaf in leaves:
+        others = [other for other in leaves if other != leaf and other.frame <= leaf.frame]
+        if any(leaf.frame < other.frame + other.pages for other in others):
+            assert leaf.page in shared[leaf.frame]
+
+
+def test_frames_are_counted_once_for_entries_and_for_each_page_of_a_leaf() -> None:
+    owned = ownership([(1, 10), (1, 11), (2, 12)], [Leaf(512, 100, 512)])
+    assert owned.distinct() == 2 + 512
