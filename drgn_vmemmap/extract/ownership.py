@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import enum
 
-from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.extract.content import is_poison
+from drgn_vmemmap.kernel.facts import Kernel
+from drgn_vmemmap.kernel.unrecognised import Part
 from drgn_vmemmap.vmemmap.frames import FrameReader
 from drgn_vmemmap.vmemmap.owners import TAIL, OwnerKind, OwnerReader, head_of_tail
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -52,6 +54,21 @@ _OWNERS = {
 # The page type of large allocations by kmalloc(). Of the others, zsmalloc's hold memory of users,
 # and offline, guard and unaccepted pages hold nothing.
 _KMALLOC = "large_kmalloc"
+
+
+_MARKS = (Part.FREE_PAGES, Part.OWNER_MARKS, Part.TAIL_WORDS)
+"""Parts without which a user's pages are not recognised."""
+
+
+def check_marks(kernel: Kernel) -> None:
+    """
+    :raises CannotAnalyse: if frames of users cannot be told from those of the kernel.
+    """
+    for unrecognised in kernel.unrecognised:
+        if unrecognised.part in _MARKS:
+            raise CannotAnalyse(
+                f"no extract: it might hold memory of users. {unrecognised.message}"
+            )
 
 
 class FrameOwners:

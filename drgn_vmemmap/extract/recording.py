@@ -29,7 +29,7 @@ from drgn_vmemmap.api import is_there, verify
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.extract.content import Content, is_poison
 from drgn_vmemmap.extract.filter import Filter, Filtered, Withheld
-from drgn_vmemmap.extract.ownership import FrameOwners
+from drgn_vmemmap.extract.ownership import FrameOwners, check_marks
 from drgn_vmemmap.extract.recorder import Recorder
 from drgn_vmemmap.extract.vmcore import check_writer, joined, write_elf, write_kdump
 from drgn_vmemmap.files import atomic_file
@@ -110,6 +110,7 @@ class Recording:
         self._recorder = self._symbols = Recorder(ProgramMemory(prog))
         self._recorded = _recorded(prog, lambda: self._recorder, self._vmcoreinfo)
         self.kernel = discover(self._recorded, system_map)
+        check_marks(self.kernel)
         self._record_kallsyms()
         self._record_btf()
         self._problem = read_kernel_log(self._recorded).problem if log else None

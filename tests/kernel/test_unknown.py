@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,11 @@ from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.query import parse
 from drgn_vmemmap.extract.content import Content
+from drgn_vmemmap.extract.ownership import check_marks
+from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.hvo.verdict import Verdict
+from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.page_names import page_names
@@ -258,6 +262,35 @@ def test_faults_are_found_that_do_not_rest_on_a_word_which_is_not_recognised(
         of_page = explainer.explain(parse(f"pfn:{pfn:#x}")).of_page
         assert of_page is not None and of_page.page is not None and of_page.page.pfn == pfn
     assert Content(kernel.kernel, [0]).is_struct_page(bytes(64))
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    (("6.12.0", "mapping"), ("7.2.0", "private"), ("6.12.0", "_refcount"), ("5.15.0", "page_type")),
+)
+def test_pages_of_users_are_not_recognised_without_the_words_that_say_so(
+    release: str, name: str
+) -> None:
+    kernel = discover(renamed(release, "struct page", name).prog)
+    with pytest.raises(CannotAnalyse, match=f"^no extract: .* {name} in struct page$"):
+        check_marks(kernel)
+
+
+def test_no_extract_is_written_where_pages_of_users_are_not_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Lookup.enumerators
+    monkeypatch.setattr(
+        Lookup,
+        "enumerators",
+        lambda lookup, name: {k: v for k, v in known(lookup, name).items() if k != "PG_reserved"},
+    )
+    path = tmp_path / "vmcore"
+    with pytest.raises(
+        CannotAnalyse, match=r"^no extract: it might hold memory of users.*PG_reserved"
+    ):
+        extract(open_vmcore("head-reuse"), str(path), compress=False)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
