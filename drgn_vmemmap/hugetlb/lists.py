@@ -23,6 +23,9 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 # A list of a live kernel seldom changes while only its pointers are followed.
 _RETRIES = 4
 
+# Folios of a list whose pointers are compared together.
+_TOGETHER = 4096
+
 
 class BrokenList(NamedTuple):
     """A list that is damaged, or that cannot be followed."""
@@ -229,18 +232,18 @@ class ListWalk:
         self, list_: HstateList, chain: Sequence[int], closes: bool
     ) -> Sequence[int]:
         """Positions in a chain where the pointer back is wrong, its end among them: at most two."""
-        addresses, prev, before = self._addresses, self._links.prev, list_.head
-        # Fast path: mostly, all lead back.
-        ways = [before, *map(addresses.__getitem__, chain)]
-        if [*map(prev.__getitem__, chain), list_.last if closes else ways[-1]] == ways:
-            return []
-        wrong = []
-        for position, row in enumerate(chain):
-            if prev[row] != before:
-                wrong.append(position)
-                if len(wrong) > 1:
-                    return wrong
-            before = addresses[row]
+        before, wrong = list_.head, list[int]()
+        for start in range(0, len(chain), _TOGETHER):
+            rows = chain[start : start + _TOGETHER]
+            ways = [before, *map(self._addresses.__getitem__, rows)]
+            before = ways.pop()
+            back = list(map(self._links.prev.__getitem__, rows))
+            # Fast path: mostly, all lead back.
+            if back != ways:
+                pairs = enumerate(zip(back, ways), start)
+                wrong += [position for position, (found, way) in pairs if found != way]
+            if len(wrong) > 1:
+                return wrong[:2]
         if closes and list_.last != before:
             wrong.append(len(chain))
         return wrong
