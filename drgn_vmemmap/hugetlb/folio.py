@@ -151,3 +151,19 @@ class Folios(Sequence[Folio]):
             flag_optimized=folio_class.flag_optimized,
             poisoned=folio_class.poisoned,
         )
+
+
+class Links:
+    """The list pointers of folios: a column for each direction."""
+
+    def __init__(self) -> None:
+        self.next = array("Q")
+        self.prev = array("Q")
+
+    def add(self, next_: int, prev: int) -> None:
+        self.next.append(next_)
+        self.prev.append(prev)
+
+    def extend(self, next_: memoryview[int], prev: memoryview[int]) -> None:
+        self.next.frombytes(next_.tobytes())
+        self.prev.frombytes(prev.tobytes())

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.hugetlb.folio import OFF_LIST, STATES, FolioClass, Folios, State
+from drgn_vmemmap.hugetlb.folio import OFF_LIST, STATES, FolioClass, Folios, Links, State
 from drgn_vmemmap.hugetlb.head import HeadClasses, read_head
 from drgn_vmemmap.hugetlb.hstate import Hstate, HstateList
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -42,22 +42,6 @@ class BrokenList(NamedTuple):
     """There may be folios on it that neither of its ends leads to."""
     added: int | None = None
     """Row of a folio that leads back into the list; being inserted, if it is on no list."""
-
-
-class Links:
-    """The list pointers of folios: a column for each direction."""
-
-    def __init__(self) -> None:
-        self.next = array("Q")
-        self.prev = array("Q")
-
-    def add(self, next_: int, prev: int) -> None:
-        self.next.append(next_)
-        self.prev.append(prev)
-
-    def extend(self, next_: memoryview[int], prev: memoryview[int]) -> None:
-        self.next.frombytes(next_.tobytes())
-        self.prev.frombytes(prev.tobytes())
 
 
 class _NotAFolio(Exception):
