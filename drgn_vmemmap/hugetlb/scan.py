@@ -38,8 +38,9 @@ class MemmapScan:
         self, snapshot: Snapshot, hstates: Sequence[Hstate], compare_tails: bool = False
     ) -> None:
         """
-        :param compare_tails: Where folios are adjacent, read the frames with their heads once,
-            and see whether the tails in them are right: :attr:`Folios.compared`.
+        :param compare_tails: Where many folios are adjacent, read the frames with their heads
+            whole, and see whether the tails in them are right: :attr:`Folios.compared`. It ends
+            where they are not.
         """
         self.folios = Folios()
         self.links = Links()
@@ -76,7 +77,7 @@ class MemmapScan:
             # What may be in no tail that others share is in none that is compared here.
             self._tails = Tails(kernel, self._step.bit_length() - 1, are_shared=True)
         self._adjacent = False
-        """Whether a folio was found at each of the last PFNs."""
+        """Whether a folio was found at each of the last PFNs, and there were many."""
 
     def add_all(self, pfns: range) -> None:
         """
@@ -92,7 +93,7 @@ class MemmapScan:
             # As long as there is a folio at each PFN, or at none, more tables are read together.
             count = len(self.folios)
             at_once = min(2 * at_once, _TABLES) if self._add_parts(parts) else 1
-            self._adjacent = at_once > 1 and len(self.folios) > count
+            self._adjacent = at_once == _TABLES and len(self.folios) > count
             # Within a folio, a remapped tail page may have what its head has.
             first = max(parts[-1].pfns[-1] + self._step, self._end)
 
@@ -177,6 +178,9 @@ class MemmapScan:
         infos = self._snapshot.kernel.tail_infos(pfns, self._step.bit_length() - 1)
         if tails.are_alike(frames, infos, has_head=True):
             self.folios.compared[-len(pfns) :] = b"\1" * len(pfns)
+        else:
+            # What is not right is read again, to be compared tail by tail: this happens once.
+            self._tails = None
         return True
 
     def _add_alike(self, pfns: range, heads: Sequence[bytes]) -> bool:

@@ -47,7 +47,7 @@ def _layout(lookup: Lookup, zone: Struct, zones: Collection[ZoneKey]) -> Layout:
     # Linux commit 622026e87c40 ("mm/hugetlb: remove fake head pages") (in v7.1)
     # made the folios of a zone share their tails.
     if zone.members:
-        # Which frames the zones keep, is known by the zones alone.
+        # Without the zones, the frames that they keep are not known.
         return Layout.SHARED_TAIL if zones else Layout.UNKNOWN
     # Linux commit e7d324850bfc ("mm: hugetlb: free the 2nd vmemmap page
     # associated with each HugeTLB page") (in v5.18) came with the first of

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap import verify
+from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.hugetlb.tails import TAIL_MAPPING, Tails
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.target.memory import StridedRead
-from tests.damage.edited import EditedKernel
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+from tests.damage.edited import EditedKernel, EditedMemory
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, NO_TYPE, ONE_OF_EACH_LAYOUT, Mark
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
@@ -50,7 +52,7 @@ def errors(image: Image) -> list[Place]:
 def neighbours(count: int) -> EditedKernel:
     """Adjacent folios."""
     pfns = (OPTIMIZED + 512 * number for number in range(count))
-    machine = Machine(node_size=2 * GIB, folios=tuple(map(Folio, pfns)))
+    machine = Machine(node_size=4 * GIB, folios=tuple(map(Folio, pfns)))
     return EditedKernel(Image(machine).prog)
 
 
@@ -58,8 +60,8 @@ def neighbours(count: int) -> EditedKernel:
 def test_a_wrong_tail_is_found_wherever_its_folio_lies_among_others(
     member: str, value: int
 ) -> None:
-    kernel = neighbours(200)
-    wrong = range(OPTIMIZED, OPTIMIZED + 200 * 512, 7 * 512)
+    kernel = neighbours(800)
+    wrong = range(OPTIMIZED, OPTIMIZED + 800 * 512, 7 * 512)
     for pfn in wrong:
         kernel.write_member(pfn + 40, member, value)
     found = kernel.check().findings
@@ -67,13 +69,32 @@ def test_a_wrong_tail_is_found_wherever_its_folio_lies_among_others(
 
 
 def test_a_frame_with_a_head_is_read_once_where_folios_are_adjacent() -> None:
-    kernel = neighbours(768)
+    kernel = neighbours(1024)
     assert not kernel.before.findings
     geometry, read = kernel.kernel.geometry, set(kernel.memory.reads)
     pfns = kernel.before.folios.folios.pfns
-    frames = [kernel.snapshot().walker.entry(geometry.address(pfn)).frame for pfn in pfns[256:512]]
+    frames = [kernel.snapshot().walker.entry(geometry.address(pfn)).frame for pfn in pfns[512:768]]
     sizes = [size for frame in frames for at, size in read if at >> PAGE_SHIFT == frame]
     assert sizes == [geometry.page_size] * len(frames)
+
+
+def test_frames_of_wrong_tails_are_read_twice_in_one_batch_only() -> None:
+    kernel = neighbours(1024)
+    geometry, walker = kernel.kernel.geometry, kernel.snapshot().walker
+    pfns = kernel.before.folios.folios.pfns
+    frames = [walker.entry(geometry.address(pfn)).frame for pfn in pfns]
+    for pfn in pfns:
+        kernel.write_member(pfn + 40, "mapping", 8)
+    read = Counter[int]()
+
+    class Counted(EditedMemory):
+        def read(self, address: int, size: int) -> bytes:
+            read[address >> PAGE_SHIFT] += size == geometry.page_size
+            return kernel.memory.read(address, size)
+
+    check(Snapshot(kernel.kernel, Counted(kernel.memory)))
+    assert {read[frame] for frame in frames if frame is not None} <= {1, 2}
+    assert 0 < sum(read[frame] == 2 for frame in frames if frame is not None) <= 256
 
 
 @pytest.mark.parametrize("tail", (1, 3, 4, 5, 63))
