@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
+from typing import Any
 
 import drgn
 
@@ -13,34 +15,63 @@ from drgn_vmemmap.kernel.structs import Member
 # Unions within unions: struct page has them four deep.
 _NESTING_LIMIT = 8
 
+# struct task_struct has some 350, those of its unnamed members among them.
+_MEMBERS_LIMIT = 4096
 
-def find_member(prog: drgn.Program, type_: drgn.Type, designator: str) -> Member | None:
-    """Where a member such as ``flags.f`` lies, or ``None`` if the type has no such member."""
-    place = drgn.Object(prog, type_, address=0)
+_COMPOUND = (drgn.TypeKind.STRUCT, drgn.TypeKind.UNION)
+
+
+def find_member(type_: drgn.Type, designator: str) -> Member | None:
+    """
+    Where a member such as ``flags.f`` lies, or ``None`` if the type has no such member.
+
+    drgn's own search has no limit, and unnamed members of a damaged type can be of its own type.
+
+    :raises ValueError: if the type has more members than any type of a kernel.
+    """
+    offset = 0
+    for wanted in designator.split("."):
+        members = _members(_resolved(type_), offset)
+        found = next((each for each in members if each[0] == wanted), None)
+        if found is None:
+            return None
+        _, member, offset = found
+        type_ = member.type
     try:
-        for name in designator.split("."):
-            place = place.member_(name)
-        return _placed(place.type_, place.address_ or 0)
-    except (LookupError, TypeError):
-        return None
+        return _placed(type_, offset)
+    except TypeError:
+        return None  # of an incomplete type
 
 
-def named_members(type_: drgn.Type, start: int = 0, depth: int = 0) -> Iterator[tuple[str, Member]]:
+def named_members(type_: drgn.Type) -> Iterator[tuple[str, Member]]:
     """
     Members of a type by their names, those of its unnamed members among them.
 
-    :param start: Offset in bytes of the type.
-    :param depth: How many unnamed members it lies in.
+    :raises ValueError: if the type has more members than any type of a kernel.
     """
-    for member in type_.members or ():
-        offset = start + member.bit_offset // 8
-        element = member.type
-        if member.name is None:
-            if depth < _NESTING_LIMIT:
-                yield from named_members(element, offset, depth + 1)
+    for name, member, offset in _members(type_):
         # A folio has its struct pages as members, too.
-        elif element.type_name() != "struct page":
-            yield member.name, _placed(element, offset)
+        if member.type.type_name() != "struct page":
+            yield name, _placed(member.type, offset)
+
+
+def _members(type_: drgn.Type, start: int = 0) -> Iterator[tuple[str, drgn.TypeMember, int]]:
+    """The same, with their offsets in bytes from where the type begins at *start*."""
+    visited = count(1)
+
+    def members(type_: drgn.Type, start: int, depth: int) -> Iterator[tuple[str, Any, int]]:
+        if type_.kind not in _COMPOUND or depth > _NESTING_LIMIT:
+            return
+        for member in type_.members or ():
+            if next(visited) > _MEMBERS_LIMIT:
+                raise ValueError(f"{type_.type_name()} has more members than any type")
+            offset = start + member.bit_offset // 8
+            if member.name is None:
+                yield from members(member.type, offset, depth + 1)
+            else:
+                yield member.name, member, offset
+
+    return members(type_, start, 0)
 
 
 def enumerators(prog: drgn.Program, type_name: str) -> dict[str, int]:
@@ -54,9 +85,14 @@ def enumerators(prog: drgn.Program, type_name: str) -> dict[str, int]:
 
 def _placed(type_: drgn.Type, offset: int) -> Member:
     """A member of a type at an offset in bytes."""
-    element, length = type_, 1
-    while element.kind == drgn.TypeKind.TYPEDEF:
-        element = element.type
+    element, length = _resolved(type_), 1
     if element.kind == drgn.TypeKind.ARRAY:
         length, element = element.length or 0, element.type
     return Member(offset, drgn.sizeof(element), length)
+
+
+def _resolved(type_: drgn.Type) -> drgn.Type:
+    """A type without its typedefs."""
+    while type_.kind == drgn.TypeKind.TYPEDEF:
+        type_ = type_.type
+    return type_

@@ -144,7 +144,7 @@ class Lookup:
         except LookupError:
             raise CannotAnalyse(f"this kernel has no {type_name}: it is not supported") from None
         for name, designators in members.items():
-            places = (find_member(self.prog, type_, designator) for designator in designators)
+            places = (find_member(type_, designator) for designator in designators)
             member = next(filter(None, places), None)
             if member is not None:
                 found[name] = member

@@ -225,6 +225,6 @@ def memmap_counters(lookup: Lookup) -> MemmapCounters | None:
         return None
     # With CONFIG_PAGE_EXTENSION, they count its tables, too.
     section = lookup.prog.type("struct mem_section")
-    if find_member(lookup.prog, section, "page_ext") is not None:
+    if find_member(section, "page_ext") is not None:
         return None
     return MemmapCounters(boot, later)

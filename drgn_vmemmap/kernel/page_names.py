@@ -53,7 +53,7 @@ def page_names(prog: drgn.Program) -> PageNames:
 def _members(prog: drgn.Program, type_name: str) -> list[tuple[str, Member]]:
     try:
         return list(named_members(prog.type(type_name)))
-    except (LookupError, TypeError, BtfError):
+    except (LookupError, TypeError, ValueError, BtfError):
         return []  # before v5.16, there is no struct folio
 
 

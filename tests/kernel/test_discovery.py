@@ -9,6 +9,7 @@ import pytest
 
 from drgn_vmemmap import CannotAnalyse, examine, verify
 from drgn_vmemmap.kernel import memory_model
+from drgn_vmemmap.kernel.c_types import find_member, named_members
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.struct_page import struct_page
 from drgn_vmemmap.kernel.structs import Member, Struct
@@ -56,6 +57,8 @@ def test_sections_that_disagree_are_of_no_virtual_memmap() -> None:
 
 # What a damaged dump may say of its types and itself.
 
+X86_64 = drgn.Platform(drgn.Architecture.X86_64)
+
 
 @pytest.mark.parametrize("error", (MemoryError, OverflowError, ZeroDivisionError))
 def test_facts_that_cannot_be_computed_are_damage(
@@ -71,7 +74,7 @@ def test_facts_that_cannot_be_computed_are_damage(
 
 def lookup_of(size: int, offset: int = 0, bit: int = 0) -> Lookup:
     """A kernel that has one structure with one member, and one enumeration with one constant."""
-    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    prog = drgn.Program(X86_64)
     number = prog.int_type("unsigned long", 8, False)
     member = drgn.TypeMember(number, "flags", offset * 8)
     types = {
@@ -87,6 +90,37 @@ def test_a_structure_that_cannot_be_is_damage(size: int, offset: int) -> None:
     with pytest.raises(CannotAnalyse, match=r"struct page is .* bytes, which cannot be"):
         lookup_of(size, offset).struct("struct page", flags=["flags"])
     assert lookup_of(64, 56).struct("struct page", flags=["flags"]).size == 64
+
+
+def made_of_itself(prog: drgn.Program, number: int) -> drgn.Type:
+    """A structure with unnamed members of its own type, and one that has a name."""
+    types: list[drgn.Type] = []
+    unnamed = drgn.TypeMember(lambda: drgn.Object(prog, types[0]), None, 0)
+    named = drgn.TypeMember(prog.int_type("unsigned long", 8, False), "flags", 0)
+    types.append(prog.struct_type("page", 64, (*[unnamed] * number, named)))
+    return types[0]
+
+
+@pytest.mark.parametrize("number", (3, 20_000))
+def test_a_structure_that_is_made_of_itself_is_damage(number: int) -> None:
+    type_ = made_of_itself(drgn.Program(X86_64), number)
+    with pytest.raises(ValueError, match="struct page has more members than any type"):
+        find_member(type_, "of_no_member")
+    with pytest.raises(ValueError, match="more members"):
+        list(named_members(type_))
+
+
+def test_members_of_unnamed_members_are_found_by_their_names() -> None:
+    prog = drgn.Program(X86_64)
+    number = prog.int_type("unsigned int", 4, False)
+    member = drgn.TypeMember
+    inner = prog.union_type(None, 8, (member(number, "a"), member(number, "b", 32)))
+    spare = prog.struct_type(None, 8, (member(prog.typedef_type("u", inner), "named"),))
+    page = prog.struct_type("page", 24, (member(inner, None, 64), member(spare, None, 128)))
+    assert find_member(page, "b") == Member(12, 4, 1)
+    assert find_member(page, "named.b") == Member(20, 4, 1)
+    assert find_member(page, "a.b") is find_member(page, "c") is None
+    assert [name for name, _ in named_members(page)] == ["a", "b", "named"]
 
 
 @pytest.mark.parametrize("bit", (64, 1 << 40, (1 << 64) - 1))
