@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import Counter
@@ -15,11 +16,11 @@ from tabulate import tabulate
 from tests.support import BareDrgn, examples, vmemmap
 
 # The same examples every time, so that a red run can be repeated; VMEMMAP_EXAMPLES tries more.
-settings.register_profile("same", derandomize=True, deadline=None, max_examples=40, database=None)
+settings.register_profile("same", derandomize=True, deadline=None, max_examples=25, database=None)
 settings.register_profile(
     "further",
     deadline=None,
-    max_examples=examples(40),
+    max_examples=examples(25),
     suppress_health_check=list(HealthCheck),
     phases=(Phase.generate,),
 )
@@ -44,6 +45,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     start = config.invocation_params.dir
     named = [(start / argument.partition("::")[0]).resolve() for argument in config.args]
     return not any(path.is_relative_to(collection_path) for path in named) or None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keep the garbage collector from going through all tests again and again."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,7 @@ class Content:
         }
         if "refcount" in kernel.page.members:
             self._rules[kernel.page.offset("refcount") & -WORD] = self._are_counts
+        self._size = geometry.struct_size
         self._known: dict[tuple[int, bytes], bool] = {}
 
     def is_entry(self, word: int) -> bool:
@@ -95,6 +96,16 @@ class Content:
                 for index, word in enumerate(words_of(data))
             )
         return self._known[key]
+
+    def are_struct_pages(self, data: bytes) -> bool:
+        """Whether some bytes can be of so many struct pages, the first of which begins them."""
+        if len(data) % self._size or self._size % WORD:
+            return False
+        words, each = memoryview(data).cast("Q"), self._size // WORD
+        return all(
+            all(map(self._rules.get(WORD * index, self._is_any), set(words[index::each])))
+            for index in range(each)
+        )
 
     def _are_flags(self, word: int) -> bool:
         return self._kernel.page_flags.node(word) in self._nodes

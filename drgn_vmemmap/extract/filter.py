@@ -11,6 +11,7 @@ the others, the words that are what they should be.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Callable, NamedTuple
@@ -76,11 +77,13 @@ class Filter:
         self._image = snapshot.kernel.image
         self._owners, self._content = owners, content
         self._tables, self._vmemmap = frozenset(tables), vmemmap
+        self._right: dict[int, bool] = {}
 
     def apply(self, pieces: Mapping[int, bytes]) -> Filtered:
         """
         :param pieces: Recorded memory by its physical address.
         """
+        self._right.clear()
         by_frame: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
         for address, data in pieces.items():
             for start, part in self._by_page(address, data):
@@ -141,6 +144,10 @@ class Filter:
 
     def _struct_pages(self, start: int, part: bytes) -> Iterator[tuple[int, bytes]]:
         """Of a part of a frame, what is of struct pages; of others, what may be a tail's."""
+        # Fast path: mostly, all are right.
+        if self._has_struct_pages_alone(self._frame(start)):
+            yield start, part
+            return
         size, page_size = self._geometry.struct_size, self._geometry.page_size
         page = start & -page_size
         first = page + self._vmemmap[self._frame(start)] - size
@@ -153,6 +160,17 @@ class Filter:
                 yield low, piece
             else:
                 yield from _words(low, piece, self._content.is_tail_mark)
+
+    def _has_struct_pages_alone(self, frame: int) -> bool:
+        """Whether a frame is all in the dump, and each struct page that begins in it is right."""
+        if frame not in self._right:
+            page_size = self._geometry.page_size
+            self._right[frame] = False
+            with contextlib.suppress(MissingMemory):
+                if not self._vmemmap[frame]:
+                    page = self._memory.read(frame << self._geometry.page_shift, page_size)
+                    self._right[frame] = self._content.are_struct_pages(page)
+        return self._right[frame]
 
     def _is_struct_page(self, start: int, end: int, begin: int) -> bool:
         """

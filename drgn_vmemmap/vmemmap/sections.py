@@ -93,7 +93,8 @@ def present_sections(snapshot: Snapshot) -> Iterator[SectionRange | MissingSecti
 
 def _sections_in(snapshot: Snapshot, root: _Root, data: bytes) -> Iterator[SectionRange]:
     """The sections with a memmap of a page of them; those from boot that are alike together."""
-    facts, first, stop = snapshot.kernel.sections, _first_pfn(snapshot, root), 0
+    facts, stop = snapshot.kernel.sections, 0
+    first = root.numbers.start * _described_by_each(snapshot)
     for flags, alike in groupby(facts.section.column(data, "section_mem_map")):
         indices = range(stop, stop + len(list(alike)))
         stop = indices.stop
@@ -111,21 +112,21 @@ def _sections_in(snapshot: Snapshot, root: _Root, data: bytes) -> Iterator[Secti
 
 
 def _missing(snapshot: Snapshot, root: _Root) -> MissingSections | None:
-    """What a page of sections that is not in the dump may describe."""
-    facts = snapshot.kernel.sections
-    start = _first_pfn(snapshot, root)
-    described = range(
-        start, start + snapshot.geometry.page_size // facts.section.size * facts.pages
-    )
-    certain = range(start, min(described.stop, facts.memory_end))
+    """What pages of sections that are not in the dump may describe."""
+    end, each = snapshot.kernel.sections.memory_end, _described_by_each(snapshot)
+    numbers = root.numbers
+    if not root.exists:
+        numbers = range(numbers.start, min(numbers.stop, -(-end // each)))
+    described = range(numbers.start * each, numbers.stop * each)
     # A device's memory may lie after max_pfn.
-    return MissingSections(certain or described, described) if certain or root.exists else None
+    certain = range(described.start, min(described.stop, end))
+    return MissingSections(certain or described, described) if described else None
 
 
-def _first_pfn(snapshot: Snapshot, root: _Root) -> int:
-    """The first PFN that a page of sections describes."""
+def _described_by_each(snapshot: Snapshot) -> int:
+    """How many PFNs a page of sections describes."""
     facts = snapshot.kernel.sections
-    return root.number * (snapshot.geometry.page_size // facts.section.size) * facts.pages
+    return snapshot.geometry.page_size // facts.section.size * facts.pages
 
 
 def _parts(snapshot: Snapshot, pfns: range, flags: int, section: bytes) -> Sequence[range] | None:
@@ -159,11 +160,11 @@ def _parts(snapshot: Snapshot, pfns: range, flags: int, section: bytes) -> Seque
 
 
 class _Root(NamedTuple):
-    """A page of sections."""
+    """A page of sections, or consecutive ones of which nothing is known."""
 
-    number: int
+    numbers: range
     data: bytes | None
-    """``None`` if it is not in the dump, or another one's."""
+    """Of one page; ``None`` if it is not in the dump, or another one's."""
     exists: bool
     """Whether it is known that there is one."""
 
@@ -182,16 +183,17 @@ def _roots(snapshot: Snapshot) -> Iterator[_Root]:
         try:
             data = snapshot.read(facts.roots + start * 8, len(indices) * 8)
         except MissingMemory:
-            yield from (_Root(index, None, False) for index in indices)
+            yield _Root(indices, None, False)
             continue
         if data == bytes(len(data)):
             continue
         for index, (root,) in zip(indices, struct.iter_unpack("<Q", data)):
+            number = range(index, index + 1)
             if root in known:
-                yield _Root(index, None, True)
+                yield _Root(number, None, True)
             elif root:
                 known.add(root)
                 try:
-                    yield _Root(index, snapshot.read(root, page_size), True)
+                    yield _Root(number, snapshot.read(root, page_size), True)
                 except MissingMemory:
-                    yield _Root(index, None, True)
+                    yield _Root(number, None, True)

@@ -21,11 +21,8 @@ VMCORE = vmcore("head-reuse")
     "arguments",
     (
         (),
-        ("--pfn", "0x3fff"),
         ("--help",),
-        ("-V",),
         ("--folios", "--format", "csv", "report"),
-        ("nonsense",),
         ("report", "--nonsense"),
         ("extract", "/"),
     ),

@@ -22,7 +22,7 @@ from tests.damage.catalogue import IMAGES, image, real
 from tests.damage.edited import EditedKernel
 from tests.support import examples
 
-IMAGE_CASES, REAL_CASES = examples(50), examples(20)
+IMAGE_CASES, REAL_CASES = examples(30), examples(12)
 """In each test."""
 
 READS_LIMIT = 20_000

@@ -118,9 +118,14 @@ class Machine:
 
 def has_secret(path: Path) -> bool:
     """Whether any word of the secret is in a vmcore."""
-    words = b"|".join(re.escape(SECRET[start : start + 8]) for start in range(57))
-    secret = re.compile(words, re.DOTALL)
-    return any(secret.search(data) for data in _contents(path))
+    words = [SECRET[start : start + 8] for start in range(64)]
+    # Each of them holds one of these, and there are fewer.
+    pieces = [SECRET[start : start + 5] for start in range(0, 64, 4)]
+    assert all(any(piece in word for piece in pieces) for word in words)
+    return any(
+        any(piece in data for piece in pieces) and any(word in data for word in words)
+        for data in set(_contents(path))
+    )
 
 
 def _contents(path: Path) -> Iterator[bytes]:

@@ -37,7 +37,7 @@ def test_damaged_seeds_of_a_target_get_an_answer(name: str) -> None:
     target = TARGETS[name]
     seeds = list(islice(target.seeds(), SEEDS))
 
-    @settings(max_examples=examples(15), suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples(10), suppress_health_check=[HealthCheck.too_slow])
     @given(st.sampled_from(seeds), EDITS)
     def run(seed: bytes, edits: list[tuple[int, bytes]]) -> None:
         data = bytearray(seed)
@@ -54,7 +54,7 @@ def test_damaged_seeds_of_a_target_get_an_answer(name: str) -> None:
     reason="atheris is not installed: pip install .[fuzz]",
 )
 def test_a_target_is_fuzzed_and_what_is_new_is_kept(tmp_path: Path) -> None:
-    assert fuzz("btf", tmp_path, "-runs=500", "-seed=1") == 0
+    assert fuzz("btf", tmp_path, "-runs=200", "-seed=1") == 0
     assert list((tmp_path / "corpus").iterdir())
     assert not list(tmp_path.glob("crash-*"))
 

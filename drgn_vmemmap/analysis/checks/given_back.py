@@ -41,7 +41,6 @@ class _Check:
         self._context = context
         self._ownership = ownership
         self._size = context.kernel.page.size
-        self._per_page = context.kernel.page_size // self._size
         kernel = context.kernel
         # A mark of the head itself, rather than of the struct page after it.
         self._marked_by_type = kernel.hugetlb_test.offset < kernel.page.size
@@ -114,26 +113,26 @@ class _Check:
             return any(page_type & test.mask == test.value for page_type in types)
         return bool(content[self._head_byte :: size].translate(None, self._without_head))
 
-    def _stale(self, page: int, content: bytes) -> Iterator[Finding]:
+    def _stale(self, number: int, content: bytes) -> Iterator[Finding]:
         """
-        :param page: Number of the vmemmap page.
+        :param number: Of the vmemmap page.
         """
         geometry, size = self._context.geometry, self._size
-        entry = self._context.walker.entry(geometry.page_number_address(page))
-        first = geometry.first_pfn_of(page)
+        entry = self._context.walker.entry(geometry.page_number_address(number))
+        first = geometry.first_pfn_of(number)
         heads: list[tuple[int, int | None, bool]] = []
         self._ends.clear()
-        for index in range(self._per_page):
-            pages = content[index * size : (index + 2) * size]
-            link = self._context.kernel.page.value(pages, "compound_head")
+        page = self._context.kernel.page
+        columns = page.column(content, "flags"), page.column(content, "compound_head")
+        for index, (flags, link) in enumerate(zip(*columns)):
             pfn = first + index
-            if self._context.kernel.page.value(pages, "flags") == POISON:
+            if flags == POISON:
                 continue  # not in use, whatever its other words are
             if link & TAIL:
                 head = head_of_tail(self._context.snapshot, pfn, link)
                 if not self._may_be_tail(pfn, head):
                     heads.append((pfn, head, True))
-            elif self._looks_like_head(pages, pfn):
+            elif self._looks_like_head(content[index * size : (index + 2) * size], pfn):
                 heads.append((pfn, None, False))
         for (head, is_tail), group in groupby(heads, key=lambda each: each[1:]):
             pfns = [pfn for pfn, *_ in group]
