@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,12 +59,17 @@ LONG = {"paging.walker"}
 """Files of more lines than a file should have: a table, and a class."""
 
 
-def imported(path: Path) -> Iterator[tuple[str, str]]:
+@cache
+def imported(path: Path) -> Sequence[tuple[str, str]]:
     """
     What a module imports of the package, wherever in it, but for type checkers.
 
     :return: Modules, and the name that is imported from each, which is empty for the module.
     """
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[tuple[str, str]]:
     for node in _run(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names if _is_ours(alias.name))

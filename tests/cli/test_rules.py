@@ -8,6 +8,8 @@ import json
 
 import pytest
 
+from drgn_vmemmap.cli import command_line
+from drgn_vmemmap.cli.exit_codes import DONE
 from drgn_vmemmap.rules.rule import RULES
 from tests.support import refused, vmcore, vmemmap
 
@@ -16,21 +18,28 @@ def unwrapped(text: str) -> str:
     return " ".join(text.split())
 
 
+def explained(capsys: pytest.CaptureFixture[str], *names: str) -> str:
+    assert command_line.execute(command_line.parse(["rules", *names]), None) == DONE
+    out, err = capsys.readouterr()
+    assert not err
+    return out
+
+
 @pytest.mark.parametrize("name", RULES)
-def test_each_rule_is_explained(name: str) -> None:
-    done = vmemmap("rules", name)
-    assert (done.returncode, done.stderr) == (0, "")
-    rule, text = RULES[name], unwrapped(done.stdout)
+def test_each_rule_is_explained(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = explained(capsys, name)
+    rule, text = RULES[name], unwrapped(out)
     assert text.startswith(f"{name}: {rule.severity.value} ")
     assert all(part in text for part in (rule.requires, rule.meaning, rule.source))
     assert rule.needs.value in text
     assert ("checked by verify," in text) is rule.verify_only
-    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    assert all(len(line) <= 80 for line in out.splitlines())
 
 
-def test_without_a_name_all_rules_are_explained() -> None:
+def test_without_a_name_all_rules_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
     done = vmemmap("rules")
-    assert done.stdout == "\n".join(vmemmap("rules", name).stdout for name in RULES)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "\n".join(explained(capsys, name) for name in RULES)
     assert vmemmap("-c", vmcore("head-reuse"), "rules").stdout == done.stdout
 
 

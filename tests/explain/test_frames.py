@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap.explain.explainer import Explainer
@@ -21,7 +21,7 @@ from tests.synthetic.kernels import LINES
 from tests.synthetic.layouts import REUSED_PAGE
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 from tests.synthetic.physical import PAGE_SIZE
-from tests.synthetic.strategies import machines
+from tests.synthetic.strategies import few, machines
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def vmemmap_of(of: Image) -> Iterator[tuple[int, int | None]]:
         yield address, walker.walk(address).frame
 
 
-@settings(max_examples=25)
+@few
 @given(machines(broken=True), st.data())
 def test_all_pages_that_are_mapped_to_a_frame_are_found(
     machine: Machine, data: st.DataObject
@@ -158,7 +158,7 @@ def test_all_pages_that_are_mapped_to_a_frame_are_found(
             assert explains.explain(parse(f"pfn:{frame:#x}")).mapping.pages == seen[frame]
 
 
-@settings(max_examples=25)
+@few
 @given(machines(broken=True))
 def test_each_vmemmap_page_is_said_to_be_of_its_folio(machine: Machine) -> None:
     of = Image(machine)

@@ -151,7 +151,7 @@ def test_a_list_is_written_folio_by_folio(report: Report, format_name: str) -> N
 @pytest.mark.parametrize("format_name", LISTED)
 def test_a_long_list_takes_little_memory_to_write(format_name: str) -> None:
     """A number for each folio, whatever the text of a folio takes."""
-    count = 50_000
+    count = 20_000
     report = many(count)
     report.findings = []
     tracemalloc.start()
