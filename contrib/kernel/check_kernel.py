@@ -70,14 +70,13 @@ def _built(tree: Path) -> Kernel:
 
 def check_from_host(guest: Guest, words: Sequence[str]) -> int:
     """Check a guest through QEMU; gives the exit code."""
-    from drgn_vmemmap.cli.launcher import main
+    from drgn_vmemmap.cli.launcher import run
 
     sys.argv = ["drgn-vmemmap", "--qemu", str(guest.debug_socket), *words]
     try:
-        main()
+        return run()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else USAGE
-    return 0
 
 
 def inside(scenario: Scenario, words: Sequence[str]) -> Scenario:

@@ -86,6 +86,20 @@ def test_the_bundle_makes_the_page_by_whatever_path_it_is_run(
         assert done.stdout == page
 
 
+def test_what_others_do_at_the_end_of_a_process_is_done() -> None:
+    code = """
+import atexit, sys
+from drgn_vmemmap.cli.launcher import main
+atexit.register(print, "the end")
+sys.argv = ["drgn-vmemmap", *sys.argv[1:]]
+main()
+"""
+    for arguments in (("rules", "tail-writable"), ("-c", VMCORE, "--format", "json")):
+        done = run(sys.executable, "-c", code, *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == vmemmap(*arguments).stdout + "the end\n"
+
+
 def test_the_bundle_carries_the_licences_of_what_is_in_it(bundle: Path) -> None:
     assert any(name.startswith("licences/tabulate/") for name in zipfile.ZipFile(bundle).namelist())
 

@@ -89,8 +89,7 @@ def test_a_live_kernel_that_may_not_be_read_gets_one_line(
 
     monkeypatch.setattr("drgn.cli._set_kernel_with_sudo_fallback", refuse)
     monkeypatch.setattr(sys, "argv", ["drgn-vmemmap", "-k"])
-    with pytest.raises(SystemExit) as ended:
-        launcher.main()
+    code = launcher.run()
     out, err = capsys.readouterr()
-    assert (ended.value.code, out) == (2, "")
+    assert (code, out) == (2, "")
     assert reason in err and len(err.splitlines()) == 1

@@ -137,7 +137,7 @@ def _be_command(words: Sequence[str], out: int, err: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.argv = ["drgn-vmemmap", *words]
         try:
-            launcher.main()
+            code = launcher.run()
         except SystemExit as exit_:
             code = exit_.code
         sys.stdout.flush()
