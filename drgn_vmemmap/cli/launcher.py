@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import runpy
 import sys
@@ -22,6 +23,9 @@ from drgn_vmemmap.cli.options import Target
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.requirements import check_drgn
 
+# The garbage collector looks at what is new after so many objects more; it is some hundreds else.
+_ALLOCATIONS = 50_000
+
 # This process runs drgn's command line, and that runs this module again.
 _runs_drgn = False
 
@@ -32,6 +36,8 @@ def main() -> None:
 
     :raises SystemExit: with the exit code, where this process goes on: as drgn's script.
     """
+    # What a command makes, it mostly keeps: to look for garbage so often takes longer.
+    gc.set_threshold(_ALLOCATIONS)
     code = run()
     if _runs_drgn:
         sys.exit(code)
