@@ -171,7 +171,7 @@ def sections(lookup: Lookup) -> Sections:
     """
     Sparse memory.
 
-    :raises CannotAnalyse: if this kernel has none.
+    :raises CannotAnalyse: if this kernel has none, or types that no kernel has.
     :raises MissingFacts: if their size cannot be.
     """
     roots = lookup.variable("mem_section", 8)
@@ -181,16 +181,21 @@ def sections(lookup: Lookup) -> Sections:
     if section_bits not in _SECTION_SIZES:
         raise MissingFacts(f"SECTION_SIZE_BITS is {section_bits}, which cannot be: damaged dump")
     root_count = int(lookup.vmcoreinfo.get("LENGTH(mem_section)", "0"))
+    section = lookup.struct(
+        "struct mem_section",
+        optional=("usage",),
+        section_mem_map=["section_mem_map"],
+        usage=["usage"],
+    )
+    if section.size > 1 << PAGE_SHIFT:
+        raise CannotAnalyse(
+            f"struct mem_section is {section.size} bytes, which cannot be: damaged types"
+        )
     return Sections(
         roots=roots,
         root_count=min(max(root_count, 1), _ROOTS_LIMIT),
         memory_end=_memory_end(lookup),
-        section=lookup.struct(
-            "struct mem_section",
-            optional=("usage",),
-            section_mem_map=["section_mem_map"],
-            usage=["usage"],
-        ),
+        section=section,
         usage=_section_usage(lookup),
         pages=1 << (section_bits - PAGE_SHIFT),
         # Since Linux commit ed7802dd48f7 (in v6.0) they are in an enum; before, as macros,

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import drgn
 import pytest
 
@@ -137,6 +139,18 @@ def test_a_member_of_struct_page_that_is_no_number_is_damage(
     monkeypatch.setattr(Lookup, "struct", lambda *_, **__: Struct(64, {"refcount": refcount}))
     with pytest.raises(CannotAnalyse, match="refcount in struct page is no number"):
         struct_page(lookup_of(64))
+
+
+def test_a_section_that_no_page_holds_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    struct = Lookup.struct
+
+    def larger(lookup: Lookup, name: str, *args: Any, **options: Any) -> Struct:
+        found = struct(lookup, name, *args, **options)
+        return Struct(8192, found.members) if name == "struct mem_section" else found
+
+    monkeypatch.setattr(Lookup, "struct", larger)
+    with pytest.raises(CannotAnalyse, match="struct mem_section is 8192 bytes, which cannot be"):
+        examine(Image(Machine(folios=FOLIOS)).prog)
 
 
 class AnotherKernels(Image):
