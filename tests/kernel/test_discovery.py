@@ -144,9 +144,9 @@ def test_a_member_of_struct_page_that_is_no_number_is_damage(
 def test_a_section_that_no_page_holds_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     struct = Lookup.struct
 
-    def larger(lookup: Lookup, name: str, *args: Any, **options: Any) -> Struct:
-        found = struct(lookup, name, *args, **options)
-        return Struct(8192, found.members) if name == "struct mem_section" else found
+    def larger(lookup: Lookup, type_name: str, *args: Any, **options: Any) -> Struct:
+        found = struct(lookup, type_name, *args, **options)
+        return Struct(8192, found.members) if type_name == "struct mem_section" else found
 
     monkeypatch.setattr(Lookup, "struct", larger)
     with pytest.raises(CannotAnalyse, match="struct mem_section is 8192 bytes, which cannot be"):
