@@ -177,20 +177,24 @@ def _complete(command: tuple[str, ...]) -> tuple[str, ...]:
 
 def _vmcore(data: bytes) -> None:
     kernel = _kernel()
-    command = _COMMANDS[data[0] % len(_COMMANDS) if data else 0]
     kernel.damage(data[1:])
-    run(*_complete(command), prog=kernel.program())
+    run(*_command(data), prog=kernel.program())
+
+
+def _command(data: bytes) -> tuple[str, ...]:
+    """The command that the first byte chooses."""
+    return _complete(_COMMANDS[data[0] % len(_COMMANDS) if data else 0])
 
 
 def _types(data: bytes) -> None:
     kernel = _kernel()
-    kernel.damage(data, kernel.types)
-    run("verify", prog=kernel.program())
+    kernel.damage(data[1:], kernel.types)
+    run(*_command(data), prog=kernel.program())
 
 
 def _types_seeds() -> Iterator[bytes]:
-    for number in range(8):
-        yield b"".join(edit(n, number, kind, 1 << number) for kind, n in enumerate((number, 40)))
+    for number in range(len(_COMMANDS)):
+        yield bytes([number]) + b"".join(edit(n, number, kind, 1 << number) for kind, n in enumerate((number, 40)))
 
 
 def _vmcore_seeds() -> Iterator[bytes]:
