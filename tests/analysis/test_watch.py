@@ -105,6 +105,12 @@ def test_what_all_passes_see_is_found_and_nothing_else(
     assert (report.stability.passes, report.stability.transient) == (passes, transient)
 
 
+def test_a_fault_is_seen_by_eight_passes_in_six_seconds(pauses: list[float]) -> None:
+    report = confirm(passes_over(kernel(), (True,) * 8))
+    assert report.stability is not None and report.stability.passes == 8
+    assert 6 <= sum(pauses) < 7
+
+
 def test_folios_that_changed_between_two_passes_have_moved() -> None:
     report = confirm(passes_over(kernel(), (True, False)))
     assert report.stability is not None and report.stability.moved == 1

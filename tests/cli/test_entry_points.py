@@ -64,8 +64,7 @@ def test_a_script_runs_its_own_code_where_another_release_is_installed(
     for script in (bundle, PACKAGE / "__main__.py"):
         done = bare_drgn.run("-c", VMCORE, script, "-V", cwd=tmp_path)
         shown = f"the plugin is loaded\ndrgn-vmemmap {drgn_vmemmap.__version__}\n"
-        # From another directory, the dump is named by its whole path.
-    assert (done.returncode, done.stdout.replace(f"{ROOT}/", "")) == (0, shown), done.stderr
+        assert (done.returncode, done.stdout) == (0, shown), done.stderr
 
 
 @pytest.mark.parametrize("path", ("drgn_vmemmap", "./drgn_vmemmap", "../here/drgn_vmemmap"))

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
+from drgn_vmemmap.cli import options
 from drgn_vmemmap.cli.command import subparsers
 from drgn_vmemmap.cli.parser import parser
 from tests.support import BIN, ROOT, VMCORES, recorded
@@ -29,7 +30,8 @@ DOCUMENTS = sorted(
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
-_SHOWN = re.compile(r"`(drgn-vmemmap [^`]*)`")
+_COMMANDS = subparsers(parser())
+_SHOWN = re.compile(rf"`(?:drgn-vmemmap |(?=(?:{'|'.join(_COMMANDS)}) -))([^`]*)`")
 
 
 class Shown(NamedTuple):
@@ -91,12 +93,13 @@ def test_a_link_leads_to_a_file(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_command_in_a_sentence_is_one_that_the_tool_has(document: Path) -> None:
-    known = {*subparsers(parser()), "COMMAND"}
     for command in _SHOWN.findall(document.read_text()):
-        words = [word for word in command.split()[1:] if word[0] not in "-./"]
-        named = [word for word in words if word in known]
-        bare = re.search(r" -[ck]\b| --\w", command)
-        assert named or bare, command
+        shown = command.partition(" -- ")[0].replace("COMMAND", "report")
+        _, words = options.split(shown.split())
+        name = words.pop(0) if words and words[0][0] != "-" else "report"
+        assert name in _COMMANDS, command
+        used = {word for word in words if word.startswith("-")}
+        assert used <= _COMMANDS[name]._option_string_actions.keys(), command
 
 
 def test_the_readme_is_short() -> None:
