@@ -67,9 +67,9 @@ def parser() -> Parser:
         ),
         epilog=f"Without a command: {DEFAULT.name}. '{NAME} COMMAND --help' shows the options of a "
         "command; they can stand before or after it.\n\n"
-        "Exit codes: 0 done, 1 something is broken, or diff found a difference, 2 wrong usage, or "
-        "this target cannot be analysed, 3 incomplete: what was needed is not in the dump, or "
-        "not recognised.",
+        "Exit codes: 0 done, 1 verify or map found errors, watch --until or watch -- COMMAND saw a "
+        "rule broken, or diff found a difference, 2 wrong usage, or this target cannot be "
+        "analysed, 3 incomplete: what was needed is not in the dump, or not recognised.",
     )
     parser.add_argument("-V", "--version", action="version", version=f"{NAME} {__version__}")
     parser.add_argument(

@@ -146,6 +146,26 @@ def last_line(report: Report) -> str:
     return table(report, details=True).splitlines()[-1]
 
 
+def test_a_finding_is_shown_with_its_meaning_its_place_and_what_should_be_there() -> None:
+    report = report_of(Folio(FIRST_FOLIO, edits={5: REUSE_W}))
+    (finding,) = report.findings
+    heading, where, details = table(report, details=True).split("\n\n")[-2].splitlines()
+    assert heading == f"error: tail-writable, 1 time. {RULES['tail-writable'].meaning}"
+    assert where == f"  folio {FIRST_FOLIO:#x}, vmemmap page 5: {finding.message}"
+    address, entry, expected = details.strip().split("; ")
+    assert address == f"address {finding.address:#x}"
+    assert entry == f"entry {finding.entry:#018x} at physical {finding.entry_address:#x}"
+    assert expected == f"should be: {finding.expected}" and "read-only" in expected
+
+
+def test_the_first_findings_of_a_rule_are_shown_unless_all_are_wanted() -> None:
+    report = report_of(*(Folio(FIRST_FOLIO + 512 * n, edits={5: REUSE_W}) for n in range(12)))
+    first = table(report, details=True)
+    assert "and 9 more: --all shows them" in first and first.count(report.findings[0].message) == 3
+    every = table(report, details=True, all_findings=True)
+    assert "--all" not in every and every.count(report.findings[0].message) == 12
+
+
 def test_verify_ends_with_how_much_was_checked_and_that_nothing_is_broken() -> None:
     checked = f"1 folio, 4,096 vmemmap pages, {len(RULES)} rules"
     assert last_line(report_of(Folio(FIRST_FOLIO))) == f"{checked}: nothing is broken"

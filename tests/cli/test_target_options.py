@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""drgn's options are handed to drgn."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import NoReturn
+
+import pytest
+
+from drgn_vmemmap.cli import launcher, options
+from tests.support import DRGN, run, vmcore
+
+OPTIONS = options.target_parser()._option_string_actions
+ANOTHER_PROCESS = {"-p", "--pid"}
+OF_DRGN_ITSELF = {"-h", "--help", "-e", "--version"}
+
+
+def test_the_other_options_are_all_of_drgns_but_for_processes() -> None:
+    shown = run(DRGN, "--help").stdout
+    of_drgn = set(re.findall(r"^  (-\w)\b", shown, re.MULTILINE))
+    of_drgn |= set(re.findall(r"^  (?:-\w.*, )?(--[\w-]+)", shown, re.MULTILINE))
+    assert of_drgn - OPTIONS.keys() == ANOTHER_PROCESS | OF_DRGN_ITSELF
+
+
+def words_for_drgn(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
+    """The words before the script with which drgn is run."""
+
+    def end(*_: object, **__: object) -> NoReturn:
+        raise SystemExit
+
+    monkeypatch.setattr("runpy.run_module", end)
+    monkeypatch.setattr(sys, "argv", ["drgn-vmemmap", *words])
+    with pytest.raises(SystemExit):
+        launcher.main()
+    return sys.argv[1 : sys.argv.index(launcher._this_script())]
+
+
+@pytest.mark.parametrize("option", sorted(OPTIONS.keys() - {"--qemu"}))
+def test_an_option_of_drgn_is_handed_to_it(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    takes_value = OPTIONS[option].nargs != 0
+    value = str(vmcore("head-reuse")) if option in ("-c", "--core") else "/"
+    given = [option, value] if takes_value else [option]
+    words = words_for_drgn(monkeypatch, "verify", *given)
+    start = words.index(option)
+    assert words[start : start + len(given)] == given
+
+
+def test_without_a_target_drgn_chooses_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not {"-c", "--core", "-k", "--qemu"} & {*words_for_drgn(monkeypatch, "verify")}
+    assert "debug the running kernel (default)" in run(DRGN, "--help").stdout
