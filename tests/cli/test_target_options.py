@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from drgn_vmemmap.cli import launcher, options
+from drgn_vmemmap.cli import crashes, launcher, options
 from tests.support import DRGN, run, vmcore
 
 OPTIONS = options.target_parser()._option_string_actions
@@ -31,6 +31,7 @@ def words_for_drgn(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
     def end(*_: object, **__: object) -> NoReturn:
         raise SystemExit
 
+    monkeypatch.setattr(crashes, "outlive", lambda paths: None)
     monkeypatch.setattr("runpy.run_module", end)
     monkeypatch.setattr(sys, "argv", ["drgn-vmemmap", *words])
     with pytest.raises(SystemExit):

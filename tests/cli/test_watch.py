@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from drgn_vmemmap import api
 from drgn_vmemmap.analysis import live
 from drgn_vmemmap.analysis.live import Target
 from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.analysis.watch import Pass
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, INCOMPLETE
 from drgn_vmemmap.errors import MissingMemory
@@ -83,6 +84,10 @@ def run(monkeypatch: pytest.MonkeyPatch, target: Target, *arguments: str) -> int
     return command_line.execute(command_line.parse(["watch", *arguments]), None)
 
 
+def shell(script: str) -> tuple[str, ...]:
+    return ("--", "sh", "-c", script)
+
+
 def test_watching_until_a_rule_is_broken_explains_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +106,42 @@ def test_watching_ends_after_as_many_passes_as_were_asked_for(
     out, err = capsys.readouterr()
     assert len([json.loads(line) for line in out.splitlines()]) == 3 * 2
     assert err == "3 passes: 0 folios moved, 0 transient findings, 0 findings\n"
+
+
+def test_watching_without_a_rule_or_a_command_judges_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, broken_in((True,)), "--count", "1") == DONE
+    assert "A stray write to a tail" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_it_with_a_summary(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> bool:
+        os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    assert run(monkeypatch, still()._replace(is_there=interrupt)) == DONE
+    assert capsys.readouterr().err.splitlines()[-1].endswith(" 0 findings")
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    (((), 2), (shell("true"), 0), (("--interval", "7", *shell("true")), 7)),
+)
+def test_passes_follow_each_other_after_two_seconds_or_at_once_while_a_command_runs(
+    words: tuple[str, ...], seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intervals = []
+
+    def watch(target: Target, interval: float, *_: object) -> Iterator[Pass]:
+        intervals.append(interval)
+        return iter(())
+
+    monkeypatch.setattr("drgn_vmemmap.analysis.watch.watch", watch)
+    assert run(monkeypatch, still(), *words) == DONE
+    assert intervals == [seconds]
 
 
 @pytest.mark.parametrize(
@@ -143,10 +184,6 @@ def test_a_socket_that_is_none_gets_one_line(tmp_path: Path) -> None:
 
 
 # While a command runs.
-
-
-def shell(script: str) -> tuple[str, ...]:
-    return ("--", "sh", "-c", script)
 
 
 @pytest.mark.parametrize("code", (0, 3, 77))
