@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 
 from drgn_vmemmap.cli import crashes, launcher, options
+from drgn_vmemmap.cli.exit_codes import DONE
 from tests.support import DRGN, run, vmcore
 
 OPTIONS = options.target_parser()._option_string_actions
@@ -34,8 +35,7 @@ def words_for_drgn(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
     monkeypatch.setattr(crashes, "outlive", lambda paths: None)
     monkeypatch.setattr("runpy.run_module", end)
     monkeypatch.setattr(sys, "argv", ["drgn-vmemmap", *words])
-    with pytest.raises(SystemExit):
-        launcher.main()
+    assert launcher.run() == DONE
     return sys.argv[1 : sys.argv.index(launcher._this_script())]
 
 

@@ -194,7 +194,8 @@ def _types(data: bytes) -> None:
 
 def _types_seeds() -> Iterator[bytes]:
     for number in range(len(_COMMANDS)):
-        yield bytes([number]) + b"".join(edit(n, number, kind, 1 << number) for kind, n in enumerate((number, 40)))
+        edits = (edit(n, number, kind, 1 << number) for kind, n in enumerate((number, 40)))
+        yield bytes([number]) + b"".join(edits)
 
 
 def _vmcore_seeds() -> Iterator[bytes]:
