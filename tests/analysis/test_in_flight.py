@@ -26,6 +26,8 @@ from tests.synthetic.model import (
     GIB,
     OWN_W,
     REUSE_W,
+    SECTION_PAGES,
+    Damage,
     Folio,
     Machine,
     Vpage,
@@ -143,6 +145,40 @@ def test_folios_that_left_the_pool_before_they_are_restored_are_in_flight(
     assert accusations(report) == []
     assert "not counted" in in_flight(report)[FLYING]
     assert len(report.folios) == 3
+
+
+@pytest.mark.parametrize("release", ("5.15.0", "6.1.0"))
+def test_a_folio_that_left_the_pool_is_found_where_no_other_is_near(release: str) -> None:
+    alone = replace(flying({}), pfn=FIRST_FOLIO + 2 * SECTION_PAGES)
+    image = Image(machine(release, alone))
+    image.write_page(alone.pfn + 1, compound_dtor=0)
+    report = verify(image.prog)
+    assert accusations(report) == []
+    assert "not counted" in in_flight(report)[alone.pfn]
+
+
+@pytest.mark.parametrize("release", ("5.15.0", "6.1.0"))
+def test_what_left_the_pool_is_no_folio_where_none_of_its_order_can_begin(release: str) -> None:
+    image = Image(machine(release, flying({})))
+    image.write_page(FLYING + 1, compound_dtor=0, compound_order=18)
+    report = verify(image.prog)
+    assert FLYING not in [folio.pfn for folio, _ in report.folios]
+    assert "orphan-remap" in {finding.rule for finding in report.findings}
+
+
+@pytest.mark.parametrize("release", ("5.15.0", "6.1.0"))
+def test_a_gigantic_folio_that_left_the_pool_may_be_remapped_where_the_dump_lacks_a_table(
+    release: str,
+) -> None:
+    restored = dict.fromkeys(range(KEPT[LINES[release].layout], 3 * 512), FRESH_W)
+    last = (GIGANTIC >> 15) + 7
+    image = Image(
+        replace(machine(release, flying(restored, order=18)), damage={last: Damage.MISSING})
+    )
+    image.write_page(GIGANTIC + 1, compound_dtor=0)
+    report = verify(image.prog)
+    assert GIGANTIC in [folio.pfn for folio, _ in report.folios]
+    assert {accusation.partition(":")[0] for accusation in accusations(report)} == {"unreadable"}
 
 
 @pytest.mark.parametrize("done", (1, 3, None), ids=("one-page", "three-pages", "all-pages"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.verify import check
-from drgn_vmemmap.hugetlb.tails import TAIL_MAPPING, Tails
+from drgn_vmemmap.hugetlb.tails import FIRST_PLAIN, TAIL_MAPPING, Tails
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.rules.finding import Severity
@@ -56,7 +56,12 @@ def neighbours(count: int) -> EditedKernel:
     return EditedKernel(Image(machine).prog)
 
 
-@pytest.mark.parametrize(("member", "value"), (("compound_head", 0), ("mapping", 8), ("flags", 1)))
+FAILED = 1 << LINES["6.12.0"].flags["PG_hwpoison"]
+
+
+@pytest.mark.parametrize(
+    ("member", "value"), (("compound_head", 0), ("mapping", 8), ("flags", FAILED))
+)
 def test_a_wrong_tail_is_found_wherever_its_folio_lies_among_others(
     member: str, value: int
 ) -> None:
@@ -66,6 +71,15 @@ def test_a_wrong_tail_is_found_wherever_its_folio_lies_among_others(
         kernel.write_member(pfn + 40, member, value)
     found = kernel.check().findings
     assert [f.folio for f in found if f.rule == "tail-content"] == [*wrong]
+
+
+def test_a_wrong_tail_is_found_wherever_it_is_the_only_one() -> None:
+    kernel = neighbours(1024)
+    for number in (0, 63, 64, 500, 1023):
+        kernel.reset()
+        kernel.write_member(OPTIMIZED + 512 * number + 40, "mapping", 8)
+        (finding,) = kernel.check().findings
+        assert (finding.rule, finding.folio) == ("tail-content", OPTIMIZED + 512 * number)
 
 
 def test_a_frame_with_a_head_is_read_once_where_folios_are_adjacent() -> None:
@@ -110,10 +124,12 @@ def test_a_tail_beside_the_head_that_leads_elsewhere_is_found(release: str, tail
 @pytest.mark.parametrize(
     ("member", "value", "words"),
     (
+        ("compound_head", 0, "is no tail of this folio"),
         ("refcount", 1, "has 1 references"),
         ("page_type", 0, "has a mapcount or page type: 0x0"),
         ("flags", 1, "has flags that no tail has"),
         ("mapping", 0, "has the mapping 0x0, and a tail has 0xdead000000000400"),
+        ("memcg_data", 0xFFFF888001000002, "is charged to a memory cgroup"),
     ),
 )
 @every_layout
@@ -123,13 +139,25 @@ def test_a_tail_that_freeing_the_folio_trips_over_is_found(
     layout = LINES[release].layout
     page = REUSED_PAGE[layout]
     reused = KEPT[layout] if page is None else page
+    kernel = EditedKernel(image(release).prog)
     for pfn, index in ((OPTIMIZED, reused), (RESTORED, 0), (RESTORED, 5)):
-        kernel = EditedKernel(image(release).prog)
-        kernel.write_member(pfn + 64 * index + 5, member, value)
-        (finding,) = (f for f in kernel.check().findings if f.rule == "tail-content")
-        assert (finding.folio, finding.index) == (pfn, index)
-        assert words in finding.message
-        assert finding.address == kernel.kernel.geometry.address(pfn + 64 * index + 5)
+        for tail in (0 if index else FIRST_PLAIN, 63):
+            kernel.reset()
+            kernel.write_member(pfn + 64 * index + tail, member, value)
+            (finding,) = (f for f in kernel.check().findings if f.rule == "tail-content")
+            assert (finding.folio, finding.index) == (pfn, index)
+            assert words in finding.message
+            assert finding.address == kernel.kernel.geometry.address(pfn + 64 * index + tail)
+
+
+@every_layout
+def test_a_tail_with_the_flag_of_a_head_is_found(release: str) -> None:
+    kernel = EditedKernel(image(release).prog)
+    for pfn in (OPTIMIZED, RESTORED):
+        kernel.reset()
+        kernel.write_member(pfn + 9, "flags", kernel.kernel.head_test.value)
+        (finding,) = (f for f in kernel.check().findings if f.severity is Severity.ERROR)
+        assert (finding.folio, finding.index) == (pfn, 0)
 
 
 @pytest.mark.parametrize("member", ("private", "lru"))
@@ -300,6 +328,49 @@ def test_a_restored_page_with_tails_of_another_folio_is_found(release: str) -> N
     assert errors(kernel) == [("stale-struct-page", RESTORED, index) for index in range(1, 8)]
 
 
+@pytest.mark.parametrize("release", ("5.15.0", "6.12.0"))
+def test_restored_pages_with_tails_of_the_first_folio_compared_with_them_are_found(
+    release: str,
+) -> None:
+    pfns = [OPTIMIZED + 512 * number for number in range(4)]
+    folios = tuple(Folio(pfn, remapped=False, edits=FRESH) for pfn in pfns)
+    kernel = Image(Machine(line=LINES[release], folios=folios))
+    for pfn in pfns[1:]:
+        for tail in range(pfn + 64 * 3, pfn + 64 * 4):
+            kernel.write_page(tail, compound_head=kernel.machine.page_address(pfns[0]) | 1)
+    assert errors(kernel) == [("stale-struct-page", pfn, 3) for pfn in pfns[1:]]
+
+
+@pytest.mark.parametrize(
+    ("release", "severity"), (("6.12.0", Severity.ERROR), ("7.2.0", Severity.WARNING))
+)
+def test_tails_of_a_restored_page_have_references_as_v7_1_leaves_them_only(
+    release: str, severity: Severity
+) -> None:
+    kernel = image(release)
+    for tail in range(RESTORED + 64 * 5, RESTORED + 64 * 6):
+        kernel.write_page(tail, _refcount=1)
+    (finding,) = (f for f in verify(kernel.prog).findings if f.rule == "tail-content")
+    assert (finding.folio, finding.index, finding.severity) == (RESTORED, 5, severity)
+    # What else is wrong with one of them is no fault of v7.1's.
+    last = RESTORED + 64 * 6 - 1
+    for wrong in ({"mapping": 0}, {kernel.machine.line.compound_member: 0}):
+        kernel.write_page(last, mapping=TAIL_MAPPING)
+        kernel.write_page(last, **wrong)
+        (finding,) = (f for f in verify(kernel.prog).findings if f.rule == "tail-content")
+        assert finding.severity is Severity.ERROR
+
+
+def test_tails_beside_the_head_of_a_gigantic_folio_have_no_references_either() -> None:
+    """Only the frame that a zone keeps may have them."""
+    pfn = GIB >> PAGE_SHIFT
+    kernel = Image(Machine(line=LINES["7.2.0"], node_size=3 * GIB, folios=(Folio(pfn, 18),)))
+    for tail in range(4, 64):
+        kernel.write_page(pfn + tail, _refcount=1)
+    (finding,) = verify(kernel.prog).findings
+    assert (finding.rule, finding.folio, finding.index) == ("tail-content", pfn, 0)
+
+
 @every_layout
 def test_a_restored_page_with_a_copy_of_the_head_is_found(release: str) -> None:
     kernel = image(release)
@@ -397,6 +468,17 @@ def test_frames_compared_together_are_wrong_where_one_alone_is(
         for position, (frame, info) in enumerate(zip(frames, infos))
     ]
     assert list(together) == [(position, wrong) for position, wrong in alone if wrong is not None]
+
+
+def test_frames_that_lie_in_descending_order_are_compared_with_their_own_folios() -> None:
+    kernel = discover(image("6.12.0").prog)
+    pfns = [OPTIMIZED, OPTIMIZED + 512]
+    first, second = (_tails(kernel, pfn) for pfn in pfns)
+    infos, starts = kernel.tail_infos(pfns, 9), range(4096, -1, -4096)
+    right = StridedRead(second + first, starts, 4096)
+    assert Tails(kernel, 9).are_alike(right, infos, has_head=False)
+    swapped = StridedRead(first + second, starts, 4096)
+    assert not Tails(kernel, 9).are_alike(swapped, infos, has_head=False)
 
 
 def _tails(kernel: Kernel, pfn: int) -> bytes:

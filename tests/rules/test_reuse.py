@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from drgn_vmemmap.kernel.layout import Layout
 from tests.oracles.view import Found
 from tests.rules.machines import (
     ACTIVE,
@@ -73,6 +74,12 @@ def test_tails_that_share_a_frame_beyond_memory_are_found(release: str) -> None:
         beyond = image.machine.max_pfn << PAGE_SHIFT
         image.write_entry(PFNS[9], page, entry & ~(0xFFFFFFFFFF << 12) | beyond)
     assert found(image) == errors("reuse-invalid", PFNS[9], pages[:1])
+    (finding,) = image.examine().findings
+    assert finding.expected == {
+        Layout.TAIL_REUSE: "the folio's own second frame",
+        Layout.HEAD_REUSE: "the folio's own head frame",
+        Layout.SHARED_TAIL: "the frame that the zone keeps for this order",
+    }.get(LINES[release].layout, finding.expected)
 
 
 def test_tails_that_share_a_frame_that_the_zone_does_not_keep_are_found() -> None:

@@ -25,6 +25,7 @@ from tests.synthetic.model import (
     Machine,
     Section,
 )
+from tests.synthetic.physical import WRITABLE
 
 NUMBER = 5
 FIRST = NUMBER * SECTION_PAGES
@@ -102,6 +103,23 @@ def test_a_section_whose_parts_are_not_in_the_dump_is_named_and_not_accused() ->
         f"unreadable: whether PFNs {FIRST:#x} to {FIRST + SECTION_PAGES - 1:#x} all have a memmap "
         "is not in the dump"
     )
+
+
+def test_read_only_vmemmap_is_not_accused_where_it_is_not_known_to_be_needed() -> None:
+    numbers = (2, 5, 6)
+    machine = Machine(
+        folios=(Folio(FIRST_FOLIO),),
+        sections=dict.fromkeys(numbers, Section.OFFLINE),
+        parts=dict.fromkeys(numbers, ENDS),
+    )
+    sound = Image(machine)
+    pfn = 2 * SECTION_PAGES
+    sound.write_entry(pfn, 3, sound.entry(pfn, 3) & ~WRITABLE)
+    assert [finding.rule for finding in verify(sound.prog).findings] == ["orphan-remap"]
+    for frame in {sound.physical(usage) >> 12 for usage in sound.section_usages.values()}:
+        sound.drop_frame(frame)
+    rules = [finding.rule for finding in verify(sound.prog).findings]
+    assert rules == ["unreadable"] * len(numbers)
 
 
 def test_damage_to_offline_vmemmap_is_found_and_to_a_part_that_is_gone_is_none() -> None:

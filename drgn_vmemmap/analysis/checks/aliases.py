@@ -36,7 +36,7 @@ def check_aliases(context: VmemmapContext, ownership: Ownership) -> Iterator[Fin
 
 def _may_be_folio(context: VmemmapContext, page: int) -> bool:
     """Whether a vmemmap page may be a folio's, or a device's, for all that the dump shows."""
-    pfn = context.geometry.pfns_of(range(page, page + 1)).start
+    pfn = context.geometry.first_pfn_of(page)
     if context.is_unknown(pfn):
         return True
     orders = (hstate.hstate.order for hstate in context.report.hstates)
