@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import ast
 import glob
+import importlib.metadata
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from drgn_vmemmap import requirements
+from drgn_vmemmap.cli.manual import _DESCRIPTION
 from tests.support import PACKAGE, refused, run
 
 FIRST = ("__init__.py", "__main__.py", "requirements.py")
@@ -69,11 +72,36 @@ def test_an_old_drgn_is_refused(
     )
 
 
+def test_the_manual_page_names_the_oldest_python_and_drgn() -> None:
+    python, drgn = (".".join(map(str, each)) for each in (requirements.PYTHON, requirements.DRGN))
+    assert f"drgn {drgn} or later and Python {python} or later" in _DESCRIPTION[1]
+
+
 def test_the_oldest_drgn_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drgn.__version__", "0.0.31")
     requirements.check_drgn()
     monkeypatch.setattr("drgn.__version__", "0.1.0")
     requirements.check_drgn()
+
+
+@pytest.mark.parametrize(
+    ("extra", "library"),
+    (
+        ("extract", "kdumpling 0.4.0"),
+        ("html", "jinja2"),
+        ("completion", "shtab"),
+        ("progress", "tqdm"),
+        ("zstd", "backports.zstd"),
+    ),
+)
+def test_the_manual_page_names_what_is_required_beyond_drgn(extra: str, library: str) -> None:
+    (required,) = (
+        requirement
+        for requirement in importlib.metadata.requires("drgn-vmemmap") or ()
+        if re.search(f"extra == ['\"]{extra}['\"]", requirement)
+    )
+    assert required.startswith(library.replace(" ", "=="))
+    assert library in _DESCRIPTION[1]
 
 
 def test_a_missing_drgn_is_refused(

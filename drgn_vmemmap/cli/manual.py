@@ -64,10 +64,10 @@ _FILES = (
 )
 
 _ENVIRONMENT = (
-    ("NO_COLOR", "If it is set, no colour is written, not even on a terminal."),
-    ("COLUMNS", "How wide tables are that do not go to a terminal; 80 at least."),
-    ("PAGER, LESS", "What a list of folios is shown with on a terminal, and its options."),
-    ("TERM", "If it is dumb, no colour is written."),
+    ("NO_COLOR", "If it is not empty, no colour is written, not even on a terminal."),
+    ("COLUMNS", "How wide tables, 80 at least, and the map are: by default, as the terminal."),
+    ("PAGER, LESS", "What folios and rules are listed with on a terminal, and its options."),
+    ("TERM", "If it is dumb, no colour is written, and no pager is used."),
 )
 
 _EXAMPLES = (
@@ -183,7 +183,10 @@ def _value(action: argparse.Action) -> str:
 
 
 def _rules() -> Iterator[str]:
-    yield _escape("Each finding names the rule that it breaks, and how severe that is.")
+    yield _escape(
+        "Each finding names the rule that it breaks. It is as severe as is said here, or less "
+        "where the cause is known."
+    )
     for rule in RULES.values():
         yield ".TP"
         yield f"{_bold(rule.name)} ({rule.severity.value})"

@@ -8,6 +8,7 @@ Follows ``kernel/printk/printk_ringbuffer.h``.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -80,11 +81,11 @@ def _text_sizes(prog: drgn.Program, first: int, count: int) -> Iterator[int]:
     ring = prog["prb"].desc_ring
     info = prog.type("struct printk_info")
     size, offset = drgn.sizeof(info), drgn.offsetof(info, "text_len")
-    start, in_ring = int(ring.infos), 1 << int(ring.count_bits)
-    for index, number in ((first, min(count, in_ring - first)), (0, first + count - in_ring)):
-        infos = prog.read(start + index * size, size * max(0, number))
-        for place in range(offset, len(infos), size):
-            yield int.from_bytes(infos[place : place + 2], "little")
+    start, in_ring = int(ring.infos) + offset, 1 << int(ring.count_bits)
+    for number in range(first, first + count):
+        # An extract has no record that holds no text, and drgn's helper does not read it, either.
+        with contextlib.suppress(drgn.FaultError):
+            yield int.from_bytes(prog.read(start + number % in_ring * size, 2), "little")
 
 
 def _left_text(prog: drgn.Program) -> list[bytes]:

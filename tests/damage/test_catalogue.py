@@ -35,6 +35,11 @@ def test_each_rule_has_a_fault_that_provokes_it() -> None:
     assert {fault.rule for fault in CATALOGUE} == set(RULES)
 
 
+def is_more_severe(severity: Severity, other: Severity) -> bool:
+    worst_first = [*Severity]
+    return worst_first.index(severity) < worst_first.index(other)
+
+
 def says_where(error: Finding) -> bool:
     """Whether an error has an address, and what should be there unless that is on a list."""
     is_complete = bool(error.expected) or error.rule == "list-corrupt"
@@ -55,6 +60,7 @@ def test_a_fault_is_found_where_it_is_and_nothing_else(
     assert edited.memory.bytes or edited.memory.missing
     report = edited.check()
     assert [f for f in report.findings if f.severity is Severity.ERROR and not says_where(f)] == []
+    assert [f for f in report.findings if is_more_severe(f.severity, RULES[f.rule].severity)] == []
     new = places(report) - places(edited.before)
     assert not [place for place in expected if place not in new]
     rest = new - Counter(expected)

@@ -24,7 +24,7 @@ from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.map import NoMap, Part
 from drgn_vmemmap.analysis.map_states import State
 from drgn_vmemmap.analysis.report import HstateReport, Report
-from drgn_vmemmap.cli import command_line
+from drgn_vmemmap.cli import arguments, command_line
 from drgn_vmemmap.hugetlb.folio import FolioClass, Folios
 from drgn_vmemmap.hvo.folios import FolioReports
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
@@ -147,7 +147,13 @@ def test_a_pipe_is_as_wide_as_the_user_says(
 
 
 @pytest.mark.parametrize(
-    ("variables", "has_colour"), (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False))
+    ("variables", "has_colour"),
+    (
+        ({}, True),
+        ({"NO_COLOR": ""}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ),
 )
 def test_colour_is_for_terminals(variables: dict[str, str], has_colour: bool) -> None:
     known = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
@@ -222,6 +228,13 @@ def test_the_same_part_can_be_named_in_many_ways(
     }
     (only,) = shown
     assert "0x4000000  ████··▒▒\n" in only
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), (("1k", 0), ("4K", 1), ("3m", 768), ("4G", 1 << 20), ("1T", 1 << 28))
+)
+def test_a_place_is_in_bytes_or_a_larger_unit(text: str, number: int) -> None:
+    assert arguments.pfn(text) == number
 
 
 def test_the_width_is_that_of_the_terminal_if_none_is_given() -> None:
