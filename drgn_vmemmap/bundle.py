@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-This tool as one file: a zip application with everything but drgn in it.
+This tool as one file: a zip application with all that it needs but drgn.
 
 The same source and the same Python give the same bytes: the archive has no times, no owners and no
 order but that of the names. Its modules are compiled for that Python; any other one compiles them

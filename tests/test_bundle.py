@@ -42,6 +42,11 @@ def test_it_holds_the_package_and_each_module_compiled(archive: zipfile.ZipFile)
     assert found == files | compiled
 
 
+def test_it_holds_tabulate_and_no_optional_library(archive: zipfile.ZipFile) -> None:
+    modules = {name.partition("/")[0].partition(".")[0] for name in archive.namelist()}
+    assert modules == {"__main__", "drgn_vmemmap", "tabulate", "licences"}
+
+
 def test_modules_compiled_for_another_python_are_compiled_anew(tmp_path: Path) -> None:
     path = tmp_path / "drgn_vmemmap"
     content = bundle.bundle()

@@ -24,8 +24,8 @@ def _run(options: argparse.Namespace, prog: None) -> int:
 COMMAND = Command(
     name="bundle",
     help="write this tool as one file, for machines that have only drgn",
-    description="Write one executable file with everything but drgn in it: "
-    "drgn -c vmcore FILE [COMMAND] [OPTIONS].",
+    description="Write one executable file with this tool and tabulate, for machines that have "
+    "only drgn: drgn -c vmcore FILE [COMMAND] [OPTIONS]. Optional libraries are not in it.",
     examples=(f"{NAME} bundle drgn_vmemmap", "drgn -c vmcore drgn_vmemmap verify"),
     add_arguments=_add_arguments,
     run=_run,

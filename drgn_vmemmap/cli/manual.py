@@ -33,9 +33,9 @@ _DESCRIPTION = (
     "drgn-vmemmap finds each HugeTLB folio of a vmcore or of a live x86-64 kernel, walks the page "
     "tables over its vmemmap, and reports what HVO did there, what it saves, and what is broken.",
     "No debugging symbols are needed: types and symbols come from the dump itself. It runs with "
-    "drgn 0.0.31 or later and Python 3.9 or later; Linux 7.0 and later, and extract, need drgn "
-    "0.1.0. extract needs kdumpling 0.4.0, HTML jinja2, completion shtab, progress bars tqdm, and "
-    "logs that are compressed with zstd need Python 3.14 or backports.zstd.",
+    "drgn 0.0.31 or later and Python 3.9 or later. extract needs drgn 0.1.0 and kdumpling 0.4.0, "
+    "HTML jinja2, completion shtab, progress bars tqdm, and logs that are compressed with zstd "
+    "need Python 3.14 or backports.zstd.",
 )
 
 _EXIT_STATUS = (

@@ -15,6 +15,7 @@ from hypothesis import given
 from drgn_vmemmap import discover, verify
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hugetlb.folio import State
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 from tests.damage.edited import EditedKernel
@@ -370,6 +371,8 @@ def test_a_remap_that_failed_may_leave_a_folio_partly_optimized_on_the_coming_ke
         assert errors(report) == []
         (message,) = (f.message for f in report.findings if f.rule == "in-flight")
         assert "a remap failed, and its roll-back, too" in message
+        verdicts = {each.pfn: judgement.verdict for each, judgement in report.folios}
+        assert verdicts[folio.pfn] is Verdict.PARTIAL
     else:
         assert ("reuse-mismatch", folio.pfn, 3) in errors(report)
 

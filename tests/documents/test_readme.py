@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 
 import pytest
@@ -125,6 +126,16 @@ def test_each_format_is_named() -> None:
 def test_the_oldest_python_and_drgn_are_those_that_are_required() -> None:
     python, drgn = (".".join(map(str, each)) for each in (requirements.PYTHON, requirements.DRGN))
     assert f"It needs Python {python} and drgn {drgn} or later" in " ".join(README.split())
+
+
+def test_the_optional_libraries_are_those_of_the_package() -> None:
+    sentence = re.search(r"Optional libraries: ([^.]*)\.", README)
+    assert sentence is not None
+    named = {part.split()[0] for part in sentence[1].split(", ")}
+    extras = ("extract", "html", "completion", "progress")
+    required = importlib.metadata.requires("drgn-vmemmap") or ()
+    optional = (r for r in required if re.search(f"extra == ['\"]({'|'.join(extras)})['\"]", r))
+    assert named == {re.split(r"[^\w]", requirement)[0] for requirement in optional}
 
 
 @pytest.mark.parametrize("target", re.findall(r"^    make (\w+) ", README, re.MULTILINE))
