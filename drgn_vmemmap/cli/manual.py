@@ -65,7 +65,7 @@ _FILES = (
 
 _ENVIRONMENT = (
     ("NO_COLOR", "If it is not empty, no colour is written, not even on a terminal."),
-    ("COLUMNS", "How wide tables, 80 at least, and the map are: by default, as the terminal."),
+    ("COLUMNS", "The width of tables, 80 at least, and of the map; by default the terminal's."),
     ("PAGER, LESS", "What folios and rules are listed with on a terminal, and its options."),
     ("TERM", "If it is dumb, no colour is written, and no pager is used."),
 )

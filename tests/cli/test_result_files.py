@@ -99,7 +99,15 @@ def test_extract_says_how_much_it_took_and_that_the_log_is_not_in_the_dump(tmp_p
     path = tmp_path / "vmcore"
     done = vmemmap("-c", VMCORE, "extract", path)
     assert done.returncode == 0
-    *taken, _ = (int(line.split()[0]) for line in done.stderr.splitlines())
+    sizes, kinds = zip(*(line.split(" bytes ") for line in done.stderr.splitlines()))
+    assert {*kinds[:-1]} == {
+        "of page tables",
+        "of head pages",
+        "of hstates, sections, zones, and struct pages of frames",
+        "of symbols, types and variables",
+        "of VMCOREINFO",
+    }
+    *taken, _ = map(int, sizes)
     assert sum(taken) < path.stat().st_size < 1.2 * sum(taken)
     path.unlink()
     done = vmemmap("-c", VMCORE, "extract", "--log", path)

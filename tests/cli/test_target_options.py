@@ -23,7 +23,7 @@ def test_the_other_options_are_all_of_drgns_but_for_processes() -> None:
     shown = run(DRGN, "--help").stdout
     of_drgn = set(re.findall(r"^  (-\w)\b", shown, re.MULTILINE))
     of_drgn |= set(re.findall(r"^  (?:-\w.*, )?(--[\w-]+)", shown, re.MULTILINE))
-    assert of_drgn - OPTIONS.keys() == ANOTHER_PROCESS | OF_DRGN_ITSELF
+    assert of_drgn ^ OPTIONS.keys() == ANOTHER_PROCESS | OF_DRGN_ITSELF
 
 
 def words_for_drgn(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:

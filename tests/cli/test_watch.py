@@ -29,6 +29,7 @@ from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.x86_64 import PHYSICAL_BITS
 from drgn_vmemmap.rules.finding import Severity
+from drgn_vmemmap.rules.rule import RULES
 from tests.damage.edited import EditedKernel
 from tests.support import ROOT, open_vmcore, vmcore, vmemmap
 from tests.synthetic.image import Image
@@ -113,6 +114,13 @@ def test_watching_without_a_rule_or_a_command_judges_nothing(
 ) -> None:
     assert run(monkeypatch, broken_in((True,)), "--count", "1") == DONE
     assert "A stray write to a tail" in capsys.readouterr().err
+
+
+def test_a_pass_makes_all_checks(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["watch", "--interval", "0", "--count", "1", "--format", "ktap"]
+    assert command_line.run(words, image().prog) == DONE
+    out = capsys.readouterr().out
+    assert out.count("\nok ") == len(RULES) and "# SKIP" not in out
 
 
 def test_ctrl_c_ends_it_with_a_summary(

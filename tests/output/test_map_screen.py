@@ -138,12 +138,20 @@ def test_blocks_are_for_terminals_that_have_them(
     assert Style.of(TextIOWrapper(BytesIO(), encoding)) == Style(blocks, False)
 
 
+class Terminal(TextIOWrapper):
+    """A stream that calls itself a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream", (TextIOWrapper, Terminal))
 @pytest.mark.parametrize(("columns", "width"), (("200", 200), ("40", 80)))
-def test_a_pipe_is_as_wide_as_the_user_says(
-    columns: str, width: int, monkeypatch: pytest.MonkeyPatch
+def test_pipes_and_terminals_are_as_wide_as_the_user_says(
+    stream: type[TextIOWrapper], columns: str, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    assert Style.of(TextIOWrapper(BytesIO(), "utf-8")).width == width
+    assert Style.of(stream(BytesIO(), "utf-8")).width == width
 
 
 @pytest.mark.parametrize(
