@@ -11,6 +11,7 @@ from typing import Any, Callable
 
 import pytest
 
+from tests.documents.readme import layout_of
 from tests.support import vmemmap
 from tests.vm import oracles
 from tests.vm.conftest import Boot
@@ -147,6 +148,9 @@ def agree_without_symbols(found: dict[str, Any], made: Dump) -> None:
     assert found["kernel"]["types_from"] == "btf"
     grown = made.facts["grown"]
     built_in = found["kernel"]["hvo"]["built_in"]
+    if built_in:
+        # README says which kernels have which layout.
+        assert found["kernel"]["hvo"]["layout"] == layout_of(found["kernel"]["release"])
     optimized = sum(pool["count"] for pool in grown if pool["optimizing"]) if built_in else 0
     assert found["totals"]["optimized"] == optimized
     assert found["totals"]["freed"] == 7 * optimized
