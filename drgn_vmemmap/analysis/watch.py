@@ -94,7 +94,7 @@ class Tally:
     """The sum of all passes."""
 
     until: str | None = None
-    """The rule that is watched; ``None`` for all whose findings are errors."""
+    """The rule that is watched, whatever its severity; ``None`` for all that find errors."""
     passes: int = 0
     moved: int = 0
     """Folios that moved, added up."""

@@ -40,7 +40,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--count", type=arguments.number, metavar="N", help="end after this many passes"
     )
     parser.add_argument(
-        "--until", metavar="RULE", help="end when a rule is broken, and explain it: exit code 1"
+        "--until",
+        metavar="RULE",
+        help="end when a rule has a finding of any severity, and explain it: exit code 1",
     )
     parser.add_argument(
         "--extract",

@@ -4,18 +4,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
 import pytest
 
 from drgn_vmemmap.cli.command import subparsers
-from drgn_vmemmap.cli.manual import manual
+from drgn_vmemmap.cli.manual import _ENVIRONMENT, manual
 from drgn_vmemmap.cli.parser import COMMANDS, parser
 from drgn_vmemmap.rules.rule import RULES
-from tests.support import ROOT
+from tests.support import PACKAGE, ROOT
 
 PAGE = ROOT / "man" / "drgn-vmemmap.1"
+NAME = re.compile(r'"([A-Z_]{4,})"')
+"""The name of an environment variable."""
 
 
 def plain(text: str) -> str:
@@ -47,3 +50,9 @@ def test_roff_understands_all_of_it() -> None:
     command = ["groff", "-man", "-Tutf8", "-ww"]
     done = subprocess.run(command, input=manual(), capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_each_variable_that_is_read_is_listed() -> None:
+    lines = [line for path in PACKAGE.rglob("*.py") for line in path.read_text().splitlines()]
+    read = [name for line in lines if "os.environ" in line for name in NAME.findall(line)]
+    assert {*read} == {*", ".join(names for names, _ in _ENVIRONMENT).split(", ")}

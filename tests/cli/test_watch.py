@@ -99,6 +99,15 @@ def test_watching_until_a_rule_is_broken_explains_it(
     assert "A stray write to a tail" in err and "2 passes" in err
 
 
+def test_a_rule_of_any_severity_can_be_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folios = (Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512, remapped=False))
+    target = Target(EditedKernel(Image(Machine(folios=folios)).prog).check, always)
+    assert run(monkeypatch, target, "--until", "unoptimized") == FOUND_ERRORS
+    assert "info: unoptimized" in capsys.readouterr().err
+
+
 def test_watching_ends_after_as_many_passes_as_were_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
