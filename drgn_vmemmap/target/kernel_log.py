@@ -8,7 +8,6 @@ Follows ``kernel/printk/printk_ringbuffer.h``.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,6 +20,9 @@ from drgn_vmemmap.target.page_reader import PAGE_SIZE
 
 # As a power of two, as many records as a log of 32 MiB, the largest that can be configured, has.
 _COUNT_BITS_LIMIT = 20
+
+# Records that hold no text are fewer in any log.
+_MISSING_LIMIT = 1 << 12
 
 # DESC_ID_MASK of kernel/printk/printk_ringbuffer.h: the other two bits are a record's state.
 _RECORD_ID = (1 << 62) - 1
@@ -82,10 +84,15 @@ def _text_sizes(prog: drgn.Program, first: int, count: int) -> Iterator[int]:
     info = prog.type("struct printk_info")
     size, offset = drgn.sizeof(info), drgn.offsetof(info, "text_len")
     start, in_ring = int(ring.infos) + offset, 1 << int(ring.count_bits)
+    missing = 0
     for number in range(first, first + count):
-        # An extract has no record that holds no text, and drgn's helper does not read it, either.
-        with contextlib.suppress(drgn.FaultError):
+        try:
             yield int.from_bytes(prog.read(start + number % in_ring * size, 2), "little")
+        except drgn.FaultError:
+            # An extract has no record that holds no text, and drgn's helper does not read it.
+            missing += 1
+            if missing > _MISSING_LIMIT:
+                raise
 
 
 def _left_text(prog: drgn.Program) -> list[bytes]:

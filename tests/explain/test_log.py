@@ -272,6 +272,21 @@ def test_records_of_more_text_than_a_log_can_have_are_not_read(
     assert log.problem is not None and "more than a log can have" in log.problem
 
 
+def test_a_ring_of_missing_records_costs_no_more_than_it_holds() -> None:
+    ring = Ring(TEXTS)
+    ring.write(0x00, 20)
+    ring.set_ids(FIRST_ID, FIRST_ID + (1 << 20) - 1)
+    reads = []
+
+    def read(address: int, count: int, offset: int, physical: bool) -> bytes:
+        reads.append(address)
+        raise drgn.FaultError("not in the dump", address)
+
+    ring.prog.add_memory_segment(printk.ADDRESS + printk.INFOS_AT, 1 << 28, read, False)
+    assert read_kernel_log(ring.prog).problem is not None
+    assert len(reads) < 10_000
+
+
 def test_a_kernel_without_a_ring_has_no_log() -> None:
     log = read_kernel_log(drgn.Program(drgn.Platform(drgn.Architecture.X86_64)))
     assert log.text == b""
