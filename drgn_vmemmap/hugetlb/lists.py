@@ -238,7 +238,7 @@ class ListWalk:
         elsewhere = {
             number
             for number in set(map(classes.__getitem__, chain))
-            if table[number].node not in (list_.node, None)
+            if table[number].node != list_.node
         }
         for row in chain if elsewhere else ():
             if classes[row] in elsewhere:

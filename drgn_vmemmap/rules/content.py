@@ -164,6 +164,13 @@ def not_compared(pages: int, whose: str, left_out: bool) -> Finding:
     )
 
 
+def reuse_frames_not_compared(count: int) -> Finding:
+    """Reuse frames, which each extract holds, are not in the dump."""
+    return UNREADABLE.finding(
+        f"the struct pages in {count} reuse frames are not in the dump: they were not compared"
+    )
+
+
 def unoptimized(folio: Folio, address: int, reason: str, freed: int) -> Finding:
     """
     A folio that is not optimized (``hugetlb_vmemmap_optimize_folio()``).

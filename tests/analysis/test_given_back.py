@@ -10,7 +10,7 @@ from drgn_vmemmap import verify
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, LINES, Mark
 from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
-from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
+from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE, WRITABLE
 
 GIGANTIC = GIB >> PAGE_SHIFT
 AFTER = FIRST_FOLIO + 512 * 4
@@ -56,9 +56,70 @@ def test_tails_beyond_the_end_of_a_smaller_compound_page_are_stale(release: str)
     for pfn in range(AFTER + 1, AFTER + 8):
         of.write_page(pfn, **link(of, AFTER, 3))
     assert said(of) == []
+    for first in (AFTER + 64, AFTER + 8):
+        for pfn in range(first, AFTER + 512):
+            of.write_page(pfn, **link(of, AFTER, 9))
+        assert set(said(of)) == {"stale-struct-page"}
+        stale = [f for f in verify(of.prog).findings if f.rule == "stale-struct-page"]
+        assert stale[0].address == of.machine.page_address(first)
+
+
+@lines
+def test_a_head_that_has_its_tails_and_no_order_yet_is_being_made(release: str) -> None:
+    """``prep_compound_page()`` notes the order last."""
+    of = image(release)
+    of.write_page(AFTER, flags=of.memmap.flags(AFTER, "PG_head"))
+    for pfn in range(AFTER + 1, AFTER + 8):
+        of.write_page(pfn, **link(of, AFTER, 3))
+    assert said(of) == []
+
+
+@lines
+def test_tails_whose_head_is_not_in_the_dump_are_not_accused(release: str) -> None:
+    of = image(release)
     for pfn in range(AFTER + 64, AFTER + 512):
         of.write_page(pfn, **link(of, AFTER, 9))
-    assert set(said(of)) == {"stale-struct-page"}
+    of.drop_frame(of.memmap.boot_frame(of.memmap.number(AFTER)))
+    report = verify(of.prog)
+    assert report.incomplete and not report.broken
+    assert any("memory of no folio" in finding.message for finding in report.findings)
+
+
+@pytest.mark.parametrize("release", ("6.1.0", "6.12.0"))
+def test_tails_that_lead_to_the_copy_of_a_folios_head_are_stale(release: str) -> None:
+    """The vmemmap page of the folio's last tails shows its head page, with the same order."""
+    of = image(release)
+    pfn = FIRST_FOLIO + 512 + 65
+    of.write_page(pfn, **link(of, FIRST_FOLIO + 448, 9))
+    assert said(of) == ["stale-struct-page"]
+
+
+@pytest.mark.parametrize("release", ("6.12.0", "7.2.0"))
+def test_the_page_type_of_a_head_is_recognised_by_its_highest_byte(release: str) -> None:
+    of = image(release)
+    head(of, AFTER + 1)
+    of.write_page(AFTER + 1, page_type=of.machine.line.page_type("hugetlb") | 5)
+    assert said(of) == ["stale-struct-page"]
+
+
+@pytest.mark.parametrize("release", ("6.1.0", "6.6.0"))
+def test_a_head_of_an_order_that_cannot_begin_there_is_stale(release: str) -> None:
+    of = image(release)
+    head(of, AFTER)
+    if of.machine.line.mark is Mark.DESTRUCTOR:
+        of.write_page(AFTER + 1, compound_order=18)
+    else:
+        of.write_page(AFTER + 1, flags=of.memmap.flags(AFTER + 1, "PG_active") | 18)
+    assert said(of) == ["stale-struct-page"]
+
+
+@pytest.mark.parametrize("release", ("6.1.0", "6.6.0"))
+def test_a_head_whose_second_struct_page_is_on_another_vmemmap_page_may_be_any(
+    release: str,
+) -> None:
+    of = image(release)
+    head(of, AFTER + 63)
+    assert said(of) == []
 
 
 def head(of: Image, pfn: int) -> None:
@@ -105,6 +166,25 @@ def test_a_gigantic_folio_that_is_made_as_others_are_has_a_head_before_its_tails
     release: str,
 ) -> None:
     assert set(said(without_a_head(release, 100))) == {"stale-struct-page"}
+
+
+@pytest.mark.parametrize("release", ("6.6.0", "6.9.0"))
+def test_a_folio_that_is_not_gigantic_has_a_head_before_its_tails(release: str) -> None:
+    of = image(release)
+    for pfn in range(AFTER + 1, AFTER + 8):
+        of.write_page(pfn, _refcount=0, **link(of, AFTER, 9))
+    assert said(of) == ["stale-struct-page"]
+
+
+@pytest.mark.parametrize("release", ("6.6.0", "6.9.0"))
+def test_no_gigantic_folio_is_being_made_of_free_or_remapped_memory(release: str) -> None:
+    free = without_a_head(release, 100)
+    free.memmap.free([GIGANTIC])
+    assert "stale-struct-page" in said(free)
+    remapped = without_a_head(release, 100)
+    raw = remapped.entry(GIGANTIC, 4095, "PMD")
+    remapped.write_entry(GIGANTIC, 4095, raw & ~WRITABLE, "PMD")
+    assert "stale-struct-page" in said(remapped)
 
 
 @pytest.mark.parametrize("release", ("6.6.0", "6.9.0"))

@@ -202,6 +202,14 @@ def test_a_list_that_is_broken_is_followed_from_its_end_too(position: int, link:
     assert [f.rule for f in report.findings] == ["list-corrupt"]
 
 
+def test_folios_on_a_list_that_is_broken_once_are_all_counted() -> None:
+    links = {LinkPlace(9, 0, 2): Link.OUTSIDE}
+    image = Image(replace(pool("6.12.0", optimized=5), links=links))
+    image.write_hstate(9, free_huge_pages=7, free_huge_pages_node=7)
+    rules = [finding.rule for finding in image.examine().findings]
+    assert rules.count("count-mismatch") == 2
+
+
 @pytest.mark.parametrize("link", (Link.OUTSIDE, Link.MISALIGNED, Link.TAIL))
 def test_of_a_list_that_is_broken_twice_nothing_is_said_of_what_lies_between(link: Link) -> None:
     links = {LinkPlace(9, 0, position): link for position in (0, 2)}

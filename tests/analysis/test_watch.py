@@ -23,6 +23,7 @@ from drgn_vmemmap.analysis.watch import Tally, watch
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE
 from drgn_vmemmap.extract.recorder import Recorder
+from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.output import watch as lines
 from drgn_vmemmap.paging.walker import Walker
@@ -31,7 +32,8 @@ from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
-from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
+from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
 
 WRITABLE = 1 << 1
 
@@ -198,6 +200,47 @@ def test_a_list_that_changes_after_the_memmap_was_read_is_followed_again() -> No
     del met[:]
     report = analyse(Snapshot(replace(kernel, live=False), ProgramMemory(image.prog)))
     assert {finding.rule for finding in report.findings} == {"list-corrupt"}
+
+
+def test_folios_on_a_list_that_is_followed_again_are_known_to_be_on_it() -> None:
+    image = live()
+    read, kernel = image.memory.read, discover(image.prog)
+    lru, walker = kernel.page.offset("lru"), Walker(ProgramMemory(image.prog), kernel.paging)
+    old: dict[int, bytes] = {}
+    for folio in FOLIOS:
+        address = kernel.geometry.address(folio.pfn) + lru
+        frame = walker.entry(address).frame
+        assert frame is not None
+        old[(frame << PAGE_SHIFT) + address % PAGE_SIZE] = bytes(8)
+
+    def torn(address: int, size: int) -> bytes:
+        """The first time, no folio leads to the next one."""
+        data = bytearray(read(address, size))
+        for place in [each for each in old if address <= each < address + size]:
+            data[place - address : place - address + 8] = old.pop(place)
+        return bytes(data)
+
+    image.memory.read = torn  # type: ignore[method-assign]
+    report = analyse(Snapshot(kernel, ProgramMemory(image.prog)))
+    assert not old
+    assert {folio.state for folio, _ in report.folios} == {State.FREE}
+    assert report.findings == []
+
+
+@pytest.mark.parametrize("where", ("in a circle", "to a folio of another order"))
+def test_a_list_of_a_running_kernel_that_leads_astray_each_time_is_found(where: str) -> None:
+    gigantic = Folio(GIB >> PAGE_SHIFT, 18, state=State.OFF_LIST)
+    image = Image(Machine(node_size=3 * GIB, folios=(*FOLIOS, gigantic)))
+    image.live = True
+    head = image.list_head(9, 0)
+    first, last = FOLIOS[0].pfn, FOLIOS[-1].pfn
+    if where == "in a circle":
+        image.memmap.link(last, image.lru(first), image.lru(last - 512))
+    else:
+        image.memmap.link(last, image.lru(gigantic.pfn), image.lru(last - 512))
+        image.memmap.link(gigantic.pfn, head, image.lru(last))
+    report = analyse(Snapshot(discover(image.prog), ProgramMemory(image.prog)))
+    assert "list-corrupt" in {finding.rule for finding in report.findings}
 
 
 # What goes away.

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap import verify
+from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.hugetlb.tails import FIRST_PLAIN, TAIL_MAPPING, Tails
 from drgn_vmemmap.kernel.discovery import discover
@@ -42,17 +44,22 @@ def image(release: str) -> Image:
 
 
 def errors(image: Image) -> list[Place]:
-    found = (f for f in verify(image.prog).findings if f.severity.value == "error")
+    return errors_of(verify(image.prog))
+
+
+def errors_of(report: Report) -> list[Place]:
+    found = (f for f in report.findings if f.severity.value == "error")
     return [(f.rule, f.folio, f.index) for f in found]
 
 
 # Tails of folios.
 
 
-def neighbours(count: int) -> EditedKernel:
+def neighbours(count: int, release: str = "6.12.0", **folio: Any) -> EditedKernel:
     """Adjacent folios."""
     pfns = (OPTIMIZED + 512 * number for number in range(count))
-    machine = Machine(node_size=4 * GIB, folios=tuple(map(Folio, pfns)))
+    folios = tuple(Folio(pfn, **folio) for pfn in pfns)
+    machine = Machine(line=LINES[release], node_size=4 * GIB, folios=folios)
     return EditedKernel(Image(machine).prog)
 
 
@@ -80,6 +87,22 @@ def test_a_wrong_tail_is_found_wherever_it_is_the_only_one() -> None:
         kernel.write_member(OPTIMIZED + 512 * number + 40, "mapping", 8)
         (finding,) = kernel.check().findings
         assert (finding.rule, finding.folio) == ("tail-content", OPTIMIZED + 512 * number)
+
+
+@pytest.mark.parametrize("release", ("5.15.0", "7.2.0"))
+def test_a_wrong_tail_in_the_reuse_frame_is_found_where_folios_are_adjacent(release: str) -> None:
+    kernel = neighbours(600, release)
+    kernel.write_member(OPTIMIZED + 512 * 300 + 64 + 7, "mapping", 8)
+    (finding,) = kernel.check().findings
+    assert (finding.rule, finding.index) == ("tail-content", 1)
+
+
+def test_a_wrong_tail_of_a_restored_page_is_found_where_folios_are_adjacent() -> None:
+    kernel = neighbours(600, remapped=False, edits=FRESH)
+    pfn = OPTIMIZED + 512 * 300
+    kernel.write_member(pfn + 64 * 3 + 7, "mapping", 8)
+    found = [(f.folio, f.index) for f in kernel.check().findings if f.rule == "tail-content"]
+    assert found == [(pfn, 3)]
 
 
 def test_a_frame_with_a_head_is_read_once_where_folios_are_adjacent() -> None:
@@ -232,6 +255,38 @@ def test_a_shared_tail_that_is_marked_as_failed_is_found(release: str) -> None:
     assert (rule, folio) == ("tail-content", OPTIMIZED)
 
 
+@every_layout
+def test_a_wrong_tail_in_the_reuse_frame_of_a_half_done_remap_is_found(release: str) -> None:
+    folios = (Folio(OPTIMIZED, edits={6: FRESH_W}),)
+    kernel = EditedKernel(Image(Machine(line=LINES[release], folios=folios)).prog)
+    page = REUSED_PAGE[LINES[release].layout]
+    reused = KEPT[LINES[release].layout] if page is None else page
+    kernel.write_member(OPTIMIZED + 64 * reused + 9, "mapping", 0)
+    found = errors_of(kernel.check())
+    assert found == [("reuse-mismatch", OPTIMIZED, 6), ("tail-content", OPTIMIZED, reused)]
+
+
+def test_a_frame_that_a_zone_keeps_is_named_once_for_all_folios_that_share_it() -> None:
+    folios = (Folio(OPTIMIZED), Folio(OPTIMIZED + 512, flag=False), Folio(OPTIMIZED + 1024))
+    kernel = Image(Machine(line=LINES["7.2.0"], folios=folios))
+    kernel.write_page(OPTIMIZED + 64 + 9, mapping=0)
+    findings = (f for f in verify(kernel.prog).findings if f.rule == "tail-content")
+    assert [finding.folio for finding in findings] == [OPTIMIZED]
+
+
+@pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
+def test_a_reuse_frame_that_is_not_in_the_dump_was_not_compared(release: str) -> None:
+    page = REUSED_PAGE[LINES[release].layout]
+    index = KEPT[LINES[release].layout] if page is None else page
+    kernel = EditedKernel(Image(Machine(line=LINES[release], folios=(Folio(OPTIMIZED),))).prog)
+    kernel.memory.missing.add(kernel.frame(OPTIMIZED, index))
+    report = kernel.check()
+    assert report.incomplete and not report.broken
+    if index:
+        message = "the struct pages in 1 reuse frames are not in the dump: they were not compared"
+        assert message in [finding.message for finding in report.findings]
+
+
 @pytest.mark.parametrize("order", (9, 18))
 @pytest.mark.parametrize("release", ("7.2.0", "coming"))
 def test_tails_that_a_zone_keeps_for_no_folio_are_compared_too(release: str, order: int) -> None:
@@ -339,6 +394,42 @@ def test_restored_pages_with_tails_of_the_first_folio_compared_with_them_are_fou
         for tail in range(pfn + 64 * 3, pfn + 64 * 4):
             kernel.write_page(tail, compound_head=kernel.machine.page_address(pfns[0]) | 1)
     assert errors(kernel) == [("stale-struct-page", pfn, 3) for pfn in pfns[1:]]
+
+
+def test_a_wrong_tail_is_found_where_the_dump_lacks_other_frames_of_its_folio() -> None:
+    kernel = EditedKernel(image("6.12.0").prog)
+    kernel.write_member(RESTORED + 64 * 6 + 9, "mapping", 0)
+    kernel.memory.missing |= {kernel.frame(RESTORED, index) for index in (2, 4)}
+    report = kernel.check()
+    assert errors_of(report) == [("tail-content", RESTORED, 6)]
+    assert "the struct pages in 2 vmemmap pages of folios are not in the dump" in "".join(
+        finding.message for finding in report.findings if finding.rule == "unreadable"
+    )
+
+
+def test_a_wrong_tail_is_found_in_any_page_of_a_restored_gigantic_folio() -> None:
+    pfn = GIB >> PAGE_SHIFT
+    split = frozenset(range(pfn >> 15, 2 * pfn >> 15))
+    folios = (Folio(pfn, 18, remapped=False),)
+    kernel = EditedKernel(Image(Machine(node_size=3 * GIB, folios=folios, split=split)).prog)
+    for index in (255, 256, 511, 512, 4095):
+        kernel.reset()
+        kernel.write_member(pfn + 64 * index + 63, "mapping", 8)
+        assert errors_of(kernel.check()) == [("tail-content", pfn, index)]
+
+
+@pytest.mark.parametrize("release", ("5.15.0", "6.12.0"))
+@pytest.mark.parametrize("tails", (range(5, 6), range(1, 64)), ids=("one", "all"))
+def test_a_reuse_frame_with_tails_of_no_folio_is_not_said_to_be_another_folios(
+    release: str, tails: range
+) -> None:
+    kernel = image(release)
+    page = REUSED_PAGE[LINES[release].layout] or 0
+    other = RESTORED if len(tails) == 1 else GIVEN_BACK
+    for tail in tails:
+        link = kernel.machine.page_address(other) | 1
+        kernel.write_page(OPTIMIZED + 64 * page + tail, compound_head=link)
+    assert errors(kernel) == [("tail-content", OPTIMIZED, page)]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,15 @@ def test_a_leaf_may_be_written_only_if_each_level_allows_it() -> None:
         assert leaf is not None and (leaf.present, leaf.writable, leaf.frame) == (True, False, 5)
 
 
+def test_a_leaf_may_be_executed_only_if_each_level_allows_it() -> None:
+    for forbidding in (None, *range(4)):
+        entries = [(name, 0x1000 | 0b11) for name in ("PGD", "PUD", "PMD", "PTE")]
+        if forbidding is not None:
+            entries[forbidding] = entries[forbidding][0], 1 << 63 | 0x1000 | 0b11
+        leaf = leaf_of(entries, 0)
+        assert leaf is not None and leaf.executable is (forbidding is None)
+
+
 @pytest.mark.parametrize(("levels", "bits"), ((4, 47), (5, 56)))
 def test_a_canonical_address_repeats_its_highest_bit(levels: int, bits: int) -> None:
     lower, upper = (1 << bits) - 1, (1 << 64) - (1 << bits)

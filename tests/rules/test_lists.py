@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from drgn_vmemmap.hugetlb import lists
 from drgn_vmemmap.hugetlb.folio import State
 from tests.oracles.view import Found
 from tests.rules.machines import (
@@ -24,7 +25,17 @@ from tests.rules.machines import (
 )
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, OPTIMIZED_BIT
-from tests.synthetic.model import FIRST_FOLIO, Damage, Folio, Link, LinkPlace, Machine
+from tests.synthetic.model import (
+    FIRST_FOLIO,
+    GIB,
+    SECTION_PAGES,
+    Damage,
+    Folio,
+    Link,
+    LinkPlace,
+    Machine,
+    Section,
+)
 from tests.synthetic.physical import PAGE_SHIFT
 
 
@@ -115,6 +126,94 @@ def test_two_places_that_do_not_lead_back_are_no_insertion() -> None:
     image.memmap.link(first, image.lru(second), image.lru(new))
     image.memmap.link(third, image.list_head(9, 0), image.lru(first))
     assert lists_of(image) == ["list-corrupt"]
+
+
+def states_of(image: Image) -> dict[int, State]:
+    """The states of the folios, by their PFNs."""
+    return {folio.pfn: folio.state for folio, _ in image.examine().folios}
+
+
+def test_a_folio_on_the_free_list_of_another_node_is_found() -> None:
+    pfns = [(GIB >> PAGE_SHIFT) * node + FIRST_FOLIO for node in range(2)]
+    image = Image(Machine(nodes=2, folios=tuple(map(Folio, pfns))))
+    head, other = (image.list_head(9, node) for node in range(2))
+    image.memmap.link(pfns[0], image.lru(pfns[1]), head)
+    image.memmap.link(pfns[1], head, image.lru(pfns[0]))
+    for offset, first, last in ((0, pfns[0], other), (8, pfns[1], other)):
+        image.write(head + offset, image.lru(first))
+        image.write(other + offset, last)
+    (finding,) = (f for f in image.examine().findings if f.rule == "list-corrupt")
+    assert f"holds the folio at PFN {pfns[1]:#x} of node 1" in finding.message
+    assert finding.address == image.lru(pfns[1])
+
+
+def test_a_broken_list_is_not_followed_from_its_end_to_what_does_not_lead_back() -> None:
+    image, (first, _, third, other) = three_free()
+    image.memmap.link(first, image.machine.page_offset, image.list_head(9, 0))
+    image.memmap.link(third, image.list_head(9, 0), image.lru(other))
+    assert [pfn for pfn, state in states_of(image).items() if state is State.FREE] == [first, third]
+
+
+def test_a_broken_list_is_not_followed_from_its_end_to_a_folio_of_another_order() -> None:
+    gigantic = Folio(GIB >> PAGE_SHIFT, 18, state=State.OFF_LIST)
+    small = tuple(Folio(FIRST_FOLIO + 512 * number) for number in range(2))
+    image = Image(Machine(node_size=3 * GIB, folios=(*small, gigantic)))
+    (first, second), head = (image.lru(folio.pfn) for folio in small), image.list_head(9, 0)
+    image.memmap.link(small[0].pfn, image.machine.page_offset, head)
+    image.memmap.link(small[1].pfn, head, image.lru(gigantic.pfn))
+    image.memmap.link(gigantic.pfn, second, first)
+    assert states_of(image)[gigantic.pfn] is State.OFF_LIST
+
+
+def test_folios_after_one_of_another_order_are_not_on_its_list() -> None:
+    gigantic = Folio(GIB >> PAGE_SHIFT, 18, state=State.OFF_LIST)
+    image = Image(Machine(node_size=3 * GIB, folios=(Folio(FIRST_FOLIO), gigantic)))
+    head = image.list_head(9, 0)
+    image.memmap.link(FIRST_FOLIO, image.lru(gigantic.pfn), head)
+    image.memmap.link(gigantic.pfn, head, image.lru(FIRST_FOLIO))
+    image.write(head + 8, image.lru(gigantic.pfn))
+    assert states_of(image) == {FIRST_FOLIO: State.FREE, gigantic.pfn: State.OFF_LIST}
+    assert "list-corrupt" in lists_of(image)
+
+
+def test_a_list_that_does_not_close_is_no_insertion_where_one_place_does_not_lead_back() -> None:
+    image, (_, second, third, new) = three_free()
+    image.memmap.link(second, image.lru(third), image.lru(new))
+    image.memmap.link(third, image.machine.page_offset, image.lru(second))
+    assert lists_of(image) == ["list-corrupt", "list-corrupt"]
+
+
+def test_the_folio_that_does_not_lead_back_is_named_wherever_it_is_in_its_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lists, "_TOGETHER", 2)
+    for number in range(3):
+        image, pfns = three_free()
+        head = image.list_head(9, 0)
+        ring = [head, *map(image.lru, pfns[:3]), head]
+        image.memmap.link(pfns[number], ring[number + 2], 0xDEAD000000000122)
+        (finding,) = (f for f in image.examine().findings if f.rule == "list-corrupt")
+        assert f"the folio at PFN {pfns[number]:#x} has 0xdead000000000122" in finding.message
+        assert finding.address == image.lru(pfns[number])
+
+
+def test_the_copy_of_a_head_to_which_a_list_leads_is_no_folio() -> None:
+    """The first struct page of a vmemmap page that shares the head's frame is the head's."""
+    image, (first, second, *_) = three_free()
+    image.memmap.link(first, image.lru(second + 64), image.list_head(9, 0))
+    assert second + 64 not in states_of(image)
+    assert lists_of(image) == ["list-corrupt"]
+
+
+def test_a_list_that_goes_in_a_circle_where_the_memmap_is_not_read_is_found() -> None:
+    """Nobody looks for folios in memory that is not online."""
+    pfn = 5 * SECTION_PAGES
+    image = Image(Machine(folios=(Folio(FIRST_FOLIO),), sections={5: Section.OFFLINE}))
+    image.memmap.write_folio(Folio(pfn))
+    image.memmap.link(FIRST_FOLIO, image.lru(pfn), image.list_head(9, 0))
+    image.memmap.link(pfn, image.lru(pfn), image.lru(FIRST_FOLIO))
+    messages = [f.message for f in image.examine().findings if f.rule == "list-corrupt"]
+    assert f"meets the folio at PFN {pfn:#x} a second time" in messages[0]
 
 
 def test_a_list_that_leads_to_memory_that_is_no_folio_is_found() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from drgn_vmemmap import verify
 from drgn_vmemmap.kernel.layout import Layout
 from tests.oracles.view import Found
 from tests.rules.machines import (
@@ -80,6 +81,7 @@ def test_tails_that_share_a_frame_beyond_memory_are_found(release: str) -> None:
         Layout.HEAD_REUSE: "the folio's own head frame",
         Layout.SHARED_TAIL: "the frame that the zone keeps for this order",
     }.get(LINES[release].layout, finding.expected)
+    assert not verify(image.prog).incomplete
 
 
 def test_tails_that_share_a_frame_that_the_zone_does_not_keep_are_found() -> None:

@@ -92,6 +92,16 @@ def test_what_lies_in_a_part_without_a_memmap_names_no_device() -> None:
     assert [special.kind for special in report.special] == ["device-dax"]
 
 
+def test_plugged_memory_that_is_online_is_no_devices_whatever_the_dump_lacks() -> None:
+    sound = Image(Machine(folios=(Folio(FIRST_FOLIO),), sections={NUMBER: Section.PLUGGED}))
+    first = sound.memmap.number(FIRST)
+    for number in range(first, first + SECTION_PAGES * 64 // 4096):
+        sound.drop_frame(sound.memmap.boot_frame(number))
+    report = verify(sound.prog)
+    assert report.incomplete
+    assert not any("a device's memory" in finding.message for finding in report.findings)
+
+
 def test_a_section_whose_parts_are_not_in_the_dump_is_named_and_not_accused() -> None:
     sound = image("6.12.0", Section.DEVICE, ENDS)
     usage = sound.section_usages[NUMBER]

@@ -15,7 +15,6 @@ from drgn_vmemmap.hugetlb.tails import Tails, WrongTail
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import ZONE, Layout
 from drgn_vmemmap.rules import content as content_rules
-from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.frames import VmemmapPage
 from drgn_vmemmap.target.memory import StridedRead
@@ -188,7 +187,7 @@ class _TailCheck:
         for position, wrong in tails.wrong_among(frames, infos, batch.has_head):
             yield self._wrong_tail(batch, pieces, position, wrong)
         if batch.is_reused and missing:
-            yield frame_rules.unreadable_frames(missing)
+            yield content_rules.reuse_frames_not_compared(missing)
         else:
             self._not_compared += missing
 

@@ -151,7 +151,7 @@ class _Check:
             return kernel.hugetlb_test.matches(pages)
         head = parse_head(kernel, pages) if len(pages) == 2 * self._size else None
         # One where a folio may begin is on its way into or out of a pool.
-        return head is not None and head.order > 0 and pfn % (1 << min(head.order, 64)) != 0
+        return head is not None and pfn % (1 << min(head.order, 64)) != 0
 
     def _may_be_tail(self, pfn: int, head: int | None) -> bool:
         """Whether a tail leads to the head of its compound page; true where that is not known."""
