@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.content import Content
 from drgn_vmemmap.extract.filter import Filter
 from drgn_vmemmap.extract.ownership import FrameOwners
@@ -128,6 +129,60 @@ def test_no_word_of_a_users_page_is_written_as_a_struct_page_or_an_entry(
     left = filter_.apply({frame << PAGE_SHIFT: page for frame in (entry.frame, table)})
     assert not any(any(data) for data in left.reads.values())
     assert {withheld.frame for withheld in left.withheld} == {entry.frame, table}
+
+
+@pytest.mark.parametrize("place", (0, 8, 16, 24, 32, 40, 48, 56))
+def test_one_word_of_a_users_in_a_frame_of_struct_pages_is_not_written(
+    snapshot: Snapshot, content: Content, place: int
+) -> None:
+    """Wherever it is: the frame is judged as a whole first, and then by struct pages."""
+    frame = snapshot.walker.entry(snapshot.geometry.address(FIRST_FOLIO + 512) + PAGE_SIZE).frame
+    assert frame is not None
+    sound = snapshot.memory.read(frame << PAGE_SHIFT, PAGE_SIZE)
+    # No flags, no pointer, no count and no number: those of a user, and a poisoned pointer's like.
+    for secret in (b"PASSWORD", b"epin01\x00\x7f", b"\x00\x10\x01\x00\x00\x00\xad\xde"):
+        at = 37 * 64 + place
+        page = sound[:at] + secret + sound[at + 8 :]
+        memory = Overlaid(snapshot.memory, {frame: page})
+        owners = FrameOwners(snapshot)
+        filter_ = Filter(Snapshot(snapshot.kernel, memory), owners, content, (), {frame: 0})
+        left = filter_.apply({frame << PAGE_SHIFT: page})
+        assert [each.frame for each in left.withheld] == [frame]
+        assert not any(secret in data for data in left.reads.values())
+
+
+def test_a_struct_page_is_judged_by_the_words_that_the_dump_has(
+    snapshot: Snapshot, content: Content
+) -> None:
+    address = snapshot.geometry.address(FIRST_FOLIO + 512) + PAGE_SIZE
+    frame = snapshot.walker.entry(address).frame
+    assert frame is not None
+    start = frame << PAGE_SHIFT
+
+    class Partial(Overlaid):
+        def read(self, address: int, size: int) -> bytes:
+            if address <= start + 16 < address + size:
+                raise MissingMemory("the third word")
+            return super().read(address, size)
+
+    for flags, kept in ((bytes(8), 8), (b"PASSWORD", 0)):
+        page = flags + snapshot.memory.read(start + 8, PAGE_SIZE - 8)
+        memory = Partial(snapshot.memory, {frame: page})
+        owners = FrameOwners(snapshot)
+        filter_ = Filter(Snapshot(snapshot.kernel, memory), owners, content, (), {frame: 0})
+        left = filter_.apply({start: flags})
+        assert sum(map(len, left.reads.values())) == kept
+
+
+@pytest.mark.parametrize(("part", "kept"), ((b"\x63\x20\x00\x02", 0), (bytes(4), 4)))
+def test_half_an_entry_is_written_only_if_it_is_zero(
+    snapshot: Snapshot, content: Content, part: bytes, kept: int
+) -> None:
+    entry = snapshot.walker.entry(snapshot.geometry.address(FIRST_FOLIO))
+    table = entry.raw_address >> PAGE_SHIFT
+    filter_ = Filter(snapshot, FrameOwners(snapshot), content, [table], {})
+    left = filter_.apply({table << PAGE_SHIFT: part})
+    assert sum(map(len, left.reads.values())) == kept
 
 
 @pytest.mark.parametrize("has_no_execute", (True, False), ids=("", "without-nx"))

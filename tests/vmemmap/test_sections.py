@@ -13,7 +13,11 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import parse
+from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.vmemmap.sections import present_sections
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import (
@@ -25,7 +29,7 @@ from tests.synthetic.model import (
     Machine,
     Section,
 )
-from tests.synthetic.physical import WRITABLE
+from tests.synthetic.physical import PAGE_SIZE, WRITABLE
 
 NUMBER = 5
 FIRST = NUMBER * SECTION_PAGES
@@ -153,3 +157,27 @@ def test_a_pfn_in_a_part_without_a_memmap_is_explained_as_such() -> None:
         assert page.page is not None
         places[part] = page.page.place
     assert places == {0: Place.DEVICE, 1: Place.NO_PART, 63: Place.DEVICE}
+
+
+def test_pages_of_sections_that_are_not_in_the_dump_are_named_with_what_they_describe() -> None:
+    sound = Image(Machine(folios=(Folio(FIRST_FOLIO),)))
+    roots = sound.physical(sound.memory.read_u64(sound.physical(sound.variables["mem_section"][1])))
+    first, nowhere = sound.memory.read_u64(roots), sound.machine.page_offset + (1 << 45)
+    each = PAGE_SIZE // sound.types.structs["mem_section"].size * SECTION_PAGES
+    memory = range(sound.machine.max_pfn)
+
+    def found(*pointers: int) -> list[range]:
+        for number, pointer in enumerate(pointers):
+            sound.memory.write_u64(roots + 8 * number, pointer)
+        snapshot = Snapshot(discover(sound.prog), ProgramMemory(sound.prog))
+        return [section.pfns for section in present_sections(snapshot)]
+
+    assert found(first, nowhere, nowhere + PAGE_SIZE, 0, nowhere + 2 * PAGE_SIZE) == [
+        memory,
+        range(each, 3 * each),
+        range(4 * each, 5 * each),
+    ]
+    # No two pointers lead to the same page.
+    assert found(first, first, 0, 0, 0) == [memory, range(each, 2 * each)]
+    # Of sections that may not exist, those of memory are named.
+    assert found(nowhere, 0, first, 0, 0) == [memory, range(2 * each, 2 * each + len(memory))]
