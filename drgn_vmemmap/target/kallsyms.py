@@ -19,6 +19,7 @@ from drgn_vmemmap.target.kallsyms_names import (
     NAME_LIMIT,
     SEQUENCE_SIZE,
     BinarySearch,
+    DamagedKallsyms,
     KallsymsError,
     LinearSearch,
     Names,
@@ -120,7 +121,7 @@ class Kallsyms:
     def _number_of_symbols(self) -> int:
         count = int.from_bytes(self._read(self._table("kallsyms_num_syms"), 4), "little")
         if not 0 < count <= _COUNT_LIMIT:
-            raise KallsymsError(f"the number of symbols is {count}")
+            raise DamagedKallsyms(f"the number of symbols is {count}")
         return count
 
     def _bounds(self) -> range:
@@ -141,7 +142,7 @@ class Kallsyms:
         """``kallsyms_token_index`` follows ``kallsyms_token_table`` in all kernels."""
         size = self._table("kallsyms_token_index") - self._table("kallsyms_token_table")
         if not 0 < size <= _TOKENS_LIMIT:
-            raise KallsymsError(f"the token table has {size} bytes")
+            raise DamagedKallsyms(f"the token table has {size} bytes")
         return size
 
     def _read_tokens(self) -> list[bytes]:
@@ -149,7 +150,7 @@ class Kallsyms:
         index = self._read(self._table("kallsyms_token_index"), 2 * _TOKENS)
         tokens = [table[start : table.find(b"\0", start)] for (start,) in _SHORT.iter_unpack(index)]
         if table[-1] or max(map(len, tokens)) > NAME_LIMIT:
-            raise KallsymsError("the token table does not end")
+            raise DamagedKallsyms("the token table does not end")
         return tokens
 
     def _choose_search(self) -> Search:

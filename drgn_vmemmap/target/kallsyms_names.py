@@ -44,6 +44,10 @@ class KallsymsError(Exception):
     """The tables are not there, not as these modules know them, or damaged."""
 
 
+class DamagedKallsyms(KallsymsError):
+    """The tables are so damaged that no other reader can use them, whatever their order is."""
+
+
 def blocks(count: int) -> int:
     """How many blocks the names of some symbols are in."""
     return -(-count // _BLOCK)

@@ -18,7 +18,7 @@ import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.target.kallsyms import Kallsyms, KernelSymbol
-from drgn_vmemmap.target.kallsyms_names import KallsymsError
+from drgn_vmemmap.target.kallsyms_names import DamagedKallsyms, KallsymsError
 from drgn_vmemmap.target.page_reader import PageReader
 
 SymbolFinder = Callable[[drgn.Program, Optional[str], Optional[int], bool], "Sequence[drgn.Symbol]"]
@@ -87,6 +87,9 @@ class _DumpSymbols:
         self._index = _Index(prog)
         try:
             self._kallsyms = open_kallsyms(prog)
+        except DamagedKallsyms as error:
+            # The helper would put names together out of whatever it takes for tokens.
+            raise _no_symbols(f"its kallsyms cannot be read ({error}): pass") from None
         except KallsymsError:
             self._index.load()
 
@@ -140,10 +143,16 @@ class _Index:
             except Exception as error:
                 reason = str(error) or type(error).__name__
                 problem = f"its kallsyms cannot be read ({reason}): pass"
-        raise NoTypes(
-            f"no debugging symbols, and {problem} the kernel's vmlinux with -s, "
-            "or --system-map FILE"
-        )
+        raise _no_symbols(problem)
+
+
+def _no_symbols(problem: str) -> NoTypes:
+    """
+    :param problem: The beginning of a sentence that goes on with what to pass instead.
+    """
+    return NoTypes(
+        f"no debugging symbols, and {problem} the kernel's vmlinux with -s, or --system-map FILE"
+    )
 
 
 def _problem_of_kallsyms(prog: drgn.Program, symbols: Mapping[str, int]) -> str | None:

@@ -9,6 +9,7 @@ import re
 import struct
 from pathlib import Path
 
+import drgn
 import pytest
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 from hypothesis import given
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from drgn_vmemmap.target import kallsyms_names
 from drgn_vmemmap.target.kallsyms import Kallsyms, KernelSymbol
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
-from drgn_vmemmap.target.symbols import open_kallsyms
+from drgn_vmemmap.target.symbols import NoTypes, open_kallsyms, symbol_finder
 from tests.support import VMCORES, open_vmcore
 from tests.target.tables import ORDERS, START, STEXT, TEXT, Order, Tables, tables_of
 
@@ -156,3 +157,28 @@ def test_a_kernels_symbols_are_those_that_drgns_helper_finds(vmcore: Path) -> No
         address = re.search(rf"^SYMBOL\({name}\)=(\w+)$", vmcoreinfo, re.M)
         assert address
         assert [symbol.address for symbol in kallsyms.find(name)] == [int(address[1], 16)]
+
+
+@pytest.mark.parametrize("moved", (-0x34000, 0x34000))
+def test_damaged_tokens_are_not_given_to_drgns_helper(
+    moved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what it takes for tokens, it makes 140,000 names, which can be of any length."""
+    recorded = open_vmcore("head-reuse")
+
+    def moved_table(match: re.Match[bytes]) -> bytes:
+        return b"SYMBOL(kallsyms_token_table)=%x" % (int(match[1], 16) + moved)
+
+    line = rb"SYMBOL\(kallsyms_token_table\)=(\w+)"
+    vmcoreinfo = re.sub(line, moved_table, recorded["VMCOREINFO"].string_())
+    prog = drgn.Program(recorded.platform)
+    prog.set_linux_kernel_custom(vmcoreinfo, False)
+
+    def read(address: int, count: int, offset: int, physical: bool) -> bytes:
+        data: bytes = recorded.read(address, count, physical)
+        return data
+
+    prog.add_memory_segment(0, 1 << 52, read, True)
+    monkeypatch.delattr("drgn.helpers.linux.kallsyms.load_vmlinux_kallsyms")
+    with pytest.raises(NoTypes, match="its kallsyms cannot be read"):
+        symbol_finder(prog, 0, None)
