@@ -28,6 +28,12 @@ _OPTIONS = """
 """
 
 
+_IS_DRAWN = """
+    const view = document.getElementById("map-view");
+    return view === null || view.textContent !== "";
+"""
+
+
 class Browser:
     """A browser that shows one page at a time."""
 
@@ -41,9 +47,13 @@ class Browser:
         self.driver = Chrome(options, Service(_installed("chromedriver")))
         self.driver.set_page_load_timeout(60)
         self.driver.set_script_timeout(60)
+        self._scripts_run = True
 
     def open(self, page: Path) -> None:
+        """Open a page, and wait until its script has drawn its map, if it has one."""
         self.driver.get(page.as_uri())
+        if self._scripts_run:
+            WebDriverWait(self.driver, 20).until(lambda _: self.run(_IS_DRAWN))
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
@@ -76,6 +86,7 @@ class Browser:
         self._command("Emulation.setEmulatedMedia", media=media, features=features)
 
     def allow_scripts(self, allowed: bool) -> None:
+        self._scripts_run = allowed
         self._command("Emulation.setScriptExecutionDisabled", value=not allowed)
 
     def resize(self, width: int) -> None:
