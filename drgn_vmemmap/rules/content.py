@@ -167,7 +167,7 @@ def not_compared(pages: int, whose: str, left_out: bool) -> Finding:
 def reuse_frames_not_compared(count: int) -> Finding:
     """Reuse frames, which each extract holds, are not in the dump."""
     return UNREADABLE.finding(
-        f"the struct pages in {count} reuse frames are not in the dump: they were not compared"
+        f"{count} reuse frames are not in the dump: the struct pages in them were not compared"
     )
 
 

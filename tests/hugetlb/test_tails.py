@@ -201,7 +201,7 @@ def test_a_reuse_frame_that_is_not_in_the_dump_was_not_compared(release: str) ->
     report = kernel.check()
     assert report.incomplete and not report.broken
     if index:
-        message = "the struct pages in 1 reuse frames are not in the dump: they were not compared"
+        message = "1 reuse frames are not in the dump: the struct pages in them were not compared"
         assert message in [finding.message for finding in report.findings]
 
 
