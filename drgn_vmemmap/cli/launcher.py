@@ -23,38 +23,32 @@ from drgn_vmemmap.cli.options import Target
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.requirements import check_drgn
 
-# The garbage collector looks at what is new after so many objects more; it is some hundreds else.
-_ALLOCATIONS = 50_000
-
-# This process runs drgn's command line, and that runs this module again.
-_runs_drgn = False
+# After how many new objects the garbage collector runs. Python's default is some hundreds, but most
+# of a command's objects live until its end.
+_GARBAGE_THRESHOLD = 50_000
 
 
-def main() -> None:
+def main() -> NoReturn:
     """
     Run the command line of this process, and end it.
 
-    :raises SystemExit: with the exit code, where this process goes on: as drgn's script.
-    """
-    # What a command makes, it mostly keeps: to look for garbage so often takes longer.
-    gc.set_threshold(_ALLOCATIONS)
-    code = run()
-    if _runs_drgn:
-        sys.exit(code)
-    _end(code)
-
-
-def run() -> int:
-    """
-    Run the command line of this process.
-
-    :return: The exit code.
-    :raises SystemExit: if the usage is wrong.
+    :raises SystemExit: with the exit code, as a script of drgn, whose process may go on.
     """
     _occupy_standard_streams()
     prog = _program_of_drgn()
     if prog is not None:
-        return command_line.run(sys.argv[1:], prog)
+        sys.exit(command_line.run(sys.argv[1:], prog))
+    gc.set_threshold(_GARBAGE_THRESHOLD)
+    _end(run())
+
+
+def run() -> int:
+    """
+    Run the command line of a process in which drgn has opened no program.
+
+    :return: The exit code.
+    :raises SystemExit: if the usage is wrong.
+    """
     target, arguments = options.split(sys.argv[1:])
     parsed = command_line.parse(arguments)
     command = parsed.command
@@ -122,11 +116,9 @@ def _run_drgn(target: Target, arguments: Sequence[str]) -> int:
 
     :raises CannotAnalyse: if drgn cannot open the target. Its message becomes one line.
     """
-    global _runs_drgn
     opening.check(target)
     crashes.outlive(target.values("-c", "--core"))
     sys.argv = ["drgn", *_defaults(target), *target.words(), _this_script(), *arguments]
-    _runs_drgn = True
     try:
         runpy.run_module("drgn", run_name="__main__")
     except SystemExit as exit_:
@@ -137,8 +129,6 @@ def _run_drgn(target: Target, arguments: Sequence[str]) -> int:
         raise CannotAnalyse(f"drgn cannot be used: {error}; install it") from error
     except Exception as error:
         raise opening.failure(target, str(error)) from error
-    finally:
-        _runs_drgn = False
     unused = opening.unused_symbols(target)
     if unused is not None:
         warn(unused)

@@ -98,7 +98,7 @@ class Content:
         return self._known[key]
 
     def are_struct_pages(self, data: bytes) -> bool:
-        """Whether some bytes can be of so many struct pages, the first of which begins them."""
+        """Whether some bytes can be complete struct pages, one after the other."""
         if len(data) % self._size or self._size % WORD:
             return False
         words, each = memoryview(data).cast("Q"), self._size // WORD

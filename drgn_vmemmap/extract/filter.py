@@ -78,6 +78,7 @@ class Filter:
         self._owners, self._content = owners, content
         self._tables, self._vmemmap = frozenset(tables), vmemmap
         self._right: dict[int, bool] = {}
+        """By PFN, what :meth:`_has_struct_pages_alone` found."""
 
     def apply(self, pieces: Mapping[int, bytes]) -> Filtered:
         """

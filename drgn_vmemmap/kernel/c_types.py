@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
-from typing import Any
 
 import drgn
 
@@ -56,10 +55,18 @@ def named_members(type_: drgn.Type) -> Iterator[tuple[str, Member]]:
 
 
 def _members(type_: drgn.Type, start: int = 0) -> Iterator[tuple[str, drgn.TypeMember, int]]:
-    """The same, with their offsets in bytes from where the type begins at *start*."""
+    """
+    Members of a type by their names, those of its unnamed members among them.
+
+    :param start: Where the type lies, in bytes.
+    :return: Their names, themselves, and where they lie.
+    :raises ValueError: if there are more than any type of a kernel has.
+    """
     visited = count(1)
 
-    def members(type_: drgn.Type, start: int, depth: int) -> Iterator[tuple[str, Any, int]]:
+    def members(
+        type_: drgn.Type, start: int, depth: int
+    ) -> Iterator[tuple[str, drgn.TypeMember, int]]:
         if type_.kind not in _COMPOUND or depth > _NESTING_LIMIT:
             return
         for member in type_.members or ():

@@ -21,7 +21,7 @@ from drgn_vmemmap.target.page_reader import PAGE_SIZE
 # As a power of two, as many records as a log of 32 MiB, the largest that can be configured, has.
 _COUNT_BITS_LIMIT = 20
 
-# Records that hold no text are fewer in any log.
+# Of any log, fewer records than these hold no text.
 _MISSING_LIMIT = 1 << 12
 
 # DESC_ID_MASK of kernel/printk/printk_ringbuffer.h: the other two bits are a record's state.
@@ -89,7 +89,7 @@ def _text_sizes(prog: drgn.Program, first: int, count: int) -> Iterator[int]:
         try:
             yield int.from_bytes(prog.read(start + number % in_ring * size, 2), "little")
         except drgn.FaultError:
-            # An extract has no record that holds no text, and drgn's helper does not read it.
+            # An extract lacks records without text: drgn's helper does not read them.
             missing += 1
             if missing > _MISSING_LIMIT:
                 raise

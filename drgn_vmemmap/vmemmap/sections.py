@@ -160,7 +160,7 @@ def _parts(snapshot: Snapshot, pfns: range, flags: int, section: bytes) -> Seque
 
 
 class _Root(NamedTuple):
-    """A page of sections, or consecutive ones of which nothing is known."""
+    """A page of sections, or consecutive ones of which the dump says nothing."""
 
     numbers: range
     data: bytes | None

@@ -21,8 +21,11 @@ VMCORE = vmcore("head-reuse")
     "arguments",
     (
         (),
+        ("--pfn", "0x3fff"),
         ("--help",),
+        ("-V",),
         ("--folios", "--format", "csv", "report"),
+        ("nonsense",),
         ("report", "--nonsense"),
         ("extract", "/"),
     ),
@@ -83,6 +86,21 @@ def test_the_bundle_makes_the_page_by_whatever_path_it_is_run(
         done = run(*command, *arguments, cwd=here)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == page
+
+
+def test_a_script_does_not_end_a_process_of_drgns_that_goes_on() -> None:
+    code = f"""
+import runpy, sys
+sys.argv = ["drgn_vmemmap", "rules", "tail-writable"]
+try:
+    runpy.run_path({str(PACKAGE / "__main__.py")!r}, run_name="__main__")
+except SystemExit as ended:
+    print("the script ended with", ended.code)
+"""
+    done = run(DRGN, "-q", "-c", VMCORE, "-e", code)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = vmemmap("rules", "tail-writable").stdout
+    assert done.stdout == shown + "the script ended with 0\n"
 
 
 def test_what_others_do_at_the_end_of_a_process_is_done() -> None:
