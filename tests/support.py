@@ -9,12 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import drgn
 
 import drgn_vmemmap
+from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import Report
 from tests.oracles.view import Found
 
@@ -64,6 +66,12 @@ def open_vmcore(of: str | Path) -> drgn.Program:
     prog = drgn.Program()
     prog.set_core_dump(str(vmcore(of) if isinstance(of, str) else of))
     return prog
+
+
+@cache
+def verified(path: Path) -> Report:
+    """The report of a recorded vmcore, which several tests share and none changes."""
+    return verify(open_vmcore(path))
 
 
 def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -31,7 +31,7 @@ from tests.synthetic.kernels import LINES
 from tests.synthetic.model import Machine
 from tests.synthetic.strategies import machines
 
-DUMPS = examples(5)
+DUMPS = examples(3)
 """Of each kernel: 600 are more than ten thousand in all; VMEMMAP_EXAMPLES=600 tries them."""
 
 COMMANDS = (("report", "--format", "json", "--folios"), ("verify", "--format", "json"))

@@ -29,7 +29,7 @@ from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.report import render as pieces
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.rule import RULES
-from tests.support import VMCORES, open_vmcore
+from tests.support import VMCORES, verified
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine, Section
@@ -53,7 +53,7 @@ def render(report: Report, format_name: str, view: View) -> str:
 
 @pytest.fixture(params=VMCORES, ids=lambda path: path.stem)
 def report(request: pytest.FixtureRequest) -> Report:
-    return verify(open_vmcore(request.param))
+    return verified(request.param)
 
 
 class HostileImage(Image):

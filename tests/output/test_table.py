@@ -19,7 +19,7 @@ from drgn_vmemmap.output.report import View, render
 from drgn_vmemmap.output.terminal import PLAIN
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
-from tests.support import VMCORES, open_vmcore
+from tests.support import VMCORES, verified
 from tests.synthetic import pages
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
@@ -56,7 +56,7 @@ def test_folios_that_the_kernel_counts_and_that_were_not_found_are_missed() -> N
 
 @pytest.fixture(params=VMCORES, ids=lambda path: path.stem)
 def report(request: pytest.FixtureRequest) -> Report:
-    return verify(open_vmcore(request.param))
+    return verified(request.param)
 
 
 def test_the_tables_of_a_recorded_kernel_fit_80_columns(report: Report) -> None:
