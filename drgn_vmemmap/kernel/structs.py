@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
 FORMATS: Mapping[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -130,5 +131,19 @@ class PageTest(NamedTuple):
         :param pages: Several head pages, each with the one after it.
         :param stride: Bytes from one head page to the next.
         """
+        for offset, others in _other_bytes(self):
+            if not pages[offset::stride].translate(None, others):
+                return False
         words = set(_numbers(pages, range(self.offset, len(pages), stride), self.size))
         return any(word & self.mask == self.value for word in words)
+
+
+@cache
+def _other_bytes(test: PageTest) -> list[tuple[int, bytes]]:
+    """Where the bytes are that a test looks at, and what values of them do not pass it."""
+    masks, values = (number.to_bytes(test.size, "little") for number in (test.mask, test.value))
+    return [
+        (offset, bytes(byte for byte in range(256) if byte & mask != value))
+        for offset, (mask, value) in enumerate(zip(masks, values), test.offset)
+        if mask
+    ]

@@ -44,8 +44,7 @@ class _Check:
         kernel = context.kernel
         # A mark of the head itself, rather than of the struct page after it.
         self._marked_by_type = kernel.hugetlb_test.offset < kernel.page.size
-        self._head_byte, self._without_head = _flag_byte(kernel.head_test.value)
-        self._head_byte += kernel.page.offset("flags")
+        self._mark = kernel.hugetlb_test if self._marked_by_type else kernel.head_test
         self._link_byte = kernel.page.offset("compound_head")
         self._not_compared = 0
         self._ends: dict[int, int | None] = {}
@@ -107,11 +106,7 @@ class _Check:
         size = self._size
         if content[self._link_byte :: size].translate(None, _EVEN):
             return True
-        if self._marked_by_type:
-            test = self._context.kernel.hugetlb_test
-            types = set(memoryview(content).cast("I")[test.offset // 4 :: size // 4])
-            return any(page_type & test.mask == test.value for page_type in types)
-        return bool(content[self._head_byte :: size].translate(None, self._without_head))
+        return self._mark.matches_any(content, size)
 
     def _stale(self, number: int, content: bytes) -> Iterator[Finding]:
         """
@@ -199,10 +194,3 @@ class _Check:
         order = max(fitting)
         last = self._context.walker.entry(self._context.geometry.address(pfn + (1 << order)) - 1)
         return order if last.access.writable else 0
-
-
-def _flag_byte(mask: int) -> tuple[int, bytes]:
-    """Which byte of the flags a flag is in, and the values of that byte without it."""
-    byte = (mask.bit_length() - 1) // 8
-    bit = mask >> 8 * byte
-    return byte, bytes(value for value in range(256) if not value & bit)
