@@ -138,9 +138,7 @@ class FrameOwners:
         if head is None or not self._is_head(head):
             return Owner.OTHER
         owner = self.owner(head)
-        return (
-            Owner.TAIL if owner in (Owner.KERNEL, Owner.BOOT, Owner.SLAB, Owner.UNKNOWN) else owner
-        )
+        return Owner.TAIL if owner in (Owner.KERNEL, Owner.SLAB, Owner.UNKNOWN) else owner
 
     def _is_head(self, pfn: int) -> bool:
         """Whether a PFN is the head of a compound page, for all that the dump shows."""
