@@ -11,6 +11,7 @@ from typing import Callable, NamedTuple
 from drgn_vmemmap.explain.architectures import ARCHITECTURE_LINES, X86_64
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.mention import LoggedWalk, Mention
+from drgn_vmemmap.explain.subject import Subject
 
 # Lines about a fault or a page follow it closely; an oops has a hundred lines.
 DETAIL_DISTANCE = 16
@@ -32,9 +33,13 @@ class Fact(NamedTuple):
     keyword: str
     """Lower-case text that each such line holds."""
     pattern: re.Pattern[str]
-    distance: int
-    """How many lines after the fault or the page it may be."""
+    subject: Subject
     add: Callable[[Mention, re.Match[str]], None]
+
+    @property
+    def distance(self) -> int:
+        """How many lines after the fault or the page it may be."""
+        return OOPS_DISTANCE if self.subject is Subject.STACK else DETAIL_DISTANCE
 
 
 class BootFact(NamedTuple):
@@ -99,37 +104,38 @@ FACTS = (
             r"(?: [0-9a-f]{1,15}\b)?",
             re.I,
         ),
-        DETAIL_DISTANCE,
+        Subject.PAGE_FAULT,
         _detail,
     ),
     Fact(
         "pf: ",
         re.compile(r"#?\bPF: [\w ]+ mode|#PF: [^#]{1,80}", re.I),
-        DETAIL_DISTANCE,
+        Subject.PAGE_FAULT,
         _detail,
     ),
     Fact(
         "error_code(",
         re.compile(r"#?PF: error_code[^#]{1,60}", re.I),
-        DETAIL_DISTANCE,
+        Subject.PAGE_FAULT,
         _detail,
     ),
     Fact(
         "error_code(",
         re.compile(r"error_code ?\(0x(?P<code>[0-9a-f]{1,16})\)", re.I),
-        DETAIL_DISTANCE,
+        Subject.PAGE_FAULT,
         _error_code,
     ),
     Fact(
         "early exception",
         re.compile(r"\berror (?P<code>[0-9a-f]{1,16}) cr2 ", re.I),
-        DETAIL_DISTANCE,
+        Subject.PAGE_FAULT,
         _error_code,
     ),
     Fact(
-        "oops: ",
-        re.compile(r"\bOops: (?:Bad pagetable: )?(?P<code>[0-9a-f]{4,16}) \[#", re.I),
-        DETAIL_DISTANCE,
+        " [#",
+        # Earlier kernels write no "Oops" before "Bad pagetable".
+        re.compile(r"\b(?:Oops|Bad pagetable): (?P<code>[0-9a-f]{4,16}) \[#", re.I),
+        Subject.PAGE_FAULT,
         _error_code,
     ),
     Fact(
@@ -139,50 +145,50 @@ FACTS = (
             r"(?: PMD [0-9a-f]{1,16}\b)?(?: PTE [0-9a-f]{1,16}\b)?",
             re.I,
         ),
-        DETAIL_DISTANCE,
+        Subject.PAGE_FAULT,
         _walk,
     ),
     Fact(
         "page dumped",
         re.compile(r"page dumped because: (?:(?! ?\[ ?\d+\.).){1,160}", re.I),
-        DETAIL_DISTANCE,
+        Subject.DUMPED_PAGE,
         _detail,
     ),
     Fact(
         "page does not",
         re.compile(r"page does not match folio", re.I),
-        DETAIL_DISTANCE,
+        Subject.DUMPED_PAGE,
         _detail,
     ),
     Fact(
         "flags: ",
         re.compile(r"\bflags: 0x[0-9a-f]+\([^()]{0,240}\)", re.I),
-        DETAIL_DISTANCE,
+        Subject.DUMPED_PAGE,
         _detail,
     ),
     Fact(
         "head:",
         re.compile(r"\bhead: ?(?:[0-9a-f]{16} )?order:.{1,120}", re.I),
-        DETAIL_DISTANCE,
+        Subject.DUMPED_PAGE,
         _detail,
     ),
-    Fact("page_type: ", re.compile(r"\bpage_type: \S+", re.I), DETAIL_DISTANCE, _detail),
+    Fact("page_type: ", re.compile(r"\bpage_type: \S+", re.I), Subject.DUMPED_PAGE, _detail),
     Fact(
         "raw: ",
         re.compile(r"\braw: (?P<words>[0-9a-f]{16}(?: [0-9a-f]{16}){0,3})\b", re.I),
-        DETAIL_DISTANCE,
+        Subject.DUMPED_PAGE,
         _words,
     ),
     Fact(
         "rip: ",
         re.compile(r"\bRIP: [0-9a-f]{4}:(?P<name>[A-Za-z_][\w.]*)", re.I),
-        OOPS_DISTANCE,
+        Subject.STACK,
         _function,
     ),
     Fact(
         "+0x",
         re.compile(r"(?<![\w?.] )(?<!\? )(?<![\w.:?])(?P<name>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x"),
-        OOPS_DISTANCE,
+        Subject.STACK,
         _function,
     ),
     Fact(
@@ -190,7 +196,7 @@ FACTS = (
         re.compile(
             r"\b(?P<name>R[A-DS][XIP]|R[BS]P|R\d\d|CR[234]): (?:\d{4}:)?(?P<value>[0-9a-f]{16})\b"
         ),
-        OOPS_DISTANCE,
+        Subject.STACK,
         _register,
     ),
 )

@@ -35,8 +35,8 @@ X86_32 = message(
 
 OTHER_DUMP = re.compile(
     r"kernel bug at|warning: (?:cpu: |\S+\.[ch]:\d+ at )|nmi backtrace|info: (?:task|rcu)|lockup"
-    r"|general protection fault|invalid opcode|divide error|stack segment|oops: (?!oops)[a-z]"
-    r"|sysrq: "
+    r"|general protection fault|invalid opcode|divide error|stack segment"
+    r"|oops: (?!oops|bad pagetable)[a-z]|sysrq: "
 )
 """How a dump of registers begins that no page fault caused, in lower case."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, NamedTuple
 
@@ -23,6 +23,7 @@ from drgn_vmemmap.explain.fragment import (
 from drgn_vmemmap.explain.mention import Mention, Mentions
 from drgn_vmemmap.explain.message import Kind, Message, Named
 from drgn_vmemmap.explain.messages.table import ANY_PFN, find_messages
+from drgn_vmemmap.explain.subject import Subject, subjects_of
 from drgn_vmemmap.explain.text.lines import Joined, Line
 
 MENTIONS_LIMIT = 4096
@@ -57,15 +58,21 @@ _Key = tuple[int, Kind, int]
 """A boot, by its number, and what is named."""
 
 
+class _Latest(NamedTuple):
+    """What was named last, and in which line."""
+
+    mention: Mention
+    line: int
+
+
 @dataclass
 class _Caller:
     """A task or a processor that writes to the log, and what its lines are about."""
 
     lines: int = 0
     """How many lines it has written."""
-    current: Mention | None = None
-    """The fault or page that it named last."""
-    current_line: int = 0
+    latest: dict[Subject, _Latest] = field(default_factory=dict)
+    """The fault or page that it named last, for each subject of the lines after it."""
     fragment: Mention | None = None
     """A fault whose first line is not in the log, if its lines are of one."""
     fragment_line: int = 0
@@ -161,7 +168,12 @@ class _Reader:
             mention = self._mention(Mention(kind, value, line, message, self._boot))
             current = current or mention
         if current is not None:
-            self._caller.current, self._caller.current_line = current, self._caller.lines
+            self._begin(current, subjects_of(message))
+
+    def _begin(self, mention: Mention, subjects: Iterable[Subject]) -> None:
+        """Take the next lines for lines on a mention, if they are of these subjects."""
+        latest = _Latest(mention, self._caller.lines)
+        self._caller.latest.update((subject, latest) for subject in subjects)
 
     def _mention(self, mention: Mention) -> Mention | None:
         """The mention, or an earlier one of the same; ``None`` if there are too many."""
@@ -203,14 +215,19 @@ class _Reader:
 
     def _add_fact(self, fact: Fact, match: re.Match[str], form: Joined) -> None:
         caller = self._caller
-        if caller.current and caller.lines - caller.current_line <= fact.distance:
-            fact.add(caller.current, match)
-        elif not caller.current or caller.lines - caller.current_line > OOPS_DISTANCE:
+        latest = caller.latest.get(fact.subject)
+        if latest and caller.fragment and caller.fragment_line > latest.line:
+            latest = None
+        if latest and caller.lines - latest.line <= fact.distance:
+            fact.add(latest.mention, match)
+        elif not latest or caller.lines - latest.line > OOPS_DISTANCE:
             self._add_to_fragment(fact, match, form)
 
     def _add_to_fragment(self, fact: Fact, match: re.Match[str], form: Joined) -> None:
         """Take a line of an oops whose first line is not in the log."""
         caller = self._caller
+        if fact.subject is Subject.DUMPED_PAGE:
+            return
         if caller.fragment and caller.lines - caller.fragment_line > OOPS_DISTANCE:
             self._end_fragment(caller)
         if caller.lines - caller.other_dump_line < OOPS_DISTANCE:
@@ -220,8 +237,9 @@ class _Reader:
         caller.fragment_line = caller.lines
         fact.add(caller.fragment, match)
         if with_address(caller.fragment):
-            caller.current, caller.current_line = self._mention(caller.fragment), caller.lines
-            caller.fragment = None
+            mention, caller.fragment = self._mention(caller.fragment), None
+            if mention is not None:
+                self._begin(mention, (Subject.PAGE_FAULT, Subject.STACK))
 
     def _end_fragment(self, caller: _Caller) -> None:
         fragment = caller.fragment

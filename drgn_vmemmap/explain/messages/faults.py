@@ -35,8 +35,7 @@ GENERAL_PROTECTION = (
 )
 """Faults that are none of a page: no access and no walk is logged for them."""
 
-FAULTS = (
-    *GENERAL_PROTECTION,
+PAGE_FAULTS = (
     message(
         "page fault",
         "page fault for address",
@@ -73,3 +72,5 @@ FAULTS = (
         "pgtable_bad(), arch/x86/mm/fault.c",
     ),
 )
+
+FAULTS = (*GENERAL_PROTECTION, *PAGE_FAULTS)

@@ -10,7 +10,7 @@ from drgn_vmemmap.explain.messages.versions import ALL, OLDER
 _DUMP = "dump_page(), mm/debug.c"
 _SEV = "arch/x86/virt/svm/sev.c"
 
-PAGES = (
+DUMPED_PAGES = (
     message(
         "bad page state",
         "bad page state in process",
@@ -46,6 +46,11 @@ PAGES = (
         ALL,
         _DUMP,
     ),
+)
+"""Messages with the contents of a struct page, or before those."""
+
+PAGES = (
+    *DUMPED_PAGES,
     message(
         "bad page map",
         "bad page map in process",

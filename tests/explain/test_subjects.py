@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Lines of a log belong to the fault or the page that they are about, whatever stands between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from drgn_vmemmap.explain.mention import Mention
+from drgn_vmemmap.explain.mentions import find_mentions
+from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.text.lines import logical_lines
+
+
+def mentions(lines: Iterable[str]) -> list[Mention]:
+    return find_mentions(logical_lines("\n".join(lines))).named
+
+
+FAULT_LINES = (
+    "BUG: unable to handle page fault for address: ffffea0000010034",
+    "#PF: supervisor write access in kernel mode",
+    "#PF: error_code(0x0003) - permissions violation",
+    "PGD 7fcb0067 P4D 7fcaf067 PUD 7fcae067 PMD 2420067 PTE 8000000035f9b121",
+    "Oops: Oops: 0003 [#1] SMP NOPTI",
+    "RIP: 0010:isolate_migratepages_block+0x2f1/0x1520",
+    "CR2: ffffea0000010034 CR3: 0000000036022000 CR4: 0000000000771ef0",
+)
+PAGE_LINES = (
+    "BUG: Bad page state in process kworker/0:3  pfn:02ec0",
+    "page: refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x2ec0",
+    "flags: 0x17ffffc0000000(node=0|zone=2|lastcpupid=0x1fffff)",
+    "raw: 0017ffffc0000000 ffa09b70800b8001 0000000000000000 0000000000000000",
+    "raw: 0000000000000000 0000000000000000 00000000ffffffff 0000000000000000",
+    "page dumped because: corrupted mapping in tail page",
+)
+FAILED = "Memory failure: 0x2ec6: recovery action for huge page: Recovered"
+
+
+@pytest.mark.parametrize("before", range(1, len(FAULT_LINES)))
+@pytest.mark.parametrize("between", ((FAILED,), PAGE_LINES[:-1]), ids=("failure", "page"))
+def test_lines_of_a_fault_are_its_own_whatever_another_processor_writes_between_them(
+    before: int, between: tuple[str, ...]
+) -> None:
+    lines = (*FAULT_LINES[:before], *between, *FAULT_LINES[before:])
+    fault, other = mentions(lines)[:2]
+    assert (fault.access, fault.error_code) == ("write", 3)
+    assert fault.walk is not None and len(fault.walk.entries) == 5
+    assert not fault.words
+    assert not any("PF" in detail for detail in other.details)
+    if between == (FAILED,):
+        assert fault.functions == ["isolate_migratepages_block"]
+        assert fault.registers["CR4"] == 0x771EF0
+
+
+@pytest.mark.parametrize("before", range(1, len(PAGE_LINES)))
+@pytest.mark.parametrize("between", ((FAILED,), FAULT_LINES), ids=("failure", "fault"))
+def test_lines_of_a_dumped_page_are_its_own_whatever_another_processor_writes_between_them(
+    before: int, between: tuple[str, ...]
+) -> None:
+    page, other = mentions((*PAGE_LINES[:before], *between, *PAGE_LINES[before:]))[:2]
+    assert page.value == 0x2EC0
+    assert len(page.words) == 8
+    assert len(page.details) == 2
+    assert not other.words
+
+
+def test_a_struct_page_of_a_page_that_is_not_in_the_log_is_no_fault() -> None:
+    (fault,) = mentions((*PAGE_LINES[3:], *FAULT_LINES[3:]))
+    assert (fault.kind, fault.value) == (Kind.FAULT, 0xFFFFEA0000010034)
+    assert not fault.words
+    assert not fault.details
+
+
+@pytest.mark.parametrize("oops", ("Bad pagetable", "Oops: Bad pagetable"))
+def test_the_error_code_of_a_corrupted_page_table_is_read(oops: str) -> None:
+    dump = (FAULT_LINES[3], f"{oops}: 000b [#1] SMP NOPTI", *FAULT_LINES[5:])
+    first = "kcompactd0: Corrupted page table at address ffffea0000010034"
+    for lines in ((first, *dump), dump):
+        (fault,) = mentions(lines)
+        assert (fault.value, fault.error_code, fault.access) == (0xFFFFEA0000010034, 11, "write")
