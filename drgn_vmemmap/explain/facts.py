@@ -21,7 +21,7 @@ _DETAILS_LIMIT = 8
 _FUNCTIONS_LIMIT = 64
 
 # What CSV and the like put around a line.
-_AROUND = " \"'`\\,]}|"
+_AROUND = " \"'`*\\,]}|"
 _AFTER = re.compile(r"[\"'`]\);?$")
 
 _ENTRY = re.compile(r"\b(PGD|P4D|PUD|PMD|PTE) ([0-9A-F]{1,16})\b")
@@ -74,8 +74,10 @@ def _walk(about: Mention, match: re.Match[str]) -> None:
 
 
 def _words(about: Mention, match: re.Match[str]) -> None:
-    """A line of a dumped struct page."""
+    """A line of a dumped struct page; two loggers may have written it twice."""
     words = [int(word, 16) for word in match["words"].split()]
+    if any(words) and about.words[-len(words) :] == words:
+        return
     if len(about.words) + len(words) <= 8:
         about.words += words
         if about.is_page and len(words) > 1 and len(about.words) == len(words):
@@ -194,7 +196,8 @@ FACTS = (
     Fact(
         ": ",
         re.compile(
-            r"\b(?P<name>R[A-DS][XIP]|R[BS]P|R\d\d|CR[234]): (?:\d{4}:)?(?P<value>[0-9a-f]{16})\b"
+            r"\b(?P<name>R[A-DS][XIP]|R[BS]P|R\d\d|CR[234]): (?:\d{4}:)?"
+            r"(?P<value>[0-9a-fA-F]{16})\b"
         ),
         Subject.STACK,
         _register,

@@ -126,11 +126,27 @@ COLLECTED: dict[str, Form] = {
     "Splunk": _records(lambda line: {"result": {"_raw": "Nov 26 15:32:04 vm kernel: " + line}}),
     "Loki": _loki,
     "OpenTelemetry": _telemetry,
+    "VictoriaLogs": _records(lambda line: {"_msg": line, "_time": "2026"}),
+    "Azure": _records(lambda line: {"SyslogMessage": line, "Computer": "vm"}),
+    "LogScale": _records(lambda line: {"@rawstring": line, "@host": "vm"}),
+    "Elastic, the event kept": _records(
+        lambda line: {"message": line, "event": {"original": line, "kind": "event"}}
+    ),
+    "two loggers": each("[  {s}] {line}\nNov 26 15:32:04 vm kernel: [  {s}] {line}"),
+    "systemd between": each(
+        "[  {s}] {line}\n[  OK  ] Started vm.service - A unit.\n"
+        "         Starting other.service - Another unit..."
+    ),
     "journalctl -o export, text": _exported,
     "CSV, numbered": each('"{n}","vm","kernel","{line}"'),
     "YAML": lambda lines: b"dmesg:\n" + each('  - "[  {s}] {line}"')(lines),
     "a list of Python": lambda lines: repr(text(lines).splitlines()).encode(),
     "a box": _boxed,
+    "Markdown, bold": each("**[  {s}] {line}**"),
+    "patch that removes it": each("-[  {s}] {line}"),
+    "addresses in capitals": lambda lines: re.sub(
+        rb"\b[0-9a-f]{16}\b", lambda match: match[0].upper(), dmesg(lines)
+    ),
     "a table of Markdown": each("| {n} | `[  {s}] {line}` |"),
     "SQL": each("INSERT INTO log VALUES ('2026-11-26', '[  {s}] {line}');"),
     "flow control": lambda lines: dmesg(lines).replace(b"\n", b"\x13\n\x11"),

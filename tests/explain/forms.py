@@ -296,6 +296,22 @@ FORMS: dict[str, Form] = {
     "bug tracker, escaped twice": lambda lines: _tracker(lines).replace(b"&", b"&amp;"),
     "docker": _docker,
     "cat -v": lambda lines: _coloured(lines).replace(b"\x1b", b"^["),
+    **{
+        f"colours pasted, {name}": lambda lines, escape=escape: (  # type: ignore[misc]
+            _coloured(lines).replace(b"\x1b", escape.encode())
+        )
+        for name, escape in (
+            ("escapes lost", ""),
+            ("escapes as a symbol", "␛"),
+            ("escapes replaced", "\ufffd"),
+            ("escapes as ?", "?"),
+            ("escapes of less", "ESC"),
+            ("escapes of vi", "<1b>"),
+        )
+    },
+    "grep --color": lambda lines: (
+        dmesg(lines).replace(b"page", b"[01;31m[Kpage[m[K").replace(b"[  ", b"[32m[K[  ")
+    ),
     "escapes written out": lambda lines: _coloured(lines).replace(b"\x1b", b"\\x1b"),
     "one string": lambda lines: "\\n".join(text(lines).split("\n")).encode(),
     "one line": lambda lines: " ".join(text(lines).split("\n")).encode(),

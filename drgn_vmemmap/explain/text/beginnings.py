@@ -40,7 +40,14 @@ _FAILURES = (
     *("mce: ", "MCE: ", "EDAC ", "(?:\\{\\d+\\})?\\[Hardware Error\\]", "Uncorrected "),
 )
 
-_BEGINNING = re.compile("|".join((*_OOPS, *_PAGES, *_FAILURES)))
+
+# What systemd writes on the console while it starts and stops units.
+_SYSTEMD = (
+    "\\[ *(?:OK|FAILED|DEPEND|WARN|INFO|TIME|SKIP|\\*+) *\\]",
+    "(?:Start|Stopp|Mount|Unmount|Activat|Deactivat|Expect|Load)ing .*\\.\\.\\.$",
+)
+
+_BEGINNING = re.compile("|".join((*_OOPS, *_PAGES, *_FAILURES, *_SYSTEMD)))
 
 
 def begins_message(line: str) -> bool:

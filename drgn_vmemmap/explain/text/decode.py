@@ -77,7 +77,12 @@ _WRITTEN = re.compile(
     r"#0(?:11|12|15|33)(?!\d)|\\0(?:11|12|15|33)|\\(?:x|u00)(?P<code>[0-7][0-9a-f])|\^I|\\[tn]",
     re.IGNORECASE,
 )
-_WRITTEN_ESCAPE = re.compile(r"(?:#033|\\(?:033|x1b|u001b|e)|\^\[)\[[0-9;]{0,32}[A-Za-z]", re.I)
+_WRITTEN_ESCAPE = re.compile(
+    r"(?:#033|\\(?:033|x1b|u001b|e)|\^\[|␛|<(?:1b|esc)>)\[[0-9;:]{0,32}[A-Za-z]"
+    # Colours whose escape was lost, as it is when they are pasted; and [K of grep after them.
+    r"|(?:ESC|[?\ufffd])?\[(?:[0-9][0-9;:]{0,31}m|m(?=[\s\[]|$))(?:(?:ESC|[?\ufffd])?\[K)?",
+    re.IGNORECASE,
+)
 
 # NUL, flow control of serial lines, soft hyphens, characters of no width; and what editors show
 # where they wrap a line. A hard space that was encoded twice is one.

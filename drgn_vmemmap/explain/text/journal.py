@@ -14,6 +14,8 @@ _MESSAGE_KEYS = frozenset(
         *("message", "msg", "log", "line", "text", "textpayload", "body", "content", "@message"),
         # EC2's console output, Graylog, Splunk, OpenTelemetry, Loki.
         *("output", "short_message", "_raw", "stringvalue", "values"),
+        # VictoriaLogs, Azure, LogScale, Elastic's event.
+        *("_msg", "syslogmessage", "rawdata", "@rawstring", "original"),
     )
 )
 

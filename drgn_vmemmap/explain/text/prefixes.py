@@ -59,7 +59,7 @@ _PREFIXES_LIMIT = 8
 
 # Quote marks: > of mails, with initials before it, | and : of some mailers, + of patches.
 _QUOTE = re.compile(
-    r"\s*(?:(?:[A-Za-z]{1,3})?>|[|│┃]|»|:(?=\s+[\[B#>:]))[ \t]?|\s*[+*] ?(?=[\[B#])"
+    r"\s*(?:(?:[A-Za-z]{1,3})?>|[|│┃]|»|:(?=\s+[\[B#>:]))[ \t]?|\s*[+*-] ?(?=[\[B#])"
 )
 _QUOTES_LIMIT = 256
 
