@@ -72,7 +72,7 @@ def check_marks(kernel: Kernel) -> None:
 
 
 class FrameOwners:
-    """Finds out whose frames are."""
+    """Finds out whose frames are, on a kernel that passed :func:`check_marks`."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -117,9 +117,9 @@ class FrameOwners:
         kernel = self._kernel
         flags = kernel.page.value(page, "flags")
         # A mapping that is no pointer of the kernel's: nothing is known of such a page.
-        if "mapping" in kernel.page.members and kernel.page.value(page, "mapping"):
+        if kernel.page.value(page, "mapping"):
             return Owner.USER
-        if kernel.device_zone is not None and kernel.page_flags.zone(flags) == kernel.device_zone:
+        if kernel.page_flags.zone(flags) == kernel.device_zone:
             return Owner.DEVICE
         if flags & kernel.page_marks.reserved:
             return Owner.BOOT

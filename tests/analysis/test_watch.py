@@ -28,6 +28,14 @@ from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.output import watch as lines
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.progress import Progress
+from drgn_vmemmap.rules.rule import (
+    COUNT_MISMATCH,
+    FRAME_ALIASED,
+    FRAME_FREED,
+    OFF_LIST,
+    ORPHAN_REMAP,
+    Rule,
+)
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.damage.edited import EditedKernel
@@ -133,6 +141,32 @@ def test_a_fault_is_the_same_whatever_the_processor_notes_in_its_entry() -> None
         return moving.check()
 
     assert rules(confirm(Target(take_pass, always))) == ["tail-writable"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_same"),
+    ((FRAME_FREED, True), (FRAME_ALIASED, True), (ORPHAN_REMAP, True), (COUNT_MISMATCH, False)),
+    ids=lambda each: getattr(each, "name", ""),
+)
+def test_a_fault_whose_message_names_what_changes_is_the_same_by_its_entry(
+    rule: Rule, is_same: bool
+) -> None:
+    report, sizes = kernel().check(), count()
+
+    def take_pass() -> Report:
+        message = f"in a free block of order {next(sizes)}"
+        return replace(report, findings=[rule.finding(message, FIRST_FOLIO, address=1)])
+
+    assert rules(confirm(Target(take_pass, always))) == [rule.name] * is_same
+
+
+def test_notes_of_the_last_pass_are_kept() -> None:
+    report, passes = kernel().check(), count()
+
+    def take_pass() -> Report:
+        return replace(report, findings=[OFF_LIST.finding("on no list", next(passes))])
+
+    assert [finding.folio for finding in confirm(Target(take_pass, always)).findings] == [1]
 
 
 def test_a_lasting_fault_is_found_while_all_else_moves() -> None:
@@ -450,3 +484,8 @@ def test_of_a_second_pass_that_the_user_interrupts_the_first_one_is_left() -> No
     broken.write_entry(pfn, 3, broken.entry(pfn, 3) | WRITABLE)
     report = confirm(Target(take_pass, always))
     assert report.interrupted and rules(report) == []
+
+
+def test_a_first_pass_that_the_user_interrupts_is_the_last_one(pauses: list[float]) -> None:
+    report = confirm(Target(lambda: replace(kernel().check(), interrupted=True), always))
+    assert report.interrupted and pauses == []

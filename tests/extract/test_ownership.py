@@ -11,7 +11,7 @@ from typing import Callable
 import pytest
 
 from drgn_vmemmap.extract.content import Content
-from drgn_vmemmap.extract.filter import Filter
+from drgn_vmemmap.extract.filter import Filter, Filtered
 from drgn_vmemmap.extract.ownership import FrameOwners, Owner
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
@@ -124,6 +124,11 @@ def in_a_free_block(image: Image) -> None:
     image.memmap.free(range(USER - 4, USER + 4))
 
 
+def marked_as_free_with_an_order_that_cannot_be(image: Image) -> None:
+    image.memmap.free([USER])
+    image.write_page(USER, private=99)
+
+
 def on_its_way_to_the_allocator(image: Image) -> None:
     image.write_page(USER, _refcount=0)
 
@@ -155,6 +160,7 @@ CASES: tuple[tuple[Callable[[Image], None], Owner], ...] = (
     (from_boot, Owner.BOOT),
     (free, Owner.FREE),
     (in_a_free_block, Owner.FREE),
+    (marked_as_free_with_an_order_that_cannot_be, Owner.FREE),
     (on_its_way_to_the_allocator, Owner.FREE),
     (never_written, Owner.UNUSED),
 )
@@ -235,6 +241,21 @@ def test_a_tail_whose_head_is_not_in_the_dump_is_a_tail_of_the_kernels() -> None
     assert owner_of(image, USER + 64) is Owner.TAIL
 
 
+def filtered(
+    image: Image,
+    word: int,
+    tables: Collection[int] = (),
+    vmemmap: Collection[int] = (),
+    frame: int = USER,
+) -> Filtered:
+    """What may be written of a page of equal words."""
+    snapshot, data = snapshot_of(image), word.to_bytes(8, "little") * (PAGE_SIZE // 8)
+    image.memory.fill([frame], data)
+    content, owners = Content(snapshot.kernel, [0]), FrameOwners(snapshot)
+    filter_ = Filter(snapshot, owners, content, tables, dict.fromkeys(vmemmap, 0))
+    return filter_.apply({frame << PAGE_SHIFT: data})
+
+
 def kept(
     image: Image,
     word: int,
@@ -243,11 +264,7 @@ def kept(
     frame: int = USER,
 ) -> bool:
     """Whether a page of equal words is written; otherwise, none of it is."""
-    snapshot, data = snapshot_of(image), word.to_bytes(8, "little") * (PAGE_SIZE // 8)
-    image.memory.fill([frame], data)
-    content, owners = Content(snapshot.kernel, [0]), FrameOwners(snapshot)
-    filter_ = Filter(snapshot, owners, content, tables, dict.fromkeys(vmemmap, 0))
-    size = sum(map(len, filter_.apply({frame << PAGE_SHIFT: data}).reads.values()))
+    size = sum(map(len, filtered(image, word, tables, vmemmap, frame).reads.values()))
     assert size in (0, PAGE_SIZE)
     return bool(size)
 
@@ -310,3 +327,32 @@ def test_a_frame_whose_struct_page_is_missing_is_written_if_it_is_of_the_kernels
     image.drop_frame(image.memmap.boot_frame(image.memmap.number(frame)))
     assert kept(image, POINTER, frame=frame)
     assert kept(image, NUMBER, frame=frame) is is_written
+
+
+def test_a_users_page_where_the_kernels_image_should_be_is_not_written() -> None:
+    image = image_of()
+    image.write_page(IMAGE_PFNS[-1], mapping=FILE)
+    assert not kept(image, POINTER, frame=IMAGE_PFNS[-1])
+
+
+@pytest.mark.parametrize(
+    ("take", "reason"),
+    ((in_use, "it holds no {}"), (free, "it is free"), (of_slab, "it is slab memory")),
+)
+@pytest.mark.parametrize(
+    ("tables", "vmemmap", "claim"),
+    (((USER,), (), "page table"), ((), (USER,), "vmemmap"), ((), (), "data of the kernel")),
+)
+def test_what_is_withheld_is_named_with_the_reason(
+    take: Callable[[Image], None],
+    reason: str,
+    tables: Collection[int],
+    vmemmap: Collection[int],
+    claim: str,
+) -> None:
+    image = image_of()
+    take(image)
+    (withheld,) = filtered(image, NUMBER, tables, vmemmap).withheld
+    assert str(withheld) == (
+        f"{PAGE_SIZE} bytes of frame {USER:#x}, claimed as {claim}: {reason.format(claim)}"
+    )
