@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.explain.boot import BASE_ALIGNMENT, Boot
+from drgn_vmemmap.explain.error_code import KEY, NO_ENTRY, PROTECTION, RESERVED, RMP
 from drgn_vmemmap.explain.fragment import CR2
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.regions import VMEMMAP, default_region, may_be_moved, vmemmap_start
@@ -27,10 +28,6 @@ from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 # CR4.LA57: the page tables have five levels.
 _LA57 = 1 << 12
 
-# Bits of a page fault's error code.
-_PROTECTION = 1 << 0
-_RESERVED = 1 << 3
-
 
 def address_statements(mention: Mention) -> Iterator[Statement]:
     """Say what a log proves of a virtual address that it names."""
@@ -47,7 +44,7 @@ def address_statements(mention: Mention) -> Iterator[Statement]:
         yield certain(f"it is not in the kernel's half of addresses: not in {VMEMMAP}{near}")
         return
     then = None if mention.walk is None else leaf_of(mention.walk.entries, address)
-    if (mention.error_code or 0) & _RESERVED:
+    if (mention.error_code or 0) & RESERVED:
         then = None
         yield certain(
             "an entry of its page tables had a reserved bit set: the page table was overwritten, "
@@ -86,10 +83,12 @@ def _access_statements(mention: Mention) -> Iterator[Statement]:
     reason = ""
     if code is not None:
         reason = ": the page was mapped, and forbade it"
-        if not code & _PROTECTION:
+        if not code & PROTECTION:
             reason = ": the page was not mapped"
-        elif code & _RESERVED:
+        elif code & RESERVED:
             reason = ""
+        elif code & (KEY | RMP):
+            reason = ": " + next(what for bit, what in NO_ENTRY if code & bit)
     article = "an" if access[0] in "aeiou" else "a"
     yield certain(f"the access was {article} {access}{reason}")
 

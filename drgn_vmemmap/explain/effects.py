@@ -10,18 +10,16 @@ have it in ``include/linux/page-flags.h``.
 
 from __future__ import annotations
 
+from drgn_vmemmap.explain.error_code import PROTECTION, RESERVED, WRITE
 from drgn_vmemmap.explain.explanation import StructPage
 from drgn_vmemmap.explain.mappers import ReverseMap
 from drgn_vmemmap.paging.mapping import Entry, Problem
 
 _UNKNOWN = "is not known: the page table is not in the dump"
 
-# Bits of ``enum x86_pf_error_code``.
-_PROTECTION, _WRITE, _RESERVED = 1 << 0, 1 << 1, 1 << 3
-
 _FAULTS = {
     Problem.NOT_PRESENT: (0, "not-present page"),
-    Problem.RESERVED: (_PROTECTION | _RESERVED, "reserved bit violation"),
+    Problem.RESERVED: (PROTECTION | RESERVED, "reserved bit violation"),
 }
 
 
@@ -55,7 +53,7 @@ def write_effect(entry: Entry, page: StructPage, mapping: ReverseMap) -> str:
     if entry.problem is Problem.BEYOND_MEMORY:
         return "goes beyond memory, and is lost"
     if not entry.access.writable:
-        return _fault(entry, _WRITE)
+        return _fault(entry, WRITE)
     if mapping.pages > 1 and not (page.keeps_a_frame and mapping.count == 1):
         return f"goes unnoticed, and changes what {mapping.pages - 1} other vmemmap pages show"
     return "changes this struct page, as the kernel may"
@@ -73,7 +71,7 @@ def direct_map_write(mapping: ReverseMap) -> str:
 
 def _fault(entry: Entry, access: int) -> str:
     """An access that is not allowed, by the bits of ``enum x86_pf_error_code``."""
-    default = _PROTECTION, "permissions violation"
+    default = PROTECTION, "permissions violation"
     code, reason = default if entry.problem is None else _FAULTS.get(entry.problem, default)
     return (
         f"faults (error code {code | access:#06x}, {reason}): the kernel oopses, and the "

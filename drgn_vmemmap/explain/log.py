@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from drgn_vmemmap.explain.address_statements import proven_pfn
 from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.error_code import RESERVED
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.explanation import Explanation, Logged
 from drgn_vmemmap.explain.mention import Mention
@@ -117,7 +118,10 @@ def _logged(explainer: Explainer, mention: Mention, explanation: Explanation) ->
         logged = logged._replace(contents=explainer.contents(mention.words, explanation.page.pfn))
     if mention.walk is not None and not mention.is_page:
         entries = compare(mention.walk, explanation.steps)
-        then = leaf_of(mention.walk.entries, mention.value, explainer.encryption_mask)
+        then = None
+        # Of an entry with a reserved bit, it is not known what it mapped.
+        if not (mention.error_code or 0) & RESERVED:
+            then = leaf_of(mention.walk.entries, mention.value, explainer.encryption_mask)
         logged = logged._replace(entries=entries, leaf=then)
         if then is not None and then.frame is not None:
             logged = logged._replace(

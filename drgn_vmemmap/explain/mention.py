@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 from drgn_vmemmap.explain.architectures import OTHER
 from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.error_code import INSTRUCTION, WRITE
 from drgn_vmemmap.explain.message import Kind, Message
 from drgn_vmemmap.explain.messages.architectures import OTHER_ARCHITECTURES
 from drgn_vmemmap.explain.messages.faults import GENERAL_PROTECTION
-
-# Error codes of page faults, ``enum x86_pf_error_code``.
-_WRITE, _INSTRUCTION = 1 << 1, 1 << 4
 
 _ACCESS = re.compile(r"#?PF: \w+ (write|read|instruction fetch)", re.IGNORECASE)
 
@@ -86,9 +84,9 @@ class Mention:
                 return match[1].lower()
         if self.error_code is None:
             return None
-        if self.error_code & _INSTRUCTION:
+        if self.error_code & INSTRUCTION:
             return "instruction fetch"
-        return "write" if self.error_code & _WRITE else "read"
+        return "write" if self.error_code & WRITE else "read"
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from drgn_vmemmap.explain.error_code import NO_ENTRY, PROTECTION
 from drgn_vmemmap.explain.mention import LoggedWalk
 from drgn_vmemmap.paging.leaf import Leaf
 from drgn_vmemmap.paging.mapping import Step
@@ -62,8 +63,16 @@ def causes(
     :param then: What the logged walk led to; ``None`` without one.
     :param entries: The logged entries beside the dump's.
     """
-    if then is None:
+    others = [what for bit, what in NO_ENTRY if (error_code or 0) & bit]
+    if others:
+        yield from others
+    elif then is None:
         yield from _causes_without_walk(error_code)
+    elif then.allows(access) and error_code is not None and not error_code & PROTECTION:
+        yield (
+            "the logged entries allow it too, but the page was not mapped when it faulted: an "
+            "entry was written between the fault and the walk"
+        )
     elif then.allows(access):
         yield (
             "the logged entries allow it too: the processor used a stale TLB entry, or the entry "
@@ -82,9 +91,9 @@ def causes(
 def _causes_without_walk(error_code: int | None) -> Iterator[str]:
     yield "the log has no walk (PGD ... PTE), which would distinguish what remains:"
     yield "- the page was remapped since the fault: the logged entry forbids the access"
-    if error_code is None or error_code & 1:
+    if error_code is None or error_code & PROTECTION:
         yield "- a stale TLB entry was used: the logged entry allows the access"
-    if error_code is None or not error_code & 1:
+    if error_code is None or not error_code & PROTECTION:
         yield (
             "- the page table of the task was not synchronised with init_mm: the logged PGD or "
             "P4D is not present"

@@ -91,6 +91,34 @@ def test_a_fault_that_the_logged_walk_allows_is_a_stale_tlb_entry_or_a_race() ->
     assert "changed since" not in text(explanation)
 
 
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    (
+        ("0x0009", "an entry had a reserved bit set"),
+        ("0x000b", "an entry had a reserved bit set"),
+        ("0x0023", "a protection key forbade it"),
+        ("0x80000003", "the reverse map table of SEV-SNP (RMP) forbade it"),
+    ),
+)
+def test_what_no_entry_forbade_is_no_stale_tlb_entry(code: str, cause: str) -> None:
+    writable = [line.replace("8000000035f9b121", "8008000035fb0163") for line in OOPS]
+    log = [*writable[:2], f"#PF: error_code({code}) - x", writable[3]]
+    for lines in (log, log[:3]):
+        said = text(edited_explanation(0x8000000035FB0163, lines))
+        assert cause in said
+        assert "stale" not in said
+    if "reserved" in cause:
+        assert "mapped by a PTE to" not in text(edited_explanation(0x8000000035FB0163, log))
+
+
+def test_an_entry_that_was_written_after_the_fault_is_no_stale_tlb_entry() -> None:
+    log = [line.replace("8000000035f9b121", "8000000035fb0163") for line in OOPS]
+    log[2] = "#PF: error_code(0x0002) - not-present page"
+    said = text(edited_explanation(0x8000000035FB0163, log))
+    assert "the page was not mapped when it faulted" in said
+    assert "stale" not in said
+
+
 def test_a_walk_that_ends_at_the_top_is_a_table_that_was_not_synchronised() -> None:
     log = [*OOPS[:2], "#PF: error_code(0x0002) - not-present page", "PGD 0 ", *OOPS[4:]]
     explanation = edited_explanation(0x8000000035FB0163, log)

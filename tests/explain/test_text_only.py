@@ -244,6 +244,20 @@ def test_an_entry_with_a_reserved_bit_is_not_said_to_map_anything() -> None:
     assert "mapped writable" not in certain and "the page was mapped" not in certain
 
 
+@pytest.mark.parametrize(("code", "what"), (("0x0023", "protection key"), ("0x80000003", "RMP")))
+def test_an_access_that_no_entry_forbade_is_not_said_to_be_forbidden_by_the_page(
+    code: str, what: str
+) -> None:
+    of = account(
+        "BUG: unable to handle page fault for address: fff83f7600093174",
+        "#PF: supervisor write access in kernel mode",
+        f"#PF: error_code({code}) - x",
+    )
+    certain = said(of, Certainty.CERTAIN)
+    assert "the access was a write" in certain and what in certain
+    assert "the page was mapped, and forbade it" not in certain
+
+
 def test_a_command_line_with_nokaslr_says_that_kaslr_was_off() -> None:
     found = report(["Command line: ro nokaslr", *OOPS])
     assert [(how, text) for how, text in found.boots[0] if "KASLR" in text] == [
