@@ -101,7 +101,7 @@ def _sections_in(snapshot: Snapshot, root: _Root, data: bytes) -> Iterator[Secti
         if not flags & _MARKED_PRESENT or not flags & _HAS_MEM_MAP:
             continue
         starts = range(first, first + stop * facts.pages, facts.pages)[indices.start :]
-        if flags & facts.early and not flags & facts.device:
+        if flags & facts.early:
             pfns = range(starts.start, starts.stop)
             yield SectionRange(pfns, flags, (pfns,))
             continue

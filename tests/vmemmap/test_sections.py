@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,12 @@ from drgn_vmemmap.explain.query import parse
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.target.memory import ProgramMemory
-from drgn_vmemmap.vmemmap.sections import present_sections
+from drgn_vmemmap.vmemmap.sections import (
+    MissingSections,
+    SectionIndex,
+    SectionRange,
+    present_sections,
+)
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
@@ -181,3 +187,96 @@ def test_pages_of_sections_that_are_not_in_the_dump_are_named_with_what_they_des
     assert found(first, first, 0, 0, 0) == [memory, range(each, 2 * each)]
     # Of sections that may not exist, those of memory are named.
     assert found(nowhere, 0, first, 0, 0) == [memory, range(2 * each, 2 * each + len(memory))]
+
+
+def test_sections_whose_pointers_are_not_in_the_dump_describe_memory_alone() -> None:
+    sound = Image(Machine())
+    roots = sound.memory.read_u64(sound.physical(sound.variables["mem_section"][1]))
+    kernel = discover(sound.prog)
+    sound.drop_frame(sound.physical(roots) >> 12)
+    (missing,) = present_sections(Snapshot(kernel, ProgramMemory(sound.prog)))
+    each = PAGE_SIZE // sound.types.structs["mem_section"].size * SECTION_PAGES
+    assert missing == MissingSections(range(sound.machine.max_pfn), range(each))
+
+
+PRESENT, HAS_MAP, ONLINE, EARLY, TAINTED = (1 << bit for bit in range(5))
+BOOT = PRESENT | HAS_MAP | ONLINE | EARLY
+
+
+def sections_with(flags: int, parts: int = (1 << 64) - 1) -> list[SectionRange]:
+    """The sections of a kernel of which one has some flags; the others are from boot."""
+    machine = Machine(sections={NUMBER: Section.OFFLINE}, parts={NUMBER: parts})
+    changed = Image(machine)
+    roots = changed.physical(
+        changed.memory.read_u64(changed.physical(changed.variables["mem_section"][1]))
+    )
+    root = changed.physical(changed.memory.read_u64(roots))
+    address = root + NUMBER * changed.types.structs["mem_section"].size
+    changed.memory.write_u64(address, changed.machine.vmemmap | flags)
+    snapshot = Snapshot(discover(changed.prog), ProgramMemory(changed.prog))
+    return [each for each in present_sections(snapshot) if isinstance(each, SectionRange)]
+
+
+BEFORE, SECTION = range(FIRST), range(FIRST, FIRST + SECTION_PAGES)
+AFTER = range(SECTION.stop, 8 * SECTION_PAGES)
+
+
+@pytest.mark.parametrize("flags", (0, BOOT & ~PRESENT, BOOT & ~HAS_MAP), ids=bin)
+def test_a_section_that_is_not_present_or_has_no_memmap_describes_nothing(flags: int) -> None:
+    assert [section.pfns for section in sections_with(flags)] == [BEFORE, AFTER]
+
+
+def test_sections_from_boot_that_are_alike_are_one_range() -> None:
+    (section,) = sections_with(BOOT)
+    assert section.pfns == range(AFTER.stop)
+    assert section.parts == (section.pfns,)
+    others = sections_with(BOOT | 1 << 5)
+    assert [section.pfns for section in others] == [BEFORE, SECTION, AFTER]
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_all"),
+    (
+        (PRESENT | HAS_MAP, False),
+        (PRESENT | HAS_MAP | TAINTED, False),
+        (PRESENT | HAS_MAP | ONLINE, True),
+        (PRESENT | HAS_MAP | EARLY, True),
+        (BOOT | TAINTED, True),
+    ),
+    ids=lambda each: bin(each) if not isinstance(each, bool) else "",
+)
+def test_memory_from_boot_and_online_memory_have_all_of_their_memmap(
+    flags: int, has_all: bool
+) -> None:
+    """``pfn_section_valid()``, and a section at a time for what is plugged and gets online."""
+    before, section, after = sections_with(flags, parts=ENDS)
+    assert (before.pfns, section.pfns, after.pfns) == (BEFORE, SECTION, AFTER)
+    ends = (SECTION[:SIZE], SECTION[-SIZE:])
+    assert section.parts == ((SECTION,) if has_all else ends)
+
+
+def test_a_kernel_without_parts_of_sections_has_all_of_each() -> None:
+    """Before v5.3, there is no ``struct mem_section_usage``."""
+    prog = image("6.12.0", Section.OFFLINE, ENDS).prog
+    kernel = discover(prog)
+    older = replace(kernel, sections=kernel.sections._replace(usage=None))
+    found = present_sections(Snapshot(older, ProgramMemory(prog)))
+    assert SectionRange(SECTION, PRESENT | HAS_MAP | kernel.vmemmap, (SECTION,)) in found
+
+
+def test_parts_of_a_section_that_touch_are_one() -> None:
+    _, section, _ = sections_with(PRESENT | HAS_MAP, parts=0b110101)
+    assert section.parts == (
+        SECTION[:SIZE],
+        SECTION[2 * SIZE : 3 * SIZE],
+        SECTION[4 * SIZE : 6 * SIZE],
+    )
+
+
+def test_a_pfn_is_found_in_its_section_and_in_no_other() -> None:
+    before, after = sections_with(0)
+    index = SectionIndex((before, after))
+    pfns = (0, BEFORE[-1], FIRST, SECTION[-1], AFTER[0], AFTER[-1], AFTER.stop)
+    assert [index.at(pfn) for pfn in pfns] == [before, before, None, None, after, after, None]
+    assert [SectionIndex((after,)).at(pfn) for pfn in (FIRST, AFTER[0])] == [None, after]
+    assert SectionIndex(()).at(0) is None
