@@ -69,7 +69,7 @@ def _has_no_execute(lookup: Lookup) -> bool:
 def image(lookup: Lookup) -> range:
     """PFNs of the kernel's own image, ``_text`` to ``_end``; empty if it is not known."""
     start, end = lookup.address("_text"), lookup.address("_end")
-    if start is None or end is None or not IMAGE_BASE <= start < end < 1 << 64:
+    if start is None or end is None or not IMAGE_BASE <= start < end:
         return range(0)
     move = lookup.number("phys_base") - IMAGE_BASE
     return range(start + move >> PAGE_SHIFT, -(-(end + move) >> PAGE_SHIFT))
