@@ -9,7 +9,7 @@ import pytest
 from drgn_vmemmap import verify
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, LINES, Mark
-from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
+from tests.synthetic.model import FIRST_FOLIO, GIB, SECTION_PAGES, Folio, Machine
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE, WRITABLE
 
 GIGANTIC = GIB >> PAGE_SHIFT
@@ -43,6 +43,21 @@ def test_struct_pages_that_the_kernel_poisoned_are_not_in_use(release: str) -> N
         frame = of.memmap.boot_frame(of.memmap.number(pfn))
         of.memory.frames[frame] = b"\xff" * PAGE_SIZE
     assert said(of) == []
+
+
+@pytest.mark.parametrize("has_memmap", (True, False))
+@lines
+def test_struct_pages_of_a_section_that_is_gone_are_not_in_use(
+    release: str, has_memmap: bool
+) -> None:
+    machine = Machine(line=LINES[release], folios=(Folio(FIRST_FOLIO),), split=frozenset((5,)))
+    of = Image(machine)
+    of.write_page(5 * SECTION_PAGES + 1, **link(of, 5 * SECTION_PAGES, 9))
+    if not has_memmap:
+        roots = of.memory.read_u64(of.physical(of.variables["mem_section"][1]))
+        root = of.memory.read_u64(of.physical(roots))
+        of.write(root + 5 * of.types.structs["mem_section"].size, 0)
+    assert said(of) == ["stale-struct-page"] * has_memmap
 
 
 @lines

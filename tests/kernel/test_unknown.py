@@ -207,6 +207,15 @@ def test_what_was_not_recognised_is_named_with_the_rules_that_need_it() -> None:
     assert "tail-writable" in unrecognised["unchecked"]
 
 
+@pytest.mark.parametrize(("name", "is_known"), (("vmemmap_tails", False), ("no_such_member", True)))
+def test_tails_are_compared_where_the_layout_is_recognised(name: str, is_known: bool) -> None:
+    image = renamed("7.2.0", "struct zone", name)
+    (frame,) = image.tail_frames.values()
+    image.drop_frame(frame)
+    missing = [f.message for f in verify(image.prog).findings if f.rule == "unreadable"]
+    assert any("not compared" in message for message in missing) is is_known
+
+
 @pytest.mark.parametrize(("where", "name"), (("struct hstate", "name"), ("", "hugetlb_max_hstate")))
 def test_hstates_are_known_by_their_orders(where: str, name: str) -> None:
     known = Image(Machine(line=LINES["6.12.0"], folios=FOLIOS))
