@@ -11,27 +11,20 @@ import struct
 from collections.abc import Iterable
 from typing import BinaryIO, NamedTuple, Union
 
-_FOREIGN = (
-    (b"\x1f\x8b", "is compressed: decompress it with gunzip first"),
-    (b"\xfd7zXZ\0", "is compressed: decompress it with unxz first"),
-    (b"\x28\xb5\x2f\xfd", "is compressed: decompress it with unzstd first"),
-    (b"BZh", "is compressed: decompress it with bunzip2 first"),
-    (b"\x04\x22\x4d\x18", "is compressed: decompress it with unlz4 first"),
-    (b"\x89LZO\0\r\n\x1a\n", "is compressed: decompress it with lzop -d first"),
-    (b"PK\3\4", "is a zip archive: unpack it first"),
-    # QEMU_SAVE_MAGIC and QEMU_SAVE_PARTIAL of libvirt; QEMU_VM_FILE_MAGIC of QEMU.
-    (b"LibvirtQemud", "is a saved guest: dump it with virsh dump --memory-only"),
-    (b"QEVM", "is a saved guest: dump it with virsh dump --memory-only"),
-)
-"""First bytes of files that are taken for dumps, and what to do with them."""
+from drgn_vmemmap.target.foreign_files import START_SIZE, what_it_is
 
 _KDUMP = b"KDUMP   "
+_FLATTENED = b"makedumpfile\0"
 _ELF = b"\x7fELF\x02\x01"
 
 # status of struct disk_dump_header, e_flags of an ELF header, and the flags that makedumpfile
 # sets in them: DUMP_DH_COMPRESSED_INCOMPLETE and DUMP_ELF_INCOMPLETE.
 _STATUS, _KDUMP_INCOMPLETE = 424, 0x8
 _ELF_FLAGS, _ELF_INCOMPLETE = 48, 0x1
+
+# utsname of struct disk_dump_header, and its machine.
+_NAME_SIZE = 65
+_MACHINE = 12 + 4 * _NAME_SIZE
 
 # Extended numbering of program headers: sh_info of section 0 has their number.
 _PN_XNUM = 0xFFFF
@@ -52,17 +45,19 @@ def why_not_a_dump(path: str) -> str | None:
         mode = os.stat(path).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
             return "is a FIFO or a socket: write the dump to a file first"
+        if stat.S_ISDIR(mode):
+            return "is a directory: give the dump in it"
         if not stat.S_ISREG(mode):
             return None
         with open(path, "rb") as file:
-            start = file.read(16)
+            start = file.read(START_SIZE)
             if not start:
                 return "is empty: the dump was not written"
             if start.startswith(_KDUMP):
                 return _why_not_a_kdump(file)
     except OSError:
         return None
-    return next((reason for magic, reason in _FOREIGN if start.startswith(magic)), None)
+    return what_it_is(start)
 
 
 def is_kdump(path: str) -> bool:
@@ -136,6 +131,36 @@ def is_marked_incomplete(path: str) -> bool:
         return bool(header[_STATUS] & _KDUMP_INCOMPLETE)
     is_elf = header.startswith(_ELF) and len(header) > _ELF_FLAGS
     return is_elf and bool(header[_ELF_FLAGS] & _ELF_INCOMPLETE)
+
+
+def is_flattened(path: str) -> bool:
+    """Whether this is a stream of makedumpfile, whose pieces are not where they belong."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_FLATTENED)) == _FLATTENED
+    except OSError:
+        return False
+
+
+def is_part(path: str) -> bool:
+    """Whether a kdump-compressed file is one of several that makedumpfile split a dump into."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_KDUMP)) == _KDUMP and _kdump(file).is_split
+    except (OSError, OverflowError, ValueError, struct.error):
+        return False
+
+
+def machine(path: str) -> str | None:
+    """The machine that a kdump-compressed file is of, as ``uname -m`` names it."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(_MACHINE + _NAME_SIZE)
+    except OSError:
+        return None
+    name = header[_MACHINE:].partition(b"\0")[0]
+    is_name = header.startswith(_KDUMP) and name.replace(b"_", b"").isalnum()
+    return name.decode() if is_name else None
 
 
 Bitmap = Union[bytes, mmap.mmap]

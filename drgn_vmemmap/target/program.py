@@ -13,13 +13,19 @@ import drgn
 from drgn_vmemmap.errors import CannotAnalyse, printable
 from drgn_vmemmap.target.dump_file import (
     is_dump,
+    is_flattened,
     is_marked_incomplete,
+    is_part,
+    machine,
     missing_bytes,
     why_not_a_dump,
 )
 
 _PATH = "drgn_vmemmap: path of the dump"
 """Where a program whose drgn does not keep it has its dump's path."""
+
+_NO_VMCOREINFO = ("missing NT_AUXV", "linux.vmcoreinfo.raw is not set")
+"""How drgn's and libkdumpfile's messages end where a dump has no VMCOREINFO."""
 
 
 def open_dump(path: str, name: str | None = None) -> drgn.Program:
@@ -91,7 +97,24 @@ def cannot_open(path: str, reason: str, name: str | None = None) -> CannotAnalys
     if cut_off is not None:
         return CannotAnalyse(f"{name or path} cannot be opened: it {cut_off}")
     reason = re.sub(r"^\[Errno \d+\] |: '.*'$", "", printable(reason))
-    return CannotAnalyse(f"{name or path} cannot be opened: {reason}")
+    return CannotAnalyse(f"{name or path} cannot be opened: {_in_our_words(path, reason)}")
+
+
+def _in_our_words(path: str, reason: str) -> str:
+    """
+    What is wrong with a dump, and what to do, where the message of drgn or libkdumpfile says
+    neither; otherwise, that message.
+    """
+    if is_flattened(path):
+        return (
+            f"{reason}: it is flattened, and cut off or of another kind than kdump-compressed: "
+            "copy it again, or rearrange it with makedumpfile -R NEW first"
+        )
+    if machine(path) not in (None, "x86_64"):
+        return f"it is of a kernel for {machine(path)}: only x86-64 can be analysed"
+    if reason.endswith(_NO_VMCOREINFO):
+        return "it has no VMCOREINFO: give that, as a text, with --vmcoreinfo"
+    return reason
 
 
 def what_is_cut_off(path: str) -> str | None:
@@ -105,4 +128,6 @@ def what_is_cut_off(path: str) -> str | None:
         return f"is cut off, {missing:,} bytes or more are missing: copy it again"
     if is_marked_incomplete(path):
         return "is incomplete: makedumpfile could not write all of it, as where a disk was full"
+    if is_part(path):
+        return "is one part of a dump that was split: join them with makedumpfile --reassemble"
     return None

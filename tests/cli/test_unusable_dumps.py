@@ -72,6 +72,12 @@ def test_a_core_of_a_process(tmp_path: Path) -> None:
     refused(vmemmap("-c", tmp_path / "core"), 2, "not a Linux kernel")
 
 
+def test_an_elf_dump_without_vmcoreinfo_says_how_to_give_it(elf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(elf.read_bytes().replace(b"VMCOREINFO\0", b"XMCOREINFO\0", 1))
+    refused(vmemmap("-c", path), 2, str(path), "has no VMCOREINFO", "--vmcoreinfo")
+
+
 def test_another_architecture(tmp_path: Path) -> None:
     builder = KdumpBuilder(arch="aarch64")
     root = "SYMBOL(swapper_pg_dir)=ffff800081000000"

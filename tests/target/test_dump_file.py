@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import socket
 import struct
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import pytest
 
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
-from drgn_vmemmap.target.dump_file import missing_bytes, page_bitmap, why_not_a_dump
+from drgn_vmemmap.target.dump_file import machine, missing_bytes, page_bitmap, why_not_a_dump
 from drgn_vmemmap.target.program import open_dump, what_is_cut_off
 from drgn_vmemmap.target.recorded_pages import guarded
 from tests.support import ROOT, VMCORES, open_vmcore, vmcore
@@ -44,6 +46,13 @@ def test_an_elf_dump_lacks_nothing(elf: Path) -> None:
     assert missing_bytes(str(elf)) == 0
 
 
+def _tar() -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as members:
+        members.addfile(tarfile.TarInfo("vmcore"))
+    return archive.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     (
@@ -52,6 +61,19 @@ def test_an_elf_dump_lacks_nothing(elf: Path) -> None:
         (bz2.compress(b"dump"), "bunzip2"),
         (b"\x28\xb5\x2f\xfd\x04\x58", "unzstd"),
         (b"\x04\x22\x4d\x18\x64\x40", "unlz4"),
+        (b"\x1f\x9d\x90", "uncompress"),
+        (lzma.compress(b"dump", format=lzma.FORMAT_ALONE), "unlzma"),
+        (b"LZIP\1", "lzip -d"),
+        (b"7z\xbc\xaf\x27\x1c", "unpack it"),
+        (b"Rar!\x1a\7\0", "unpack it"),
+        (_tar(), "tar archive"),
+        (b"QFI\xfb\0\0\0\3", "disk"),
+        (b"EMiL\1\0\0\0", "take a dump"),
+        (b"AVML\2\0\0\0", "take a dump"),
+        (b"\xd2\xbe\xd2\xbe\x08\0\0\0", "vmss2core"),
+        (b"PAGEDU64", "Windows"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<!DOCTYPE html>\n", "download"),
         (b"LibvirtQemudSave\2\0\0\0", "virsh dump --memory-only"),
         (b"QEVM\0\0\0\3", "virsh dump --memory-only"),
         (b"", "empty"),
@@ -68,6 +90,11 @@ def test_what_is_taken_for_a_dump_gets_an_advice(
     assert str(raised.value).startswith(f"{path} is ") and words in str(raised.value)
 
 
+def test_a_directory_is_not_a_dump(tmp_path: Path) -> None:
+    with pytest.raises(CannotAnalyse, match="is a directory: give the dump in it"):
+        open_dump(str(tmp_path))
+
+
 def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert "FIFO" in str(why_not_a_dump(str(tmp_path / "fifo")))
@@ -81,7 +108,7 @@ def test_a_socket_is_not_a_dump() -> None:
 
 
 def test_other_files_and_missing_ones_are_left_to_drgn(tmp_path: Path) -> None:
-    for path in (ROOT / "Makefile", tmp_path, tmp_path / "nothing", Path("/dev/null")):
+    for path in (ROOT / "Makefile", tmp_path / "nothing", Path("/dev/null")):
         assert why_not_a_dump(str(path)) is None
         assert missing_bytes(str(path)) == 0
 
@@ -177,6 +204,55 @@ def test_a_dump_that_makedumpfile_could_not_complete_says_so(tmp_path: Path) -> 
     data[424] |= 8
     path.write_bytes(data)
     assert "makedumpfile could not write all of it" in str(what_is_cut_off(str(path)))
+
+
+def test_a_part_of_a_dump_says_that_it_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    data = bytearray(KDUMP.read_bytes())
+    # struct kdump_sub_header, split.
+    struct.pack_into("<i", data, 4096 + 12, 1)
+    path.write_bytes(data)
+    assert "makedumpfile --reassemble" in str(what_is_cut_off(str(path)))
+
+
+def _flattened(data: bytes) -> bytes:
+    """As ``makedumpfile -F`` writes it: pieces, each with its offset and its size."""
+    pieces = [struct.pack(">12sxxxxqq", b"makedumpfile", 1, 1).ljust(4096, b"\0")]
+    for start in range(0, len(data), 1 << 16):
+        piece = data[start : start + (1 << 16)]
+        pieces += [struct.pack(">qq", start, len(piece)), piece]
+    return b"".join([*pieces, struct.pack(">qq", -1, -1)])
+
+
+def test_a_flattened_dump_is_opened_and_says_what_to_do_if_it_cannot_be(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    data = _flattened(KDUMP.read_bytes())
+    path.write_bytes(data)
+    assert open_dump(str(path)).flags & drgn.ProgramFlags.IS_LINUX_KERNEL
+    for size in (4096, len(data) // 2, len(data) - 16):
+        path.write_bytes(data[:size])
+        with pytest.raises(CannotAnalyse, match=r"flattened.*copy it again.*makedumpfile -R"):
+            open_dump(str(path))
+
+
+def test_a_kdump_of_another_machine_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    data = bytearray(KDUMP.read_bytes())
+    assert machine(str(KDUMP)) == "x86_64"
+    data[272:279] = b"s390x\0\0"
+    path.write_bytes(data)
+    with pytest.raises(CannotAnalyse, match="s390x: only x86-64"):
+        open_dump(str(path))
+
+
+def test_a_kdump_without_vmcoreinfo_says_how_to_give_it(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    data = bytearray(KDUMP.read_bytes())
+    for offset in (32, 48):  # offset_vmcoreinfo and offset_note, with their sizes
+        struct.pack_into("<QQ", data, 4096 + offset, 0, 0)
+    path.write_bytes(data)
+    with pytest.raises(CannotAnalyse, match=r"has no VMCOREINFO: .* --vmcoreinfo"):
+        open_dump(str(path))
 
 
 @pytest.mark.parametrize("path", VMCORES, ids=lambda path: path.stem)
