@@ -15,6 +15,7 @@ from drgn_vmemmap.kernel import memory_model
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Sections
 from drgn_vmemmap.kernel.lookup import IMAGE_BASE, Lookup
+from tests.synthetic.debuginfo import section_roots
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import SECTION_BITS
 from tests.synthetic.model import SECTION_PAGES, Machine
@@ -83,7 +84,13 @@ def sections_of(image: Image, bits: tuple[str, ...] = SECTION_BITS) -> Sections:
     return discover(image.prog).sections
 
 
-def test_a_kernel_that_does_not_say_has_sections_of_128_mib_in_one_page_of_pointers() -> None:
+@pytest.mark.parametrize("levels", (4, 5))
+def test_there_are_as_many_pages_of_sections_as_vmcoreinfo_says(levels: int) -> None:
+    machine = Machine(levels=levels)
+    assert sections_of(Image(machine)).root_count == section_roots(machine)
+
+
+def test_a_kernel_that_does_not_say_has_one_page_of_sections_of_128_mib() -> None:
     sections = sections_of(WithoutNumbers(Machine()))
     assert (sections.pages, sections.root_count) == (SECTION_PAGES, 1)
 
