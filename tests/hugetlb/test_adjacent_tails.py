@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.damage.edited import EditedKernel, EditedMemory
@@ -99,3 +100,14 @@ def test_frames_of_wrong_tails_are_read_twice_in_one_batch_only() -> None:
     check(Snapshot(kernel.kernel, Counted(kernel.memory)))
     assert {read[frame] for frame in frames if frame is not None} <= {1, 2}
     assert 0 < sum(read[frame] == 2 for frame in frames if frame is not None) <= 256
+
+
+@pytest.mark.parametrize("size", (56, 80))
+@pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
+def test_struct_pages_that_lie_in_two_frames_are_not_compared(release: str, size: int) -> None:
+    """HVO does not touch them, and tables that map them are none of its."""
+    first = OPTIMIZED * size >> 21
+    folios = tuple(Folio(OPTIMIZED + 512 * number, remapped=False) for number in range(4))
+    regions = frozenset((first, first + 1))
+    machine = Machine(line=LINES[release], folios=folios, split=regions, page_size=size)
+    assert {finding.rule for finding in verify(Image(machine).prog).findings} == {"unoptimized"}
