@@ -17,7 +17,7 @@ from drgn_vmemmap.kernel.facts import Sections
 from drgn_vmemmap.kernel.lookup import IMAGE_BASE, Lookup
 from tests.synthetic.debuginfo import section_roots
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import SECTION_BITS
+from tests.synthetic.kernels import SECTION_BITS, Struct
 from tests.synthetic.model import SECTION_PAGES, Machine
 
 
@@ -127,3 +127,15 @@ def test_the_flags_of_sections_are_those_that_the_types_name(
     sections = sections_of(Image(Machine()), bits)
     assert (sections.online, sections.early) == (1 << 2, 1 << 3)
     assert (sections.device, sections.optimized_at_boot) == (device, at_boot)
+
+
+@pytest.mark.parametrize(("member", "are_counted"), (("usage", True), ("page_ext", False)))
+def test_memmap_counters_that_count_page_extensions_too_are_not_compared(
+    member: str, are_counted: bool
+) -> None:
+    image = Image(Machine())
+    image.types = copy.copy(image.types)
+    size, members = image.types.structs["mem_section"]
+    members = {"section_mem_map": members["section_mem_map"], member: members["usage"]}
+    image.types.structs = {**image.types.structs, "mem_section": Struct(size, members)}
+    assert (discover(image.prog).memmap_counters is not None) is are_counted
