@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from drgn_vmemmap.analysis.document import SCHEMA_VERSION
@@ -19,6 +19,9 @@ from drgn_vmemmap.analysis.report import Selection
 from drgn_vmemmap.errors import CannotAnalyse, printable
 
 Document = Mapping[str, Any]
+
+# The most digits, and a sign, that a number of 64 bits has.
+_DIGITS_LIMIT = 21
 
 # What counts of an hstate say about savings.
 _COUNTS = ("folios", "optimized", "unoptimized", "freed")
@@ -32,6 +35,8 @@ class Comparable(NamedTuple):
     struct_page_size: int
     vmemmap_base: str
     """Where KASLR put the vmemmap: another place in each boot."""
+    host: str
+    """The host's name; empty if it is not known."""
     folios: dict[int, Document]
     """Fields of each folio, by PFN."""
     totals: dict[str, int]
@@ -41,6 +46,8 @@ class Comparable(NamedTuple):
     """How many findings each rule has."""
     verified: bool
     """Whether all rules were run."""
+    unchecked: frozenset[str]
+    """Rules that were not checked in all that they require."""
     incomplete: bool
     """Whether memory that was needed was not there, or the user ended the analysis."""
     selection: Selection
@@ -51,6 +58,16 @@ class _Damaged(ValueError):
     """A document is not what its schema says."""
 
 
+def looks_like_json(start: bytes) -> bool:
+    """
+    Whether a file may be a stored report, whatever its charset is.
+
+    :param start: Its first bytes.
+    """
+    text = start.decode(json.detect_encoding(start), "ignore")
+    return text.lstrip().startswith("{")
+
+
 def load_document(file: BinaryIO, path: str) -> Document:
     """
     A stored JSON report.
@@ -59,8 +76,14 @@ def load_document(file: BinaryIO, path: str) -> Document:
     :raises CannotAnalyse: if it is none.
     """
     try:
-        document = json.load(file, parse_constant=_no_number, parse_float=_finite)
+        document = json.load(
+            file, parse_constant=_no_number, parse_float=_finite, parse_int=_integer
+        )
     except (ValueError, RecursionError) as error:
+        if getattr(error, "msg", "") == "Extra data" and getattr(error, "lineno", 0) == 2:
+            raise CannotAnalyse(
+                f"{path} has JSON in each line: write it with --folios --format json"
+            ) from error
         raise CannotAnalyse(f"{path} is no JSON report: {printable(str(error))}") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION or isinstance(version, bool):
@@ -79,6 +102,12 @@ def _finite(text: str) -> float:
     # A number that Python cannot hold would be infinite, which JSON cannot express.
     number = float(text)
     return number if math.isfinite(number) else _no_number(text)
+
+
+def _integer(text: str) -> int:
+    if len(text) > _DIGITS_LIMIT:
+        raise ValueError(f"a number of {len(text):,} digits is none of 64 bits")
+    return int(text)
 
 
 def comparable(document: Document, path: str) -> Comparable:
@@ -101,18 +130,23 @@ def _comparable(document: Document) -> Comparable:
         for finding in findings
         if finding.get("rule") != "unreadable" or _is_incompleteness(finding)
     )
+    unchecked = list(_unchecked(document.get("unrecognised") or []))
     return Comparable(
         release=_field(kernel, "release", str),
         layout=_field(_field(kernel, "hvo", dict), "layout", str),
         struct_page_size=_field(kernel, "struct_page_size", int),
-        vmemmap_base=str(kernel.get("vmemmap_base", "")),
+        vmemmap_base=_text(kernel, "vmemmap_base"),
+        host=_text(_checked(document.get("target") or {}, dict, "'target'"), "host"),
         folios=_folios(_field(document, "folios", list)),
         totals=_counts(_field(document, "totals", dict)),
         hstates=_hstates(_field(document, "hstates", list)),
         rules=rules,
         # Reports of earlier versions do not say it, and then nothing is concluded from it.
         verified=document.get("verified") is True,
-        incomplete=document.get("interrupted") is True or any(map(_is_incompleteness, findings)),
+        unchecked=frozenset(unchecked),
+        incomplete=document.get("interrupted") is True
+        or any(map(_is_incompleteness, findings))
+        or (document.get("incomplete") is True and not unchecked),
         selection=_selection(document.get("selection") or {}),
     )
 
@@ -120,6 +154,14 @@ def _comparable(document: Document) -> Comparable:
 def _is_incompleteness(finding: Document) -> bool:
     """Whether a finding says that memory which a result needs is not in the dump."""
     return finding.get("rule") == "unreadable" and finding.get("severity") != "info"
+
+
+def _unchecked(unrecognised: object) -> Iterator[str]:
+    """Rules that rest on parts of the kernel that were not recognised."""
+    for part in _checked(unrecognised, list, "'unrecognised'"):
+        fields = _checked(part, dict, "an unrecognised part")
+        for rule in _field(fields, "unchecked", list):
+            yield _checked(rule, str, "a rule")
 
 
 def _folios(folios: Iterable[object]) -> dict[int, Document]:
@@ -163,6 +205,12 @@ def _field(document: Document, name: str, kind: type[Any]) -> Any:
     if name not in document:
         raise _Damaged(f"'{printable(name)}' is missing")
     return _checked(document[name], kind, f"'{printable(name)}'")
+
+
+def _text(document: Document, name: str) -> str:
+    """A text that reports of earlier versions may lack; empty where it is not known."""
+    value = document.get(name)
+    return "" if value is None else str(_checked(value, str, f"'{name}'"))
 
 
 def _checked(value: object, kind: type[Any], what: str) -> Any:

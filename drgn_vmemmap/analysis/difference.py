@@ -57,6 +57,8 @@ class Difference(NamedTuple):
     """The releases."""
     same_kernel: bool
     """Whether folios are compared by PFN; of two kernels, they are not."""
+    hosts: tuple[str, str]
+    """Names of the hosts; empty where a report does not say it."""
     two_boots: bool
     """Whether they are certain to be of two boots: folios at the same PFN are not the same one."""
     changes: list[Change]
@@ -73,6 +75,8 @@ class Difference(NamedTuple):
     """What was found of each hstate, by its name, of two kernels."""
     rules: dict[str, Pair]
     """Findings of each rule that both reports checked."""
+    unknown_rules: list[str]
+    """Rules with other numbers of findings, which not both reports checked."""
 
     @property
     def differs(self) -> bool:
@@ -86,7 +90,7 @@ class Difference(NamedTuple):
     @property
     def complete(self) -> bool:
         """Whether everything that the reports list was compared."""
-        return not (any(self.incomplete) or any(self.outside) or self.unknown)
+        return not (any(self.incomplete) or any(self.outside) or self.unknown or self.unknown_rules)
 
 
 def difference(before: Comparable, after: Comparable) -> Difference:
@@ -106,20 +110,23 @@ def difference(before: Comparable, after: Comparable) -> Difference:
                 unknown.append(pfn)
             else:
                 changes.append(change)
-        outside = _outside(before, after.selection), _outside(after, before.selection)
+        outside = _outside(before, after), _outside(after, before)
     countable = not (before.incomplete or after.incomplete)
     countable = countable and before.selection == after.selection
+    rules, unknown_rules = _rules(before, after) if countable else ({}, [])
     return Difference(
         kernels=(before.release, after.release),
         same_kernel=same_kernel,
+        hosts=(before.host, after.host),
         two_boots=_are_two_boots(before, after),
         changes=changes,
         unknown=unknown,
         outside=outside,
         incomplete=(before.incomplete, after.incomplete),
-        totals=_pairs(before.totals, after.totals) if countable else {},
+        totals=_totals(before.totals, after.totals) if countable else {},
         hstates=_hstates(before, after) if countable and not same_kernel else {},
-        rules=_rules(before, after) if countable else {},
+        rules=rules,
+        unknown_rules=unknown_rules,
     )
 
 
@@ -148,7 +155,9 @@ def _compared(before: Comparable, after: Comparable) -> Iterator[tuple[int, Chan
             else:
                 yield pfn, Change(pfn, "appeared" if one is None else "went", one, other, [])
             continue
-        differing = [name for name in _COMPARED if one.get(name) != other.get(name)]
+        # A report of an earlier version may lack a field.
+        both = [name for name in _COMPARED if name in one and name in other]
+        differing = [name for name in both if one[name] != other[name]]
         certain = [name for name in differing if _is_known(name, one, before)]
         certain = [name for name in certain if _is_known(name, other, after)]
         if certain:
@@ -175,17 +184,30 @@ def _kind(before: Document, after: Document) -> str:
 
 
 def _covers(selection: Selection, folio: Document) -> bool:
-    """Whether a report that is narrowed so would list a folio."""
+    """
+    Whether a report that is narrowed so would list a folio, whatever became of it.
+
+    Of a report that is narrowed to a verdict, that cannot be said.
+    """
     pfn, order = folio["pfn"], folio["order"]
     return (
-        selection.hstate in (None, folio.get("hstate"))
+        selection.verdict is None
+        and selection.hstate in (None, folio.get("hstate"))
         and selection.node in (None, folio.get("node"))
         and (selection.pfn is None or pfn <= selection.pfn < pfn + (1 << order))
     )
 
 
-def _outside(report: Comparable, selection: Selection) -> int:
-    return sum(not _covers(selection, folio) for folio in report.folios.values())
+def _outside(report: Comparable, other: Comparable) -> int:
+    return sum(
+        pfn not in other.folios and not _covers(other.selection, folio)
+        for pfn, folio in report.folios.items()
+    )
+
+
+def _totals(before: dict[str, int], after: dict[str, int]) -> dict[str, Pair]:
+    """Those that both reports have: one of another version may lack some."""
+    return {name: (count, after[name]) for name, count in before.items() if name in after}
 
 
 def _hstates(before: Comparable, after: Comparable) -> dict[str, dict[str, Pair]]:
@@ -195,12 +217,21 @@ def _hstates(before: Comparable, after: Comparable) -> dict[str, dict[str, Pair]
     }
 
 
-def _rules(before: Comparable, after: Comparable) -> dict[str, Pair]:
-    """Rules with findings; those that only ``verify`` runs, if it made both reports."""
+def _rules(before: Comparable, after: Comparable) -> tuple[dict[str, Pair], list[str]]:
+    """
+    Rules with findings; those that only ``verify`` runs, if it made both reports.
+
+    :return: The findings of each, and the rules of which it is not known what they say.
+    """
     both = before.verified and after.verified
     skipped = {rule.name for rule in RULES.values() if rule.verify_only and not both}
+    unchecked = before.unchecked | after.unchecked
+    # A rule of a later version: the version that wrote the other report may not have it.
+    unchecked |= (before.rules.keys() ^ after.rules.keys()) - RULES.keys()
     found = _pairs(before.rules, after.rules)
-    return {rule: pair for rule, pair in found.items() if rule not in skipped}
+    found = {rule: pair for rule, pair in found.items() if rule not in skipped}
+    unknown = [rule for rule, (one, other) in found.items() if one != other and rule in unchecked]
+    return {rule: pair for rule, pair in found.items() if rule not in unknown}, unknown
 
 
 def _pairs(before: dict[str, int], after: dict[str, int]) -> dict[str, Pair]:

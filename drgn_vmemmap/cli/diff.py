@@ -44,14 +44,14 @@ def _load(path: str, system_map: str | None) -> Comparable:
     :raises CannotAnalyse: if it is neither.
     :raises OSError: if it cannot be read.
     """
-    from drgn_vmemmap.analysis.comparable import comparable, load_document
+    from drgn_vmemmap.analysis.comparable import comparable, load_document, looks_like_json
     from drgn_vmemmap.analysis.document import document
     from drgn_vmemmap.api import verify
     from drgn_vmemmap.errors import CannotAnalyse
     from drgn_vmemmap.target.program import open_dump
 
     with open(path, "rb") as file:
-        if file.peek(64).lstrip().startswith(b"{"):
+        if looks_like_json(file.peek(64)):
             return comparable(load_document(file, path), path)
     try:
         prog = open_dump(path)

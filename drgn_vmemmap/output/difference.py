@@ -34,6 +34,7 @@ def _json(difference: Difference) -> str:
         "complete": difference.complete,
         "kernels": difference.kernels,
         "same_kernel": difference.same_kernel,
+        "hosts": difference.hosts,
         "two_boots": difference.two_boots,
         "incomplete": difference.incomplete,
         "outside": difference.outside,
@@ -41,6 +42,7 @@ def _json(difference: Difference) -> str:
         "totals": _pairs(difference.totals),
         "hstates": {name: _pairs(counts) for name, counts in difference.hstates.items()},
         "rules": _pairs(difference.rules),
+        "unknown_rules": difference.unknown_rules,
         "changes": [change._asdict() for change in difference.changes],
     }
     return json.dumps(document, indent=1) + "\n"
@@ -54,6 +56,9 @@ def _paragraphs(difference: Difference) -> Iterator[str]:
     if not difference.same_kernel:
         one, other = map(printable, difference.kernels)
         yield f"two kernels, {one} and {other}: savings and rules are compared, not PFNs"
+    elif all(difference.hosts) and len(set(difference.hosts)) > 1:
+        one, other = map(printable, difference.hosts)
+        yield f"two hosts, {one} and {other}: that PFNs differ says nothing of one boot"
     elif difference.two_boots:
         yield "two boots of one kernel: that PFNs differ says nothing of one boot"
     if difference.changes:
@@ -104,7 +109,10 @@ def _gaps(difference: Difference) -> Iterator[str]:
     for count, name, other in zip(difference.outside, ("A", "B"), ("B", "A")):
         if count:
             yield f"{other} is narrowed: {plural(count, 'folio')} of {name} cannot be compared"
-    if not which and any(difference.outside):
+    if difference.unknown_rules:
+        names = ", ".join(map(printable, difference.unknown_rules))
+        yield f"not checked alike, and not compared: {names}"
+    if not which and any(difference.outside) and not difference.totals:
         yield "totals and rules are not compared"
 
 
