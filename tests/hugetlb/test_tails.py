@@ -275,6 +275,22 @@ def test_tails_may_be_still_to_be_written_where_the_kernels_state_is_not_known()
     assert finding.rule == "tail-content"
 
 
+@pytest.mark.parametrize("is_known", (True, False))
+@pytest.mark.parametrize("release", ("5.15.0", "6.12.0"))
+def test_tails_in_a_folios_own_reuse_frame_are_written_before_they_are_shared(
+    release: str, is_known: bool
+) -> None:
+    booting = image(release)
+    booting.write(booting.variables["system_state"][1], SCHEDULING, 4)
+    if not is_known:
+        del booting.variables["system_state"]
+    frame = booting.frames[OPTIMIZED][KEPT[booting.machine.layout] - 1]
+    assert frame is not None
+    first = booting.memory.read(frame << PAGE_SHIFT, 256)
+    booting.memory.frames[frame] = first + bytes(4096 - 256)
+    assert ("tail-content", OPTIMIZED, REUSED_PAGE[booting.machine.layout]) in errors(booting)
+
+
 def test_a_folio_whose_vmemmap_was_never_split_is_not_read() -> None:
     folios = (Folio(OPTIMIZED), Folio(UNSPLIT, remapped=False))
     kernel = Image(Machine(line=LINES["6.12.0"], folios=folios))

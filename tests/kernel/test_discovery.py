@@ -125,6 +125,15 @@ def test_members_of_unnamed_members_are_found_by_their_names() -> None:
     assert [name for name, _ in named_members(page)] == ["a", "b", "named"]
 
 
+def test_a_type_that_is_not_complete_has_no_members_and_no_size() -> None:
+    prog = drgn.Program(X86_64)
+    incomplete = prog.struct_type("page")
+    holder = prog.struct_type("folio", 8, (drgn.TypeMember(incomplete, "page"),))
+    assert find_member(incomplete, "flags") is None
+    assert find_member(holder, "page") is find_member(holder, "page.flags") is None
+    assert list(named_members(incomplete)) == []
+
+
 @pytest.mark.parametrize("bit", (64, 1 << 40, (1 << 64) - 1))
 def test_the_number_of_a_bit_that_no_word_has_is_damage(bit: int) -> None:
     with pytest.raises(CannotAnalyse, match=r"PG_head is .*, which cannot be"):
