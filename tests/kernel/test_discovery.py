@@ -11,7 +11,7 @@ import pytest
 
 from drgn_vmemmap import CannotAnalyse, examine, verify
 from drgn_vmemmap.kernel import memory_model
-from drgn_vmemmap.kernel.c_types import find_member, named_members
+from drgn_vmemmap.kernel.c_types import enumerators, find_member, named_members
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.struct_page import struct_page
 from drgn_vmemmap.kernel.structs import Member, Struct
@@ -112,6 +112,12 @@ def test_a_structure_that_is_made_of_itself_is_damage(number: int) -> None:
         list(named_members(type_))
 
 
+def test_a_structure_that_is_its_own_first_member_is_not_followed_without_an_end() -> None:
+    type_ = made_of_itself(drgn.Program(X86_64), 1)
+    assert find_member(type_, "flags") == Member(0, 8, 1)
+    assert find_member(type_, "of_no_member") is None
+
+
 def test_members_of_unnamed_members_are_found_by_their_names() -> None:
     prog = drgn.Program(X86_64)
     number = prog.int_type("unsigned int", 4, False)
@@ -132,6 +138,9 @@ def test_a_type_that_is_not_complete_has_no_members_and_no_size() -> None:
     assert find_member(incomplete, "flags") is None
     assert find_member(holder, "page") is find_member(holder, "page.flags") is None
     assert list(named_members(incomplete)) == []
+    declared = prog.enum_type("pageflags")
+    prog.register_type_finder("test", lambda *_: declared, enable_index=0)
+    assert enumerators(prog, "enum pageflags") == {}
 
 
 @pytest.mark.parametrize("bit", (64, 1 << 40, (1 << 64) - 1))
