@@ -36,6 +36,8 @@ def atomic_file(path: str, mode: int = 0o666, must_be_new: bool = False) -> Iter
             with open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb") as file:
                 yield file
             return
+        if before is None and path.endswith(os.sep):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         target = os.path.realpath(path)
         with _temporary(os.path.dirname(target), mode) as file:
             if before is not None:

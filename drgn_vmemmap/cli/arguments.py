@@ -19,7 +19,20 @@ def add_format(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Add ``--output``, the file that the result goes to."""
-    parser.add_argument("-o", "--output", metavar="FILE", help="write to a file")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=_output,
+        help="write to a file; - is standard output",
+    )
+
+
+def _output(path: str) -> str | None:
+    """The path of a file to write; ``None`` for standard output."""
+    if not path:
+        raise argparse.ArgumentTypeError("the name of the file is empty")
+    return None if path == "-" else path
 
 
 def add_system_map(parser: argparse.ArgumentParser) -> None:

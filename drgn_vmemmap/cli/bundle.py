@@ -16,7 +16,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, prog: None) -> int:
     from drgn_vmemmap.bundle import write_bundle
+    from drgn_vmemmap.cli.inputs import keep_dump
 
+    keep_dump(options.file)
     write_bundle(options.file)
     return DONE
 

@@ -48,8 +48,10 @@ def execute(options: argparse.Namespace, prog: drgn.Program | None) -> int:
 
 def _run(command: Command, options: argparse.Namespace, prog: drgn.Program | None) -> int:
     """Run a command, and say so where what it misses is the end of its dump."""
+    from drgn_vmemmap.cli.inputs import keep_inputs
     from drgn_vmemmap.errors import CannotAnalyse
 
+    keep_inputs(options)
     try:
         code = command.run(options, prog)
     except CannotAnalyse as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import COMMAND, refused, run, vmcore, vmemmap
+from tests.support import COMMAND, refused, report_file, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 
@@ -33,6 +33,54 @@ def test_a_result_goes_to_a_file_completely(shown: str, tmp_path: Path) -> None:
     assert path.read_text() == shown
     assert list(tmp_path.iterdir()) == [path]
     refused(vmemmap("-c", VMCORE, "-o", tmp_path / "no" / "report"), 2, "No such file")
+
+
+def _flattened(data: bytes) -> bytes:
+    return b"makedumpfile".ljust(4096, b"\0") + data
+
+
+@pytest.mark.parametrize("kind", ("kdump", "ELF", "flattened"))
+def test_a_dump_is_not_replaced(kind: str, tmp_path: Path) -> None:
+    path, link = tmp_path / "vmcore", tmp_path / "link"
+    content = VMCORE.read_bytes()
+    if kind != "kdump":
+        content = _flattened(content) if kind == "flattened" else b"\x7fELF".ljust(16) + b"\4\0"
+    path.write_bytes(content)
+    link.symlink_to(path)
+    for command in (
+        ("-c", VMCORE, "-o", path),
+        ("-c", VMCORE, "verify", "--format", "json", "-o", link),
+        ("diff", VMCORE, VMCORE, "-o", path),
+        ("rules", "-o", path),
+        ("bundle", path),
+    ):
+        refused(vmemmap(*command), 2, "is a dump, and not replaced")
+        assert path.read_bytes() == content
+
+
+def test_what_a_result_is_made_from_is_not_replaced(tmp_path: Path) -> None:
+    report, log = tmp_path / "report.json", tmp_path / "log"
+    report.write_bytes(report_file("head-reuse").read_bytes())
+    log.write_text("Memory failure: 0x2ec5: recovery action for huge page: Recovered\n")
+    before = report.read_bytes(), log.read_bytes()
+    for which in ((report, VMCORE), (VMCORE, report)):
+        refused(vmemmap("diff", *which, "-o", report), 2, str(report), "give another name")
+    for options in ("", f"-c {VMCORE}"):
+        command = f"{COMMAND} {options} explain --stdin -o {log} < {log}"
+        refused(run("bash", "-c", command), 2, str(log), "give another name")
+    assert (report.read_bytes(), log.read_bytes()) == before
+
+
+def test_a_dash_is_standard_output(shown: str, tmp_path: Path) -> None:
+    done = run("bash", "-c", f"cd {tmp_path} && {COMMAND} -c {VMCORE} -o -")
+    assert done.stdout.splitlines()[1:] == shown.splitlines()[1:]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
+    refused(vmemmap("-c", VMCORE, "-o", ""), 2, "the name of the file is empty")
+    refused(vmemmap("-c", VMCORE, "-o", f"{tmp_path}/new/"), 2, f"{tmp_path}/new/: Is a directory")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("option", ("-o", "--output"))

@@ -73,8 +73,11 @@ def test_an_oops_from_a_mail_is_explained() -> None:
     assert "\x1b" not in done.stdout
 
 
-def test_an_empty_mail_names_nothing() -> None:
-    assert run("--stdin").stdout == "the log names no fault and no PFN\n"
+def test_an_empty_log_is_not_taken_for_one_that_names_nothing() -> None:
+    assert run("--stdin", text=b"\n").returncode == 0
+    done = run("--stdin")
+    assert (done.returncode, done.stdout) == (3, "the log names no fault and no PFN\n")
+    assert len(done.stderr.splitlines()) == 1 and "the log is empty" in done.stderr
 
 
 def test_without_its_log_a_dump_still_explains_what_was_asked() -> None:

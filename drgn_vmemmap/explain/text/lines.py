@@ -67,6 +67,8 @@ def read_file(file: BinaryIO) -> Text:
     """
     data, unread = read_ends(file)
     text = read_text(data)
+    if not data:
+        return text._replace(problem="the log is empty: what was to write it may have failed")
     return text if unread is None else text._replace(problem=unread)
 
 

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""A result replaces neither what it was made from, nor any other dump."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+
+from drgn_vmemmap.errors import CannotAnalyse, printable
+
+_STDIN = 0
+
+
+def keep_inputs(options: argparse.Namespace) -> None:
+    """
+    Refuse to write a result over a dump, or over a file that the command reads.
+
+    :param options: Those of a command.
+    :raises CannotAnalyse: if the output is one of them.
+    """
+    path = getattr(options, "output", None)
+    if path is None or not os.path.isfile(path):
+        return
+    keep_dump(path)
+    status = os.stat(path)
+    if any(os.path.samestat(status, of) for of in _inputs(options)):
+        raise CannotAnalyse(f"{printable(path)} is read for this result: give another name")
+
+
+def keep_dump(path: str) -> None:
+    """
+    Refuse to replace a dump.
+
+    :raises CannotAnalyse: if the file is one.
+    """
+    from drgn_vmemmap.target.dump_file import is_dump, is_flattened
+
+    # A device or a FIFO is not replaced, and reading one may take for ever.
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
+        return
+    if is_flattened(path) or is_dump(path):
+        raise CannotAnalyse(f"{printable(path)} is a dump, and not replaced: give another name")
+
+
+def _inputs(options: argparse.Namespace) -> Iterator[os.stat_result]:
+    paths = (*options.command.dumps(options), getattr(options, "system_map", None))
+    for path in paths:
+        if path is not None and os.path.exists(path):
+            yield os.stat(path)
+    if getattr(options, "stdin", False):
+        yield os.fstat(_STDIN)
