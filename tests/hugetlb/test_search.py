@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""What the search for folios knows of the lists, and of what the dump lacks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from drgn_vmemmap.hugetlb.hstate import BrokenHstate, read_hstates
+from drgn_vmemmap.hugetlb.search import SearchResult, find_folios
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
+from tests.synthetic.image import Image
+from tests.synthetic.model import FIRST_FOLIO, SECTION_PAGES, Folio, Machine, Section
+from tests.synthetic.physical import PAGE_SHIFT
+
+PFNS = [FIRST_FOLIO + 512 * number for number in range(3)]
+OFFLINE = 5 * SECTION_PAGES
+NAME = "hugepages-2048kB"
+
+
+class Known(NamedTuple):
+    complete: bool
+    has_corrupt_lists: bool
+    incomplete_lists: set[str]
+
+
+SOUND = Known(True, False, set())
+
+
+def search(image: Image) -> SearchResult:
+    snapshot = Snapshot(discover(image.prog), ProgramMemory(image.prog))
+    hstates = [each for each in read_hstates(snapshot) if not isinstance(each, BrokenHstate)]
+    return find_folios(snapshot, hstates)
+
+
+def known(image: Image) -> Known:
+    found = search(image)
+    return Known(found.complete, found.has_corrupt_lists, found.incomplete_lists)
+
+
+def three_free(*missing: int) -> Image:
+    """
+    Three free folios, and memory that is not online.
+
+    :param missing: Those whose head page is not in the dump.
+    """
+    folios = (Folio(pfn, head_in_dump=n not in missing) for n, pfn in enumerate(PFNS))
+    return Image(Machine(folios=tuple(folios), sections={5: Section.OFFLINE}))
+
+
+def test_lists_that_close_hold_all_folios() -> None:
+    assert known(three_free()) == SOUND
+
+
+def test_a_list_that_is_damaged_is_no_lack_of_the_dump() -> None:
+    image = three_free()
+    image.memmap.link(PFNS[1], 0, image.lru(PFNS[0]))
+    assert known(image) == SOUND._replace(has_corrupt_lists=True)
+
+
+def test_a_list_that_loses_folios_is_named_by_its_hstate() -> None:
+    image = three_free()
+    image.memmap.link(PFNS[0], 0, image.list_head(9, 0))
+    image.memmap.link(PFNS[2], image.list_head(9, 0), 0)
+    assert known(image) == Known(True, True, {NAME})
+
+
+def test_a_list_in_the_middle_of_a_removal_is_not_damaged() -> None:
+    image = three_free()
+    image.memmap.link(PFNS[1], image.lru(PFNS[2]), image.list_head(9, 0))
+    assert known(image) == SOUND
+
+
+def test_heads_that_are_not_in_the_dump_may_hide_folios_and_damage_no_list() -> None:
+    found = known(three_free(1))
+    assert not found.complete and not found.has_corrupt_lists
+    assert known(three_free(0, 1)).incomplete_lists == {NAME}
+
+
+def test_a_list_that_leads_to_what_is_not_in_the_dump_may_hold_more_folios() -> None:
+    image = three_free()
+    image.drop_frame(image.memmap.boot_frame(image.memmap.number(OFFLINE)))
+    image.memmap.link(PFNS[1], image.lru(OFFLINE), image.lru(PFNS[0]))
+    found = known(image)
+    assert not found.complete and not found.has_corrupt_lists
+
+
+def test_folios_that_only_lists_show_are_in_their_places_among_the_others() -> None:
+    for missing in range(3):
+        assert [*search(three_free(missing)).folios.pfns] == PFNS
+
+
+def test_struct_pages_of_memory_that_is_not_online_are_of_no_folios() -> None:
+    image = three_free()
+    image.memmap.write_folio(Folio(OFFLINE))
+    assert [*search(image).folios.pfns] == PFNS
+
+
+def test_sections_that_are_not_in_the_dump_may_hide_folios() -> None:
+    image = three_free()
+    roots = image.memory.read_u64(image.physical(image.variables["mem_section"][1]))
+    root = image.memory.read_u64(image.physical(roots))
+    image.drop_frame(image.physical(root) >> PAGE_SHIFT)
+    found = known(image)
+    assert not found.complete and not found.has_corrupt_lists
