@@ -22,7 +22,7 @@ from drgn_vmemmap.explain.struct_page import (
     member_at,
 )
 from drgn_vmemmap.paging import x86_64
-from drgn_vmemmap.paging.leaf import Leaf, leaf_of
+from drgn_vmemmap.paging.leaf import Leaf, leaf_of, likely_encryption_mask
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 
 # CR4.LA57: the page tables have five levels.
@@ -43,7 +43,10 @@ def address_statements(mention: Mention) -> Iterator[Statement]:
         near = ", and so low that a pointer to a structure was NULL" if address < PAGE_SIZE else ""
         yield certain(f"it is not in the kernel's half of addresses: not in {VMEMMAP}{near}")
         return
-    then = None if mention.walk is None else leaf_of(mention.walk.entries, address)
+    then = None
+    if mention.walk is not None:
+        entries = mention.walk.entries
+        then = leaf_of(entries, address, likely_encryption_mask(entries))
     if (mention.error_code or 0) & RESERVED:
         then = None
         yield certain(

@@ -14,7 +14,7 @@ from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.message import Kind, message
 from drgn_vmemmap.explain.messages.versions import ALL
-from drgn_vmemmap.paging.leaf import leaf_of
+from drgn_vmemmap.paging.leaf import leaf_of, likely_encryption_mask
 
 CR2 = message(
     "CR2", "cr2: ", r"\bCR2: %address", ALL, "__show_regs(), arch/x86/kernel/process_64.c"
@@ -84,9 +84,18 @@ def with_short_address(fragment: Mention) -> bool:
     return True
 
 
-def with_frame(fragment: Mention) -> bool:
-    """Make a fragment that has nothing but a walk name the frame that this leads to."""
-    leaf = None if fragment.walk is None else leaf_of(fragment.walk.entries, 0)
+def with_frame(fragment: Mention, encryption_mask: int | None) -> bool:
+    """
+    Make a fragment that has nothing but a walk name the frame that this leads to.
+
+    :param encryption_mask: As for :func:`drgn_vmemmap.explain.mentions.find_mentions()`.
+    """
+    if fragment.walk is None:
+        return False
+    entries = fragment.walk.entries
+    if encryption_mask is None:
+        encryption_mask = likely_encryption_mask(entries)
+    leaf = leaf_of(entries, 0, encryption_mask)
     if leaf is None or leaf.frame is None:
         return False
     fragment.kind, fragment.value, fragment.message = Kind.PFN, leaf.frame, WALK

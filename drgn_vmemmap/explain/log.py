@@ -64,7 +64,7 @@ def explain_log(explainer: Explainer, lines: Iterable[Line], boot: Boot) -> LogE
     :param lines: The log.
     :param boot: The dump's.
     """
-    found = find_mentions(lines, explainer.is_struct_page)
+    found = find_mentions(lines, explainer.is_struct_page, explainer.encryption_mask)
     result = LogExplanation(
         dropped=found.dropped, unnamed=found.unnamed, architectures=found.architectures
     )

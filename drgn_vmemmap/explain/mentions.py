@@ -38,7 +38,9 @@ _FIRST_LINE = re.compile(r"\bLinux version (?P<release>\d\S{1,80})", re.IGNORECA
 
 
 def find_mentions(
-    lines: Iterable[Line], wanted: Callable[[int], bool] = lambda address: False
+    lines: Iterable[Line],
+    wanted: Callable[[int], bool] = lambda address: False,
+    encryption_mask: int | None = None,
 ) -> Mentions:
     """
     Find what a log names.
@@ -46,8 +48,10 @@ def find_mentions(
     :param lines: The log.
     :param wanted: Whether a number, such as a register's, is to be reported if it is an address.
         Numbers that the kernel hides by a hash (``%p``) cannot be recognised.
+    :param encryption_mask: See :class:`drgn_vmemmap.paging.mapping.Paging`; ``None`` if it is not
+        known.
     """
-    reader = _Reader(wanted)
+    reader = _Reader(wanted, encryption_mask)
     for line in lines:
         reader.read(line)
     reader.finish()
@@ -97,9 +101,10 @@ def _token(match: re.Match[str], add: Callable[..., None], *arguments: object) -
 class _Reader:
     """Reads a log line by line."""
 
-    def __init__(self, wanted: Callable[[int], bool]) -> None:
+    def __init__(self, wanted: Callable[[int], bool], encryption_mask: int | None) -> None:
         self.mentions = Mentions()
         self._wanted = wanted
+        self._encryption_mask = encryption_mask
         self._known: dict[_Key, Mention] = {}
         self._numbers: dict[_Key, Mention] = {}
         # Of keys, the hashes: of a long log, these may be millions.
@@ -130,7 +135,7 @@ class _Reader:
         text, lower = form.text, form.text.lower()
         named: set[int] = set()
         for message, match in find_messages(text):
-            values = list(message.named(match))
+            values = list(message.named(match, self._encryption_mask or 0))
             named.update(value for _, value in values)
             yield _token(match, self._add, message, values, form.around(*match.span()))
         for match in ANY_PFN.pattern.finditer(text) if ANY_PFN.keyword in lower else ():
@@ -243,7 +248,9 @@ class _Reader:
 
     def _end_fragment(self, caller: _Caller) -> None:
         fragment = caller.fragment
-        if fragment is not None and (with_short_address(fragment) or with_frame(fragment)):
+        if fragment is not None and (
+            with_short_address(fragment) or with_frame(fragment, self._encryption_mask)
+        ):
             self._mention(fragment)
         elif fragment is not None and is_page_fault(fragment):
             self.mentions.unnamed += 1

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.paging.leaf import leaf_of
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
 
 
 class Kind(enum.Enum):
@@ -53,13 +54,24 @@ class Message(NamedTuple):
     source: str
     """The function that writes it, and its file."""
 
-    def named(self, match: re.Match[str]) -> Iterator[Named]:
-        """The numbers in a match of the pattern, by kind."""
+    @property
+    def names_an_entry(self) -> bool:
+        """Whether it names an entry of a page table."""
+        return "entry" in self.pattern.groupindex
+
+    def named(self, match: re.Match[str], encryption_mask: int = 0) -> Iterator[Named]:
+        """
+        The numbers in a match of the pattern, by kind.
+
+        :param encryption_mask: See :class:`drgn_vmemmap.paging.mapping.Paging`.
+        """
         for group, digits in match.groupdict().items():
             if digits is None:
                 continue
             kind, of = _GROUPS[group.rstrip("0123456789")]
             value = of(digits)
+            if value is not None and group == "entry":
+                value &= ~(encryption_mask >> PAGE_SHIFT)
             if value is not None:
                 yield Named(kind, value)
 

@@ -15,12 +15,21 @@ from drgn_vmemmap.explain.struct_page import (
     is_tail,
     order_of_mask,
 )
-from drgn_vmemmap.paging.leaf import leaf_of
+from drgn_vmemmap.paging.leaf import ENCRYPTION_BITS, leaf_of
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
 
 
 def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
     """Say what a log proves of a page that it names by its PFN."""
+    bits = _encryption_bits(mention, pfn)
+    if bits:
+        numbers = " and ".join(map(str, bits))
+        without = pfn & ~sum(1 << bit - PAGE_SHIFT for bit in bits)
+        yield unknown(
+            f"which page it is: with bit {numbers} of the entry, one beyond all memory; if that is "
+            f"the bit of AMD's memory encryption, the page is PFN {without:#x}"
+        )
+        return
     index, tail = divmod(pfn % PAGES_PER_HUGE_PAGE, PAGES_PER_VMEMMAP_PAGE)
     head = pfn - pfn % PAGES_PER_HUGE_PAGE
     yield certain(
@@ -37,6 +46,13 @@ def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
     if len(mention.words) > 1:
         yield from _dumped_statements(mention, pfn)
     yield unknown("whether the page is of a HugeTLB folio, and if that is optimized: only a dump")
+
+
+def _encryption_bits(mention: Mention, pfn: int) -> list[int]:
+    """Bits of the entry that named a page which may be that of memory encryption."""
+    if mention.message is None or not mention.message.names_an_entry:
+        return []
+    return [bit for bit in ENCRYPTION_BITS if pfn >> bit - PAGE_SHIFT & 1]
 
 
 def _walk_statements(mention: Mention) -> Iterator[Statement]:

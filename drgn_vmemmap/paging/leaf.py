@@ -10,6 +10,9 @@ from typing import NamedTuple
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.x86_64 import NO_EXECUTE, PAGE_SHIFT, PMD, PTE, PUD, WRITABLE
 
+# Where AMD's processors have the bit of memory encryption; no memory is so large.
+ENCRYPTION_BITS = (47, 51)
+
 _LEAVES = {level.name: level for level in (PTE, PMD, PUD)}
 
 
@@ -57,3 +60,17 @@ def leaf_of(
             frame = ((raw & mask) | (address & (level.entry_span - 1))) >> PAGE_SHIFT
             return Leaf(name, True, bool(above & WRITABLE), not above & NO_EXECUTE, frame)
     return None
+
+
+def likely_encryption_mask(entries: Iterable[tuple[str, int]]) -> int:
+    """
+    The bit of memory encryption, where nothing but a walk says which it is.
+
+    :param entries: As for :func:`leaf_of()`.
+    :return: A bit that all entries which are present have, and that no frame's address has; 0 if
+        there is none.
+    """
+    present = [raw for _, raw in entries if x86_64.is_present(raw)]
+    if len(present) < 2:
+        return 0
+    return sum(1 << bit for bit in ENCRYPTION_BITS if all(raw >> bit & 1 for raw in present))
