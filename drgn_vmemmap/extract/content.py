@@ -28,6 +28,9 @@ _NUMBER_LIMIT = 1 << 52
 # Reference counts are below, in all but the strangest kernels; those of free pages may be.
 _COUNT_LIMIT = 1 << 20
 
+# Page types are numbers from here on, as are counts below zero.
+_TYPES = 1 << 31
+
 
 class Content:
     """Judges words by what they should be."""
@@ -46,8 +49,11 @@ class Content:
             kernel.page.offset("flags"): self._are_flags,
             kernel.page.offset("compound_head"): self._is_pointer,
         }
+        self._counts: int | None = None
+        """Where the word with the counts is in a struct page, in bytes."""
         if "refcount" in kernel.page.members:
-            self._rules[kernel.page.offset("refcount") & -WORD] = self._are_counts
+            self._counts = kernel.page.offset("refcount") & -WORD
+            self._rules[self._counts] = self._are_counts
         self._size = geometry.struct_size
         self._known: dict[tuple[int, bytes], bool] = {}
 
@@ -91,9 +97,12 @@ class Content:
         """
         key = offset, data
         if key not in self._known:
-            self._known[key] = is_poison(data) or all(
-                self._rules.get(offset + WORD * index, self._is_any)(word)
-                for index, word in enumerate(words_of(data))
+            self._known[key] = is_poison(data) or (
+                all(
+                    self._rules.get(offset + WORD * index, self._is_any)(word)
+                    for index, word in enumerate(words_of(data))
+                )
+                and (len(data) < self._size or self._is_counted(data))
             )
         return self._known[key]
 
@@ -102,18 +111,35 @@ class Content:
         if len(data) % self._size or self._size % WORD:
             return False
         words, each = memoryview(data).cast("Q"), self._size // WORD
-        return all(
+        if not all(
             all(map(self._rules.get(WORD * index, self._is_any), set(words[index::each])))
             for index in range(each)
-        )
+        ):
+            return False
+        if self._counts is None or 0 not in words[self._counts // WORD :: each]:
+            return True
+        starts = range(0, len(data), self._size)
+        return all(self._is_counted(data[start : start + self._size]) for start in starts)
+
+    def _is_counted(self, page: bytes) -> bool:
+        """
+        Whether a struct page has counts, or nothing.
+
+        One that nobody refers to is not mapped either: its count of mappings is -1, or its type.
+        """
+        counts = self._counts
+        return counts is None or any(page[counts : counts + WORD]) or not any(page)
 
     def _are_flags(self, word: int) -> bool:
         return self._kernel.page_flags.node(word) in self._nodes
 
     def _are_counts(self, word: int) -> bool:
+        """Whether a word has a count of references beside one of mappings, or a page type."""
         shift = 8 * (self._kernel.page.offset("refcount") % WORD)
-        count = word >> shift & 0xFFFFFFFF
-        return count < _COUNT_LIMIT or count > 0xFFFFFFFF - _COUNT_LIMIT
+        count, mappings = word >> shift & 0xFFFFFFFF, word >> (shift ^ 32) & 0xFFFFFFFF
+        return (count < _COUNT_LIMIT or count > 0xFFFFFFFF - _COUNT_LIMIT) and (
+            mappings < _COUNT_LIMIT or mappings >= _TYPES
+        )
 
     def _is_pointer(self, word: int) -> bool:
         """Whether a word is a pointer of the kernel's, poisoned or null, or a tail's mask."""

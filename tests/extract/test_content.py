@@ -30,6 +30,8 @@ TEXTS = {
         struct.pack("<QQ32sIIQ", 1000 + i, 0, b"card 4111-1111-1111-%04d pin%04d" % (i, i), 0, 7, 0)
         for i in range(64)
     ),
+    "pipe": b"hunter\n".ljust(PAGE_SIZE, b"\0"),
+    "short lines": b"".join((b"pass%02d\n" % n).ljust(64, b"\0") for n in range(64)),
     "half": (b"\xa5SECRET\xa5" * 8 + bytes(64)) * 32,
     "numbers": struct.pack("<512Q", *((0x1234_5678_9ABC_DEF1 * i) % (1 << 63) for i in range(512))),
 }
@@ -110,6 +112,20 @@ def test_a_struct_page_is_of_a_node_that_has_memory(snapshot: Snapshot) -> None:
     page[start : start + 8] = flags.to_bytes(8, "little")
     assert Content(kernel, [0, 3]).is_struct_page(bytes(page))
     assert not Content(kernel, [0]).is_struct_page(bytes(page))
+
+
+def test_a_struct_page_that_is_neither_mapped_nor_referenced_has_no_mappings(
+    snapshot: Snapshot, content: Content
+) -> None:
+    """What has flags, and 0 for both of its counts, is none."""
+    layout, page = snapshot.kernel.page, bytearray(snapshot.struct_pages(FIRST_FOLIO + 512))
+    counts = layout.offset("refcount") & -8
+    for word, is_one in ((0xFFFFFFFF, True), (1 << 32, True), (0, False), (b"abcd", False)):
+        data = word if isinstance(word, bytes) else word.to_bytes(8, "little")
+        page[counts : counts + 8] = data.ljust(8, b"\0")
+        assert content.is_struct_page(bytes(page)) is is_one
+        assert content.are_struct_pages(bytes(page)) is is_one
+    assert content.are_struct_pages(bytes(64))
 
 
 @pytest.mark.parametrize("text", TEXTS)
