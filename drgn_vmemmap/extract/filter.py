@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Callable, NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
@@ -56,6 +56,18 @@ class Filtered(NamedTuple):
     withheld: list[Withheld]
 
 
+class LogMemory(NamedTuple):
+    """Where the kernel's log is: it has the command line, and what users sent to it."""
+
+    wanted: Collection[int]
+    """PFNs of the frames that were read for it, if it is to be written."""
+    text: Sequence[range]
+    """Physical addresses of its text, if it is not."""
+
+
+NO_LOG = LogMemory((), ())
+
+
 class Filter:
     """Judges the frames of a recording."""
 
@@ -66,17 +78,19 @@ class Filter:
         content: Content,
         tables: Collection[int],
         vmemmap: Mapping[int, int],
+        log: LogMemory = NO_LOG,
     ) -> None:
         """
         :param snapshot: Of the memory that was recorded, not of the recording.
         :param tables: PFNs of the frames that were read as page tables.
         :param vmemmap: PFNs of the frames that back the vmemmap, or that a zone keeps as tails; of
             each, how many of its bytes are before the first struct page that begins in it.
+        :param log: Where the kernel's log is, as far as it matters.
         """
         self._memory, self._geometry = snapshot.memory, snapshot.geometry
         self._image = snapshot.kernel.image
         self._owners, self._content = owners, content
-        self._tables, self._vmemmap = frozenset(tables), vmemmap
+        self._tables, self._vmemmap, self._log = frozenset(tables), vmemmap, log
         self._right: dict[int, bool] = {}
         """By PFN, what :meth:`_has_struct_pages_alone` found."""
 
@@ -128,13 +142,35 @@ class Filter:
         elif frame in self._vmemmap:
             if owner in _OF_VMEMMAP:
                 yield from self._struct_pages(start, part)
-        elif owner is Owner.BOOT or (owner is Owner.UNKNOWN and frame in self._image):
-            yield start, part
+        elif self._is_whole(frame, owner):
+            yield from self._all_but_log(start, part)
         elif owner in _OF_TABLES:
             # Tables over other memory are read to find the kernel's data.
             yield from _words(start, part, self._content.is_data_or_entry)
         elif owner in _OF_DATA:
             yield from _words(start, part, self._content.is_data)
+
+    def _is_whole(self, frame: int, owner: Owner) -> bool:
+        """
+        Whether a frame may be written whatever its content is: the kernel's image, and its log.
+
+        Other memory from boot has the command line, and the text of a large log.
+        """
+        if owner is Owner.BOOT:
+            return frame in self._image or not self._image or frame in self._log.wanted
+        return owner is Owner.UNKNOWN and frame in self._image
+
+    def _all_but_log(self, start: int, part: bytes) -> Iterator[tuple[int, bytes]]:
+        """Of a part of a frame, all that is no text of the log's."""
+        end = start + len(part)
+        for text in self._log.text:
+            low, high = max(start, text.start), min(end, text.stop)
+            if low < high:
+                yield from self._all_but_log(start, part[: low - start])
+                yield from self._all_but_log(high, part[high - start :])
+                return
+        if part:
+            yield start, part
 
     def _entry_test(self, frame: int) -> Callable[[int], bool]:
         """What says which words of a table are entries: damaged ones, too, if most others are."""

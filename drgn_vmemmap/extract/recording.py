@@ -28,7 +28,7 @@ from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.api import is_there, verify
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.extract.content import Content, is_poison
-from drgn_vmemmap.extract.filter import Filter, Filtered, Withheld
+from drgn_vmemmap.extract.filter import Filter, Filtered, LogMemory, Withheld
 from drgn_vmemmap.extract.ownership import FrameOwners, check_marks
 from drgn_vmemmap.extract.recorder import Recorder
 from drgn_vmemmap.extract.vmcore import check_writer, joined, write_elf, write_kdump
@@ -38,13 +38,13 @@ from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import read_origin
 from drgn_vmemmap.kernel.vmcoreinfo import CONFIRMED, vmcoreinfo_text, with_line
 from drgn_vmemmap.paging.walker import Walker
-from drgn_vmemmap.paging.x86_64 import PHYSICAL_BITS
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.confirmed import counting, recorded
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.target.btf import BtfError
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
-from drgn_vmemmap.target.kernel_log import read_kernel_log
+from drgn_vmemmap.target.kernel_log import read_kernel_log, text_memory
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.target.program import open_dump
 from drgn_vmemmap.target.symbols import open_kallsyms
@@ -113,7 +113,9 @@ class Recording:
         check_marks(self.kernel)
         self._record_kallsyms()
         self._record_btf()
+        before = set(self._symbols.reads())
         self._problem = read_kernel_log(self._recorded).problem if log else None
+        self._log_reads = self._symbols.reads().keys() - before if log else None
 
     def _record_kallsyms(self) -> None:
         """Read all of the tables, so that drgn's own helper can read them in the extract, too."""
@@ -175,7 +177,30 @@ class Recording:
         owners = FrameOwners(snapshot)
         content = Content(self.kernel, self._nodes(snapshot))
         vmemmap = dict(self._frames_of_vmemmap(snapshot))
-        return Filter(snapshot, owners, content, self._tables(), vmemmap)
+        log = self._log_memory(snapshot)
+        return Filter(snapshot, owners, content, self._tables(), vmemmap, log)
+
+    def _log_memory(self, snapshot: Snapshot) -> LogMemory:
+        """Where the kernel's log is: what was read for it, or what must not be written."""
+        if self._log_reads is not None:
+            return LogMemory({start >> PAGE_SHIFT for start, _ in self._log_reads}, ())
+        recorder, self._recorder = self._recorder, Recorder(ProgramMemory(self._prog))
+        try:
+            texts = text_memory(self._recorded)
+        finally:
+            self._recorder = recorder
+        pages = (
+            range(max(page, text.start), min(page + PAGE_SIZE, text.stop))
+            for text in texts
+            for page in range(text.start & -PAGE_SIZE, text.stop, PAGE_SIZE)
+        )
+        found = ((page, snapshot.walker.entry(page.start).frame) for page in pages)
+        moved = (
+            ((frame << PAGE_SHIFT) + page.start % PAGE_SIZE, len(page))
+            for page, frame in found
+            if frame is not None
+        )
+        return LogMemory((), [range(start, start + size) for start, size in moved])
 
     def _nodes(self, snapshot: Snapshot) -> Iterator[int]:
         """The NUMA nodes that have memory: of the first page of each section, where it is known."""

@@ -61,6 +61,28 @@ def read_kernel_log(prog: drgn.Program) -> KernelLog:
     return KernelLog(b"\n".join(texts), None)
 
 
+def text_memory(prog: drgn.Program) -> list[range]:
+    """
+    Virtual addresses at which the log's text is: in its ring, and in the one of early boot.
+
+    As far as it is known; ``setup_log_buf()`` of ``kernel/printk/printk.c`` replaces the first.
+    """
+    found = []
+    for name in ("prb", "printk_rb_static"):
+        try:
+            address = prog.symbol(name).address
+            if name == "prb":
+                address = int(prog["prb"])
+            ring = drgn.Object(prog, "struct printk_ringbuffer", address=address)
+            start, size = int(ring.text_data_ring.data), 1 << int(ring.text_data_ring.size_bits)
+        # Damaged files make drgn's and libkdumpfile's readers fail with plain Exception, too.
+        except Exception:
+            continue
+        if size <= _TEXT_LIMIT:
+            found.append(range(start, start + size))
+    return found
+
+
 def _check_ring(prog: drgn.Program) -> None:
     """
     See that the records have an end: drgn's helper goes from the tail's number to the head's.

@@ -37,9 +37,9 @@ class Machine:
         """
         :param name: Of the recorded vmcore.
         """
-        self._recorded = open_vmcore(name)
+        self.recorded = open_vmcore(name)
         self._parts = parts_in(str(vmcore(name)))
-        self.snapshot = Snapshot(discover(self._recorded), ProgramMemory(self._recorded))
+        self.snapshot = Snapshot(discover(self.recorded), ProgramMemory(self.recorded))
         self.changed: dict[int, bytes] = {}
         """Pages by their PFN, as they are now."""
 
@@ -63,7 +63,7 @@ class Machine:
 
     def _write_supported_bits(self) -> None:
         """Write ``__supported_pte_mask``, which older vmcores do not have, either."""
-        self._write(self._recorded.symbol("__supported_pte_mask").address, b"\xff" * 8)
+        self._write(self.recorded.symbol("__supported_pte_mask").address, b"\xff" * 8)
 
     def _write(self, address: int, data: bytes) -> None:
         """Write to the kernel's own data."""
@@ -74,10 +74,10 @@ class Machine:
         self.changed[frame] = bytes(page)
 
     def _vmcoreinfo(self) -> bytes:
-        return vmcoreinfo_text(self._recorded)
+        return vmcoreinfo_text(self.recorded)
 
     def program(self) -> drgn.Program:
-        prog = drgn.Program(self._recorded.platform)
+        prog = drgn.Program(self.recorded.platform)
         prog.set_linux_kernel_custom(self._vmcoreinfo(), False)
         prog.add_memory_segment(0, 1 << PHYSICAL_BITS, self._read, True)
         return prog
@@ -107,7 +107,7 @@ class Machine:
     def _recorded_page(self, pfn: int) -> bytes:
         """A page, with the secret wherever it was not recorded."""
         try:
-            data = self._recorded.read(pfn << PAGE_SHIFT, PAGE_SIZE, True)
+            data = self.recorded.read(pfn << PAGE_SHIFT, PAGE_SIZE, True)
         except drgn.FaultError:
             return SECRET
         page = bytearray(SECRET)

@@ -301,9 +301,7 @@ def test_data_of_the_kernels_is_written_as_far_as_its_frame_may_hold_it(
     image = image_of()
     take(image)
     words = {word for word in (POINTER, ENTRY, NUMBER) if kept(image, word)}
-    if take is from_boot:
-        assert words == {POINTER, ENTRY, NUMBER}
-    elif take in (*OF_KERNEL, page_table):
+    if take in (*OF_KERNEL, from_boot, page_table):
         assert words == {POINTER, ENTRY}
     else:
         assert words == ({POINTER} if take is of_slab else set())
@@ -315,6 +313,12 @@ def test_of_a_tail_of_the_kernels_pointers_are_written() -> None:
     tail_of(image, USER + 3, USER)
     assert kept(image, POINTER, frame=USER + 3)
     assert not kept(image, ENTRY, frame=USER + 3)
+
+
+def test_the_kernels_image_is_written_whatever_it_holds() -> None:
+    image, frame = image_of(), IMAGE_PFNS[-1]
+    image.write_page(frame, flags=image.memmap.flags(frame, "PG_reserved"))
+    assert all(kept(image, word, frame=frame) for word in (POINTER, ENTRY, NUMBER))
 
 
 @pytest.mark.parametrize(

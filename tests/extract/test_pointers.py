@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from drgn import offsetof
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.recording import extract
@@ -83,6 +84,15 @@ def of_a_pipe(machine: Machine) -> int:
     """A page in use that has no mark of its user."""
     on_a_list_of_a_cpu(machine)
     write_member(machine, USER, "refcount", 1)
+    return USER
+
+
+def from_boot(machine: Machine) -> int:
+    """Memory that boot kept for something: the command line, or the text of a large log."""
+    of_a_pipe(machine)
+    flags = value_of(machine, USER, "flags") & -(1 << 24)
+    reserved = machine.snapshot.kernel.page_marks.reserved
+    write_member(machine, USER, "flags", flags | reserved)
     return USER
 
 
@@ -175,6 +185,9 @@ def mapped(machine: Machine, pfn: int) -> int:
         (root_of_sections, in_the_buddy_allocator, False),
         (root_of_sections, on_a_list_of_a_cpu, False),
         (root_of_sections, of_a_pipe, False),
+        (root_of_sections, from_boot, False),
+        (list_of_failed_pages, from_boot, False),
+        (section_usage, from_boot, False),
         (root_of_sections, of_slab, False),
         (root_of_sections, of_a_device, False),
         (root_of_sections, not_online, False),
@@ -197,3 +210,27 @@ def test_a_users_page_that_a_pointer_leads_to_is_withheld(
     written = extract(machine.program(), str(path), compress)
     assert not has_secret(path)
     assert [withheld.frame for withheld in written.withheld] == [pfn]
+
+
+@pytest.mark.parametrize("name", (NAME, "shared-tail"))
+def test_the_logs_text_that_a_pointer_leads_to_is_withheld(name: str, tmp_path: Path) -> None:
+    """It is in the kernel's image, of which the rest may be written."""
+    machine = Machine(name)
+    text = machine.recorded.symbol("__log_buf").address
+    write_ring(machine, machine.recorded.symbol("printk_rb_static").address, text, 17)
+    page = (text + PAGE_SIZE) & -PAGE_SIZE
+    frame = machine.snapshot.walker.entry(page).frame
+    assert frame is not None and frame in machine.snapshot.kernel.image
+    machine.changed[frame] = SECRET
+    root_of_sections(machine, page)
+    path = tmp_path / "vmcore"
+    written = extract(machine.program(), str(path), compress=False)
+    assert not has_secret(path)
+    assert [withheld.frame for withheld in written.withheld] == [frame]
+
+
+def write_ring(machine: Machine, address: int, text: int, size_bits: int) -> None:
+    """Write where the ring of the log has its text."""
+    ring = machine.recorded.type("struct printk_ringbuffer")
+    for member, value, size in (("data", text, 8), ("size_bits", size_bits, 4)):
+        write(machine, address + offsetof(ring, f"text_data_ring.{member}"), value, size)
