@@ -19,8 +19,8 @@ from tests.oracles.page_tables import ReferenceWalker
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.layouts import REUSED_PAGE
-from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
-from tests.synthetic.physical import PAGE_SIZE
+from tests.synthetic.model import FIRST_FOLIO, FRESH_W, SECTION_PAGES, Folio, Machine
+from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
 from tests.synthetic.strategies import few, machines
 
 
@@ -84,6 +84,17 @@ def test_adjacent_pages_of_no_folio_are_one_place() -> None:
     assert explanation.mapping.mappers[1].pfns == (UNOPTIMIZED + 512, UNOPTIMIZED + 639)
 
 
+def test_pages_of_no_folio_that_are_apart_are_two_places() -> None:
+    of = image("6.12.0")
+    for index in (8, 10):
+        of.write_entry(UNOPTIMIZED, index, of.entry(UNOPTIMIZED, 3))
+    explanation = at(of, UNOPTIMIZED + 3 * 64)
+    assert backs(explanation) == [(UNOPTIMIZED, "3"), (None, ""), (None, "")]
+    assert (explanation.mapping.count, explanation.mapping.pages) == (3, 3)
+    pfns = [mapper.pfns for mapper in explanation.mapping.mappers[1:]]
+    assert pfns == [(UNOPTIMIZED + n, UNOPTIMIZED + n + 63) for n in (512, 640)]
+
+
 @every_layout
 def test_of_the_frames_of_a_folio_one_is_its_reuse_frame(release: str) -> None:
     of = image(release)
@@ -93,6 +104,15 @@ def test_of_the_frames_of_a_folio_one_is_its_reuse_frame(release: str) -> None:
     assert explains.is_reuse_frame(reuse, folio)
     for frame in {*of.frames[OPTIMIZED], *of.frames[UNOPTIMIZED], reuse - 1, reuse + 1} - {reuse}:
         assert not explains.is_reuse_frame(frame or 0, folio)
+
+
+def test_a_frame_that_one_tail_alone_has_is_not_the_reuse_frame() -> None:
+    folio = Folio(FIRST_FOLIO, edits={2: FRESH_W, 3: FRESH_W})
+    of = Image(Machine(line=LINES["6.12.0"], folios=(folio,)))
+    explains = Explainer.of_program(of.prog)
+    (found,) = (each.folio for each in of.examine().folios)
+    frames = [frame or 0 for frame in of.frames[FIRST_FOLIO][:4]]
+    assert [explains.is_reuse_frame(frame, found) for frame in frames] == [True, True, False, False]
 
 
 def test_a_freed_frame_is_said_to_be_free() -> None:
@@ -197,3 +217,26 @@ def test_each_page_table_over_the_vmemmap_is_called_one(release: str) -> None:
         assert start <= address < start + step.level.entry_span * 512
         assert f"the {level} table over the vmemmap from {start:#x} on" in text(explanation)
     assert explained(of, f"pfn:{OPTIMIZED:#x}").mapping.table is None
+
+
+def test_each_of_the_page_tables_under_one_table_is_found() -> None:
+    folios = (Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 3 * SECTION_PAGES))
+    of = Image(Machine(folios=folios))
+    for folio in folios:
+        start = of.machine.page_address(folio.pfn)
+        table = of.entry_address(folio.pfn) >> PAGE_SHIFT
+        assert explained(of, f"pfn:{table:#x}").mapping.table == ("PTE", start)
+    directory = of.entry_address(FIRST_FOLIO, 0, "PMD") >> PAGE_SHIFT
+    assert explained(of, f"pfn:{directory:#x}").mapping.table == ("PMD", of.machine.vmemmap)
+
+
+def test_what_a_frame_backs_is_not_known_where_a_page_table_is_not_in_the_dump() -> None:
+    folios = (Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 3 * SECTION_PAGES))
+    for missing in (False, True):
+        of = Image(Machine(folios=folios))
+        frame = of.frames[FIRST_FOLIO][0]
+        if missing:
+            of.drop_frame(of.entry_address(folios[1].pfn) >> PAGE_SHIFT)
+        explanation = explained(of, f"pfn:{frame:#x}")
+        assert explanation.complete is not missing
+        assert backs(explanation) == [(FIRST_FOLIO, "0-7")]

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, read_hstates
 from drgn_vmemmap.hugetlb.search import SearchResult, find_folios
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, SECTION_PAGES, Folio, Machine, Section
 from tests.synthetic.physical import PAGE_SHIFT
 
@@ -90,6 +92,13 @@ def test_a_list_that_leads_to_what_is_not_in_the_dump_may_hold_more_folios() -> 
 def test_folios_that_only_lists_show_are_in_their_places_among_the_others() -> None:
     for missing in range(3):
         assert [*search(three_free(missing)).folios.pfns] == PFNS
+
+
+def test_a_folio_that_left_its_pool_is_in_its_place_among_the_others() -> None:
+    gone = Folio(PFNS[0], state=State.OFF_LIST, counted=False)
+    image = Image(Machine(line=LINES["6.1.0"], folios=(gone, *map(Folio, PFNS[1:]))))
+    image.write_page(PFNS[0] + 1, compound_dtor=0)
+    assert [*search(image).folios.pfns] == PFNS
 
 
 def test_struct_pages_of_memory_that_is_not_online_are_of_no_folios() -> None:
