@@ -193,6 +193,16 @@ FACTS = (
         Subject.STACK,
         _function,
     ),
+    # As scripts/decode_stacktrace.sh writes it.
+    Fact(
+        ".c:",
+        re.compile(
+            r"(?<![\w?.:/] )(?<!\? )(?<![\w.:/?-])(?P<name>[A-Za-z_][\w.]*) "
+            r"\((?:[\w./+-]{1,200}/)?[\w.+-]{1,80}\.c:\d{1,7}\b"
+        ),
+        Subject.STACK,
+        _function,
+    ),
     Fact(
         ": ",
         re.compile(
@@ -213,6 +223,11 @@ def _release(boot: Boot, match: re.Match[str]) -> None:
     """The release, as each oops names it."""
     boot.add_release(match["release"])
     boot.build_id = boot.build_id or match["build"]
+
+
+def _release_of_crash(boot: Boot, match: re.Match[str]) -> None:
+    """The release, as crash names it when it starts."""
+    boot.add_release(match["release"])
 
 
 def _offset(boot: Boot, match: re.Match[str]) -> None:
@@ -246,11 +261,16 @@ BOOT_FACTS = (
     BootFact(
         "tainted",
         re.compile(
-            r"\bComm: .{1,80}?(?:Not tainted|Tainted: [A-Z ]{1,80}?) "
+            r"\bComm: .{1,80}?(?:Not tainted|Tainted: [A-Z -]{1,80}?) "
             r"(?P<release>\d+\.\d+[^\s#]{0,80})"
             r"(?: #\S+(?: [A-Z]\S*){0,4} (?P<build>[0-9a-f]{40})\b)?"
         ),
         _release,
+    ),
+    BootFact(
+        "release: ",
+        re.compile(r"\bRELEASE: (?P<release>\d+\.\d+[^\s#]{0,80})"),
+        _release_of_crash,
     ),
     BootFact(
         "kernel offset:",

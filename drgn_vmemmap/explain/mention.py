@@ -53,6 +53,14 @@ class Mention:
     """Where the kernel was, the innermost one first."""
     registers: dict[str, int] = field(default_factory=dict)
 
+    def take(self, part: Mention) -> None:
+        """Take what another part of the log says of the same fault, where this part does not."""
+        self.details += [each for each in part.details if each not in self.details]
+        self.error_code = part.error_code if self.error_code is None else self.error_code
+        self.walk = self.walk or part.walk
+        self.functions += [each for each in part.functions if each not in self.functions]
+        self.registers = {**part.registers, **self.registers}
+
     @property
     def is_fault(self) -> bool:
         """Whether the kernel faulted there."""

@@ -34,6 +34,9 @@ _DUMPED = re.compile(r"\b(?:raw|head):(?: [0-9a-f]{16}){1,4}\b", re.IGNORECASE)
 
 _WORD = re.compile(r"\b(?:0x)?([0-9a-f]{16})\b", re.IGNORECASE)
 
+# Where lines are missing: console_emit_next_record() of kernel/printk/printk.c, and journald.
+_GAP = re.compile(r"\*\* \d+ printk messages dropped|\bMissed \d+ kernel messages", re.IGNORECASE)
+
 _FIRST_LINE = re.compile(r"\bLinux version (?P<release>\d\S{1,80})", re.IGNORECASE)
 
 
@@ -157,6 +160,8 @@ class _Reader:
                     yield _token(match, self._add_boot_fact, boot_fact.add, match)
         for match in _FIRST_LINE.finditer(text) if "linux version" in lower else ():
             yield _token(match, self._begin_boot, match)
+        for match in _GAP.finditer(text) if " messages" in lower else ():
+            yield _token(match, self._lose_lines)
         for match in OTHER_DUMP.finditer(lower):
             yield _token(match, self._begin_other_dump)
         words = _DUMPED.sub(_blank, text) if "raw:" in lower or "head:" in lower else text
@@ -242,8 +247,11 @@ class _Reader:
         caller.fragment_line = caller.lines
         fact.add(caller.fragment, match)
         if with_address(caller.fragment):
-            mention, caller.fragment = self._mention(caller.fragment), None
+            fragment, caller.fragment = caller.fragment, None
+            mention = self._mention(fragment)
             if mention is not None:
+                if mention is not fragment:
+                    mention.take(fragment)
                 self._begin(mention, (Subject.PAGE_FAULT, Subject.STACK))
 
     def _end_fragment(self, caller: _Caller) -> None:
@@ -255,6 +263,12 @@ class _Reader:
         elif fragment is not None and is_page_fault(fragment):
             self.mentions.unnamed += 1
         caller.fragment = None
+
+    def _lose_lines(self) -> None:
+        """What follows missing lines may be of a fault or a page that these named."""
+        for caller in (self._caller, *self._callers.values()):
+            self._end_fragment(caller)
+            caller.latest.clear()
 
     def _begin_other_dump(self) -> None:
         self._end_fragment(self._caller)

@@ -136,6 +136,45 @@ def test_what_faulted_is_reported(said: str, access: str | None) -> None:
     assert mention.details == [f"#PF: {said}", "#PF: error_code(0x0003) - permissions violation"]
 
 
+FAULT = "BUG: unable to handle page fault for address: ffffea0000010034"
+
+
+@pytest.mark.parametrize(
+    ("line", "release"),
+    (
+        (
+            "CPU: 3 PID: 7 Comm: x Tainted: G        W         -------  ---"
+            "  5.14.0-427.13.1.el9_4.x86_64 #1",
+            "5.14.0-427.13.1.el9_4.x86_64",
+        ),
+        (
+            "CPU: 3 PID: 71 Comm: (c) Tainted: G           OE    --------- -  - 4.18.0-477.el8 #1",
+            "4.18.0-477.el8",
+        ),
+        ("CPU: 0 UID: 0 PID: 1 Comm: Tainted: G 9.9 Not tainted 7.1.0-rc3 #1", "7.1.0-rc3"),
+        ("    RELEASE: 6.12.117+deb13-amd64", "6.12.117+deb13-amd64"),
+    ),
+)
+def test_the_release_is_read_as_distributions_and_crash_write_it(line: str, release: str) -> None:
+    (mention,) = mentions([FAULT, line])
+    assert mention.boot.release == release
+
+
+def test_functions_are_read_from_a_decoded_stack_trace() -> None:
+    """As ``scripts/decode_stacktrace.sh`` writes it."""
+    (mention,) = mentions(
+        [
+            FAULT,
+            "RIP: 0010:isolate_migratepages_block (mm/compaction.c:1180 (discriminator 2)) ",
+            " <TASK>",
+            " ? __die_body (arch/x86/kernel/dumpstack.c:421) ",
+            " compact_zone (mm/compaction.c:2513) ",
+            " kthread (kernel/kthread.c:389) vfio_pci",
+        ]
+    )
+    assert mention.functions == ["isolate_migratepages_block", "compact_zone", "kthread"]
+
+
 def test_each_fault_has_its_own_lines() -> None:
     found = mentions(
         [

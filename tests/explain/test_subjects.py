@@ -80,3 +80,37 @@ def test_the_error_code_of_a_corrupted_page_table_is_read(oops: str) -> None:
     for lines in ((first, *dump), dump):
         (fault,) = mentions(lines)
         assert (fault.value, fault.error_code, fault.access) == (0xFFFFEA0000010034, 11, "write")
+
+
+OTHER_FAULT = (*(line.replace("ffffea0000010034", "ffffea0000020034") for line in FAULT_LINES),)
+GAPS = (
+    "** 1234 printk messages dropped **",
+    "Nov 26 15:32:04 host systemd-journald[300]: Missed 25 kernel messages",
+)
+
+every_gap = pytest.mark.parametrize("gap", GAPS)
+
+
+@every_gap
+@pytest.mark.parametrize("lost", range(2, len(FAULT_LINES)))
+def test_lines_after_a_gap_may_be_of_another_fault(gap: str, lost: int) -> None:
+    first, second = mentions((FAULT_LINES[0], gap, *OTHER_FAULT[lost - 1 :]))
+    assert (first.value, first.access, first.walk) == (0xFFFFEA0000010034, None, None)
+    assert not first.functions
+    assert second.value == 0xFFFFEA0000020034
+    assert second.registers["CR4"] == 0x771EF0
+
+
+@every_gap
+@pytest.mark.parametrize("last", range(1, 4))
+def test_lines_after_a_gap_that_are_of_the_same_fault_are_its_own(gap: str, last: int) -> None:
+    (fault,) = mentions((*FAULT_LINES[:last], gap, *FAULT_LINES[last:]))
+    assert (fault.line, fault.access, fault.error_code) == (FAULT_LINES[0], "write", 3)
+    assert fault.walk is not None and len(fault.walk.entries) == 5
+    assert fault.functions == ["isolate_migratepages_block"]
+
+
+@every_gap
+def test_a_struct_page_after_a_gap_may_be_another_ones(gap: str) -> None:
+    (page,) = mentions((*PAGE_LINES[:3], gap, *PAGE_LINES[3:]))
+    assert (page.words, len(page.details)) == ([], 1)

@@ -36,7 +36,7 @@ _PAGES = (
 _FAILURES = (
     *("Memory [Ff]ailure:", "[Ss]oft[ _-]?[Oo]fflin", "Unpoison:", "Injecting "),
     *("(?:__)?get_any_page: ", "RAS: ", "\\[Firmware \\w+\\]: ", "0x\\w+: Sending SIGBUS"),
-    "Could not invalidate pfn",
+    *("Could not invalidate pfn", "\\*\\* \\d+ printk messages dropped"),
     *("mce: ", "MCE: ", "EDAC ", "(?:\\{\\d+\\})?\\[Hardware Error\\]", "Uncorrected "),
 )
 
