@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from drgn_vmemmap import verify
+from drgn_vmemmap.hugetlb.folio import State
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, LINES, Mark
 from tests.synthetic.model import FIRST_FOLIO, GIB, SECTION_PAGES, Folio, Machine
@@ -212,3 +213,59 @@ def test_a_gigantic_folio_that_is_being_made_has_tails_before_it_has_a_head(
     # What leads elsewhere is of no gigantic folio.
     of.write_page(GIGANTIC + 1 + done, **link(of, GIGANTIC + 512, 9))
     assert set(said(of)) == {"in-flight", "stale-struct-page"}
+
+
+@pytest.mark.parametrize("release", ("6.12.0", "6.18.0", "7.2.0"))
+@pytest.mark.parametrize("done", (1, 3))
+def test_tails_of_a_folio_that_is_being_demoted_are_not_stale(release: str, done: int) -> None:
+    """They lead to its head, which is that of the first of the smaller folios already."""
+    of = demoted(release, done, is_counted=False)
+    assert said(of) == ["in-flight"] * done
+    # A folio on no list that is counted, as while it is migrated, was made long ago.
+    assert set(said(demoted(release, done, is_counted=True))) == {"off-list", "stale-struct-page"}
+    # What leads to another one of them was never a larger folio's.
+    pfn = GIGANTIC + 512 * done + 5
+    of.write_page(pfn, **link(of, GIGANTIC + 512 * (done - 1), 10))
+    assert ("stale-struct-page" in said(of)) is (done > 1)
+
+
+def demoted(release: str, done: int, is_counted: bool) -> Image:
+    """A folio of 1 GiB of which some folios of 2 MiB were made; the rest is as it was."""
+    start = GIGANTIC * 64 >> 21
+    folios = (
+        Folio(GIGANTIC + 512 * number, state=State.OFF_LIST, remapped=False, counted=is_counted)
+        for number in range(done)
+    )
+    machine = Machine(
+        line=LINES[release],
+        node_size=4 * GIB,
+        folios=(Folio(FIRST_FOLIO), *folios),
+        split=frozenset(range(start, start + 2)),
+    )
+    of = Image(machine)
+    rest = GIGANTIC + 512 * done
+    for pfn in range(rest, rest + 700):
+        of.write_page(pfn, _refcount=0, **link(of, GIGANTIC, 18))
+    return of
+
+
+@pytest.mark.parametrize("order", (9, 18))
+@pytest.mark.parametrize("release", ("6.1.0", "6.6.0", "6.9.0", "7.2.0"))
+def test_the_tails_of_a_folio_that_is_about_to_be_demoted_may_be_gone(
+    release: str, order: int
+) -> None:
+    """``__destroy_compound_gigantic_folio()`` changes the head last."""
+    for is_counted in (False, True):
+        start = GIGANTIC * 64 >> 21
+        folio = Folio(GIGANTIC, order, State.OFF_LIST, remapped=False, counted=is_counted)
+        machine = Machine(
+            line=LINES[release],
+            node_size=4 * GIB,
+            folios=(folio,),
+            split=frozenset(range(start, start + (512 if order == 18 else 1))),
+        )
+        of = Image(machine)
+        for pfn in range(GIGANTIC + 5, GIGANTIC + 300):
+            of.write_page(pfn, mapping=0, **{machine.line.compound_member: 0})
+        is_sound = order == 18 and not is_counted
+        assert ("tail-content" in said(of)) is not is_sound

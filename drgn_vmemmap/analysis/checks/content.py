@@ -85,6 +85,7 @@ class _TailCheck:
             if judgement.verdict is Verdict.UNOPTIMIZED:
                 # Where HVO did not touch the vmemmap, large leaves map it.
                 if judgement.mapped_by == "pte":
+                    rows = self._not_in_demotion(rows, order)
                     pages = self._context.geometry.pages_of_order(order)
                     yield from _in_parts(_Batch(order, True, False, self._left(rows), range(1)))
                     yield from _in_parts(_Batch(order, False, False, rows, range(1, pages)))
@@ -109,6 +110,18 @@ class _TailCheck:
         """The folios among some whose frames with their heads are still to be compared."""
         compared = self._folios.folios.compared
         return [row for row in rows if not compared[row]]
+
+    def _not_in_demotion(self, rows: Sequence[int], order: int) -> Sequence[int]:
+        """
+        The folios among some that are not being made smaller ones.
+
+        Their tails are cleared, or become those of the first of these, before their heads change
+        (``demote_free_hugetlb_folio()`` of v5.16 to v6.11, ``demote_free_hugetlb_folios()``).
+        """
+        context, pfns = self._context, self._folios.folios.pfns
+        if all(order <= each.hstate.order for each in context.report.hstates):
+            return rows
+        return [row for row in rows if not context.is_in_flight(pfns[row])]
 
     def _unused(self) -> Iterator[Finding]:
         """Compare the frames that zones keep and that no folio shares, as far as it is known."""

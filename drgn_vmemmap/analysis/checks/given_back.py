@@ -160,9 +160,9 @@ class _Check:
     def _end(self, pfn: int) -> int | None:
         """First PFN after the compound page of a PFN; ``None`` if that is not in the dump."""
         kernel = self._context.kernel
-        # A folio's tails are not here: this is memory of no folio.
+        # A folio's tails are not here: this is memory of no folio, or will be of one.
         if self._context.folio_at(pfn) is not None:
-            return pfn
+            return self._end_before_demotion(pfn)
         try:
             pages = self._context.snapshot.struct_pages(pfn, 2)
         except MissingMemory:
@@ -175,6 +175,22 @@ class _Check:
         if order:
             self._made.add(pfn)
         return pfn + (1 << order)
+
+    def _end_before_demotion(self, pfn: int) -> int:
+        """
+        First PFN after the larger folio that a folio may have been a moment ago; the PFN itself if
+        it was none.
+
+        ``demote_free_hugetlb_folios()`` makes a folio's memory smaller ones from its beginning on:
+        the head is that of the first of them while tails further on still lead to it.
+        """
+        row = self._context.report.folios.folios.row_at(pfn)
+        if row is None or not self._context.is_in_flight(pfn):
+            return pfn
+        order = self._context.report.folios.folios.class_of(row).order
+        orders: list[int] = [each.hstate.order for each in self._context.report.hstates]
+        larger = [each for each in orders if each > order and not pfn % (1 << each)]
+        return pfn + (1 << max(larger)) if larger else pfn
 
     def _order_in_the_making(self, pfn: int) -> int:
         """
