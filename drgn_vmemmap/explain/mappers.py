@@ -223,6 +223,6 @@ def _joined(first: Mapper, second: Mapper) -> Mapper:
 
 
 def _joined_ranges(first: Ranges, second: Ranges) -> Ranges:
-    if first and second and first[-1][1] + 1 == second[0][0]:
+    if first and first[-1][1] + 1 == second[0][0]:
         return (*first[:-1], (first[-1][0], second[0][1]), *second[1:])
     return first + second

@@ -19,7 +19,7 @@ from tests.oracles.page_tables import ReferenceWalker
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.layouts import REUSED_PAGE
-from tests.synthetic.model import FIRST_FOLIO, FRESH_W, SECTION_PAGES, Folio, Machine
+from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, SECTION_PAGES, Folio, Machine
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
 from tests.synthetic.strategies import few, machines
 
@@ -41,6 +41,7 @@ def test_a_zones_tail_frame_is_seen_by_all_optimized_folios_of_the_zone() -> Non
     of = Image(Machine(line=LINES["7.2.0"], folios=folios))
     explanation = at(of, pfns[10] + 100)
     assert explanation.mapping.keeper == "zone 1 of node 0, for the tails of folios of order 9"
+    assert at(of, pfns[10]).mapping.keeper == ""
     assert (explanation.mapping.count, explanation.mapping.pages) == (19, 19 * 7)
     assert backs(explanation) == [(pfn, "1-7") for pfn in pfns[:9] if pfn != pfns[3]]
     assert f"pages 1-7 of each of folios {pfns[0]:#x}, {pfns[1]:#x}" in text(explanation)
@@ -82,6 +83,48 @@ def test_adjacent_pages_of_no_folio_are_one_place() -> None:
     assert backs(explanation) == [(UNOPTIMIZED, "3"), (None, "")]
     assert explanation.mapping.mappers[0].pfns == (UNOPTIMIZED + 192, UNOPTIMIZED + 255)
     assert explanation.mapping.mappers[1].pfns == (UNOPTIMIZED + 512, UNOPTIMIZED + 639)
+
+
+def test_adjacent_pages_of_no_folio_that_two_tables_map_are_one_place() -> None:
+    folios, edge = (Folio(FIRST_FOLIO),), 5 * SECTION_PAGES
+    of = Image(Machine(folios=folios, split=frozenset((4, 5))))
+    for pfn in (edge - 64, edge):
+        of.write_entry(pfn, 0, of.entry(FIRST_FOLIO, 0))
+    explanation = at(of, FIRST_FOLIO)
+    assert backs(explanation) == [(FIRST_FOLIO, "0-7"), (None, "")]
+    assert explanation.mapping.mappers[1].pfns == (edge - 64, edge + 63)
+
+
+@pytest.mark.parametrize(
+    ("own", "seen"),
+    (
+        ((), "0-4095"),
+        ((511,), "0-510,512-4095"),
+        ((512,), "0-511,513-4095"),
+        ((300, 511, 512), "0-299,301-510,513-4095"),
+    ),
+)
+def test_pages_of_a_folio_that_many_tables_map_are_one_place(
+    own: tuple[int, ...], seen: str
+) -> None:
+    gigantic = GIB >> PAGE_SHIFT
+    folio = Folio(gigantic, 18, edits=dict.fromkeys(own, FRESH_W))
+    explanation = at(Image(Machine(node_size=3 * GIB, folios=(folio,))), gigantic)
+    assert backs(explanation) == [(gigantic, seen)]
+    assert explanation.mapping.mappers[0].pfns == (gigantic, 2 * gigantic - 1)
+
+
+def test_a_frame_is_explained_where_zones_are_not_in_the_dump() -> None:
+    of = image("7.2.0")
+    of.drop_frame(of.physical(of.nodes[0]) >> PAGE_SHIFT)
+    explanation = at(of, OPTIMIZED + 200)
+    assert (backs(explanation), explanation.mapping.keeper) == ([(OPTIMIZED, "1-7")], "")
+
+
+def test_pages_of_one_folio_that_are_apart_are_one_place() -> None:
+    of = image("6.12.0")
+    of.write_entry(UNOPTIMIZED, 5, of.entry(UNOPTIMIZED, 3))
+    assert backs(at(of, UNOPTIMIZED + 3 * 64)) == [(UNOPTIMIZED, "3,5")]
 
 
 def test_pages_of_no_folio_that_are_apart_are_two_places() -> None:
