@@ -28,3 +28,24 @@ dmesg = each("[  {s}] {line}")
 def text(lines: Sequence[str], end: str = "\n") -> str:
     """As dmesg prints it."""
     return dmesg(lines).decode().replace("\n", end)
+
+
+def quoted_of(form: Form, quote: bytes) -> Form:
+    """With a mark before each line."""
+    return lambda lines: b"".join(quote + row + b"\n" for row in form(lines).splitlines())
+
+
+def cut_at(form: Form, columns: int) -> Form:
+    """Cut at a margin, prefixes and all."""
+
+    def cut(lines: Sequence[str]) -> bytes:
+        rows = form(lines).decode().splitlines()
+        parts = (row[n : n + columns] for row in rows for n in range(0, len(row), columns))
+        return "\n".join(parts).encode()
+
+    return cut
+
+
+def in_a_letter(form: Form) -> Form:
+    """In a text whose other lines begin otherwise."""
+    return lambda lines: b"Hi,\n\nthis is the log:\n\n" + form(lines) + b"\nRegards\n"

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Sequence
 
 from tests.explain.collected import COLLECTED
-from tests.explain.form import Form, dmesg, each, text
+from tests.explain.form import Form, cut_at, dmesg, each, in_a_letter, quoted_of, text
 
 
 def _encoded(charset: str, mark: bytes = b"", end: str = "\n") -> Form:
@@ -206,6 +206,11 @@ def _serial(lines: Sequence[str]) -> bytes:
     return b"\0\0" + b"\0\r\r\n".join(b"[  100.5] %s\0" % line.encode() for line in lines)
 
 
+_JOURNAL_ISO = each("2026-11-26T15:32:04+0100 host kernel: {line}")
+_LOGCAT = each("11-26 15:32:04.123     0     0 E kernel: {line}")
+_CLOUD = each("2026 Nov 26 15:32:04 vm [  {s}] {line}")
+_WORKFLOW = each("build\tRun tests\t2026-11-26T15:32:04.1234567Z [  {s}] {line}")
+
 FORMS: dict[str, Form] = {
     "bare": each("{line}"),
     "dmesg": dmesg,
@@ -255,6 +260,14 @@ FORMS: dict[str, Form] = {
     "comment": each("// {line}"),
     "unknown logger": each("2026-W48-4T15.32 [vm] {line}"),
     "pstore": _pstore,
+    "pstore, quoted": quoted_of(_pstore, b"> "),
+    "pstore, indented": quoted_of(_pstore, b"    "),
+    "pstore, tabs": lambda lines: _pstore(lines).replace(b" ", b"\t"),
+    "serial port of a cloud, in a letter": in_a_letter(_CLOUD),
+    "continuous integration, in a letter": in_a_letter(_WORKFLOW),
+    "journalctl, ISO, cut at 80": cut_at(_JOURNAL_ISO, 80),
+    "logcat, cut at 100": cut_at(_LOGCAT, 100),
+    "dmesg, ISO times, cut at 80": cut_at(each("2026-11-26T15:32:04,123456+00:00 {line}"), 80),
     "serial line": _serial,
     "CRLF": _encoded("utf-8", end="\r\n"),
     "CR": _encoded("utf-8", end="\r"),

@@ -16,7 +16,13 @@ _FRAGMENT = re.compile(
 _CONTAINER = re.compile(r"[ \t]*\d{4}-\S{1,40} (?:stdout|stderr) (?P<tag>[FP]) ")
 
 _PART = re.compile(
-    r"^(?P<kind>[A-Z][a-z]{2,12})#(?P<count>\d{1,10}) Part(?P<part>\d{1,10})\r?$", re.MULTILINE
+    r"^(?P<kind>[A-Z][a-z]{2,12})#(?P<count>\d{1,10})[ \t]Part(?P<part>\d{1,10})[ \t]{0,8}\r?$",
+    re.MULTILINE,
+)
+
+# What stands before each line where parts were quoted or indented.
+_QUOTED_PART = re.compile(
+    r"^(?P<quote>[ \t>|]{1,64})[A-Z][a-z]{2,12}#\d{1,10}[ \t]Part\d", re.MULTILINE
 )
 
 # Each line in pstore begins with its level.
@@ -90,6 +96,9 @@ class _Part(NamedTuple):
 
 def _pstore_in_order(text: str) -> str:
     """Put the parts of logs from pstore in order; a part may end within a line."""
+    quoted = _QUOTED_PART.search(text)
+    if quoted:
+        text = re.sub("^" + re.escape(quoted["quote"]), "", text, flags=re.MULTILINE)
     marks = list(_PART.finditer(text))
     if len(marks) < 2:
         return text

@@ -124,7 +124,10 @@ _WITHOUT_FUNCTION = re.compile(r"(?:(?:^| )\?|\bRIP: [0-9a-f]{4}:[\w.]{0,128}) ?
 
 # The two halves of a number that was cut in two.
 _NUMBER_END = re.compile(r"(?:(?P<begun>pfn[:= ] ?|0x))?(?P<digits>[0-9a-f]+)$", re.IGNORECASE)
-_NUMBER_START = re.compile(r"(?P<digits>[0-9a-f]{1,15})(?![0-9a-z_/-]|[:.][0-9])", re.IGNORECASE)
+_NUMBER_START = re.compile(
+    r"(?P<digits>[0-9a-f]{1,15})(?![0-9a-z_/-]|[:.][0-9]| [a-z]{3} {1,2}\d)",
+    re.IGNORECASE,
+)
 _POINTER_DIGITS = 16
 _NUMBER_LIMIT = 40
 
@@ -184,7 +187,9 @@ def _pieces(text: str) -> Iterator[_Piece]:
         bare = without_prefix(words)
         caller = _CALLER.search(words, 0, len(words) - len(bare))
         name = None if caller is None else caller[1] or caller[2]
-        yield _Piece(printable(bare), len(bare) < len(words), len(line), name)
+        # A line that was cut after a space still ends in one.
+        end = " " if line[-1] == " " != line[-2:-1] else ""
+        yield _Piece(printable(bare) + end, len(bare) < len(words), len(line), name)
 
 
 def _groups(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:

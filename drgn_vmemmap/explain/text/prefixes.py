@@ -34,10 +34,13 @@ _PREFIX = re.compile(
             rf"\[{_ISO}\]",
             rf"\[{_CLOCK}\]",
             # Times of syslog and journalctl; the host and the program follow.
-            rf"{_CTIME}(?= )",
+            rf"(?:\d{{4}} )?{_CTIME}(?= )",
             rf"{_DAY}{_ISO}",
+            # A workflow's job and step, and its time.
+            r"[^\[\]:]{1,120}? \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z(?= )",
             r"\d{10}\.\d{1,9}(?= )",
-            r"\d{13}(?:\d{6})?(?= |$)",
+            # Milliseconds or nanoseconds; what begins with 0 is the rest of a number.
+            r"1\d{12}(?:\d{6})?(?= |$)",
             # Other times, such as 26.11.2026 15:32:04, 11-26 15:32:04.123 and 15:32:04.
             rf"(?:\d{{1,4}}[-/.])?\d{{1,2}}[-/.]\d{{1,4}} {_CLOCK}(?= )",
             rf"{_CLOCK}(?= )",
