@@ -41,8 +41,8 @@ def judge(
 
     :param entries: How its vmemmap pages are mapped, in order, all of them.
     :param layout: What this kernel makes of an optimized folio.
-    :param tail_frames: PFNs that its zone keeps for shared tails of its order;
-        ``None`` if that is not in the dump.
+    :param tail_frames: PFNs that its zone keeps for shared tails of its order; ``None`` if that is
+        not in the dump. Where zones keep none, empty.
     :param may_be_partial: Whether the folio may be optimized in part without a fault.
     :param is_made_at_boot: Whether this kernel makes gigantic folios at boot in their optimized
         form.
@@ -127,7 +127,7 @@ def _reuse_frame(
     if own is not None and tails[own] > 1:
         return own
     for frame in (*tail_frames, entries[0].frame):
-        if frame is not None and frame in tails:
+        if frame in tails:
             return frame
     most_common = tails.most_common(1)
     if most_common and most_common[0][1] > 1:
@@ -177,13 +177,12 @@ def _verdict(
         own = [column_of((entry,)) for entry in entries]
         sound = admits(Layout.NONE, own, None, zone, _NO_LIMIT)
         return Verdict.UNOPTIMIZED if sound else Verdict.INCONSISTENT
-    if shape is Layout.SHARED_TAIL and tail_frames is None and reuse_frame is not None:
+    if tail_frames is None and reuse_frame is not None:
         # Sound, if only the zone keeps this frame.
         zone = frozenset((reuse_frame,))
     if not _is_optimized(entries, layout, zone):
         return Verdict.INCONSISTENT
-    unknown = shape is Layout.SHARED_TAIL and tail_frames is None
-    return Verdict.UNREADABLE if unknown else Verdict.OPTIMIZED
+    return Verdict.UNREADABLE if tail_frames is None else Verdict.OPTIMIZED
 
 
 def _is_optimized(entries: Sequence[Entry], layout: Layout, zone: frozenset[int]) -> bool:
@@ -238,9 +237,7 @@ def boot_protected(entries: Sequence[Entry]) -> int | None:
     """
     first = BOOT_PROTECTED
     known = [index for index, entry in enumerate(entries) if entry.frame is not None]
-    if len(entries) <= first or any(
-        entries[index].access.writable != (index == 0 or index >= first) for index in known
-    ):
+    if any(entries[index].access.writable != (index == 0 or index >= first) for index in known):
         return None
     return next((index for index in known if index >= first), None)
 

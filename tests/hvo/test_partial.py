@@ -116,6 +116,8 @@ def test_a_gigantic_folio_that_is_protected_in_part_is_recognised_by_its_first_w
     None
 ):
     assert boot_protected(protected(BOOT_PROTECTED)) == BOOT_PROTECTED
+    verdict = judge(protected(BOOT_PROTECTED), HEAD_REUSE, frozenset()).verdict
+    assert verdict is Verdict.OPTIMIZED
     for other in (1, BOOT_PROTECTED - 1, BOOT_PROTECTED + 1, GIGANTIC):
         assert boot_protected(protected(other)) is None
     assert boot_protected(protected(BOOT_PROTECTED)[:BOOT_PROTECTED]) is None
@@ -166,6 +168,7 @@ def test_a_folio_of_an_unknown_layout_owns_the_frames_that_no_earlier_page_has(
         # A single tail with the head's frame is not what the others share.
         ("abbbbbba WWRRRRRR", TAIL_REUSE, "b"),
         ("abxxxxbb WWRRRRRR", TAIL_REUSE, "b"),
+        ("abxxxxxb WWRRRRRR", TAIL_REUSE, "b"),
         ("aaxxxxxx WRRRRRRR", HEAD_REUSE, "a"),
         ("atxxxxxx WRRRRRRR", SHARED_TAIL, "t"),
         ("abxxxxxx WWRRRRRR", TAIL_REUSE, "x"),
@@ -179,3 +182,8 @@ def test_the_reuse_frame_is_the_one_that_the_layout_or_else_most_tails_have(
     zone = ZONE if layout in OF_THE_ZONE else frozenset()
     found = judge(entries(folio), layout, zone).reuse_frame
     assert found == (None if frame is None else ord(frame))
+
+
+def test_a_frame_that_no_kept_page_has_is_taken_for_a_zones() -> None:
+    judgement = judge(entries("abcccccc WWRRRRRR"), HEAD_REUSE, frozenset())
+    assert (judgement.verdict, judgement.layout) == (Verdict.INCONSISTENT, SHARED_TAIL)
