@@ -114,6 +114,14 @@ class Boot:
         pfn = (address - self.vmemmap) // STRUCT_PAGE_SIZE
         return pfn if 0 <= pfn < _MAX_PFN else None
 
+    def has_other_release(self, release: str) -> bool:
+        """Whether a release is certainly of another kernel."""
+        return self.release is not None and not _agree(self.release, release)
+
+    def has_other_offset(self, offset: int) -> bool:
+        """Whether an offset is certainly of another boot."""
+        return self.kernel_offset not in (None, offset)
+
     def difference(self, other: Boot) -> str | None:
         """
         Why this is another boot, in words that name both.

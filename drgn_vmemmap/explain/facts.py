@@ -48,6 +48,10 @@ class BootFact(NamedTuple):
     keyword: str
     pattern: re.Pattern[str]
     add: Callable[[Boot, re.Match[str]], None]
+    is_of_another: Callable[[Boot, re.Match[str]], bool] = lambda boot, match: False
+    """Whether a line shows that another boot than that before it wrote it."""
+    ends_a_boot: bool = False
+    """Whether a boot's last lines have it; otherwise, it is a line of an oops."""
 
 
 # What lines say of a fault or a page.
@@ -232,7 +236,19 @@ def _release_of_crash(boot: Boot, match: re.Match[str]) -> None:
 
 def _offset(boot: Boot, match: re.Match[str]) -> None:
     """Where KASLR put the kernel, as a panic names it."""
-    boot.kernel_offset = int(match["offset"] or "0", 16)
+    boot.kernel_offset = _offset_in(match)
+
+
+def _offset_in(match: re.Match[str]) -> int:
+    return int(match["offset"] or "0", 16)
+
+
+def _is_of_another_kernel(boot: Boot, match: re.Match[str]) -> bool:
+    return boot.has_other_release(match["release"])
+
+
+def _is_at_another_offset(boot: Boot, match: re.Match[str]) -> bool:
+    return boot.has_other_offset(_offset_in(match))
 
 
 def _base(boot: Boot, match: re.Match[str]) -> None:
@@ -266,16 +282,20 @@ BOOT_FACTS = (
             r"(?: #\S+(?: [A-Z]\S*){0,4} (?P<build>[0-9a-f]{40})\b)?"
         ),
         _release,
+        _is_of_another_kernel,
     ),
     BootFact(
         "release: ",
         re.compile(r"\bRELEASE: (?P<release>\d+\.\d+[^\s#]{0,80})"),
         _release_of_crash,
+        _is_of_another_kernel,
     ),
     BootFact(
         "kernel offset:",
         re.compile(r"Kernel Offset: (?:0x(?P<offset>[0-9a-f]{1,16})|disabled)", re.I),
         _offset,
+        _is_at_another_offset,
+        ends_a_boot=True,
     ),
     BootFact(
         "pfn:",

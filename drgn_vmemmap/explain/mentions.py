@@ -11,7 +11,7 @@ from functools import partial
 from typing import Callable, NamedTuple
 
 from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.facts import BOOT_FACTS, FACTS, OOPS_DISTANCE, Fact
+from drgn_vmemmap.explain.facts import BOOT_FACTS, FACTS, OOPS_DISTANCE, BootFact, Fact
 from drgn_vmemmap.explain.fragment import (
     OTHER_DUMP,
     is_page_fault,
@@ -37,7 +37,10 @@ _WORD = re.compile(r"\b(?:0x)?([0-9a-f]{16})\b", re.IGNORECASE)
 # Where lines are missing: console_emit_next_record() of kernel/printk/printk.c, and journald.
 _GAP = re.compile(r"\*\* \d+ printk messages dropped|\bMissed \d+ kernel messages", re.IGNORECASE)
 
-_FIRST_LINE = re.compile(r"\bLinux version (?P<release>\d\S{1,80})", re.IGNORECASE)
+# The kernel's first line, and what journalctl writes between boots.
+_FIRST_LINE = re.compile(
+    r"\bLinux version (?P<release>\d\S{1,80})|-- (?:Boot [0-9a-f]{32}|Reboot) --", re.IGNORECASE
+)
 
 
 def find_mentions(
@@ -114,6 +117,8 @@ class _Reader:
         self._dropped: set[int] = set()
         self._boot = Boot()
         self.mentions.boots.append(self._boot)
+        # How many mentions there were when a boot last ended.
+        self._ended = 0
         self._caller = _Caller()
         self._callers: dict[str, _Caller] = {}
 
@@ -157,8 +162,9 @@ class _Reader:
         for boot_fact in BOOT_FACTS:
             if boot_fact.keyword in lower:
                 for match in boot_fact.pattern.finditer(text):
-                    yield _token(match, self._add_boot_fact, boot_fact.add, match)
-        for match in _FIRST_LINE.finditer(text) if "linux version" in lower else ():
+                    yield _token(match, self._add_boot_fact, boot_fact, match)
+        is_first = "linux version" in lower or "boot" in lower
+        for match in _FIRST_LINE.finditer(text) if is_first else ():
             yield _token(match, self._begin_boot, match)
         for match in _GAP.finditer(text) if " messages" in lower else ():
             yield _token(match, self._lose_lines)
@@ -276,17 +282,40 @@ class _Reader:
 
     # What lines say of the boot.
 
-    def _add_boot_fact(
-        self, add: Callable[[Boot, re.Match[str]], None], match: re.Match[str]
-    ) -> None:
-        add(self._boot, match)
+    def _add_boot_fact(self, fact: BootFact, match: re.Match[str]) -> None:
+        if fact.is_of_another(self._boot, match):
+            self._split_boot(self._ended if fact.ends_a_boot else self._before_oops())
+        fact.add(self._boot, match)
+        if fact.ends_a_boot:
+            self._ended = len(self.mentions.named)
+
+    def _before_oops(self) -> int:
+        """How many faults, pages and addresses were named before those of this oops."""
+        named, latest = self.mentions.named, self._caller.latest.get(Subject.STACK)
+        if latest is None or self._caller.lines - latest.line > OOPS_DISTANCE:
+            return len(named)
+        return next((n for n, of in enumerate(named) if of is latest.mention), len(named))
+
+    def _split_boot(self, before: int) -> None:
+        """
+        Begin a boot whose first line is not in the log.
+
+        :param before: How many mentions are of the boots before it.
+        """
+        self._boot = Boot()
+        self.mentions.boots.append(self._boot)
+        for mention in self.mentions.named[before:]:
+            mention.boot = self._boot
+            self._known[self._key(mention.kind, mention.value)] = mention
 
     def _begin_boot(self, match: re.Match[str]) -> None:
         """The first line of a boot."""
         self.finish()
         self._boot = Boot()
-        self._boot.add_release(match["release"])
+        if match["release"] is not None:
+            self._boot.add_release(match["release"])
         self.mentions.boots.append(self._boot)
+        self._ended = len(self.mentions.named)
         self._caller, self._callers = _Caller(), {}
 
 

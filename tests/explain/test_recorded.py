@@ -252,8 +252,39 @@ def test_of_a_log_of_several_boots_each_is_held_against_the_dump() -> None:
     assert the_only(found).what.address == FAULT
 
 
+BOOT = "-- Boot 0123456789abcdef0123456789abcdef --"
+
+
+@pytest.mark.parametrize("between", (BOOT, "-- Reboot --"))
+def test_journalctl_separates_boots(between: str) -> None:
+    for log in ([*OTHER[:2], OFFSET, between, *OOPS], [BOOT, *OOPS, between, *OTHER[:2], OFFSET]):
+        found = explained(log)
+        assert [each.mention.value for each in found.foreign] == [0xFFFFEA0004A8C034]
+        assert the_only(found).what.address == FAULT
+
+
+OTHER_RELEASE = (*OTHER[:2], OTHER[2].replace("6.12.117", "6.11.2-x"))
+
+
+@pytest.mark.parametrize("first", ((), ("Linux version 6.12.117 (x) #1", "Memory failure: 0x1: x")))
+def test_oopses_of_two_kernels_in_one_text_are_of_two_boots(first: tuple[str, ...]) -> None:
+    for oopses in ((*OTHER_RELEASE, *OOPS), (*OOPS, *OTHER_RELEASE)):
+        found = explained([*first, *oopses])
+        assert [each.mention.value for each in found.foreign] == [0xFFFFEA0004A8C034]
+        assert the_only(found).what.address == FAULT
+
+
+def test_panics_with_two_offsets_in_one_text_are_of_two_boots() -> None:
+    own, other = (*OOPS, OWN_OFFSET), (*OTHER, *OTHER, OFFSET)
+    for panics in ((*other, *own), (*own, *other), (*own, *own, *other)):
+        found = explained(panics)
+        assert {each.mention.value for each in found.foreign} == {0xFFFFEA0004A8C034}
+        assert the_only(found).what.address == FAULT
+
+
 def test_an_address_that_two_boots_name_is_explained_for_the_one_of_the_dump() -> None:
-    first = ["Linux version 6.11.0 (x) #1", *OOPS]
+    oops = (line.replace("6.12.117", "6.11.0") for line in OOPS)
+    first = ["Linux version 6.11.0 (x) #1", *oops]
     second = ["Linux version 6.12.117+deb13-cloud-amd64 (x) #1", *OOPS, OWN_OFFSET]
     found = explained([*first, *second])
     assert [each.mention.value for each in found.foreign] == [FAULT]

@@ -12,7 +12,15 @@ _OOPS = (
     *("RIP: ", "RSP: ", "Code: ", "R[A-DS][XIP]: ", "R[BD][IP]: ", "R(?:0?[89]|1[0-5]): "),
     *("[FGDECS]S: +[0-9a-f]", "CR[2-4]: ", "DR\\d: ", "PKRU:", "ORIG_RAX", "Call Trace:"),
     *("</?[A-Z]{3,8}>", "(?:\\? ?)?[\\w.]+\\+0x[0-9a-f]+/0x", "Modules linked in:", "[=-]{3,}"),
-    *("Kernel ", "Linux version", "Command line:", "note: ", "watchdog:", "NMI backtrace"),
+    *(
+        "Kernel ",
+        "Linux version",
+        "-- (?:Reb|B)oot ",
+        "Command line:",
+        "note: ",
+        "watchdog:",
+        "NMI backtrace",
+    ),
     *("PANIC: ", "\\w+: Corrupted page table", "CPA[ :]", "\\*pdp?[te] = [0-9a-f]"),
     # Of other architectures.
     *("Unable to handle ", "CPU \\d+ Unable", "Failing address: "),
