@@ -70,15 +70,20 @@ class _Check(NamedTuple):
 class Tails:
     """Compares the struct pages in frames of a folio's vmemmap with what a folio requires."""
 
-    def __init__(self, kernel: Kernel, order: int, are_shared: bool = False) -> None:
+    def __init__(
+        self, kernel: Kernel, order: int, are_shared: bool = False, place: int | None = None
+    ) -> None:
         """
         :param order: Of the folios.
         :param are_shared: The frames stand for more than one vmemmap page.
+        :param place: Bits of the node and the zone that all tails have in their flags; ``None`` if
+            that is not known. Where there is a head in the frame, tails have its bits.
         """
         self._kernel = kernel
         self._page = kernel.page
         self._size = kernel.page.size
         self._count = kernel.page_size // self._size
+        self._place_mask, self._place = kernel.page_flags.place, place
         # In the frame that a zone keeps for gigantic folios, v7.1 to v7.3 leave each struct page
         # the reference that memory from boot begins with.
         self._has_references = kernel.tails_hold_mask and "refcount" in self._page.members
@@ -144,6 +149,12 @@ class Tails:
         for check in self._checks_of(plain, has_head):
             if not check.accepts(self._page.value(plain, check.member)):
                 return False
+        flags = self._column(block, self._page.members["flags"])
+        places = {self._place}
+        if has_head:
+            places = {head & self._place_mask for head in set(flags[:: self._count])}
+        if not places <= {None, self._page.value(plain, "flags") & self._place_mask}:
+            return False
         for place in self._words:
             column = self._column(block, place)
             if column != self._all_but_first(place, column, first):
@@ -180,9 +191,20 @@ class Tails:
         """As :meth:`first_wrong()`; mostly, tails that are not alike are right all the same."""
         tails = frame[FIRST_PLAIN * self._size if has_head else 0 :]
         links = self._page.values(frame[self._size if has_head else 0 :], "compound_head")
-        if links == {info} and self._accept(self._checks_of(tails, has_head), tails):
+        place, flags = self._place_in(frame, has_head), self._page.values(tails, "flags")
+        if (
+            links == {info}
+            and self._accept(self._checks_of(tails, has_head), tails)
+            and (place is None or {each & self._place_mask for each in flags} == {place})
+        ):
             return None
         return self.first_wrong(frame, info, has_head)
+
+    def _place_in(self, content: bytes, has_head: bool) -> int | None:
+        """Bits of the node and the zone that the tails in a frame have; ``None`` for any."""
+        if has_head:
+            return self._page.value(content, "flags") & self._place_mask
+        return self._place
 
     def _accept(self, checks: Iterable[_Check], tails: bytes) -> bool:
         """Whether checks accept all of some plain tails."""
@@ -198,7 +220,7 @@ class Tails:
         :param info: What a tail's ``compound_info`` holds: :meth:`Kernel.tail_info()`.
         :param has_head: It begins with the head and the tails that carry its metadata.
         """
-        size, page = self._size, self._page
+        size, page, place = self._size, self._page, self._place_in(content, has_head)
         checks = self._checks_of(content, has_head)
         for index in range(int(has_head), self._count):
             each = content[index * size : (index + 1) * size]
@@ -207,8 +229,11 @@ class Tails:
             reason = "is no tail of this folio" if found != info else None
             if reason is None and is_plain:
                 reason = next(_faults(page, each, checks), None)
+            flags = page.value(each, "flags")
+            if reason is None and is_plain and place not in (None, flags & self._place_mask):
+                reason = f"is of another node or zone than its folio: flags {flags:#x}"
             if reason is not None:
-                is_head = bool(page.value(each, "flags") & self._kernel.head_test.value)
+                is_head = bool(flags & self._kernel.head_test.value)
                 keeps = self._only_keep_references(content, info, has_head)
                 return WrongTail(index, reason, found, is_head, info, keeps)
         return None

@@ -60,6 +60,15 @@ class PageFlags(NamedTuple):
         """Number of the zone of a page with these flags."""
         return (flags >> self.zone_shift) & self.zone_mask
 
+    @property
+    def place(self) -> int:
+        """Mask of the flags' bits that say of which node and zone a page is."""
+        return self.node_mask << self.node_shift | self.zone_mask << self.zone_shift
+
+    def of_place(self, node: int, zone: int) -> int:
+        """These bits, for a page of a node and a zone."""
+        return node << self.node_shift | zone << self.zone_shift
+
 
 class PageMarks(NamedTuple):
     """

@@ -250,6 +250,15 @@ def tail_referenced(edited: EditedKernel) -> list[LinkPlace]:
     return [("tail-content", pfn, own(edited))]
 
 
+def tail_of_another_zone(edited: EditedKernel) -> list[LinkPlace]:
+    """A tail in the reuse frame says that it is of another zone: it is freed to that one."""
+    pfn, shift = edited.optimized[0], edited.kernel.page_flags.zone_shift
+    page = pfn + own(edited) * PAGE_SIZE // edited.kernel.page.size + 5
+    flags = edited.kernel.page.value(edited.snapshot().struct_pages(page), "flags")
+    edited.write_member(page, "flags", flags ^ 1 << shift)
+    return [("tail-content", pfn, own(edited))]
+
+
 def kept_tail_overwritten(edited: EditedKernel) -> list[LinkPlace] | None:
     """A tail beside the head, in the frame that the folio keeps, is overwritten."""
     pfn = edited.optimized[0]
@@ -405,6 +414,7 @@ CATALOGUE = (
     Fault("a flag that is made up", "flag-mismatch", flag_made_up),
     Fault("a tail that is overwritten", "tail-content", tail_overwritten),
     Fault("a tail that is referenced", "tail-content", tail_referenced),
+    Fault("a tail of another zone", "tail-content", tail_of_another_zone),
     Fault("a kept tail that is overwritten", "tail-content", kept_tail_overwritten),
     Fault("a copy of the head among tails", "stale-struct-page", head_copied),
     Fault("vmemmap of no folio that is read-only", "orphan-remap", of_no_folio_read_only),

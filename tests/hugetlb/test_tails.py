@@ -495,6 +495,25 @@ def test_frames_compared_together_are_wrong_where_one_alone_is(
     assert list(together) == [(position, wrong) for position, wrong in alone if wrong is not None]
 
 
+@pytest.mark.parametrize("shift", ("node_shift", "zone_shift"))
+def test_tails_are_of_the_node_and_the_zone_of_their_folio(shift: str) -> None:
+    """The head says which, or, where there is none in the frame, the folio does."""
+    kernel = discover(image("6.12.0").prog)
+    frame, info = bytearray(_tails(kernel, OPTIMIZED)), kernel.tail_info(OPTIMIZED, 9)
+    another = 1 << getattr(kernel.page_flags, shift)
+
+    def reason(place: int | None, has_head: bool) -> str:
+        wrong = Tails(kernel, 9, place=place).first_wrong(bytes(frame), info, has_head)
+        return "" if wrong is None else f"{wrong.page} {wrong.reason}"
+
+    said = f"is of another node or zone than its folio: flags {0:#x}"
+    assert reason(0, False) == reason(None, False) == reason(0, True) == ""
+    assert reason(another, False) == f"0 {said}"
+    start = kernel.page.offset("flags")
+    frame[start : start + 8] = another.to_bytes(8, "little")
+    assert reason(None, False) == "" and reason(None, True) == f"4 {said}"
+
+
 def test_frames_that_lie_in_descending_order_are_compared_with_their_own_folios() -> None:
     kernel = discover(image("6.12.0").prog)
     pfns = [OPTIMIZED, OPTIMIZED + 512]

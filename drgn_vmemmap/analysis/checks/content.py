@@ -18,6 +18,7 @@ from drgn_vmemmap.rules import content as content_rules
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.frames import VmemmapPage
 from drgn_vmemmap.target.memory import StridedRead
+from drgn_vmemmap.vmemmap.frames import MAX_PAGE_ORDER
 from drgn_vmemmap.vmemmap.owners import TAIL
 
 # Frames that are read together.
@@ -61,8 +62,11 @@ class _TailCheck:
     def __init__(self, context: VmemmapContext) -> None:
         self._context = context
         self._folios = context.report.folios
-        self._tails: dict[tuple[int, bool], Tails] = {}
-        """By the order of the folios, and whether vmemmap pages share the frames."""
+        self._tails: dict[tuple[int, bool, int | None], Tails] = {}
+        """
+        By the order of the folios, whether vmemmap pages share the frames, and the bits of the
+        folios' node and zone.
+        """
         self._not_compared = 0
         self._compared: set[int] = set()
         """PFNs of the frames that zones keep and that folios share."""
@@ -136,7 +140,7 @@ class _TailCheck:
                 continue
             order = orders[frame]
             info = kernel.tail_info(0, order)
-            wrong = self._tails_of(order, True).first_wrong(content, info, has_head=False)
+            wrong = self._tails_of(order, True, None).first_wrong(content, info, has_head=False)
             if wrong is not None and not self._may_come_later(wrong, frame):
                 yield content_rules.unused_tail(frame, order, wrong, geometry.address(frame))
 
@@ -196,7 +200,7 @@ class _TailCheck:
             frames = StridedRead.joined([*filter(None, each)], geometry.page_size)
         pfns = self._folios.folios.pfns
         infos = kernel.tail_infos([*map(pfns.__getitem__, pieces.rows)], batch.order)
-        tails = self._tails_of(batch.order, batch.is_reused)
+        tails = self._tails_in(batch)
         for position, wrong in tails.wrong_among(frames, infos, batch.has_head):
             yield self._wrong_tail(batch, pieces, position, wrong)
         if batch.is_reused and missing:
@@ -204,10 +208,20 @@ class _TailCheck:
         else:
             self._not_compared += missing
 
-    def _tails_of(self, order: int, are_shared: bool) -> Tails:
-        key = order, are_shared
+    def _tails_in(self, batch: _Batch) -> Tails:
+        """What compares the frames of a batch, whose folios are all of one node and zone."""
+        found = self._folios.folios.class_of(batch.rows[0]) if batch.rows else None
+        place = None
+        # A gigantic folio from boot may be of two zones, but not what stands for many of its tails.
+        is_of_one = batch.is_reused or batch.order <= MAX_PAGE_ORDER
+        if is_of_one and found and found.node is not None and found.zone is not None:
+            place = self._context.kernel.page_flags.of_place(found.node, found.zone)
+        return self._tails_of(batch.order, batch.is_reused, place)
+
+    def _tails_of(self, order: int, are_shared: bool, place: int | None) -> Tails:
+        key = order, are_shared, place
         if key not in self._tails:
-            self._tails[key] = Tails(self._context.kernel, order, are_shared)
+            self._tails[key] = Tails(self._context.kernel, order, are_shared, place)
         return self._tails[key]
 
     def _wrong_tail(
@@ -257,7 +271,7 @@ class _TailCheck:
         (content,) = context.walker.memory.read_each([address], context.geometry.page_size)
         if content is None:
             return None
-        tails = self._tails_of(batch.order, batch.is_reused)
+        tails = self._tails_in(batch)
         is_right = tails.is_right(content, wrong.link, batch.has_head)
         return other if is_right else None
 
