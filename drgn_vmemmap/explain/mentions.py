@@ -277,8 +277,13 @@ class _Reader:
             caller.latest.clear()
 
     def _begin_other_dump(self) -> None:
-        self._end_fragment(self._caller)
-        self._caller.other_dump_line = self._caller.lines
+        caller = self._caller
+        self._end_fragment(caller)
+        caller.other_dump_line = caller.lines
+        # A BUG or a WARNING may say more of an address; of a page fault, it is another dump.
+        latest = caller.latest
+        if Subject.STACK in latest and latest[Subject.STACK] is latest.get(Subject.PAGE_FAULT):
+            del latest[Subject.STACK]
 
     # What lines say of the boot.
 

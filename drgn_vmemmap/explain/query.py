@@ -15,6 +15,7 @@ _QUERY = re.compile(r"(?:(pfn|phys):)?(0x)?([0-9a-f]{1,16})", re.IGNORECASE)
 
 # An oops writes all 16 digits of an address; a number with much fewer may be anything.
 _ADDRESS_DIGITS = 12
+_ALL_DIGITS = 16
 
 
 class AddressKind(enum.Enum):
@@ -68,6 +69,11 @@ def parse(text: str) -> Query:
     if kind is None:
         if not is_hex and len(digits) < _ADDRESS_DIGITS:
             raise ValueError(_no_address(text))
+        if not is_hex and len(digits) < _ALL_DIGITS and digits.lower().startswith("ff"):
+            raise ValueError(
+                f"{text!r} has {len(digits)} of the {_ALL_DIGITS} digits of a kernel address: the "
+                "rest was cut off"
+            )
         return Query(text, value, None)
     # The kernel's log has PFNs in hex without 0x, and reports for machines have them in decimal.
     if not is_hex and digits.isdecimal() and digits[0] != "0" and int(digits) != value:

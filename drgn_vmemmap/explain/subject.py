@@ -30,8 +30,9 @@ _SUBJECTS = (
     (OTHER_ARCHITECTURES, (Subject.PAGE_FAULT, Subject.STACK)),
     (GENERAL_PROTECTION, (Subject.STACK,)),
     (ADDRESSES, (Subject.STACK,)),
+    (DUMPED_PAGES, (Subject.DUMPED_PAGE, Subject.STACK)),
     # A kernel that was not read may write another line before a page's contents.
-    ((*DUMPED_PAGES, ANY_PFN), (Subject.DUMPED_PAGE, Subject.STACK)),
+    ((ANY_PFN,), (Subject.DUMPED_PAGE,)),
 )
 
 

@@ -21,6 +21,15 @@ def test_what_is_no_address_is_refused(what: str) -> None:
     assert "\x1b" not in str(refused.value)
 
 
+@pytest.mark.parametrize("digits", (12, 13, 15))
+def test_a_kernel_address_that_was_cut_off_is_refused(digits: int) -> None:
+    cut = "ffffea0004a8c034"[:digits]
+    with pytest.raises(ValueError, match=f"has {digits} of the 16 digits"):
+        parse(cut)
+    assert parse(f"0x{cut}").address == int(cut, 16)
+    assert parse("7ffea0004a8c034"[:digits]).address is not None
+
+
 @pytest.mark.parametrize(
     ("what", "physical"),
     (

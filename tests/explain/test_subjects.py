@@ -114,3 +114,38 @@ def test_lines_after_a_gap_that_are_of_the_same_fault_are_its_own(gap: str, last
 def test_a_struct_page_after_a_gap_may_be_another_ones(gap: str) -> None:
     (page,) = mentions((*PAGE_LINES[:3], gap, *PAGE_LINES[3:]))
     assert (page.words, len(page.details)) == ([], 1)
+
+
+OTHER_DUMPS = (
+    "WARNING: CPU: 1 PID: 9 at mm/hugetlb_vmemmap.c:170 vmemmap_remap_pte+0x1/0x2",
+    "watchdog: BUG: soft lockup - CPU#2 stuck for 22s! [foo:99]",
+    "rcu: INFO: rcu_preempt self-detected stall on CPU",
+    "Oops: invalid opcode: 0000 [#2] SMP NOPTI",
+    "kernel BUG at mm/hugetlb.c:1!",
+)
+OTHER_STACK = ("RIP: 0010:vmemmap_remap_pte+0x1/0x2", "CR4: 0000000000001234 RAX: 0000000000000001")
+
+
+@pytest.mark.parametrize("dump", OTHER_DUMPS)
+def test_functions_and_registers_of_another_dump_are_not_the_faults(dump: str) -> None:
+    (fault,) = mentions((*FAULT_LINES, dump, *OTHER_STACK))
+    assert fault.functions == ["isolate_migratepages_block"]
+    assert fault.registers["CR4"] == 0x771EF0
+    (fault,) = mentions((*FAULT_LINES[:5], dump, *OTHER_STACK))
+    assert not fault.functions
+    assert not fault.registers
+    found = mentions((*FAULT_LINES, dump, *OTHER_STACK, *OTHER_FAULT))
+    assert [each.functions for each in found] == [["isolate_migratepages_block"]] * 2
+
+
+def test_a_corrupted_list_has_the_functions_of_the_bug_that_follows() -> None:
+    corrupted = "list_del corruption, ffffea0000010048->next is NULL"
+    (address,) = mentions((corrupted, "kernel BUG at lib/list_debug.c:1!", FAULT_LINES[5]))
+    assert address.functions == ["isolate_migratepages_block"]
+
+
+def test_a_page_that_a_reader_mentions_takes_no_functions() -> None:
+    comment = "Interesting: pfn 0x2ec7 is a tail."
+    fault, page = mentions((*FAULT_LINES[:5], comment, *FAULT_LINES[5:]))
+    assert fault.functions == ["isolate_migratepages_block"]
+    assert not page.functions
