@@ -48,7 +48,7 @@ from drgn_vmemmap.target.kernel_log import read_kernel_log, text_memory
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.target.program import open_dump
 from drgn_vmemmap.target.symbols import open_kallsyms
-from drgn_vmemmap.target.types import btf_addresses
+from drgn_vmemmap.target.types import btf_span
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # Memory whose struct pages are not in the dump may be of any of so many nodes.
@@ -127,8 +127,7 @@ class Recording:
     def _record_btf(self) -> None:
         """Read all types, so that the extract has those that only another release looks for."""
         with contextlib.suppress(BtfError, drgn.FaultError):
-            start, end = btf_addresses(self._recorded)
-            self._recorded.read(start, end - start)
+            self._recorded.read(*btf_span(self._recorded))
 
     def analyse(self, progress: Progress = SILENT) -> Report:
         """Take a fresh pass, with all checks."""

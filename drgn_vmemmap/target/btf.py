@@ -22,6 +22,9 @@ _MAGIC = 0xEB9F
 _MAGIC_SWAPPED = 0x9FEB
 _VERSION = 1
 
+HEADER_SIZE = _HEADER.size
+"""In bytes."""
+
 _NAME_OFFSET, _INFO, _SIZE_OR_TYPE, _EXTRA = range(4)
 """32-bit words of a type; what its kind adds comes after them."""
 
@@ -75,6 +78,20 @@ _PIECE = 1 << 16
 _SORTED_SAMPLE = 64
 
 
+def size_of(header: bytes) -> int:
+    """
+    Bytes of a blob, by its header.
+
+    :raises BtfError: if that is none.
+    """
+    magic, version, _, size, types, types_size, strings, strings_size = _HEADER.unpack(header)
+    if magic == _MAGIC_SWAPPED:
+        raise BtfError("it is of another byte order")
+    if magic != _MAGIC or version != _VERSION:
+        raise BtfError("it does not begin as BTF does")
+    return int(size + max(types + types_size, strings + strings_size))
+
+
 class BtfError(Exception):
     """BTF that cannot be used; the message says why."""
 
@@ -121,14 +138,9 @@ class Btf:
         """
         if size < _HEADER.size:
             raise BtfError("it is cut off")
-        magic, version, _, header, types, types_size, strings, strings_size = _HEADER.unpack(
-            read(0, _HEADER.size)
-        )
-        if magic == _MAGIC_SWAPPED:
-            raise BtfError("it is of another byte order")
-        if magic != _MAGIC or version != _VERSION:
-            raise BtfError("it does not begin as BTF does")
-        if max(types + types_size, strings + strings_size) + header > size or types_size % 4:
+        found = read(0, _HEADER.size)
+        *_, header, types, types_size, strings, strings_size = _HEADER.unpack(found)
+        if size_of(found) > size or types_size % 4:
             raise BtfError("it is cut off")
         self._read = read
         self._offset, self._size = header + types, types_size

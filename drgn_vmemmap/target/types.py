@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import drgn
 
-from drgn_vmemmap.target.btf import Btf, BtfError
+from drgn_vmemmap.target.btf import HEADER_SIZE, Btf, BtfError, size_of
 from drgn_vmemmap.target.btf_types import BtfTypes
 from drgn_vmemmap.target.symbols import NoTypes, is_this_kernel, symbol_finder
 
@@ -87,6 +87,18 @@ def btf_addresses(prog: drgn.Program) -> tuple[int, int]:
     if not 0 < end - start <= _BTF_LIMIT:
         raise BtfError(f"its size is {end - start} bytes")
     return start, end
+
+
+def btf_span(prog: drgn.Program) -> tuple[int, int]:
+    """
+    Where a kernel has its BTF: its virtual address, and its size in bytes, which both the symbols
+    and its own header give.
+
+    :raises BtfError: if it has none.
+    :raises drgn.FaultError: if it is not in the dump.
+    """
+    start, end = btf_addresses(prog)
+    return start, min(end - start, size_of(prog.read(start, HEADER_SIZE)))
 
 
 class _Variables:

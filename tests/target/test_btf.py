@@ -11,6 +11,7 @@ import drgn
 import pytest
 
 from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.target import types
 from drgn_vmemmap.target.btf import Btf, BtfError, Kind, Record
 from drgn_vmemmap.target.btf_types import BtfTypes
 from tests.support import VMCORES, open_vmcore, recorded
@@ -103,6 +104,18 @@ def test_a_cut_off_blob_is_refused(prog: drgn.Program) -> None:
     for size in (0, 10, 24, 1000, len(complete) // 2, len(complete) - 1):
         with pytest.raises(BtfError, match="cut off"):
             btf_of(complete[:size])
+
+
+@pytest.mark.parametrize("more", (0, 1, 1 << 25))
+def test_what_lies_after_a_blob_is_none_of_it(
+    prog: drgn.Program, more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the symbol of its end is damaged, its own header says how large it is."""
+    start, end = types.btf_addresses(prog)
+    monkeypatch.setattr(types, "btf_addresses", lambda _: (start, end + more))
+    assert types.btf_span(prog) == (start, len(blob_of(prog)))
+    monkeypatch.setattr(types, "btf_addresses", lambda _: (start, start + 100))
+    assert types.btf_span(prog) == (start, 100)
 
 
 def test_types_that_end_in_the_middle_of_one_are_refused() -> None:
