@@ -160,6 +160,11 @@ def test_a_link_is_a_tails_by_its_lowest_bit(link: int, is_tail: bool) -> None:
     assert (contents.is_tail, contents.head) == (is_tail, None)
 
 
+def test_a_list_that_leads_to_a_struct_page_makes_no_tail() -> None:
+    contents = parse(compound_head=Machine().page_address(FIRST_FOLIO - 512))
+    assert (contents.is_tail, contents.head) == (False, None)
+
+
 @pytest.mark.parametrize(
     ("contents", "words"),
     (
