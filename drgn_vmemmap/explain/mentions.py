@@ -73,6 +73,8 @@ class _Latest(NamedTuple):
 
     mention: Mention
     line: int
+    before: int
+    """How many mentions there were before this line."""
 
 
 @dataclass
@@ -117,8 +119,8 @@ class _Reader:
         self._dropped: set[int] = set()
         self._boot = Boot()
         self.mentions.boots.append(self._boot)
-        # How many mentions there were when a boot last ended.
-        self._ended = 0
+        # How many mentions there were when a boot last ended, and when one was last split.
+        self._ended = self._split = 0
         self._caller = _Caller()
         self._callers: dict[str, _Caller] = {}
 
@@ -179,16 +181,16 @@ class _Reader:
     # What is named.
 
     def _add(self, message: Message, values: list[Named], line: str) -> None:
-        current = None
+        current, before = None, len(self.mentions.named)
         for kind, value in values:
             mention = self._mention(Mention(kind, value, line, message, self._boot))
             current = current or mention
         if current is not None:
-            self._begin(current, subjects_of(message))
+            self._begin(current, before, subjects_of(message))
 
-    def _begin(self, mention: Mention, subjects: Iterable[Subject]) -> None:
+    def _begin(self, mention: Mention, before: int, subjects: Iterable[Subject]) -> None:
         """Take the next lines for lines on a mention, if they are of these subjects."""
-        latest = _Latest(mention, self._caller.lines)
+        latest = _Latest(mention, self._caller.lines, before)
         self._caller.latest.update((subject, latest) for subject in subjects)
 
     def _mention(self, mention: Mention) -> Mention | None:
@@ -254,11 +256,12 @@ class _Reader:
         fact.add(caller.fragment, match)
         if with_address(caller.fragment):
             fragment, caller.fragment = caller.fragment, None
+            before = len(self.mentions.named)
             mention = self._mention(fragment)
             if mention is not None:
                 if mention is not fragment:
                     mention.take(fragment)
-                self._begin(mention, (Subject.PAGE_FAULT, Subject.STACK))
+                self._begin(mention, before, (Subject.PAGE_FAULT, Subject.STACK))
 
     def _end_fragment(self, caller: _Caller) -> None:
         fragment = caller.fragment
@@ -296,10 +299,10 @@ class _Reader:
 
     def _before_oops(self) -> int:
         """How many faults, pages and addresses were named before those of this oops."""
-        named, latest = self.mentions.named, self._caller.latest.get(Subject.STACK)
+        latest = self._caller.latest.get(Subject.STACK)
         if latest is None or self._caller.lines - latest.line > OOPS_DISTANCE:
-            return len(named)
-        return next((n for n, of in enumerate(named) if of is latest.mention), len(named))
+            return len(self.mentions.named)
+        return latest.before
 
     def _split_boot(self, before: int) -> None:
         """
@@ -307,9 +310,12 @@ class _Reader:
 
         :param before: How many mentions are of the boots before it.
         """
+        named, first = self.mentions.named, max(before, self._split)
+        self._split = len(named)
         self._boot = Boot()
-        self.mentions.boots.append(self._boot)
-        for mention in self.mentions.named[before:]:
+        if len(self.mentions.boots) < MENTIONS_LIMIT:
+            self.mentions.boots.append(self._boot)
+        for mention in named[first:]:
             mention.boot = self._boot
             self._known[self._key(mention.kind, mention.value)] = mention
 

@@ -12,7 +12,7 @@ import pytest
 
 from drgn_vmemmap import discover
 from drgn_vmemmap.explain.mention import Mention
-from drgn_vmemmap.explain.mentions import find_mentions
+from drgn_vmemmap.explain.mentions import MENTIONS_LIMIT, find_mentions
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.text.lines import logical_lines, record_lines
 from drgn_vmemmap.target import kernel_log
@@ -106,6 +106,14 @@ def test_what_is_named_often_is_named_once_with_its_first_line() -> None:
 def test_a_log_of_nothing_but_numbers_ends() -> None:
     log = (f"{number:016x}" for number in range(1 << 63, (1 << 63) + 10_000))
     assert len(mentions(log)) == 4096
+
+
+def test_a_log_that_names_another_kernel_in_each_line_ends() -> None:
+    faults = [f"unable to handle page fault for address: ffea{number:012x}" for number in range(99)]
+    kernels = [f"CPU: 0 PID: 1 Comm: x Not tainted 6.{number}.0 #1" for number in range(5000)]
+    found = find_mentions(logical_lines("\n".join([*faults, *kernels])))
+    assert len(found.named) == 99
+    assert len(found.boots) <= MENTIONS_LIMIT
 
 
 def test_a_line_without_an_end_takes_no_time() -> None:
