@@ -28,6 +28,10 @@ _NUMBER_LIMIT = 1 << 52
 # Reference counts are below, in all but the strangest kernels; those of free pages may be.
 _COUNT_LIMIT = 1 << 20
 
+# SECTION_INFO, MIX_SECTION_INFO and NODE_INFO of include/linux/bootmem_info.h, in the low bits.
+_BOOT_TYPE_BITS = 4
+_BOOT_TYPES = range(1, 4)
+
 # Page types are numbers from here on, as are counts below zero.
 _TYPES = 1 << 31
 
@@ -54,6 +58,8 @@ class Content:
         if "refcount" in kernel.page.members:
             self._counts = kernel.page.offset("refcount") & -WORD
             self._rules[self._counts] = self._are_counts
+        if "private" in kernel.page.members:
+            self._rules[kernel.page.offset("private")] = self._is_private
         self._size = geometry.struct_size
         self._known: dict[tuple[int, bytes], bool] = {}
 
@@ -144,6 +150,19 @@ class Content:
     def _is_pointer(self, word: int) -> bool:
         """Whether a word is a pointer of the kernel's, poisoned or null, or a tail's mask."""
         return not word or word >> 56 == 0xFF or _POISON <= word < _POISON + _POISON_LIMIT
+
+    def _is_private(self, word: int) -> bool:
+        """
+        Whether a word is any member, or what memory from boot was registered with.
+
+        Linux commit 752fe17af693 ("mm/hugetlb: add pre-HVO framework") (in v6.15) registers the
+        vmemmap of gigantic folios, and its page tables, with a section number that is made of an
+        address (``get_page_bootmem()``); v7.2 does not any more.
+        """
+        geometry, shift = self._kernel.geometry, self._kernel.sections.pages.bit_length() - 1
+        sections = range(geometry.base >> shift, (geometry.end >> shift) + 1)
+        is_info = word & ((1 << _BOOT_TYPE_BITS) - 1) in _BOOT_TYPES
+        return self._is_any(word) or (is_info and word >> _BOOT_TYPE_BITS in sections)
 
     def _is_any(self, word: int) -> bool:
         """Whether a word can be any member: a pointer, an index, a counter."""

@@ -128,6 +128,24 @@ def test_a_struct_page_that_is_neither_mapped_nor_referenced_has_no_mappings(
     assert content.are_struct_pages(bytes(64))
 
 
+def test_memory_from_boot_may_be_registered_with_a_section_made_of_an_address(
+    snapshot: Snapshot, content: Content
+) -> None:
+    layout, page = snapshot.kernel.page, bytearray(snapshot.struct_pages(FIRST_FOLIO + 512))
+    start = layout.offset("private")
+    address = snapshot.geometry.address(FIRST_FOLIO)
+    section = address // snapshot.kernel.sections.pages
+    for word, is_one in (
+        (section << 4 | 1, True),
+        (section << 4 | 2, True),
+        (section << 4 | 4, False),
+        (section << 5 | 1, False),
+    ):
+        page[start : start + 8] = word.to_bytes(8, "little")
+        assert word >> 52 and content.is_struct_page(bytes(page)) is is_one
+        assert content.are_struct_pages(bytes(page)) is is_one
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_no_word_of_a_users_page_is_written_as_a_struct_page_or_an_entry(
     snapshot: Snapshot, content: Content, text: str
