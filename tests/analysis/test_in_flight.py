@@ -24,6 +24,7 @@ from tests.synthetic.model import (
     FIRST_FOLIO,
     FRESH_W,
     GIB,
+    OWN_R,
     OWN_W,
     REUSE_W,
     SECTION_PAGES,
@@ -91,6 +92,20 @@ def test_a_restore_that_is_half_done_is_in_flight(release: str) -> None:
     report = verify(image.prog)
     assert accusations(report) == []
     assert "pages 5-7 share a frame" in in_flight(report)[FLYING]
+
+
+@every_layout
+def test_what_neither_a_remap_nor_a_restore_leaves_is_found_in_flight_too(release: str) -> None:
+    folio = flying({**half_way(release, 9, 3), 7: OWN_R})
+    found = accusations(verify(Image(machine(release, folio)).prog))
+    assert {accusation.partition(":")[0] for accusation in found} == {"reuse-mismatch"}
+
+
+def test_a_folio_that_is_half_done_is_not_accused_where_its_zone_is_not_in_the_dump() -> None:
+    image = Image(machine("7.2.0", flying(half_way("7.2.0", 9, 3))))
+    image.drop_frame(image.physical(image.nodes[0]) >> PAGE_SHIFT)
+    found = accusations(verify(image.prog))
+    assert {accusation.partition(":")[0] for accusation in found} == {"unreadable"}
 
 
 @pytest.mark.parametrize("remapped", (True, False))

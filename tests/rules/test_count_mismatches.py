@@ -9,7 +9,7 @@ from collections.abc import Collection
 import pytest
 
 from drgn_vmemmap.hugetlb.folio import FolioClass, State
-from drgn_vmemmap.hugetlb.hstate import Hstate, read_hstates
+from drgn_vmemmap.hugetlb.hstate import Counters, Hstate, read_hstates
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.rules.counters import count_mismatches, impossible_counters
 from drgn_vmemmap.target.memory import ProgramMemory
@@ -65,6 +65,15 @@ def test_more_folios_than_are_counted_are_found(hstates: list[Hstate]) -> None:
         assert said(hstates, {FREE: 4, ACTIVE: 1}, complete) == expected
         assert said(hstates, {FREE: 4, ACTIVE: 1}, complete, [NAME]) == expected
     assert said(hstates, {FREE: 3, ACTIVE: 2}) == [mismatch("nr_huge_pages", 4, 5)]
+
+
+def test_the_counter_of_all_nodes_comes_first(hstates: list[Hstate]) -> None:
+    folio = FolioClass(9, NAME, 0, 1, True)
+    findings = count_mismatches(hstates, {(folio, FREE): 3}, True, (), False)
+    words = "nr_huge_pages is 4, 3 folios were found"
+    assert [finding.message for finding in findings] == [
+        *(f"{NAME}: {words}", f"{NAME} on node 0: {words}")
+    ]
 
 
 def test_folios_that_are_counted_may_be_where_the_dump_lacks_memory(hstates: list[Hstate]) -> None:
@@ -136,19 +145,26 @@ def test_counters_that_differ_on_two_nodes_are_not_of_one_folio(hstates: list[Hs
         (-1, 0, 0, []),
         (-1, 1, 0, ["surplus_huge_pages is 1, more than the -1 folios counted"]),
         (None, 1 << 40, 0, []),
+        (4, None, None, []),
         (None, 0, -1, ["resv_huge_pages is -1, below zero"]),
     ),
 )
 def test_there_are_not_more_folios_of_a_kind_than_folios(
-    hstates: list[Hstate], total: int | None, surplus: int, reserved: int, said: list[str]
+    hstates: list[Hstate],
+    total: int | None,
+    surplus: int | None,
+    reserved: int | None,
+    said: list[str],
 ) -> None:
     (hstate,) = hstates
     counters = hstate.counters._replace(nr_huge_pages=total, surplus_huge_pages=surplus)
-    changed = hstate._replace(counters=counters, resv_huge_pages=reserved, node_counters={})
+    changed = hstate._replace(
+        counters=counters,
+        resv_huge_pages=reserved,
+        no_counters=Counters(None, None, None),  # of a kernel whose nodes' were not recognised
+    )
     messages = [finding.message for finding in impossible_counters(changed, False)]
-    assert [each for each in messages if "nodes" not in each] == [
-        f"{NAME}: {part}" for part in said
-    ]
+    assert messages == [f"{NAME}: {part}" for part in said]
 
 
 @pytest.mark.parametrize(("pages", "is_wrong"), ((None, False), (0, False), (1, False), (-1, True)))

@@ -27,7 +27,7 @@ from tests.support import findings_of
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.layouts import KEPT
-from tests.synthetic.model import ABSENT, BEYOND_R, FRESH_W, OWN_R, REUSE_R, REUSE_W, Damage
+from tests.synthetic.model import ABSENT, BEYOND_R, FRESH_W, OWN_R, OWN_W, REUSE_R, REUSE_W, Damage
 from tests.synthetic.physical import PAGE_SIZE, WRITABLE
 
 
@@ -71,6 +71,8 @@ def test_an_entry_above_is_reported_once(release: str, damage: Damage) -> None:
     (finding,) = image.examine().findings
     assert (finding.rule, finding.folio, finding.index) == ("not-present", PFNS[18], 1024)
     assert finding.entry_address == image.entry_address(PFNS[18], 1024, "PMD")
+    words = {Damage.ABSENT: "not present", Damage.BEYOND: "beyond physical memory"}
+    assert finding.message == f"PMD entry: {words[damage]}"
 
 
 @every_layout
@@ -162,11 +164,30 @@ def test_a_folio_that_the_kernel_protected_in_part_is_a_warning(release: str) ->
 
 
 @boot_lines
+def test_read_only_pages_of_a_folio_that_is_not_optimized_are_not_the_kernels_doing(
+    release: str,
+) -> None:
+    edits = dict.fromkeys(range(1, 64), OWN_R)
+    image = Image(machine(release, 18, edits, remapped=False))
+    assert found(image) == errors("reuse-mismatch", PFNS[18], range(1, 64))
+
+
+@boot_lines
 def test_a_folio_that_was_protected_in_part_may_be_missing_in_part(release: str) -> None:
     boot = machine(release, 18, BOOT_FOLIO)
     image = Image(replace(boot, damage={(PFNS[18] >> 15) + 3: Damage.MISSING}))
     assert found(image) == [
         Found("tail-writable", "warning", PFNS[18], 64),
+        Found("unreadable", "warning", PFNS[18], 3 * 512),
+    ]
+
+
+@every_layout
+def test_what_is_known_of_a_folio_is_judged_where_a_table_is_not_in_the_dump(release: str) -> None:
+    wrong = machine(release, 18, {700: OWN_W})
+    image = Image(replace(wrong, damage={(PFNS[18] >> 15) + 3: Damage.MISSING}))
+    assert found(image) == [
+        *errors("reuse-mismatch", PFNS[18], [700]),
         Found("unreadable", "warning", PFNS[18], 3 * 512),
     ]
 
