@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -73,6 +74,13 @@ def row(found: dict[str, Any], made: Dump, agreed: str = "yes") -> tuple[object,
     totals = found["totals"]
     counts = (totals[key] for key in ("folios", "optimized", "freed"))
     return (made.facts["release"], made.facts["scenario"], *counts, agreed)
+
+
+def agree_on_extract(found: dict[str, Any], made: Dump, path: Path) -> None:
+    """The extract of a sound kernel lacks nothing, and gives the same report."""
+    done = vmemmap("-c", made.vmcore, "extract", path, check=True, timeout=None)
+    assert "withheld" not in done.stderr
+    assert report(replace(made, vmcore=path)) == found
 
 
 def agree_on_memmap(found: dict[str, Any], made: Dump) -> None:
@@ -162,7 +170,9 @@ def agree_without_symbols(found: dict[str, Any], made: Dump) -> None:
 
 @pytest.mark.parametrize("scenario", ("numa", "hvo-off", "surplus", "hotplug"))
 @pytest.mark.parametrize("line", ("6.12", "newest"))
-def test_scenario(boot: Boot, record_property: Record, line: str, scenario: str) -> None:
+def test_scenario(
+    boot: Boot, record_property: Record, line: str, scenario: str, tmp_path: Path
+) -> None:
     made = boot(line, scenario)
     found = report(made)
     record_property("row", row(found, made))
@@ -189,9 +199,12 @@ def test_scenario(boot: Boot, record_property: Record, line: str, scenario: str)
         assert surplus == (8 if scenario == "surplus" else 0)
     agree_on_counts(found, made)
     agree_on_entries(found, oracles.qemu(made.mappings))
+    agree_on_extract(found, made, tmp_path / "extract")
 
 
-def test_a_kernel_that_protects_too_little(boot: Boot, record_property: Record) -> None:
+def test_a_kernel_that_protects_too_little(
+    boot: Boot, record_property: Record, tmp_path: Path
+) -> None:
     # Of 1 GiB folios from boot, v6.15 to v7.1 write-protect the first 64 vmemmap pages alone.
     made = boot("7.1", "gigantic")
     found = report(made)
@@ -203,6 +216,7 @@ def test_a_kernel_that_protects_too_little(boot: Boot, record_property: Record) 
     assert {finding["rule"] for finding in found["findings"]} == {"tail-writable"}
     assert {finding["severity"] for finding in found["findings"]} == {"warning"}
     agree_on_entries(found, oracles.qemu(made.mappings))
+    agree_on_extract(found, made, tmp_path / "extract")
 
 
 @pytest.mark.parametrize("line", ("6.12", "newest"))
