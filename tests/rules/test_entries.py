@@ -192,6 +192,16 @@ def test_what_is_known_of_a_folio_is_judged_where_a_table_is_not_in_the_dump(rel
     ]
 
 
+@every_layout
+def test_the_flag_of_a_folio_most_of_whose_tables_are_missing_says_nothing(release: str) -> None:
+    restored = machine(release, 18, dict.fromkeys(range(1, 512), OWN_W), flag=True)
+    region = PFNS[18] >> 15
+    missing = {region + number: Damage.MISSING for number in range(1, 8)}
+    assert found(Image(replace(restored, damage=missing))) == [
+        Found("unreadable", "warning", PFNS[18], number * 512) for number in range(1, 8)
+    ]
+
+
 @boot_lines
 @pytest.mark.parametrize("page", (0, 63, 64))
 def test_one_page_more_or_less_is_not_the_kernels_doing(release: str, page: int) -> None:

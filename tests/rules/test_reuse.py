@@ -27,7 +27,7 @@ from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.layouts import KEPT
 from tests.synthetic.model import FRESH_W, OWN_R, OWN_W, Vpage
-from tests.synthetic.physical import PAGE_SHIFT
+from tests.synthetic.physical import PAGE_SHIFT, WRITABLE
 
 
 @every_layout
@@ -110,6 +110,26 @@ def test_tails_that_share_the_frame_of_another_zone_are_found() -> None:
     image.write(image.tail_slot(node, zone + 1, order), image.machine.page_address(frame))
     optimized = (FREE_BEFORE, PFNS[9], ACTIVE)
     assert found(image) == [e for pfn in optimized for e in errors("reuse-invalid", pfn, [1])]
+
+
+def test_a_zone_that_keeps_the_head_frame_of_a_folio_is_found_with_that_folio() -> None:
+    image = Image(machine("7.2.0"))
+    ((key, _),) = image.tail_frames.items()
+    head = image.frames[FREE_AFTER][0]
+    assert head is not None
+    image.write(image.tail_slot(*key), image.machine.page_address(head))
+    messages = {f.folio: (f.rule, f.index, f.message) for f in image.examine().findings}
+    assert messages[FREE_AFTER] == (
+        *("reuse-mismatch", 0, "has the zone's tail frame for its own"),
+    )
+    assert messages[PFNS[9]][:2] == ("reuse-invalid", 1)
+
+
+def test_tails_that_share_the_head_frame_of_their_folio_are_found_where_a_zone_keeps_one() -> None:
+    image = Image(machine("7.2.0"))
+    for page in range(1, 8):
+        image.write_entry(PFNS[9], page, image.entry(PFNS[9], 0) & ~WRITABLE)
+    assert found(image) == errors("reuse-invalid", PFNS[9], [1])
 
 
 @pytest.mark.parametrize("release", ("5.15.0", "7.2.0"))
