@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from drgn_vmemmap import discover
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.query import parse
+from drgn_vmemmap.explain.text.lines import read_text
 from drgn_vmemmap.output.explanation_document import document
 from tests.support import open_vmcore, recorded, vmcore, vmemmap
 
@@ -75,6 +77,7 @@ def test_an_oops_from_a_mail_is_explained() -> None:
 
 def test_an_empty_log_is_not_taken_for_one_that_names_nothing() -> None:
     assert run("--stdin", text=b"\n").returncode == 0
+    assert read_text(gzip.compress(b"")).problem == read_text(b"").problem
     done = run("--stdin")
     assert (done.returncode, done.stdout) == (3, "the log names no fault and no PFN\n")
     assert len(done.stderr.splitlines()) == 1 and "the log is empty" in done.stderr

@@ -10,6 +10,8 @@ import json
 import lzma
 import sys
 import tracemalloc
+import zlib
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -247,6 +249,24 @@ def test_a_text_that_is_compressed_with_zstd_is_read_or_the_command_for_it_is_na
     monkeypatch.setattr("drgn_vmemmap.explain.text.compression._ZSTD_MODULES", ())
     with pytest.raises(NotText, match=r"zstd -dc FILE \| drgn-vmemmap explain --stdin"):
         decode(compressed)
+
+
+@pytest.mark.parametrize("compress", (gzip.compress, lzma.compress, zlib.compress))
+@pytest.mark.parametrize("missing", (1, 8, 200))
+def test_a_short_log_whose_compressed_end_is_missing_is_read_as_far_as_it_goes(
+    compress: Callable[[bytes], bytes], missing: int
+) -> None:
+    log = "\n".join(LOG)
+    cut = decode(compress(log.encode())[:-missing])
+    assert cut.problem is not None and "cut off" in cut.problem
+    assert cut.text and log.startswith(cut.text)
+    assert len(cut.text) > len(log) // 2
+
+
+def test_a_compressed_log_with_something_else_after_it_is_read() -> None:
+    log = "\n".join(LOG)
+    assert decode(gzip.compress(log.encode()) + bytes(512)) == (log, None)
+    assert decode(gzip.compress(log.encode()) + b"junk").text == log
 
 
 @pytest.mark.parametrize("charset", ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"))

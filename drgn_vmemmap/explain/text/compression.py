@@ -32,7 +32,7 @@ class ZlibFile:
         self._data = file.read()
         self._stream = zlib.decompressobj()
 
-    def read(self, size: int) -> bytes:
+    def read1(self, size: int) -> bytes:
         """
         :raises zlib.error: if the stream is damaged.
         """
@@ -73,7 +73,7 @@ class ZstdFile:
         self._file = module.open(file)
         self._error: type[Exception] = module.ZstdError
 
-    def read(self, size: int) -> bytes:
+    def read1(self, size: int) -> bytes:
         """
         :raises ValueError: if the file is damaged.
         """
@@ -124,7 +124,8 @@ def _read(file: Any) -> tuple[bytes, str | None]:
     data = bytearray()
     try:
         while len(data) <= TEXT_LIMIT:
-            part = file.read(_PIECE)
+            # Unlike read(), this gives what comes before damage.
+            part = file.read1(_PIECE)
             if not part:
                 return bytes(data), None
             data += part

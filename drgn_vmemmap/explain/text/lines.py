@@ -67,8 +67,6 @@ def read_file(file: BinaryIO) -> Text:
     """
     data, unread = read_ends(file)
     text = read_text(data)
-    if not data:
-        return text._replace(problem="the log is empty: what was to write it may have failed")
     return text if unread is None else text._replace(problem=unread)
 
 
@@ -80,7 +78,8 @@ def read_text(data: bytes) -> Text:
     """
     decoded = decode(data)
     text, cut = cut_lines(decoded.text)
-    return Text(_Lines(text), cut or decoded.problem)
+    empty = None if text else "the log is empty: what was to write it may have failed"
+    return Text(_Lines(text), cut or decoded.problem or empty)
 
 
 class _Lines:
