@@ -193,6 +193,15 @@ def test_what_is_known_of_a_folio_is_judged_where_a_table_is_not_in_the_dump(rel
 
 
 @every_layout
+def test_each_table_that_is_not_in_the_dump_is_named_once(release: str) -> None:
+    region = PFNS[18] >> 15
+    missing = {region + number: Damage.MISSING for number in (1, 2, 4, 6)}
+    assert found(Image(replace(machine(release, 18), damage=missing))) == [
+        Found("unreadable", "warning", PFNS[18], number * 512) for number in (1, 2, 4, 6)
+    ]
+
+
+@every_layout
 def test_the_flag_of_a_folio_most_of_whose_tables_are_missing_says_nothing(release: str) -> None:
     restored = machine(release, 18, dict.fromkeys(range(1, 512), OWN_W), flag=True)
     region = PFNS[18] >> 15

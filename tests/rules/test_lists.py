@@ -318,3 +318,16 @@ def test_a_folio_of_1_gib_on_no_list_is_found_once(release: str) -> None:
         replace(f, state=State.OFF_LIST if f.order == 18 else f.state) for f in sound.folios
     )
     assert found(Image(replace(sound, folios=folios))) == [Found("off-list", "info", PFNS[18])]
+
+
+@pytest.mark.parametrize(
+    ("head_in_dump", "words"),
+    ((True, "is on no list"), (False, "is on none of the lists that could be followed")),
+)
+def test_a_folio_may_be_on_a_list_that_the_dump_does_not_show(
+    head_in_dump: bool, words: str
+) -> None:
+    other = Folio(FIRST_FOLIO + 512, head_in_dump=head_in_dump)
+    image = Image(Machine(folios=(Folio(FIRST_FOLIO, state=State.OFF_LIST), other)))
+    messages = [f.message for f in image.examine().findings if f.rule == "off-list"]
+    assert messages == [words]
