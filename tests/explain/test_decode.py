@@ -19,13 +19,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.text.compression import NotText
 from drgn_vmemmap.explain.text.decode import decode
 from drgn_vmemmap.explain.text.lines import read_file, read_text
 from drgn_vmemmap.explain.text_only import text_only
 from drgn_vmemmap.output.text_only import render
 from tests.explain.forms import FORMS
-from tests.explain.logs import LOG
+from tests.explain.logs import FAULT, LOG
 
 SIZE = 50_000
 
@@ -261,6 +262,15 @@ def test_a_short_log_whose_compressed_end_is_missing_is_read_as_far_as_it_goes(
     assert cut.problem is not None and "cut off" in cut.problem
     assert cut.text and log.startswith(cut.text)
     assert len(cut.text) > len(log) // 2
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FORMS if "base64" in name or name in ("mailbox", "part of a mail")]
+)
+@pytest.mark.parametrize("missing", (1, 2, 3, 4, 33))
+def test_base64_whose_end_is_missing_is_read_as_far_as_it_goes(name: str, missing: int) -> None:
+    (fault, *_) = find_mentions(read_text(FORMS[name](LOG)[:-missing]).lines).named
+    assert (fault.value, fault.access) == (FAULT, "write")
 
 
 def test_a_compressed_log_with_something_else_after_it_is_read() -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from drgn_vmemmap.explain.text.compression import NotText, unpacked
 from drgn_vmemmap.explain.text.journal import journal_text, without_lengths
-from drgn_vmemmap.explain.text.mail import mail_text
+from drgn_vmemmap.explain.text.mail import from_base64, mail_text
 
 _NESTING_LIMIT = 4
 
@@ -109,7 +109,6 @@ _BASE64 = re.compile(
     r"|^[A-Za-z0-9+/_-]{100,}={0,2}\r*$",
     re.M,
 )
-_URL_SAFE = str.maketrans("-_", "+/")
 
 
 def decode(data: bytes, nesting: int = 0) -> Decoded:
@@ -195,12 +194,7 @@ def _without_base64(text: str, nesting: int) -> str:
         return text
 
     def decoded(block: re.Match[str]) -> str:
-        try:
-            digits = re.sub(r"[\s>]", "", block[0]).translate(_URL_SAFE)
-            data = codecs.decode(digits.encode(), "base64")
-        except ValueError:
-            return block[0]
-        return _part(data, nesting) or block[0]
+        return _part(from_base64(block[0]), nesting) or block[0]
 
     return _BASE64.sub(decoded, text)
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import binascii
 import email
 import re
 from collections.abc import Callable, Iterator
@@ -27,6 +28,21 @@ _BOUNDARY = re.compile(r"\s{0,64}--(?P<boundary>[^\s-][^\n]{0,99}?)\r?\n(?=Conte
 _MAILS = re.compile(r"^From \S+ .{10,60}\d{4}(?: [+-]\d{4})?\r?$\n", re.MULTILINE)
 
 _PARTS_LIMIT = 1000
+
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*")
+_NO_BASE64 = re.compile(r"[\s>]+")
+_URL_SAFE = str.maketrans("-_", "+/")
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes in a text of base64, as far as it goes: it may be cut off, or quoted."""
+    digits = _NO_BASE64.sub("", text).translate(_URL_SAFE)
+    known = _BASE64.match(digits)
+    size = 0 if known is None else known.end()
+    # One digit alone is less than a byte.
+    size -= size % 4 == 1
+    return binascii.a2b_base64(digits[:size] + "=" * (-size % 4))
 
 
 def mail_text(text: str, decode: Callable[[bytes], str]) -> str:
@@ -66,11 +82,14 @@ def _parts(message: Message, decode: Callable[[bytes], str]) -> Iterator[str]:
         if part.is_multipart() or number > _PARTS_LIMIT:
             continue
         encoding = str(part.get("content-transfer-encoding", "")).strip().lower()
+        body = part.get_payload()
         if encoding not in ("base64", "quoted-printable"):
-            body = part.get_payload()
             yield body if isinstance(body, str) else ""
             continue
         data = part.get_payload(decode=True)
+        if encoding == "base64" and isinstance(body, str):
+            # The email package gives up where the last bytes are missing.
+            data = from_base64(body)
         if isinstance(data, bytes):
             yield decode(_as_utf_8(data, part.get_content_charset()))
 
