@@ -136,6 +136,28 @@ def test_where_one_of_two_is_not_counted_both_may_be_in_flight(release: str) -> 
     assert Counter(findings_of(image.examine())) == findings(image)
 
 
+@pytest.mark.parametrize(
+    ("edits", "flag", "remapped", "is_in_flight"),
+    (
+        ({}, False, True, True),
+        ({}, True, False, True),
+        ({}, True, True, False),
+        ({}, False, False, False),
+        ({7: OWN_R}, True, True, False),
+        ({7: OWN_R}, False, True, False),
+    ),
+)
+@every_layout
+def test_where_one_of_two_is_not_counted_it_may_be_the_one_whose_flag_differs(
+    release: str, edits: dict[int, Vpage], flag: bool, remapped: bool, is_in_flight: bool
+) -> None:
+    other = Folio(FLYING + 512, state=State.OFF_LIST)
+    report = verify(Image(machine(release, flying(edits, flag, remapped), other)).prog)
+    assert [*in_flight(report)] == [FLYING] * is_in_flight
+    off_list = {finding.folio for finding in report.findings if finding.rule == "off-list"}
+    assert off_list == {FLYING, other.pfn} - {*in_flight(report)}
+
+
 @pytest.mark.parametrize("release", ("6.12.0", "7.2.0"))
 def test_frames_that_wait_for_the_end_of_a_batch_are_counted_and_not_missed(release: str) -> None:
     image = Image(machine(release, flying({})))
