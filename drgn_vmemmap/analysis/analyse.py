@@ -124,6 +124,7 @@ class _Analysis:
                 *(each.pfns for each in special if missing and each.kind == DEVICE),
             ],
             tail_orders=self._tail_frames.orders(),
+            accounts=accounts,
             interrupted=self._progress.interrupted,
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from drgn_vmemmap.hugetlb.accounting import Accounts
 from drgn_vmemmap.hugetlb.folio import Folios
 from drgn_vmemmap.hugetlb.hstate import Counters, Hstate
 from drgn_vmemmap.hvo.folios import FolioReports
@@ -168,6 +169,8 @@ class Report:
     """PFNs of which the dump does not show what memory they are, or whether they are memory."""
     tail_orders: Mapping[int, int]
     """Of the frames that zones keep for shared tails, by their PFNs, the order of the folios."""
+    accounts: Accounts
+    """Which folios the kernel counts."""
     interrupted: bool
     """The user ended the analysis early."""
     stability: Stability | None = None

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from drgn_vmemmap import verify
@@ -229,7 +231,14 @@ def test_tails_of_a_folio_that_is_being_demoted_are_not_stale(release: str, done
     assert ("stale-struct-page" in said(of)) is (done > 1)
 
 
-def demoted(release: str, done: int, is_counted: bool) -> Image:
+@pytest.mark.parametrize("release", ("6.12.0", "7.2.0"))
+def test_a_demotion_is_recognised_while_other_folios_are_migrated(release: str) -> None:
+    """These are counted, and on no list either: which ones are not counted is not known."""
+    migrated = Folio(FIRST_FOLIO + 512, state=State.OFF_LIST)
+    assert said(demoted(release, 2, is_counted=False, more=(migrated,))) == ["off-list"] * 3
+
+
+def demoted(release: str, done: int, is_counted: bool, more: Sequence[Folio] = ()) -> Image:
     """A folio of 1 GiB of which some folios of 2 MiB were made; the rest is as it was."""
     start = GIGANTIC * 64 >> 21
     folios = (
@@ -239,7 +248,7 @@ def demoted(release: str, done: int, is_counted: bool) -> Image:
     machine = Machine(
         line=LINES[release],
         node_size=4 * GIB,
-        folios=(Folio(FIRST_FOLIO), *folios),
+        folios=(Folio(FIRST_FOLIO), *more, *folios),
         split=frozenset(range(start, start + 2)),
     )
     of = Image(machine)

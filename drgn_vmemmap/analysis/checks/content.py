@@ -11,6 +11,7 @@ from itertools import compress, groupby
 from typing import NamedTuple
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
+from drgn_vmemmap.hugetlb.folio import OFF_LIST
 from drgn_vmemmap.hugetlb.tails import Tails, WrongTail
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import ZONE, Layout
@@ -122,10 +123,12 @@ class _TailCheck:
         Their tails are cleared, or become those of the first of these, before their heads change
         (``demote_free_hugetlb_folio()`` of v5.16 to v6.11, ``demote_free_hugetlb_folios()``).
         """
-        context, pfns = self._context, self._folios.folios.pfns
-        if all(order <= each.hstate.order for each in context.report.hstates):
+        context, states = self._context, self._folios.folios.states
+        if OFF_LIST not in states or all(
+            order <= each.hstate.order for each in context.report.hstates
+        ):
             return rows
-        return [row for row in rows if not context.is_in_flight(pfns[row])]
+        return [row for row in rows if not context.may_be_in_flight(row)]
 
     def _unused(self) -> Iterator[Finding]:
         """Compare the frames that zones keep and that no folio shares, as far as it is known."""

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from functools import cached_property
 
 from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.hugetlb.accounting import Accounting
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.frames import VmemmapPage
-from drgn_vmemmap.rules.rule import IN_FLIGHT
 from drgn_vmemmap.vmemmap.sections import SectionIndex
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
@@ -41,16 +40,10 @@ class VmemmapContext:
         row = folios.row_at(pfn)
         return None if row is None else folios.pfns[row]
 
-    def is_in_flight(self, pfn: int) -> bool:
-        """Whether the folio with its head at a PFN is on its way into or out of its pool."""
-        return pfn in self._in_flight
-
-    @cached_property
-    def _in_flight(self) -> frozenset[int]:
-        """Head PFNs of the folios that are."""
-        findings = self.report.findings
-        heads = (each.folio for each in findings if each.rule == IN_FLIGHT.name)
-        return frozenset(pfn for pfn in heads if pfn is not None)
+    def may_be_in_flight(self, row: int) -> bool:
+        """Whether the folio of a row may be on its way into or out of its pool."""
+        folio = self.report.folios.folios[row]
+        return self.report.accounts.of(folio) is not Accounting.COUNTED
 
     def has_section(self, pfn: int) -> bool:
         """Whether a PFN is of a section that has a memmap."""

@@ -185,7 +185,7 @@ class _Check:
         the head is that of the first of them while tails further on still lead to it.
         """
         row = self._context.report.folios.folios.row_at(pfn)
-        if row is None or not self._context.is_in_flight(pfn):
+        if row is None or not self._context.may_be_in_flight(row):
             return pfn
         order = self._context.report.folios.folios.class_of(row).order
         orders: list[int] = [each.hstate.order for each in self._context.report.hstates]
