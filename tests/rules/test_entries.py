@@ -9,6 +9,10 @@ from dataclasses import replace
 import pytest
 
 from drgn_vmemmap.hvo.verdict import Verdict
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.rules.context import FolioContext
+from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.oracles.view import Found
 from tests.rules.machines import (
     ACTIVE,
@@ -218,3 +222,12 @@ def test_one_page_more_or_less_is_not_the_kernels_doing(release: str, page: int)
     image = Image(machine(release, 18, {**BOOT_FOLIO, page: other}))
     assert image.examine().totals.counts[Verdict.INCONSISTENT] == 1
     assert "error" in {finding.severity for finding in found(image)}
+
+
+def test_a_check_may_ask_for_the_entries_of_a_folio_that_is_plainly_right() -> None:
+    image = Image(machine("6.12.0"))
+    (report,) = (each for each in image.examine().folios if each.folio.pfn == PFNS[9])
+    snapshot = Snapshot(discover(image.prog), ProgramMemory(image.prog))
+    context = FolioContext(snapshot, report.folio, report.judgement, frozenset())
+    assert [context.entry(index) for index in range(8)] == context.entries
+    assert [entry.raw for entry in context.entries] == [image.entry(PFNS[9], n) for n in range(8)]
