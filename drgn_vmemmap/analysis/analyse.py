@@ -123,7 +123,7 @@ class _Analysis:
                 # A device's pages may share what a zone keeps, too.
                 *(each.pfns for each in special if missing and each.kind == DEVICE),
             ],
-            tail_orders=self._tail_frames.orders(),
+            tail_uses=self._tail_frames.uses(),
             accounts=accounts,
             interrupted=self._progress.interrupted,
         )

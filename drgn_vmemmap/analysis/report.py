@@ -12,6 +12,7 @@ from typing import NamedTuple
 from drgn_vmemmap.hugetlb.accounting import Accounts
 from drgn_vmemmap.hugetlb.folio import Folios
 from drgn_vmemmap.hugetlb.hstate import Counters, Hstate
+from drgn_vmemmap.hugetlb.tail_frames import TailUse
 from drgn_vmemmap.hvo.folios import FolioReports
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.facts import Kernel
@@ -167,8 +168,8 @@ class Report:
     """The pieces of physical memory that have a memmap."""
     unknown: list[range]
     """PFNs of which the dump does not show what memory they are, or whether they are memory."""
-    tail_orders: Mapping[int, int]
-    """Of the frames that zones keep for shared tails, by their PFNs, the order of the folios."""
+    tail_uses: Mapping[int, TailUse]
+    """The frames that zones keep for shared tails, by their PFNs, and what they keep them for."""
     accounts: Accounts
     """Which folios the kernel counts."""
     interrupted: bool
@@ -185,7 +186,7 @@ class Report:
     @property
     def tail_frames(self) -> frozenset[int]:
         """PFNs of the frames that zones keep for shared tails."""
-        return frozenset(self.tail_orders)
+        return frozenset(self.tail_uses)
 
     @property
     def broken(self) -> bool:

@@ -25,6 +25,14 @@ class InvalidSlot(NamedTuple):
     pointer: int
 
 
+class TailUse(NamedTuple):
+    """What a zone keeps a frame for."""
+
+    zone: ZoneKey
+    order: int
+    """Of the folios whose tails are in it."""
+
+
 class TailFrames:
     """
     The frames that zones keep for the shared tails of optimized folios.
@@ -61,9 +69,9 @@ class TailFrames:
         """PFNs of all of them that are in the dump."""
         return frozenset(frame for frame, _, _ in self._slots())
 
-    def orders(self) -> dict[int, int]:
-        """The order that each frame is for, by its PFN; of one that is kept twice, one of them."""
-        return {frame: order for frame, _, order in self._slots()}
+    def uses(self) -> dict[int, TailUse]:
+        """What each frame is kept for, by its PFN; of one that is kept twice, one of them."""
+        return {frame: TailUse(zone, order) for frame, zone, order in self._slots()}
 
     def missing(self) -> list[ZoneKey]:
         """The zones of which it is not in the dump what they keep."""

@@ -213,8 +213,15 @@ def test_tails_that_a_zone_keeps_for_no_folio_are_compared_too(release: str, ord
     frame = FIRST_FOLIO - 2
     kept.memmap.write_tail_frame(frame, Folio(FIRST_FOLIO, order))
     kept.write(kept.tail_slot(0, 3, order), kept.machine.page_address(frame))
-    assert errors(kept) == []
     content = bytearray(kept.memory.frames[frame])
+    flags = discover(kept.prog).page_flags.of_place(0, 3).to_bytes(8, "little")
+    for tail in range(64):
+        content[tail * 64 : tail * 64 + 8] = flags
+    # Its tails are still of another zone than the one that keeps it.
+    (found,) = verify(kept.prog).findings
+    assert "is of another node or zone" in found.message
+    kept.memory.frames[frame] = bytes(content)
+    assert errors(kept) == []
     content[17 * 64 + 8 : 17 * 64 + 16] = bytes(8)
     kept.memory.frames[frame] = content
     (found,) = verify(kept.prog).findings

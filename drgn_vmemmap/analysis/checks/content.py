@@ -133,17 +133,17 @@ class _TailCheck:
     def _unused(self) -> Iterator[Finding]:
         """Compare the frames that zones keep and that no folio shares, as far as it is known."""
         kernel, geometry = self._context.kernel, self._context.geometry
-        orders = self._context.report.tail_orders
-        frames = sorted(orders.keys() - self._compared)
+        uses = self._context.report.tail_uses
+        frames = sorted(uses.keys() - self._compared)
         addresses = [frame << geometry.page_shift for frame in frames]
         contents = self._context.walker.memory.read_each(addresses, geometry.page_size)
         for frame, content in zip(frames, contents):
             if content is None:
                 self._not_compared += 1
                 continue
-            order = orders[frame]
-            info = kernel.tail_info(0, order)
-            wrong = self._tails_of(order, True, None).first_wrong(content, info, has_head=False)
+            zone, order = uses[frame]
+            info, place = kernel.tail_info(0, order), kernel.page_flags.of_place(*zone)
+            wrong = self._tails_of(order, True, place).first_wrong(content, info, has_head=False)
             if wrong is not None and not self._may_come_later(wrong, frame):
                 yield content_rules.unused_tail(frame, order, wrong, geometry.address(frame))
 
