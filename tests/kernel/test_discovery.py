@@ -138,6 +138,9 @@ def test_a_type_that_is_not_complete_has_no_members_and_no_size() -> None:
     assert find_member(incomplete, "flags") is None
     assert find_member(holder, "page") is find_member(holder, "page.flags") is None
     assert list(named_members(incomplete)) == []
+    flexible = prog.array_type(prog.int_type("int", 4, True))
+    last = prog.struct_type("last", 4, (drgn.TypeMember(flexible, "rest", 32),))
+    assert find_member(last, "rest") == Member(4, 4, 0)
     declared = prog.enum_type("pageflags")
     prog.register_type_finder("test", lambda *_: declared, enable_index=0)
     assert enumerators(prog, "enum pageflags") == {}

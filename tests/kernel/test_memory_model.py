@@ -139,3 +139,10 @@ def test_memmap_counters_that_count_page_extensions_too_are_not_compared(
     members = {"section_mem_map": members["section_mem_map"], member: members["usage"]}
     image.types.structs = {**image.types.structs, "mem_section": Struct(size, members)}
     assert (discover(image.prog).memmap_counters is not None) is are_counted
+
+
+@pytest.mark.parametrize("missing", ("nr_memmap_boot_pages", "nr_memmap_pages"))
+def test_one_memmap_counter_without_the_other_is_not_compared(missing: str) -> None:
+    image = Image(Machine())
+    del image.variables[missing]
+    assert discover(image.prog).memmap_counters is None
