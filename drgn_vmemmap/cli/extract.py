@@ -45,9 +45,9 @@ COMMAND = Command(
     help="write the smallest vmcore that gives the same report",
     description="Write a vmcore with what the report needs and nothing else: page tables, "
     "struct pages, hstates, sections, zones, symbols, types and variables. No page of a user's "
-    "data is in it. It gives the same report without debugging symbols; that is checked before it "
-    "is kept. Of a running kernel, it records which findings lasted: what changed meanwhile is not "
-    "found in it.",
+    "data is in it, nor the kernel's command line, nor its log without --log. It gives the same "
+    "report without debugging symbols; that is checked before it is kept. Of a running kernel, it "
+    "records which findings lasted: what changed meanwhile is not found in it.",
     examples=(
         f"{NAME} -c vmcore extract small.vmcore",
         f"{NAME} -c vmcore extract --compress small.vmcore",
