@@ -121,6 +121,7 @@ def test_a_finding_shows_the_entry_and_where_it_lies(release: str) -> None:
     assert finding.address == image.machine.page_address(PFNS[9]) + 5 * PAGE_SIZE
     assert finding.entry_address == image.entry_address(PFNS[9], 5)
     assert finding.entry == image.entry(PFNS[9], 5)
+    assert finding.expected == f"frame {image.frames[PFNS[9]][7]:#x}, read-only"
 
 
 @every_layout
