@@ -9,6 +9,7 @@ import io
 import json
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -261,6 +262,15 @@ def test_what_the_kernel_counts_is_a_metric(report: Report) -> None:
     for hstate in document(report, folios=False)["hstates"]:
         for name in ("nr_huge_pages", "free_huge_pages", "surplus_huge_pages"):
             assert found[hstate["name"], name] == hstate[name]
+
+
+def test_a_switch_that_is_not_in_the_dump_is_no_metric() -> None:
+    report = verify(Image(Machine()).prog)
+    hvo = report.kernel.hvo._replace(enabled=None)
+    unknown = replace(report, kernel=replace(report.kernel, hvo=hvo))
+    without, known = (render(each, "prometheus", EVERYTHING) for each in (unknown, report))
+    assert "drgn_vmemmap_enabled" in known
+    assert "drgn_vmemmap_enabled" not in without
 
 
 def test_each_metric_has_help_and_a_type_and_is_a_gauge(report: Report) -> None:

@@ -17,6 +17,7 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.folios import folio_table
 from drgn_vmemmap.output.report import View, render
 from drgn_vmemmap.output.terminal import PLAIN
+from drgn_vmemmap.output.text import size
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
 from tests.support import VMCORES, verified
@@ -137,6 +138,14 @@ def test_a_verdict_that_no_folio_has_takes_no_column() -> None:
 def test_the_switch_is_said_to_be_about_new_folios(enabled: bool, said: str) -> None:
     text = table(report_of(Folio(FIRST_FOLIO), enabled=enabled))
     assert f"HVO layout head-reuse; {said}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    ((1023, "1023 B"), (7 << 9, "3.5 KiB"), (3 << 40, "3 TiB"), (5 << 50, "5120 TiB")),
+)
+def test_a_size_has_the_largest_unit_of_which_it_is_one_or_more(count: int, shown: str) -> None:
+    assert size(count) == shown
 
 
 # The verdict.

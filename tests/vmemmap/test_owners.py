@@ -300,6 +300,17 @@ def test_a_zones_tail_frame_whose_memory_failed_is_found_once() -> None:
     assert found[:3] == ("frame-failed", OPTIMIZED, 1)
 
 
+def test_a_frame_that_a_zone_keeps_for_no_folio_and_whose_memory_failed_is_found() -> None:
+    broken = image("7.2.0")
+    ((key, _),) = broken.tail_frames.items()
+    frame = UNSPLIT + 9
+    broken.write(broken.tail_slot(*key[:2], 18), broken.machine.page_address(frame))
+    failed(broken, frame)
+    (finding,) = (each for each in verify(broken.prog).findings if each.rule == "frame-failed")
+    assert (finding.folio, finding.address) == (None, broken.machine.page_address(frame))
+    assert finding.message.endswith("no folio uses it now")
+
+
 @every_line
 def test_a_page_table_whose_memory_failed_is_found(release: str) -> None:
     broken = image(release)
