@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Callable, NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
@@ -61,11 +61,11 @@ class LogMemory(NamedTuple):
 
     wanted: Collection[int]
     """PFNs of the frames that were read for it, if it is to be written."""
-    text: Sequence[range]
-    """Physical addresses of its text, if it is not."""
+    text: Mapping[int, Collection[range]]
+    """Physical addresses of its text in each frame, by PFN, if it is not."""
 
 
-NO_LOG = LogMemory((), ())
+NO_LOG = LogMemory((), {})
 
 
 class Filter:
@@ -163,7 +163,7 @@ class Filter:
     def _all_but_log(self, start: int, part: bytes) -> Iterator[tuple[int, bytes]]:
         """Of a part of a frame, all that is no text of the log's."""
         end = start + len(part)
-        for text in self._log.text:
+        for text in self._log.text.get(self._frame(start), ()):
             low, high = max(start, text.start), min(end, text.stop)
             if low < high:
                 yield from self._all_but_log(start, part[: low - start])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -182,24 +182,29 @@ class Recording:
     def _log_memory(self, snapshot: Snapshot) -> LogMemory:
         """Where the kernel's log is: what was read for it, or what must not be written."""
         if self._log_reads is not None:
-            return LogMemory({start >> PAGE_SHIFT for start, _ in self._log_reads}, ())
+            wanted = {
+                frame
+                for start, size in self._log_reads
+                for frame in range(start >> PAGE_SHIFT, (start + size - 1 >> PAGE_SHIFT) + 1)
+            }
+            return LogMemory(wanted, {})
+        text = defaultdict[int, set[range]](set)
+        for addresses in self._log_text():
+            for page in range(addresses.start & -PAGE_SIZE, addresses.stop, PAGE_SIZE):
+                frame = snapshot.walker.entry(page).frame
+                if frame is not None:
+                    move = (frame << PAGE_SHIFT) - page
+                    start, stop = max(page, addresses.start), min(page + PAGE_SIZE, addresses.stop)
+                    text[frame].add(range(start + move, stop + move))
+        return LogMemory((), text)
+
+    def _log_text(self) -> list[range]:
+        """Virtual addresses of the log's text; what is read to find them is not recorded."""
         recorder, self._recorder = self._recorder, Recorder(ProgramMemory(self._prog))
         try:
-            texts = text_memory(self._recorded)
+            return text_memory(self._recorded)
         finally:
             self._recorder = recorder
-        pages = (
-            range(max(page, text.start), min(page + PAGE_SIZE, text.stop))
-            for text in texts
-            for page in range(text.start & -PAGE_SIZE, text.stop, PAGE_SIZE)
-        )
-        found = ((page, snapshot.walker.entry(page.start).frame) for page in pages)
-        moved = (
-            ((frame << PAGE_SHIFT) + page.start % PAGE_SIZE, len(page))
-            for page, frame in found
-            if frame is not None
-        )
-        return LogMemory((), [range(start, start + size) for start, size in moved])
 
     def _nodes(self, snapshot: Snapshot) -> Iterator[int]:
         """The NUMA nodes that have memory: of the first page of each section, where it is known."""

@@ -155,30 +155,30 @@ class Tails:
             places = {head & self._place_mask for head in set(flags[:: self._count])}
         if not places <= {None, self._page.value(plain, "flags") & self._place_mask}:
             return False
-        for place in self._words:
-            column = self._column(block, place)
-            if column != self._all_but_first(place, column, first):
+        for word in self._words:
+            column = self._column(block, word)
+            if column != self._all_but_first(word, column, first):
                 return False
         column, links = self._column(block, self._link), memoryview(infos)
         tails = range(int(has_head), self._count)
         return all(column[tail :: self._count] == links for tail in tails)
 
-    def _column(self, block: memoryview, place: Member) -> memoryview[int]:
+    def _column(self, block: memoryview, word: Member) -> memoryview[int]:
         """A word of each struct page."""
-        words = block.cast(FORMATS[place.size])
-        return words[place.offset // place.size :: self._size // place.size]
+        words = block.cast(FORMATS[word.size])
+        return words[word.offset // word.size :: self._size // word.size]
 
-    def _all_but_first(self, place: Member, column: memoryview, first: int) -> memoryview:
+    def _all_but_first(self, word: Member, column: memoryview, first: int) -> memoryview:
         """
         A column in which all have what the first plain tail has.
 
         :param first: How many struct pages of each frame are no plain tails.
         """
         value, length = column[first], len(column)
-        known = self._expected.get((place, first))
+        known = self._expected.get((word, first))
         if known is None or len(known) != length or known[first] != value:
-            known = memoryview(array(FORMATS[place.size], [value]) * length)
-            self._expected[place, first] = known
+            known = memoryview(array(FORMATS[word.size], [value]) * length)
+            self._expected[word, first] = known
         for index in range(first):
             known[index :: self._count] = column[index :: self._count]
         return known

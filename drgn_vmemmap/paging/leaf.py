@@ -64,11 +64,10 @@ def leaf_of(
 
 def likely_encryption_mask(entries: Iterable[tuple[str, int]]) -> int:
     """
-    The bit of memory encryption, where nothing but a walk says which it is.
+    A mask of the bit of memory encryption, where nothing but a walk says which it is.
 
     :param entries: As for :func:`leaf_of()`.
-    :return: A bit that all entries which are present have, and that no frame's address has; 0 if
-        there is none.
+    :return: The one of :data:`ENCRYPTION_BITS` that all present entries have; 0 if there is none.
     """
     present = [raw for _, raw in entries if x86_64.is_present(raw)]
     if len(present) < 2:
