@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""A result replaces neither what it was made from, nor any other dump."""
+"""A result replaces neither what it was made from, nor any other dump or ELF file."""
 
 from __future__ import annotations
 
@@ -31,17 +31,19 @@ def keep_inputs(options: argparse.Namespace) -> None:
 
 def keep_dump(path: str) -> None:
     """
-    Refuse to replace a dump.
+    Refuse to replace a dump, or an ELF file: drgn may have taken symbols from it.
 
     :raises CannotAnalyse: if the file is one.
     """
-    from drgn_vmemmap.target.dump_file import is_dump, is_flattened
+    from drgn_vmemmap.target.dump_file import is_dump, is_elf, is_flattened
 
     # A device or a FIFO is not replaced, and reading one may take for ever.
     if not os.path.isfile(path) or not os.access(path, os.R_OK):
         return
-    if is_flattened(path) or is_dump(path):
-        raise CannotAnalyse(f"{printable(path)} is a dump, and not replaced: give another name")
+    is_a_dump = is_flattened(path) or is_dump(path)
+    if is_a_dump or is_elf(path):
+        kind = "a dump" if is_a_dump else "an ELF file"
+        raise CannotAnalyse(f"{printable(path)} is {kind}, and not replaced: give another name")
 
 
 def _inputs(options: argparse.Namespace) -> Iterator[os.stat_result]:

@@ -15,6 +15,7 @@ from drgn_vmemmap.target.foreign_files import START_SIZE, what_it_is
 
 _KDUMP = b"KDUMP   "
 _FLATTENED = b"makedumpfile\0"
+_ANY_ELF = b"\x7fELF"
 _ELF = b"\x7fELF\x02\x01"
 
 # status of struct disk_dump_header, e_flags of an ELF header, and the flags that makedumpfile
@@ -97,7 +98,13 @@ def is_dump(path: str) -> bool:
     """Whether a file begins as dumps do: as a kdump-compressed one, or as an ELF core file."""
     with open(path, "rb") as file:
         start = file.read(18)
-    return start.startswith(_KDUMP) or (start[:4] == b"\x7fELF" and start[16:18] == b"\4\0")
+    return start.startswith(_KDUMP) or (start.startswith(_ANY_ELF) and start[16:18] == b"\4\0")
+
+
+def is_elf(path: str) -> bool:
+    """Whether a file begins as ELF files do: dumps, kernels, modules, and their symbols."""
+    with open(path, "rb") as file:
+        return file.read(len(_ANY_ELF)) == _ANY_ELF
 
 
 def missing_bytes(path: str) -> int:

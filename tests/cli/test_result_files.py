@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,15 @@ def test_a_dump_is_not_replaced(kind: str, tmp_path: Path) -> None:
     ):
         refused(vmemmap(*command), 2, "is a dump, and not replaced")
         assert path.read_bytes() == content
+
+
+def test_a_file_with_symbols_is_not_replaced(tmp_path: Path) -> None:
+    symbols = tmp_path / "vmlinux"
+    shutil.copyfile(sys.executable, symbols)
+    before = symbols.read_bytes()
+    for command in (("-c", VMCORE, "-o", symbols), ("rules", "-o", symbols), ("bundle", symbols)):
+        refused(vmemmap(*command), 2, "is an ELF file, and not replaced")
+    assert symbols.read_bytes() == before
 
 
 def test_what_a_result_is_made_from_is_not_replaced(tmp_path: Path) -> None:
