@@ -14,7 +14,7 @@ import gc
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from drgn_vmemmap.cli import command_line, crashes, opening, options
@@ -23,8 +23,7 @@ from drgn_vmemmap.cli.options import Target
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.requirements import check_drgn
 
-# After how many new objects the garbage collector runs. Python's default is some hundreds, but most
-# of a command's objects live until its end.
+# After how many new objects the garbage collector runs. Python's default is some hundreds.
 _GARBAGE_THRESHOLD = 50_000
 
 
@@ -36,10 +35,10 @@ def main() -> NoReturn:
     """
     _occupy_standard_streams()
     prog = _program_of_drgn()
-    if prog is not None:
-        sys.exit(command_line.run(sys.argv[1:], prog))
-    gc.set_threshold(_GARBAGE_THRESHOLD)
-    _end(run())
+    with _little_garbage_collection():
+        if prog is not None:
+            sys.exit(command_line.run(sys.argv[1:], prog))
+        _end(run())
 
 
 def run() -> int:
@@ -59,6 +58,21 @@ def run() -> int:
         warn(f"{command.name} reads no target: the one that is named is not used")
     crashes.outlive(dumps)
     return command_line.execute(parsed, None)
+
+
+@contextlib.contextmanager
+def _little_garbage_collection() -> Iterator[None]:
+    """
+    Collect garbage seldom, as most of a command's objects live until its end; and not at the end of
+    the process, when Python would look at all objects several times.
+    """
+    threshold = gc.get_threshold()
+    gc.set_threshold(_GARBAGE_THRESHOLD)
+    atexit.register(gc.freeze)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
 
 
 def _end(code: int) -> NoReturn:

@@ -88,12 +88,14 @@ def test_the_bundle_makes_the_page_by_whatever_path_it_is_run(
 
 def test_a_script_does_not_end_a_process_of_drgns_that_goes_on() -> None:
     code = f"""
-import runpy, sys
+import gc, runpy, sys
 sys.argv = ["drgn_vmemmap", "rules", "tail-writable"]
+before = gc.get_threshold(), gc.get_freeze_count()
 try:
     runpy.run_path({str(PACKAGE / "__main__.py")!r}, run_name="__main__")
 except SystemExit as ended:
     print("the script ended with", ended.code)
+assert (gc.get_threshold(), gc.get_freeze_count()) == before
 """
     done = run(DRGN, "-q", "-c", VMCORE, "-e", code)
     assert (done.returncode, done.stderr) == (0, "")
