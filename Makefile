@@ -7,6 +7,9 @@ BUNDLE = build/drgn_vmemmap
 VMCORE = vmcores/head-reuse.vmcore
 TEST = pytest -n auto --dist worksteal
 
+# The tests start hundreds of processes, which load what the first of them compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test coverage fuzz mutation browsertest vmtest packagetest matrix corners bench lint bundle manual clean
 
 # The main job, on a recorded vmcore.

@@ -37,7 +37,7 @@ def test_a_large_leaf_has_no_address_bits_below_its_span_but_pat(level: Level, s
     assert not any(is_reserved(0b11 | 1 << bit, PTE) for bit in range(64))
 
 
-@pytest.mark.parametrize(("present", "writable", "executable"), product((True, False), repeat=3))
+@pytest.mark.parametrize(("present", "writable", "executable"), [*product((True, False), repeat=3)])
 def test_a_leaf_allows_what_its_bits_say(present: bool, writable: bool, executable: bool) -> None:
     leaf = Leaf("PTE", present, writable, executable, 0x1234)
     assert leaf.allows("read") is present
