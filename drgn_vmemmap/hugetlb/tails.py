@@ -155,10 +155,8 @@ class Tails:
             places = {head & self._place_mask for head in set(flags[:: self._count])}
         if not places <= {None, self._page.value(plain, "flags") & self._place_mask}:
             return False
-        for word in self._words:
-            column = self._column(block, word)
-            if column != self._all_but_first(word, column, first):
-                return False
+        if not all(self._is_alike(word, self._column(block, word), first) for word in self._words):
+            return False
         column, links = self._column(block, self._link), memoryview(infos)
         tails = range(int(has_head), self._count)
         return all(column[tail :: self._count] == links for tail in tails)
@@ -168,9 +166,9 @@ class Tails:
         words = block.cast(FORMATS[word.size])
         return words[word.offset // word.size :: self._size // word.size]
 
-    def _all_but_first(self, word: Member, column: memoryview, first: int) -> memoryview:
+    def _is_alike(self, word: Member, column: memoryview, first: int) -> bool:
         """
-        A column in which all have what the first plain tail has.
+        Whether all plain tails have what the first one has.
 
         :param first: How many struct pages of each frame are no plain tails.
         """
@@ -179,9 +177,12 @@ class Tails:
         if known is None or len(known) != length or known[first] != value:
             known = memoryview(array(FORMATS[word.size], [value]) * length)
             self._expected[word, first] = known
+        # Fast path: mostly, even those that are no plain tails have what those before them had.
+        if column == known:
+            return True
         for index in range(first):
             known[index :: self._count] = column[index :: self._count]
-        return known
+        return column == known
 
     def is_right(self, content: bytes, info: int, has_head: bool) -> bool:
         """Whether a frame holds what it must; parameters as for :meth:`first_wrong()`."""

@@ -275,6 +275,10 @@ class Kernel:
         if self.tails_hold_mask:
             return array("Q", [self.tail_info(0, order)]) * len(pfns)
         start, size = self.vmemmap | 1, self.page.size
+        if isinstance(pfns, range):
+            infos = range(start + pfns.start * size, start + pfns.stop * size, pfns.step * size)
+            if max(infos.start, infos.stop) <= _ALL_BITS:
+                return array("Q", infos)
         return array("Q", [(start + pfn * size) & _ALL_BITS for pfn in pfns])
 
     def freed_when_optimized(self, order: int) -> int:

@@ -337,6 +337,22 @@ def test_restored_pages_with_tails_of_the_first_folio_compared_with_them_are_fou
     assert errors(kernel) == [("stale-struct-page", pfn, 3) for pfn in pfns[1:]]
 
 
+@pytest.mark.parametrize("at_once", (1, 2, 3, 1024))
+def test_wrong_tails_are_found_however_many_folios_are_looked_at_together(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drgn_vmemmap.analysis.checks.content._AT_ONCE", at_once)
+    pfns = [FIRST_FOLIO + 512 * number for number in range(7)]
+    folios = [
+        Folio(pfn, remapped=False, edits=FRESH) if number in (2, 5, 6) else Folio(pfn)
+        for number, pfn in enumerate(pfns)
+    ]
+    kernel = Image(Machine(line=LINES["6.12.0"], folios=tuple(folios)))
+    for pfn in pfns:
+        kernel.write_page(pfn + 9, mapping=0)
+    assert sorted(errors(kernel)) == [("tail-content", pfn, 0) for pfn in pfns]
+
+
 def test_a_wrong_tail_is_found_where_the_dump_lacks_other_frames_of_its_folio() -> None:
     kernel = EditedKernel(image("6.12.0").prog)
     kernel.write_member(RESTORED + 64 * 6 + 9, "mapping", 0)
@@ -519,6 +535,14 @@ def test_tails_are_of_the_node_and_the_zone_of_their_folio(shift: str) -> None:
     start = kernel.page.offset("flags")
     frame[start : start + 8] = another.to_bytes(8, "little")
     assert reason(None, False) == "" and reason(None, True) == f"4 {said}"
+
+
+@pytest.mark.parametrize("release", ("6.12.0", "7.2.0"))
+@pytest.mark.parametrize("pfns", (range(512, 4096, 512), range(4096, 0, -1024), range(8, 8)))
+def test_the_links_of_many_folios_are_those_of_each(release: str, pfns: range) -> None:
+    kernel = discover(image(release).prog)
+    for each in (pfns, [*pfns]):
+        assert kernel.tail_infos(each, 9).tolist() == [kernel.tail_info(pfn, 9) for pfn in pfns]
 
 
 def test_frames_that_lie_in_descending_order_are_compared_with_their_own_folios() -> None:

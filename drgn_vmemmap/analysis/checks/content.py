@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,9 @@ from drgn_vmemmap.vmemmap.owners import TAIL
 
 # Frames that are read together.
 _BATCH = 256
+
+# Folios whose classes and judgements are compared together.
+_AT_ONCE = 1024
 
 
 class _Batch(NamedTuple):
@@ -182,11 +186,9 @@ class _TailCheck:
         """Rows of folios of one class with the same judgement, if it says what they hold."""
         folios = self._folios
         chosen = {n for n, each in enumerate(folios.judgement_table) if _says_what_tails_are(each)}
-        groups, done = defaultdict[tuple[int, int], list[int]](list), 0
-        for key, stretch in groupby(zip(folios.folios.classes, folios.judgements)):
-            count = len(list(stretch))
-            groups[key] += range(done, done + count)
-            done += count
+        groups = defaultdict[tuple[int, int], list[int]](list)
+        for rows, key in _stretches(folios.folios.classes, folios.judgements):
+            groups[key] += rows
         yield from (rows for (_, judgement), rows in groups.items() if judgement in chosen)
 
     def _compare(self, batch: _Batch) -> Iterator[Finding]:
@@ -277,6 +279,23 @@ class _TailCheck:
         tails = self._tails_in(batch)
         is_right = tails.is_right(content, wrong.link, batch.has_head)
         return other if is_right else None
+
+
+def _stretches(
+    classes: array[int], judgements: array[int]
+) -> Iterator[tuple[range, tuple[int, int]]]:
+    """Rows one after the other whose folios have the same class and the same judgement."""
+    for start in range(0, len(classes), _AT_ONCE):
+        columns = [column[start : start + _AT_ONCE] for column in (classes, judgements)]
+        end = start + len(columns[0])
+        # Fast path: mostly, adjacent folios are alike.
+        if all(column == column[:1] * len(column) for column in columns):
+            yield range(start, end), (columns[0][0], columns[1][0])
+            continue
+        for key, stretch in groupby(zip(*columns)):
+            end = start + len(list(stretch))
+            yield range(start, end), key
+            start = end
 
 
 def _in_parts(batch: _Batch) -> Iterator[_Batch]:

@@ -22,7 +22,7 @@ def check_unoptimized(context: VmemmapContext) -> Iterator[Finding]:
         for number, judgement in enumerate(folios.judgement_table)
         if judgement.verdict is Verdict.UNOPTIMIZED
     }
-    for row, number in enumerate(folios.judgements):
+    for row, number in enumerate(folios.judgements) if unoptimized else ():
         if number in unoptimized:
             folio = folios.folios[row]
             freed = kernel.freed_when_optimized(folio.order)
