@@ -157,6 +157,16 @@ class _Reader:
                 yield _token(match, self._add, ANY_PFN, values, form.around(*match.span()))
             else:
                 yield _token(match, self._drop, self._key(Kind.PFN, digits))
+        yield from self._remarks(form, lower)
+        words = _DUMPED.sub(_blank, text) if "raw:" in lower or "head:" in lower else text
+        for match in _WORD.finditer(words):
+            value = int(match[1], 16)
+            if value not in named and self._wanted(value):
+                yield _token(match, self._add_number, value, form.around(*match.span()))
+
+    def _remarks(self, form: Joined, lower: str) -> Iterator[_Token]:
+        """What a line says of what was named, of the boot, and of the log itself."""
+        text = form.text
         for fact in FACTS:
             if fact.keyword in lower:
                 for match in fact.pattern.finditer(text):
@@ -172,11 +182,6 @@ class _Reader:
             yield _token(match, self._lose_lines)
         for match in OTHER_DUMP.finditer(lower):
             yield _token(match, self._begin_other_dump)
-        words = _DUMPED.sub(_blank, text) if "raw:" in lower or "head:" in lower else text
-        for match in _WORD.finditer(words):
-            value = int(match[1], 16)
-            if value not in named and self._wanted(value):
-                yield _token(match, self._add_number, value, form.around(*match.span()))
 
     # What is named.
 
