@@ -88,9 +88,9 @@ class Tails:
         # the reference that memory from boot begins with.
         self._has_references = kernel.tails_hold_mask and "refcount" in self._page.members
         self._keeps_references = self._has_references and order > MAX_PAGE_ORDER
-        self._checks = [
-            each for each in _checks(kernel, order, are_shared) if each.member in self._page.members
-        ]
+        is_device = place is not None and kernel.page_flags.zone(place) == kernel.device_zone
+        checks = _checks(kernel, order, are_shared, is_device)
+        self._checks = [each for each in checks if each.member in self._page.members]
         self._words = _joined([self._page.members[check.member] for check in self._checks])
         self._link = self._page.members["compound_head"]
         self._expected: dict[tuple[Member, int], memoryview] = {}
@@ -276,11 +276,14 @@ def _faults(layout: Struct, page: bytes, checks: Iterable[_Check]) -> Iterator[s
             yield check.reason.format(value)
 
 
-def _checks(kernel: Kernel, order: int, are_shared: bool) -> list[_Check]:
+def _checks(kernel: Kernel, order: int, are_shared: bool, is_device: bool) -> list[_Check]:
     """
     What is checked of the plain tails of folios of an order, as far as struct pages have it.
     """
     forbidden = kernel.page_marks.checked_at_free | kernel.head_test.value
+    if is_device:
+        # A device's pages are all reserved, and the tails that its zone keeps for them, too.
+        forbidden &= ~kernel.page_marks.reserved
     # Which memory of a folio failed, its head records (folio_set_hugetlb_hwpoison()); a tail that
     # others share is never marked.
     if are_shared:

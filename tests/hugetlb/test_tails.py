@@ -232,6 +232,16 @@ def test_tails_that_a_zone_keeps_for_no_folio_are_compared_too(release: str, ord
     assert report.incomplete and not report.broken
 
 
+@pytest.mark.parametrize("release", ("coming", "coming-writable"))
+def test_tails_that_a_zone_keeps_for_a_device_are_reserved(release: str) -> None:
+    device = Image(Machine(line=LINES[release], sections={4: Section.DEVICE}))
+    assert errors(device) == []
+    (frame,) = device.tail_frames.values()
+    locked = device.memory.frames[frame][0] | 1 << LINES[release].flags["PG_locked"]
+    device.memory.write(frame << PAGE_SHIFT, bytes([locked]))
+    assert errors(device) == [("tail-content", None, None)]
+
+
 SCHEDULING, RUNNING = 1, 3
 """Of ``enum system_states``: before and after the last initcall."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import gcd
 
 from drgn_vmemmap.hugetlb.folio import State
-from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, NO_TYPE, OPTIMIZED_BIT, Mark, Struct
+from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, NO_TYPE, OPTIMIZED_BIT, ZONES, Mark, Struct
 from tests.synthetic.model import Folio, Machine, Section
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE, PhysicalMemory
 
@@ -150,7 +150,10 @@ class Memmap:
 
     def write_tail_frame(self, frame: int, folio: Folio) -> None:
         """A frame full of tails, for all folios like this one."""
-        tail = self._page.pack(**self._tail(folio), flags=self.flags(folio.pfn))
+        # All struct pages of a device's memory are reserved (vmemmap_shared_tail_page()).
+        is_device = ZONES[self._machine.zone(folio.pfn)] == "ZONE_DEVICE"
+        flags = self.flags(folio.pfn, *(["PG_reserved"] if is_device else []))
+        tail = self._page.pack(**self._tail(folio), flags=flags)
         self._memory.fill([frame], tail * (PAGE_SIZE // len(tail)))
         self.allocate(frame)
 
