@@ -36,7 +36,10 @@ class Hvo(NamedTuple):
     optimized_bit: int | None
     """Bit number of ``HPG_vmemmap_optimized`` in the head page's ``private``."""
     may_stay_partial: bool = False
-    """A remap that failed may leave a folio partly optimized (``VMEMMAP_REMAP_INCOMPLETE``)."""
+    """
+    A remap or a restore that failed may leave a folio partly optimized
+    (``VMEMMAP_REMAP_INCOMPLETE``).
+    """
 
     @property
     def built_in(self) -> bool:

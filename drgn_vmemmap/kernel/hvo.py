@@ -39,7 +39,7 @@ def hvo(lookup: Lookup, page: Struct, zone: Struct, zones: Collection[ZoneKey]) 
         layout,
         _enabled(lookup, layout),
         _optimized_bit(lookup, page, layout),
-        bool(lookup.flag("VMEMMAP_REMAP_INCOMPLETE")),
+        _may_stay_partial(lookup),
     )
 
 
@@ -85,3 +85,12 @@ def _optimized_bit(lookup: Lookup, page: Struct, layout: Layout) -> int | None:
     if bit is None and layout is not Layout.NONE:
         lookup.lacks(Part.OPTIMIZED_FLAG, "HPG_vmemmap_optimized in enum hugetlb_page_flags")
     return bit
+
+
+def _may_stay_partial(lookup: Lookup) -> bool:
+    """Whether a remap, and its roll-back or a restore, may fail after they changed some entries."""
+    # Not in v7.3. On x86-64, entries can always be written, unless faults are injected there
+    # (CONFIG_FAIL_HUGETLB_VMEMMAP): VMEMMAP_REMAP_INCOMPLETE may be a macro, which no type shows.
+    return bool(lookup.flag("VMEMMAP_REMAP_INCOMPLETE")) or lookup.has_any(
+        "fail_hugetlb_vmemmap_pte"
+    )

@@ -238,7 +238,7 @@ def _in_flight(context: FolioContext) -> Iterator[Finding]:
             reason = "on its way into or out of the pool, or a remap that was given up half-way"
         yield context.finding(IN_FLIGHT, f"{state}; {reason}")
     elif partial:
-        yield context.finding(IN_FLIGHT, f"{state}: a remap failed, and its roll-back, too")
+        yield context.finding(IN_FLIGHT, f"{state}: a remap and its roll-back failed, or a restore")
 
 
 def _entry_attributes(context: FolioContext) -> Iterator[Finding]:
