@@ -46,6 +46,19 @@ def test_a_message_does_not_continue_the_line_before_it(wording: Wording) -> Non
     assert len(lines) == (1 if wording.name == "PFN" else 2)
 
 
+@pytest.mark.parametrize("form", ("bare", "dmesg", "wrapped at 72", "cut at 64"))
+@pytest.mark.parametrize("level", ("pte", "pmd"))
+def test_tables_that_lead_to_a_bad_entry_are_not_what_it_maps(level: str, form: str) -> None:
+    """Since v6.18, ``__print_bad_page_map_pgtable()`` logs them after it."""
+    log = (
+        f"BUG: Bad page map in process qemu  {level}:8000000002ec5867",
+        "pgd:10a234067 p4d:10a234067 pud:105678067 pmd:112345067",
+        "addr:00007f0000000000 vm_flags:08100073 anon_vma:0000000000000000",
+    )
+    named = find_mentions(read_text(FORMS[form](log)).lines).named
+    assert [(each.kind, each.value) for each in named] == [(Kind.PFN, 0x2EC5)]
+
+
 @pytest.mark.parametrize("wording", WORDINGS, ids=lambda wording: wording.line)
 def test_a_line_is_of_kernels_that_have_the_entry(wording: Wording) -> None:
     (message,) = (each for each in (*MESSAGES, ANY_PFN) if each.name == wording.name)

@@ -28,6 +28,7 @@ _OOPS = (
 _PAGES = (
     *("page: ?", "head:|memcg:", "(?:anon |ksm )?flags: ", "raw: ", "page_type: ", "page_owner"),
     *("page (?:dumped|does not)", "page last (?:allocated|free)", "aops:", "addr:", "file:"),
+    "pgd:[0-9a-f]{8}",
     *("PFN ", "list_(?:add|del)", "failed to isolate", "migrating pfn", "alloc_contig_range"),
     *("cma: ", "HugeTLB: ", "KASAN: ", "(?:Read|Write|Free) (?:of|at) ", "The buggy"),
     *("Memory state", "Disabling ", "RMPUPDATE", "Leaking PFN", "SEV-SNP", "Slab 0x"),
