@@ -46,6 +46,26 @@ def test_a_message_does_not_continue_the_line_before_it(wording: Wording) -> Non
     assert len(lines) == (1 if wording.name == "PFN" else 2)
 
 
+LONGER = "systemd-journald[312]: Data hash table of /run/log/journal/" + "0123456789abcdef" * 9
+
+
+@pytest.mark.parametrize("after", ("e1000e: eth0 NIC Link is Up", "Added 1 device", "cec: on"))
+@pytest.mark.parametrize("wording", WORDINGS, ids=lambda wording: wording.line)
+def test_a_message_ends_where_its_line_does_if_others_are_longer(
+    wording: Wording, after: str
+) -> None:
+    """What follows in a log without times may begin with what looks like a number in hex."""
+    log = "\n".join((LONGER, wording.line, after, LONGER))
+    found = find_mentions(logical_lines(log)).named
+    assert tuple((each.kind, each.value) for each in found) == wording.named
+
+
+def test_a_pfn_is_cut_where_no_line_of_its_paragraph_is_longer() -> None:
+    halves = ("BUG: Bad page state in process kswapd0  pfn:02e", "c5")
+    (found,) = find_mentions(logical_lines("\n".join((LONGER, "", *halves, "", LONGER)))).named
+    assert found.value == 0x2EC5
+
+
 @pytest.mark.parametrize("form", ("bare", "dmesg", "wrapped at 72", "cut at 64"))
 @pytest.mark.parametrize("level", ("pte", "pmd"))
 def test_tables_that_lead_to_a_bad_entry_are_not_what_it_maps(level: str, form: str) -> None:

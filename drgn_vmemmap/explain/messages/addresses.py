@@ -81,7 +81,7 @@ ADDRESSES = (
         "corrupted list, without the other entry",
         "list_del corruption",
         r"list_del corruption\. (?:next->prev|prev->next) should be (?P<address1>[0-9a-f]{16}), "
-        r"but was (?P<address2>[0-9a-f]{16})$",
+        r"but was (?P<address2>[0-9a-f]{16})\b(?!\. ?\()",
         "v5.14 to v5.16",
         _LIST,
     ),

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from typing import BinaryIO, NamedTuple
 
 from drgn_vmemmap.errors import printable
@@ -130,6 +131,9 @@ _NUMBER_START = re.compile(
 _POINTER_DIGITS = 16
 _NUMBER_LIMIT = 40
 
+_NEAR = 8
+"""How many lines before and after one show whether it reached the margin."""
+
 _BLOCK_SIZE = 1 << 22
 _GROUPS_AT_ONCE = 1 << 14
 
@@ -192,7 +196,7 @@ def _pieces(text: str) -> Iterator[_Piece]:
 
 
 def _groups(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-    """The pieces of each line."""
+    """The pieces of each line; none for a blank one."""
     group: list[_Piece] = []
     length = 0
     for piece in pieces:
@@ -202,6 +206,8 @@ def _groups(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
         if piece.text.strip():
             group.append(piece)
             length += len(piece.text)
+        else:
+            yield []
     if group:
         yield group
 
@@ -222,39 +228,71 @@ def _joined(pieces: Iterable[_Piece]) -> Iterator[Line]:
         widths = [piece.width for group in some for piece in group[:-1]]
         # What ends at the same margin each time was cut there; mailers wrap where words end.
         is_cut = len(widths) > 1 and len(set(widths)) == 1
-        for group in some:
-            yield _line(group, is_cut)
+        for is_blank, paragraph in groupby(some, key=operator.not_):
+            if not is_blank:
+                yield from _lines_of(list(paragraph), is_cut)
 
 
-def _line(parts: list[_Piece], is_cut: bool) -> Line:
+def _lines_of(paragraph: Sequence[list[_Piece]], is_cut: bool) -> Iterator[Line]:
+    """
+    Lines between two blank ones.
+
+    :param is_cut: All that continue were cut at one margin.
+    """
+    widths, start = [piece.width for group in paragraph for piece in group], 0
+    for group in paragraph:
+        lines = range(start, start + len(group))
+        yield _line(group, is_cut, _at_margin(widths, lines) if len(group) > 1 else ())
+        start = lines.stop
+
+
+def _at_margin(widths: Sequence[int], lines: range) -> list[bool]:
+    """
+    Of each of some lines, whether it may have been cut within a word where it ends.
+
+    Where lines are cut, none is longer than those that are; one beside longer ones was not cut.
+
+    :param widths: Of all lines of the paragraph.
+    """
+    return [widths[line] >= max(widths[max(0, line - _NEAR) : line + _NEAR + 1]) for line in lines]
+
+
+def _line(parts: list[_Piece], is_cut: bool, at_margin: Sequence[bool]) -> Line:
     if len(parts) == 1:
         return Line((Joined(parts[0].text.strip()),), parts[0].caller)
-    forms = _at_spaces(parts), _within_words(parts)
+    forms = _at_spaces(parts, at_margin), _within_words(parts, at_margin)
     return Line(forms[::-1] if is_cut else forms, parts[0].caller)
 
 
-def _at_spaces(parts: list[_Piece]) -> Joined:
+def _at_spaces(parts: list[_Piece], at_margin: Sequence[bool]) -> Joined:
     """Parts of a line that was wrapped at spaces, or within numbers."""
     text, starts = "", []
-    for part in parts:
-        if text and not _is_cut_number(text, part.text):
+    for part, may_be_cut in zip(parts, (False, *at_margin)):
+        if text and not _is_cut_number(text, part.text, may_be_cut):
             text += " "
         starts.append(len(text))
         text += part.text.strip()
     return Joined(text, tuple(starts))
 
 
-def _within_words(parts: list[_Piece]) -> Joined:
+def _within_words(parts: list[_Piece], at_margin: Sequence[bool]) -> Joined:
     """Parts of a line that was wrapped wherever it reached a margin."""
     text, starts = "", []
-    for part in parts:
+    for part, may_be_cut in zip(parts, (False, *at_margin)):
+        is_cut = may_be_cut or text.endswith(" ") or _is_cut_number(text, part.text, may_be_cut)
+        if text and not is_cut:
+            text += " "
         starts.append(len(text))
         text += part.text
     return Joined(text, tuple(starts))
 
 
-def _is_cut_number(before: str, after: str) -> bool:
-    """Whether what ends here and what begins there are the halves of one number."""
+def _is_cut_number(before: str, after: str, may_be_cut: bool) -> bool:
+    """
+    Whether what ends here and what begins there are the halves of one number.
+
+    :param may_be_cut: Whether the line reached the margin where it ends.
+    """
     start = _NUMBER_START.match(after)
     end = _NUMBER_END.search(before[-_NUMBER_LIMIT:])
     if start is None or end is None:
@@ -262,4 +300,4 @@ def _is_cut_number(before: str, after: str) -> bool:
     if len(end["digits"]) + len(start["digits"]) == _POINTER_DIGITS:
         return True
     # No other number follows one that begins with 0x, nor a PFN.
-    return bool(end["begun"]) and len(end["digits"]) < _POINTER_DIGITS
+    return may_be_cut and bool(end["begun"]) and len(end["digits"]) < _POINTER_DIGITS
