@@ -246,8 +246,14 @@ def _optimized_at_boot(
 
     The memory of those that were demoted or freed since then is like any other.
     """
-    flag = snapshot.kernel.sections.optimized_at_boot
-    for pfns in joined(section.pfns for section in sections if section.flags & flag):
+    facts = snapshot.kernel.sections
+    made = (
+        section.pfns
+        for section in sections
+        if section.flags & facts.optimized_at_boot
+        or (section.order and section.flags & facts.early)
+    )
+    for pfns in joined(made):
         gigantic = [
             row
             for row in _rows_in(reports, pfns)

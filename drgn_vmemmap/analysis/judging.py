@@ -238,7 +238,7 @@ class Judging:
         may_be_partial = accounting is not Accounting.COUNTED or (
             hvo.may_stay_partial and folio.flag_optimized is True
         )
-        is_made_at_boot = bool(snapshot.kernel.sections.optimized_at_boot)
+        is_made_at_boot = snapshot.kernel.sections.may_be_optimized_at_boot
         judgement = judge(entries, hvo.layout, tail_frames, may_be_partial, is_made_at_boot)
         self.reports.set(row, judgement)
         context = FolioContext(snapshot, folio, judgement, tail_frames, entries, accounting)

@@ -131,6 +131,11 @@ class Sections(NamedTuple):
     optimized_at_boot: int
     """Mask of the flag that says: HugeTLB made its memmap at boot; 0 if there is none."""
 
+    @property
+    def may_be_optimized_at_boot(self) -> bool:
+        """Whether HugeTLB may make the memmap of a section at boot, in its optimized form."""
+        return bool(self.optimized_at_boot) or "order" in self.section.members
+
 
 class MemmapCounters(NamedTuple):
     """Where the kernel counts the frames that back its vmemmap: addresses of two longs."""

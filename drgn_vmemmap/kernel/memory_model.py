@@ -183,9 +183,12 @@ def sections(lookup: Lookup) -> Sections:
     root_count = int(lookup.vmcoreinfo.get("LENGTH(mem_section)", "0"))
     section = lookup.struct(
         "struct mem_section",
-        optional=("usage",),
+        optional=("usage", "order"),
         section_mem_map=["section_mem_map"],
         usage=["usage"],
+        # Not in v7.3, and with either name in linux-mm: it takes the place of the flag
+        # SECTION_IS_VMEMMAP_PREINIT_BIT.
+        order=["compound_page_order", "order"],
     )
     if section.size > 1 << PAGE_SHIFT:
         raise CannotAnalyse(

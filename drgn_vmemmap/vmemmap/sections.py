@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
@@ -34,6 +34,8 @@ class SectionRange(NamedTuple):
     """Raw ``section_mem_map`` of each: flags in its low bits."""
     parts: Sequence[range] | None = None
     """PFNs that have a memmap, ascending; ``None`` if that is not in the dump."""
+    order: int = 0
+    """Order of the compound pages for which its memmap was made; 0 for any."""
 
 
 class MissingSections(NamedTuple):
@@ -95,7 +97,11 @@ def _sections_in(snapshot: Snapshot, root: _Root, data: bytes) -> Iterator[Secti
     """The sections with a memmap of a page of them; those from boot that are alike together."""
     facts, stop = snapshot.kernel.sections, 0
     first = root.numbers.start * _described_by_each(snapshot)
-    for flags, alike in groupby(facts.section.column(data, "section_mem_map")):
+    flags_of_each = facts.section.column(data, "section_mem_map")
+    orders: Iterable[int] = repeat(0)
+    if "order" in facts.section.members:
+        orders = facts.section.column(data, "order")
+    for (flags, order), alike in groupby(zip(flags_of_each, orders)):
         indices = range(stop, stop + len(list(alike)))
         stop = indices.stop
         if not flags & _MARKED_PRESENT or not flags & _HAS_MEM_MAP:
@@ -103,12 +109,12 @@ def _sections_in(snapshot: Snapshot, root: _Root, data: bytes) -> Iterator[Secti
         starts = range(first, first + stop * facts.pages, facts.pages)[indices.start :]
         if flags & facts.early:
             pfns = range(starts.start, starts.stop)
-            yield SectionRange(pfns, flags, (pfns,))
+            yield SectionRange(pfns, flags, (pfns,), order)
             continue
         for index, start in zip(indices, starts):
             pfns = range(start, start + facts.pages)
             section = data[index * facts.section.size : (index + 1) * facts.section.size]
-            yield SectionRange(pfns, flags, _parts(snapshot, pfns, flags, section))
+            yield SectionRange(pfns, flags, _parts(snapshot, pfns, flags, section), order)
 
 
 def _missing(snapshot: Snapshot, root: _Root) -> MissingSections | None:

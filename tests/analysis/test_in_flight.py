@@ -253,7 +253,7 @@ def test_a_folio_on_a_list_that_is_marked_as_removed_is_broken() -> None:
     assert "list-corrupt" in {finding.rule for finding in verify(image.prog).findings}
 
 
-@pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+@pytest.mark.parametrize("release", ("6.18.0", "7.2.0", "coming"))
 def test_a_gigantic_folio_from_boot_is_protected_after_it_was_made(release: str) -> None:
     unprotected = dict.fromkeys(range(KEPT[LINES[release].layout], 4096), REUSE_W)
     report = verify(Image(machine(release, flying(unprotected, order=18))).prog)

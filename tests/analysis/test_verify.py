@@ -285,7 +285,7 @@ def test_vmemmap_that_is_special_is_named_and_not_accused(
     assert report.totals.counts.freed == 7
 
 
-@pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+@pytest.mark.parametrize("release", ("6.18.0", "7.2.0", "coming"))
 def test_folios_from_boot_are_named_with_what_boot_saved_for_them(release: str) -> None:
     pfn = GIB >> PAGE_SHIFT
     numbers = range(pfn // SECTION_PAGES, 2 * pfn // SECTION_PAGES)
@@ -298,7 +298,7 @@ def test_folios_from_boot_are_named_with_what_boot_saved_for_them(release: str) 
     assert report.special == [SpecialVmemmap("boot-optimized", range(pfn, 2 * pfn), 4095)]
 
 
-@pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+@pytest.mark.parametrize("release", ("6.18.0", "7.2.0", "coming"))
 @pytest.mark.parametrize("optimized", (0, 3, 512))
 def test_memory_from_boot_that_was_demoted_or_freed_saves_what_its_folios_do_now(
     release: str, optimized: int
@@ -395,7 +395,7 @@ def test_a_folio_in_memory_that_hosts_its_own_vmemmap_is_unoptimized_for_that_re
 
 
 @pytest.mark.parametrize("section", Section, ids=lambda section: section.name)
-@pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+@pytest.mark.parametrize("release", ("6.18.0", "7.2.0", "coming"))
 def test_a_wrong_count_of_the_frames_that_back_the_vmemmap_is_reported(
     release: str, section: Section
 ) -> None:

@@ -105,6 +105,7 @@ class ImageData(ImageVmemmap):
             section.pack(
                 section_mem_map=self.machine.vmemmap | self._section_flags(number),
                 usage=self._section_usage(number),
+                **self._section_order(number),
             )
             for number in range(count)
         ]
@@ -128,7 +129,15 @@ class ImageData(ImageVmemmap):
     def _section_flags(self, number: int) -> int:
         bits = self.machine.line.section_bits
         names = SECTION_FLAGS[self.machine.sections.get(number)]
-        return sum(1 << bits.index(name) for name in names)
+        return sum(1 << bits.index(name) for name in names if name in bits)
+
+    def _section_order(self, number: int) -> dict[str, int]:
+        """The order of the compound pages for which a section's memmap was optimized."""
+        if not self.machine.line.has_section_order:
+            return {}
+        orders = {Section.PREPARED: 18, Section.DEVICE: 9}
+        section = self.machine.sections.get(number)
+        return {"compound_page_order": orders.get(section, 0) if section else 0}
 
     def _write_hstates(self) -> None:
         orders, size = self.machine.orders, self.types.structs["hstate"].size

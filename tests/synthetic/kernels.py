@@ -68,6 +68,8 @@ class Line:
     """The frames that back the memmap are counted."""
     prepares_memmap: bool = False
     """The memmap of gigantic folios may be optimized at boot, before there were frames to free."""
+    has_section_order: bool = False
+    """A section has the order of the compound pages for which its memmap was optimized."""
     tails_by_pointer: bool = False
     """A zone has a pointer to its tail frames, which it allocates when it first needs one."""
     device_tails: int | None = None
@@ -204,6 +206,7 @@ LINES = {
                 flags_member="memdesc_flags_t",
                 compound_member="compound_info",
                 counts_memmap=True,
+                has_section_order=True,
                 tails_by_pointer=True,
                 device_tails=attributes,
             )
@@ -265,7 +268,11 @@ class Types:
         self._declare("spinlock", rlock="struct raw_spinlock")
         self._declare("mm_struct", pgd="pgd_t *")
         self._declare(
-            "mem_section", section_mem_map="unsigned long", usage="struct mem_section_usage *"
+            "mem_section",
+            32 if line.has_section_order else 16,
+            section_mem_map="unsigned long",
+            usage="struct mem_section_usage *",
+            **({"compound_page_order": "unsigned int"} if line.has_section_order else {}),
         )
         self._declare(
             "mem_section_usage", rcu="unsigned long [2]", subsection_map="unsigned long [1]"
