@@ -71,8 +71,8 @@ def _explain(
     if options.dmesg:
         own = read_kernel_log(prog)
         # Of a log that could not be read, nothing is known: not that it names nothing.
-        has_log = has_log or bool(own.text) or own.problem is None
-        lines.append(record_lines(own.text))
+        has_log = has_log or bool(own.records) or own.problem is None
+        lines.append(record_lines(own.records))
         problems.append(own.problem)
     explanations = [explains.explain(query) for query in queries]
     log = None

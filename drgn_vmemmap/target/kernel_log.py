@@ -9,11 +9,11 @@ Follows ``kernel/printk/printk_ringbuffer.h``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import drgn
-from drgn.helpers.linux.printk import get_printk_records
+from drgn.helpers.linux.printk import PrintkRecord, get_printk_records
 
 from drgn_vmemmap.errors import printable
 from drgn_vmemmap.target.page_reader import PAGE_SIZE
@@ -34,13 +34,26 @@ _TEXT_LIMIT = 1 << 25
 _TEXT = re.compile(rb"[\t\n\x20-\x7e]{8,}")
 
 
+class LogRecord(NamedTuple):
+    """What was written to a kernel's log at once."""
+
+    text: bytes
+    """Without a time stamp."""
+    caller: str | None
+    """The task (``T71``) or processor (``C0``) that wrote it, as consoles name them."""
+
+
 class KernelLog(NamedTuple):
     """A kernel's log, as far as it could be read."""
 
-    text: bytes
-    """Its records, one after the other, without time stamps."""
+    records: Sequence[LogRecord]
     problem: str | None
-    """Why this may not be all, in words."""
+    """Why these may not be all, in words."""
+
+    @property
+    def text(self) -> bytes:
+        """Its records, one after the other."""
+        return b"\n".join(record.text for record in self.records)
 
 
 def read_kernel_log(prog: drgn.Program) -> KernelLog:
@@ -51,14 +64,22 @@ def read_kernel_log(prog: drgn.Program) -> KernelLog:
     """
     try:
         _check_ring(prog)
-        texts = [record.text for record in get_printk_records(prog)]
+        records = [LogRecord(each.text, _caller(each)) for each in get_printk_records(prog)]
     # Damaged files make drgn's and libkdumpfile's readers fail with plain Exception, too.
     except Exception as error:
         texts = _left_text(prog)
         reason = printable(str(error)) or type(error).__name__
         left = "what is left of its text is used" if texts else "nothing of it is left"
-        return KernelLog(b"\n".join(texts), f"the kernel's log: {reason}; {left}")
-    return KernelLog(b"\n".join(texts), None)
+        records = [LogRecord(text, None) for text in texts]
+        return KernelLog(records, f"the kernel's log: {reason}; {left}")
+    return KernelLog(records, None)
+
+
+def _caller(record: PrintkRecord) -> str | None:
+    """Who wrote a record; what an interrupt writes is its processor's."""
+    if record.caller_cpu is not None:
+        return f"C{record.caller_cpu}"
+    return None if record.caller_tid is None else f"T{record.caller_tid}"
 
 
 def text_memory(prog: drgn.Program) -> list[range]:

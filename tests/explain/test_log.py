@@ -41,7 +41,7 @@ def named(*log: str) -> set[tuple[int, Kind]]:
 
 def lines(text: bytes) -> list[str]:
     """Lines of the kernel's own log."""
-    return [line.forms[0].text for line in record_lines(text)]
+    return [line.forms[0].text for line in record_lines([(text, None)])]
 
 
 @pytest.mark.parametrize(
@@ -237,18 +237,41 @@ def test_text_that_is_no_utf_8_is_read() -> None:
 
 
 def test_the_log_is_read() -> None:
-    assert read_kernel_log(Ring(TEXTS).prog) == (TEXT, None)
+    log = read_kernel_log(Ring(TEXTS).prog)
+    assert (log.text, log.problem) == (TEXT, None)
 
 
 @pytest.mark.parametrize("distance", range(0, 20, 3))
 def test_record_numbers_wrap_around(distance: int) -> None:
     """``DESC_ID`` has 62 bits, and the first ones are chosen to reach their end soon."""
-    assert read_kernel_log(Ring(TEXTS, (1 << 62) - distance).prog) == (TEXT, None)
+    log = read_kernel_log(Ring(TEXTS, (1 << 62) - distance).prog)
+    assert (log.text, log.problem) == (TEXT, None)
 
 
 def test_a_record_of_several_lines_is_so_many_lines() -> None:
     log = read_kernel_log(Ring([b"one\ntwo", b"\x1bthree"]).prog)
     assert list(lines(log.text)) == ["one", "two", "\\x1bthree"]
+
+
+def test_records_of_two_tasks_and_a_processor_are_told_apart_by_who_wrote_them() -> None:
+    """The kernel notes it in each record, whether consoles show it (``CONFIG_PRINTK_CALLER``)."""
+    callers = {0x2EC5: 71, 0x2EC6: 72, 0x2EC7: 1 << 31 | 3}
+    dumps = [
+        (
+            f"BUG: Bad page state in process cat  pfn:{pfn:05x}",
+            f"page: refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:{pfn:#x}",
+            f"raw: 000fffffc0000000 {pfn:016x} 0000000000000000 0000000000000000",
+            "raw: 0000000000000000 0000000000000000 00000000ffffffff 0000000000000000",
+            f"page dumped because: reason {caller}",
+        )
+        for pfn, caller in callers.items()
+    ]
+    texts = [line.encode() for alike in zip(*dumps) for line in alike]
+    log = read_kernel_log(Ring(texts, callers=[*callers.values()] * 5).prog)
+    assert [record.caller for record in log.records[:3]] == ["T71", "T72", "C3"]
+    for mention in find_mentions(record_lines(log.records)).named:
+        assert mention.words[1] == mention.value
+        assert mention.details == [f"page dumped because: reason {callers[mention.value]}"]
 
 
 def left(log: KernelLog) -> list[str]:

@@ -49,10 +49,16 @@ _CONSTANTS = {"LOG_CONT": 8, "desc_committed": 1, "desc_finalized": 2}
 class Ring:
     """A log, and the program that has it."""
 
-    def __init__(self, texts: Sequence[bytes] = (), first_id: int = FIRST_ID) -> None:
+    def __init__(
+        self,
+        texts: Sequence[bytes] = (),
+        first_id: int = FIRST_ID,
+        callers: Sequence[int] = (),
+    ) -> None:
         """
         :param texts: Of the records.
         :param first_id: Number of the first one.
+        :param callers: Raw ``caller_id`` of each record; 0 if there are none.
         """
         self.missing: set[int] = set()
         """Offsets of pages that are not in the dump."""
@@ -66,6 +72,8 @@ class Ring:
         position = 0
         for number, text in enumerate(texts, first_id):
             position = self._add(number % (1 << 62), text, position)
+        for number, caller in enumerate(callers, first_id):
+            self.write(INFOS_AT + number % (1 << COUNT_BITS) * 96 + 24, caller, 4)
         self.prog = self._program()
 
     def set_ids(self, tail: int, head: int) -> None:

@@ -93,14 +93,18 @@ class _Lines:
         return logical_lines(self._text)
 
 
-def record_lines(records: bytes) -> list[Line]:
+def record_lines(records: Iterable[tuple[bytes, str | None]]) -> list[Line]:
     """
     The lines of the kernel's own log, which nobody has wrapped.
 
-    :param records: The texts of its records, one after the other.
+    :param records: The texts of its records, and who wrote each.
     """
-    lines = _LINE_END.split(records.decode("utf-8", "replace"))
-    return [Line((Joined(printable(_one_space(line)).strip()),)) for line in lines if line.strip()]
+    return [
+        Line((Joined(printable(_one_space(line)).strip()),), caller)
+        for text, caller in records
+        for line in _LINE_END.split(text.decode("utf-8", "replace"))
+        if line.strip()
+    ]
 
 
 def logical_lines(text: str) -> Iterator[Line]:
