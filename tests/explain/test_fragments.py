@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -145,6 +146,14 @@ def test_oopses_that_are_interleaved_keep_their_lines_by_caller(callers: Sequenc
 def test_a_caller_is_read_in_each_form(form: str) -> None:
     rows = [form.format(n=n, c="T71", line=line) for n, line in enumerate(OOPS)]
     assert {line.caller for line in read_text("\n".join(rows).encode()).lines} == {"T71"}
+
+
+def test_a_caller_is_read_in_json() -> None:
+    """``dmesg --json`` of util-linux 2.40 and later."""
+    records = [{"pri": 1, "caller": f"T{number}", "msg": OOPS[0]} for number in (71, 72)]
+    log = json.dumps({"dmesg": [*records, {"pri": 1, "caller": "Mrs. T1", "msg": OOPS[1]}]})
+    callers = [line.caller for line in read_text(log.encode()).lines]
+    assert callers == ["T71", "T72", None]
 
 
 def test_an_oops_that_lost_its_first_lines_is_no_part_of_one_far_above() -> None:

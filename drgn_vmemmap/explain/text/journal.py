@@ -31,6 +31,8 @@ _FAILURES_LIMIT = 1000
 
 _NODES_LIMIT = 1 << 22
 
+# CONFIG_PRINTK_CALLER: a task or a processor.
+_CALLER = re.compile(r"[TC]\d{1,10}")
 
 # A field of the export format with any bytes: its name, then its length.
 _FIELD = re.compile(rb"^[A-Z0-9_]{1,64}\n", re.MULTILINE)
@@ -131,14 +133,21 @@ def _messages(value: Any) -> Iterator[str]:
         node = pending.pop()
         if isinstance(node, dict):
             parts: list[Any] = []
+            caller = _caller(node)
             for key, below in node.items():
                 if str(key).lower() in _MESSAGE_KEYS and not isinstance(below, dict):
-                    yield from _lines(below)
+                    yield from (caller + line for line in _lines(below))
                 elif isinstance(below, (dict, list)):
                     parts.append(below)
             pending += reversed(parts)
         elif isinstance(node, list):
             pending += [below for below in reversed(node) if isinstance(below, (dict, list))]
+
+
+def _caller(record: dict[Any, Any]) -> str:
+    """Who wrote a record of ``dmesg --json``, as consoles show it; empty if it does not say."""
+    caller = record.get("caller")
+    return f"[{caller}] " if isinstance(caller, str) and _CALLER.fullmatch(caller) else ""
 
 
 def _lines(message: Any) -> Iterator[str]:
