@@ -36,7 +36,7 @@ def address_statements(mention: Mention) -> Iterator[Statement]:
         yield _register_statement(mention)
     yield from _access_statements(mention)
     levels = _levels(mention)
-    if not x86_64.is_canonical(address, 5):
+    if _is_called_non_canonical(mention) or not x86_64.is_canonical(address, levels or 5):
         yield certain("it is not canonical: it is the address of nothing")
         return
     if not address >> 63:
@@ -96,9 +96,23 @@ def _access_statements(mention: Mention) -> Iterator[Statement]:
     yield certain(f"the access was {article} {access}{reason}")
 
 
+def _is_called_non_canonical(mention: Mention) -> bool:
+    """
+    Whether the kernel itself, which knows its levels, says that an address is not canonical.
+
+    What straddles the end of user space is called that, too (``get_kernel_gp_address()`` of
+    ``arch/x86/kernel/traps.c``).
+    """
+    is_protection = mention.is_fault and not mention.is_page_fault
+    is_upper = bool(mention.value >> 63)
+    return is_protection and is_upper and "non-canonical address" in mention.line.lower()
+
+
 def _levels(mention: Mention) -> int | None:
     """Levels of the page tables, where the log proves how many they are."""
-    if mention.value >> 63 and not x86_64.is_canonical(mention.value, 4):
+    has_five = bool(mention.value >> 63) and not x86_64.is_canonical(mention.value, 4)
+    # What is not canonical makes no page fault.
+    if has_five and mention.is_page_fault:
         return 5
     cr4 = mention.registers.get("CR4")
     if cr4 is not None:
@@ -108,7 +122,7 @@ def _levels(mention: Mention) -> int | None:
         if pgd is not None and p4d is not None:
             # With four levels, the kernel logs the PGD a second time as P4D.
             return 4 if pgd == p4d else 5
-    return None
+    return 5 if has_five else None
 
 
 def _leaf_statement(then: Leaf) -> Statement:
@@ -199,6 +213,8 @@ def _in_vmemmap(
 
 def proven_pfn(mention: Mention) -> int | None:
     """The PFN whose struct page is at an address; ``None`` if the log does not prove it."""
+    if _is_called_non_canonical(mention):
+        return None
     pfn = mention.boot.pfn_at(mention.value)
     if pfn is not None or not mention.boot.memory_is_fixed:
         return pfn

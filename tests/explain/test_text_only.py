@@ -174,6 +174,26 @@ def test_a_general_protection_fault_is_no_page_fault() -> None:
     assert not any("PGD" in item for item in found.collect)
 
 
+@pytest.mark.parametrize(
+    ("words", "cr4", "is_canonical"),
+    (
+        ("probably for non-canonical address", "", False),
+        ("probably for non-canonical address", "CR4: 0000000000350ee0", False),
+        ("maybe for address", "CR4: 0000000000350ee0", False),
+        ("maybe for address", "CR4: 0000000000351ee0", True),
+        ("maybe for address", "", True),
+    ),
+)
+def test_an_address_of_five_levels_is_none_where_there_are_four(
+    words: str, cr4: str, is_canonical: bool
+) -> None:
+    """The kernel knows how many it has, and says which addresses are not canonical."""
+    line = f"Oops: general protection fault, {words} 0xffd4888100001234: 0000 [#1] SMP"
+    of = account(line, cr4, NOT_MOVED)
+    assert ("it is not canonical" in said(of, Certainty.CERTAIN)) is not is_canonical
+    assert ("it is in the vmemmap" in said(of, Certainty.CERTAIN)) is is_canonical
+
+
 def test_a_fault_without_its_details_is_not_called_a_write() -> None:
     of = account(f"BUG: unable to handle page fault for address: {FAULT:016x}")
     assert "what the access was" in said(of, Certainty.UNKNOWN)
