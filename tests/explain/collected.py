@@ -85,6 +85,21 @@ def _telemetry(lines: Sequence[str]) -> bytes:
     return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).encode()
 
 
+def _recorded(lines: Sequence[str]) -> bytes:
+    """As asciinema records a terminal: what was read at once, which ends anywhere."""
+    output = text(lines, "\r\n")
+    pieces = [output[start : start + 37] for start in range(0, len(output), 37)]
+    events = [[number / 10, "o", piece] for number, piece in enumerate(pieces)]
+    header = {"version": 2, "width": 80, "height": 24}
+    return "\n".join(map(json.dumps, [header, [0, "i", "dmesg\r"], *events])).encode()
+
+
+def _recorded_whole(lines: Sequence[str]) -> bytes:
+    """The same in its first version."""
+    stdout = [[0.1, row + "\r\n"] for row in text(lines).splitlines()]
+    return json.dumps({"version": 1, "width": 80, "height": 24, "stdout": stdout}).encode()
+
+
 def _exported(lines: Sequence[str]) -> bytes:
     """``journalctl -o export``, whose fields are not sorted."""
     rows = (
@@ -149,6 +164,8 @@ COLLECTED: dict[str, Form] = {
     ),
     "a table of Markdown": each("| {n} | `[  {s}] {line}` |"),
     "SQL": each("INSERT INTO log VALUES ('2026-11-26', '[  {s}] {line}');"),
+    "asciinema": _recorded,
+    "asciinema, first version": _recorded_whole,
     "flow control": lambda lines: dmesg(lines).replace(b"\n", b"\x13\n\x11"),
     "wrapped by an editor": lambda lines: "\n".join(
         "↩\n".join(textwrap.wrap(row, 60)) for row in text(lines).splitlines()

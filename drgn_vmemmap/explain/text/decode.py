@@ -19,6 +19,7 @@ from typing import NamedTuple
 from drgn_vmemmap.explain.text.compression import NotText, unpacked
 from drgn_vmemmap.explain.text.journal import journal_text, without_lengths
 from drgn_vmemmap.explain.text.mail import from_base64, mail_text
+from drgn_vmemmap.explain.text.terminal import terminal_text
 
 _NESTING_LIMIT = 4
 
@@ -127,7 +128,7 @@ def decode(data: bytes, nesting: int = 0) -> Decoded:
     _check(text)
     if "\ufffd" in text:
         text = _characters(data, _OLDER)
-    text = mail_text(text, lambda part: _part(part, nesting))
+    text = mail_text(terminal_text(text), lambda part: _part(part, nesting))
     text = _without_base64(text, nesting)
     text = _without_quoted_printable(text)
     messages = journal_text(text)
