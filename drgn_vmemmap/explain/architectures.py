@@ -47,11 +47,18 @@ ARCHITECTURE_LINES = tuple(
         ("32-bit x86", "eip: ", r"\bEIP: [A-Za-z_0-9]"),
         ("32-bit x86", "eax: ", r"\bEAX: [0-9a-f]{8} EBX: [0-9a-f]{8} "),
         ("32-bit x86", "*pde = ", r"\*pde = [0-9a-f]{8,16}\b"),
+        # Of dump_stack(), which shows no registers.
+        ("arm64", "el0", r"\bel0t?_\w{1,40}\+0x"),
+        ("arm64", "el1", r"\bel1h?_\w{1,40}\+0x"),
+        ("32-bit ARM", "unwind_backtrace", r"\bunwind_backtrace\)? from "),
+        ("PowerPC", "] [c0", r"\[c[0-9a-f]{15}\] \[c[0-9a-f]{15}\] "),
+        (OTHER, "dump_backtrace", r"\bdump_backtrace(?:\.part\.\d+)?\+0x"),
+        (OTHER, " (dt)", r"\bHardware name: .{1,120} \(DT\)"),
         (OTHER, "at virtual address ", r"\b[Uu]nable to handle kernel .{1,64} at virtual address "),
     )
 )
 
-X86_64 = re.compile(r"\bRIP: 00[13][0-9a-f]:")
+X86_64 = re.compile(r"\bRIP: 00[13][0-9a-f]:|\bentry_SYSCALL_64")
 """What kernels for x86-64 alone write."""
 
 _BY_RELEASE = (

@@ -310,6 +310,7 @@ BOOT_FACTS = (
         _command_line,
     ),
     BootFact("rip: 00", X86_64, _x86_64),
+    BootFact("entry_syscall_64", X86_64, _x86_64),
     *(
         BootFact(line.keyword, line.pattern, partial(_other_architecture, line.name))
         for line in ARCHITECTURE_LINES

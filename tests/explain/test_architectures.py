@@ -103,6 +103,28 @@ def test_the_lines_after_the_first_show_the_architecture(name: str) -> None:
     assert found.architectures == {name}
 
 
+BAD_PAGE = "BUG: Bad page state in process swapper/0  pfn:02ec5"
+STACKS = {
+    "arm64": (" el1_irq+0xb4/0x140", " el0t_64_sync_handler+0xa4/0x130", " el0_svc+0x2c/0x88"),
+    "32-bit ARM": (" unwind_backtrace from show_stack+0x10/0x14",),
+    "PowerPC": ("[c00000000386b8a0] [c000000000d3a1b4] dump_stack_lvl+0x6c/0x9c (unreliable)",),
+    "another architecture": ("Hardware name: linux,dummy-virt (DT)", " dump_backtrace+0x0/0x2ec"),
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_stack_without_registers_shows_the_architecture(name: str) -> None:
+    for line in STACKS[name]:
+        report = text_only(read_text("\n".join((BAD_PAGE, line)).encode()).lines)
+        assert report.architectures == {name}
+
+
+def test_a_stack_of_x86_64_is_known_by_its_entry() -> None:
+    stack = (" dump_backtrace+0x0/0x2ec", " entry_SYSCALL_64_after_hwframe+0x76/0x7e")
+    report = text_only(read_text("\n".join((BAD_PAGE, *stack)).encode()).lines)
+    assert report.architectures == set()
+
+
 # A fault of x86-64 that was cut off may look like one of 32-bit x86.
 @pytest.mark.parametrize("name", sorted(OOPSES.keys() - {"32-bit x86"}))
 def test_a_fault_of_x86_64_beside_one_of_another_architecture_is_explained(name: str) -> None:
