@@ -66,6 +66,19 @@ def test_a_pfn_is_cut_where_no_line_of_its_paragraph_is_longer() -> None:
     assert found.value == 0x2EC5
 
 
+def test_a_line_that_was_joined_in_decoding_is_no_margin() -> None:
+    """A line that was cut after an equals sign looks like quoted-printable, and is joined."""
+    log = (
+        "[  100.000018] Workqueue: events once_deferred and so much more and so much more",
+        "[  100.000020] BUG: Bad page state in process kworker/0:3  pfn:0",
+        "2ec0",
+        "[  100.000023] flags: 0x17ffffc0000000(node=0|zone=2|lastcpupid=",
+        "0x1fffff)",
+    )
+    (found,) = find_mentions(logical_lines("\n".join(log))).named
+    assert found.value == 0x2EC0
+
+
 @pytest.mark.parametrize("form", ("bare", "dmesg", "wrapped at 72", "cut at 64"))
 @pytest.mark.parametrize("level", ("pte", "pmd"))
 def test_tables_that_lead_to_a_bad_entry_are_not_what_it_maps(level: str, form: str) -> None:

@@ -255,10 +255,16 @@ def _at_margin(widths: Sequence[int], lines: range) -> list[bool]:
     Of each of some lines, whether it may have been cut within a word where it ends.
 
     Where lines are cut, none is longer than those that are; one beside longer ones was not cut.
+    Where several are as long as it, one longer line may be two: decoding joins what ends in ``=``.
 
     :param widths: Of all lines of the paragraph.
     """
-    return [widths[line] >= max(widths[max(0, line - _NEAR) : line + _NEAR + 1]) for line in lines]
+    found = []
+    for line in lines:
+        width, near = widths[line], widths[max(0, line - _NEAR) : line + _NEAR + 1]
+        longer = sum(other > width for other in near)
+        found.append(longer == 0 or (longer == 1 and near.count(width) > 1))
+    return found
 
 
 def _line(parts: list[_Piece], is_cut: bool, at_margin: Sequence[bool]) -> Line:
