@@ -17,7 +17,7 @@ from drgn_vmemmap.explain.contents import ContentsReader, PageContents, usage
 from drgn_vmemmap.explain.effects import direct_map_write, read_effect, write_effect
 from drgn_vmemmap.explain.explanation import Explanation, StructPage
 from drgn_vmemmap.explain.mappers import Mappers, ReverseMap
-from drgn_vmemmap.explain.places import Places
+from drgn_vmemmap.explain.places import NOT_IN_USE, Places
 from drgn_vmemmap.explain.query import AddressKind, Query
 from drgn_vmemmap.hugetlb.folio import Folio
 from drgn_vmemmap.hugetlb.head import may_be_of_folio
@@ -259,6 +259,9 @@ class Explainer:
 
     def _state(self, frame: int) -> str | None:
         """The use of a frame by its own struct page, in words."""
+        place = self._places.of(frame)
+        if place in NOT_IN_USE:
+            return place.value
         block = self._pages.free_block(frame)
         if block is not None:
             return f"free, in the buddy allocator's block of order {block.order} at {block.pfn:#x}"

@@ -28,6 +28,10 @@ class Place(enum.Enum):
     UNKNOWN = "is of a section that is not in the dump"
 
 
+NOT_IN_USE = (Place.NO_MEMMAP, Place.NO_PART, Place.OFFLINE)
+"""PFNs whose struct page says nothing: there is none, or nobody has written it."""
+
+
 class Places:
     """Looks PFNs up in the sections."""
 

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from drgn_vmemmap.explain.explanation import Explanation, StructPage
 from drgn_vmemmap.explain.log import LogExplanation
-from drgn_vmemmap.explain.places import Place
+from drgn_vmemmap.explain.places import NOT_IN_USE, Place
 from drgn_vmemmap.explain.query import AddressKind
 from drgn_vmemmap.output.explanation_document import full_document
 from drgn_vmemmap.output.logged import contents_lines, logged_lines, mapping_lines, rest_of_log
@@ -131,7 +131,7 @@ def _page(page: StructPage) -> Iterator[str]:
     yield f"struct page of PFN {page.pfn:#x} at {page.address:#x}{where}"
     if page.place is not Place.ONLINE:
         yield f"PFN {page.pfn:#x} {page.place.value}"
-    if page.place in (Place.NO_MEMMAP, Place.NO_PART, Place.OFFLINE):
+    if page.place in NOT_IN_USE:
         return
     if page.folio is not None:
         folio, judgement = page.folio
@@ -156,8 +156,6 @@ def _page(page: StructPage) -> Iterator[str]:
 
 def _frame(explanation: Explanation, frame: int) -> Iterator[str]:
     state = explanation.frame_state or "its struct page is not in the dump"
-    if explanation.page is not None and explanation.page.place in _WITHOUT_STRUCT_PAGE:
-        state = explanation.page.place.value
     yield f"physical {explanation.physical:#x}, frame {frame:#x}: {state}"
     yield from mapping_lines(explanation.mapping)
     if not explanation.complete:

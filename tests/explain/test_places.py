@@ -61,6 +61,30 @@ def test_a_pfn_is_called_what_it_is(section: Section | None, place: Place, words
     assert page["memory"] == place.name.lower().replace("_", "-")
 
 
+def test_nobody_has_written_how_offline_memory_is_used() -> None:
+    of = image(Section.OFFLINE_HOST)
+    pfn = LAST * SECTION_PAGES + 0x1234
+    for what in f"pfn:{pfn:#x}", f"{of.machine.page_offset + (pfn << 12):#x}":
+        explanation = explained(of, what)
+        assert explanation.frame_state == Place.OFFLINE.value
+        assert f"frame {pfn:#x}: is offline memory" in text(explanation)
+    # Its memory holds its own memmap, so that the frames of that are offline, too.
+    explanation = explained(of, f"{of.machine.page_address(pfn):#x}")
+    assert explanation.frame_state == Place.OFFLINE.value
+
+
+def test_a_frame_is_used_as_its_own_struct_page_says_whatever_it_describes() -> None:
+    """The vmemmap of a section that was removed, and that is still mapped."""
+    of = image(None)
+    roots = of.memory.read_u64(of.physical(of.variables["mem_section"][1]))
+    root = of.memory.read_u64(of.physical(roots))
+    of.write(root + 5 * of.types.structs["mem_section"].size, 0)
+    explanation = explained(of, f"{of.machine.page_address(5 * SECTION_PAGES):#x}")
+    assert explanation.page is not None and explanation.page.place is Place.NO_MEMMAP
+    assert explanation.frame_state == "in use, reference count 1"
+    assert f"frame {explanation.frame:#x}: in use" in text(explanation)
+
+
 def test_a_log_that_names_offline_memory_says_so() -> None:
     of = image(Section.OFFLINE)
     pfn = LAST * SECTION_PAGES + 0x1234
