@@ -10,7 +10,7 @@ from typing import NamedTuple
 from drgn_vmemmap.hugetlb.tails import FIRST_PLAIN
 from drgn_vmemmap.kernel.page_names import PageNames
 from drgn_vmemmap.kernel.structs import Member
-from drgn_vmemmap.vmemmap.owners import TAIL, head_of_tail
+from drgn_vmemmap.vmemmap.owners import POISON, TAIL, head_of_tail
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 _LINKS = ("compound_info", "compound_head")
@@ -52,6 +52,11 @@ class PageContents(NamedTuple):
     def is_tail(self) -> bool:
         """Whether it calls itself a tail."""
         return self.link is not None and bool(self.link & TAIL)
+
+    @property
+    def is_poisoned(self) -> bool:
+        """Whether nobody uses it (``PagePoisoned()``), whatever its other words are."""
+        return self.flags == POISON
 
 
 class ContentsReader:
@@ -148,6 +153,8 @@ class ContentsReader:
 
 def usage(contents: PageContents) -> str:
     """Whether a page is in use, by its own struct page, in words."""
+    if contents.is_poisoned:
+        return "its struct page is poisoned (page_init_poison()): nobody uses it"
     count = contents.refcount
     kind = f", type {contents.page_type}" if contents.page_type else ""
     if count is None:

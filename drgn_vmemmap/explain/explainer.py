@@ -269,7 +269,7 @@ class Explainer:
         if contents is None:
             return None
         head = contents.head
-        if not contents.is_tail or head is None or head == frame:
+        if contents.is_poisoned or not contents.is_tail or head in (None, frame):
             return usage(contents)
         of = self._read_contents(head)
         whose = "its head is not in the dump" if of is None else usage(of)

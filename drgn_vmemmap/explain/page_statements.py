@@ -11,6 +11,7 @@ from drgn_vmemmap.explain.statements import Statement, certain, likely, unknown
 from drgn_vmemmap.explain.struct_page import (
     PAGES_PER_HUGE_PAGE,
     PAGES_PER_VMEMMAP_PAGE,
+    POISON,
     STRUCT_PAGE_SIZE,
     is_tail,
     order_of_mask,
@@ -67,6 +68,9 @@ def _walk_statements(mention: Mention) -> Iterator[Statement]:
 
 def _dumped_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
     link = mention.words[1]
+    if mention.words[0] == POISON:
+        yield certain("its struct page was poisoned (page_init_poison()): nobody used it")
+        return
     if not is_tail(link):
         yield certain("its struct page was that of no tail")
         return

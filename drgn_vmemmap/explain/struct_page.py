@@ -25,6 +25,9 @@ _MEMBERS = (
 COUNTS = (48, 52)
 """Offsets of ``_mapcount`` and ``_refcount``, which are what is mostly written in a tail."""
 
+POISON = (1 << 64) - 1
+"""Flags of a struct page that nobody uses, by ``page_init_poison()``."""
+
 _TAIL = 1 << 0
 _ORDERS = range(1, 19)
 

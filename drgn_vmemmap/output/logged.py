@@ -73,6 +73,9 @@ def contents_lines(what: str, contents: PageContents, pfn: int) -> Iterator[str]
 
     :param what: How the sentence begins.
     """
+    if contents.is_poisoned:
+        yield f"{what} nothing: it is poisoned (page_init_poison()), and nobody uses it"
+        return
     names = "|".join(contents.flag_names)
     held = [f"{names} ({contents.flags:#x})" if names else f"flags {contents.flags:#x}"]
     held.append(f"reference count {contents.refcount}")

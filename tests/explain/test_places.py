@@ -73,6 +73,22 @@ def test_nobody_has_written_how_offline_memory_is_used() -> None:
     assert explanation.frame_state == Place.OFFLINE.value
 
 
+@pytest.mark.parametrize("link", ((1 << 64) - 1, None))
+@pytest.mark.parametrize("release", ("5.15.0", "6.12.0", "7.2.0"))
+def test_a_poisoned_struct_page_holds_nothing(release: str, link: int | None) -> None:
+    """``PagePoisoned()`` asks for the flags alone."""
+    of, pfn = image(None, release), FIRST_FOLIO + 0x1234
+    frame = of.memmap.boot_frame(of.memmap.number(pfn))
+    of.memory.frames[frame] = b"\xff" * 4096
+    if link is None:
+        link = of.machine.page_address(pfn - 0x34) | 1
+    of.write_page(pfn, **{LINES[release].compound_member: link})
+    explanation = explained(of, f"pfn:{pfn:#x}")
+    assert explanation.frame_state is not None and "is poisoned" in explanation.frame_state
+    assert "it holds nothing: it is poisoned" in text(explanation)
+    assert "tail" not in text(explanation)
+
+
 def test_a_frame_is_used_as_its_own_struct_page_says_whatever_it_describes() -> None:
     """The vmemmap of a section that was removed, and that is still mapped."""
     of = image(None)

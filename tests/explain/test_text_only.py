@@ -209,6 +209,18 @@ def test_an_entry_that_was_not_present_is_no_shared_page() -> None:
     assert "HVO shares" not in certain
 
 
+def test_a_struct_page_that_was_poisoned_was_no_tail() -> None:
+    words = " ".join(["ffffffffffffffff"] * 4)
+    of = account(
+        "page: refcount:-1 mapcount:-1 mapping:ffffffffffffffff index:0x0 pfn:0x2ec5",
+        f"raw: {words}",
+        f"raw: {words}",
+        "page dumped because: unmovable page",
+    )
+    assert "its struct page was poisoned" in said(of, Certainty.CERTAIN)
+    assert "tail" not in said(of, Certainty.CERTAIN)
+
+
 @pytest.mark.parametrize(
     ("link", "where"),
     (
