@@ -61,9 +61,11 @@ class Boot:
 
     def add_struct_page(self, address: int, pfn: int) -> None:
         """Learn the vmemmap's base from a struct page's address and its PFN."""
-        base = address - pfn * STRUCT_PAGE_SIZE
-        if base >= 0 and base % BASE_ALIGNMENT == 0:
-            self.vmemmap = base
+        self.vmemmap = _base(address, pfn) or self.vmemmap
+
+    def has_other_vmemmap(self, address: int, pfn: int) -> bool:
+        """Whether the struct page of a PFN, at an address, is certainly of another boot."""
+        return None not in (self.vmemmap, base := _base(address, pfn)) and base != self.vmemmap
 
     def add_tail(self, pfn: int, link: int) -> None:
         """Learn the vmemmap's base from a tail's PFN and its pointer to its head."""
@@ -140,7 +142,17 @@ class Boot:
                 f"the log's Kernel Offset is {self.kernel_offset:#x}, "
                 f"the dump's {other.kernel_offset:#x}"
             )
+        if None not in (self.vmemmap, other.vmemmap) and self.vmemmap != other.vmemmap:
+            return (
+                f"the log's vmemmap begins at {self.vmemmap:#x}, the dump's at {other.vmemmap:#x}"
+            )
         return None
+
+
+def _base(address: int, pfn: int) -> int | None:
+    """Where the vmemmap begins in which the struct page of a PFN is at an address."""
+    base = address - pfn * STRUCT_PAGE_SIZE
+    return base if base >> 63 and base % BASE_ALIGNMENT == 0 else None
 
 
 def _as_boolean(value: str) -> bool | None:

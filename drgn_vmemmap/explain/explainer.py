@@ -19,6 +19,7 @@ from drgn_vmemmap.explain.explanation import Explanation, StructPage
 from drgn_vmemmap.explain.mappers import Mappers, ReverseMap
 from drgn_vmemmap.explain.places import NOT_IN_USE, Places
 from drgn_vmemmap.explain.query import AddressKind, Query
+from drgn_vmemmap.explain.struct_page import STRUCT_PAGE_SIZE
 from drgn_vmemmap.hugetlb.folio import Folio
 from drgn_vmemmap.hugetlb.head import may_be_of_folio
 from drgn_vmemmap.hugetlb.poison import FailedPages, failed_pages
@@ -110,6 +111,15 @@ class Explainer:
     def is_struct_page(self, address: int) -> bool:
         """Whether an address is that of the struct page of memory that there can be."""
         return self._geometry.contains(address)
+
+    @property
+    def vmemmap(self) -> int | None:
+        """
+        Virtual address of PFN 0's struct page; ``None`` if struct pages have another size than that
+        by which :class:`drgn_vmemmap.explain.boot.Boot` finds it in a log.
+        """
+        kernel = self._kernel
+        return kernel.vmemmap if kernel.page.size == STRUCT_PAGE_SIZE else None
 
     @property
     def encryption_mask(self) -> int:

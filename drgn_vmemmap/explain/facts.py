@@ -253,9 +253,11 @@ def _is_at_another_offset(boot: Boot, match: re.Match[str]) -> bool:
 
 def _base(boot: Boot, match: re.Match[str]) -> None:
     """A struct page's address beside its PFN: together they give the vmemmap's base."""
-    address, pfn = int(match["address"], 16), int(match["pfn"], 16)
-    if address >> 32:
-        boot.add_struct_page(address, pfn)
+    boot.add_struct_page(int(match["address"], 16), int(match["pfn"], 16))
+
+
+def _is_in_another_vmemmap(boot: Boot, match: re.Match[str]) -> bool:
+    return boot.has_other_vmemmap(int(match["address"], 16), int(match["pfn"], 16))
 
 
 def _other_architecture(name: str, boot: Boot, _match: re.Match[str]) -> None:
@@ -303,6 +305,7 @@ BOOT_FACTS = (
             r"\bpage: ?(?P<address>[0-9a-f]{16}) .{1,120}?\bpfn: ?0x(?P<pfn>[0-9a-f]{1,16})\b", re.I
         ),
         _base,
+        _is_in_another_vmemmap,
     ),
     BootFact(
         "command line:",

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from drgn_vmemmap.explain.address_statements import proven_pfn
@@ -62,12 +62,13 @@ def explain_log(explainer: Explainer, lines: Iterable[Line], boot: Boot) -> LogE
     Explain what a log names.
 
     :param lines: The log.
-    :param boot: The dump's.
+    :param boot: The dump's, as VMCOREINFO describes it.
     """
     found = find_mentions(lines, explainer.is_struct_page, explainer.encryption_mask)
     result = LogExplanation(
         dropped=found.dropped, unnamed=found.unnamed, architectures=found.architectures
     )
+    boot = replace(boot, vmemmap=explainer.vmemmap)
     own: list[Mention] = []
     for mention in (*found.named, *found.others):
         why = _of_other_architecture(mention) or mention.boot.difference(boot)

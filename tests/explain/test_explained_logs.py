@@ -68,6 +68,42 @@ def test_registers_that_point_into_the_same_struct_page_are_not_explained_again(
     assert (addresses, found.others) == ([page + 52, other], [])
 
 
+def _dumped(pfn: int, vmemmap: int, with_address: bool) -> list[str]:
+    """The page of a PFN, a tail, as a kernel dumps it that has its vmemmap at an address."""
+    address = f"{vmemmap + pfn * 64:016x}" if with_address else " "
+    head = vmemmap + (pfn >> 9 << 9) * 64
+    return [
+        f"page:{address} refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:{pfn:#x}",
+        "flags: 0x17ffffc0000000(node=0|zone=2|lastcpupid=0x1fffff)",
+        f"raw: 0017ffffc0000000 {head | 1:016x} 0000000000000000 dead000000000400",
+        "raw: 0000000000000000 0000000000000000 00000000ffffffff 0000000000000000",
+        "page dumped because: corrupted mapping in tail page",
+    ]
+
+
+@pytest.mark.parametrize("with_address", (True, False))
+def test_a_log_with_the_vmemmap_elsewhere_is_of_another_boot(with_address: bool) -> None:
+    """KASLR moves it at each boot, and a struct page's address beside its PFN shows where."""
+    of = image("6.12.0")
+    own = of.machine.vmemmap
+    failure = f"Memory failure: {UNOPTIMIZED:#x}: recovery action for huge page: Recovered"
+    found = log_of(*_dumped(OPTIMIZED + 70, own, with_address), failure, of=of)
+    assert (len(found.explanations) - with_address, found.foreign) == (2, [])
+    found = log_of(*_dumped(OPTIMIZED + 70, own + 3 * GIB, with_address), failure, of=of)
+    assert found.explanations == []
+    assert {each.mention.value for each in found.foreign} >= {OPTIMIZED + 70, UNOPTIMIZED}
+    (why,) = {each.why for each in found.foreign}
+    assert why == f"the log's vmemmap begins at {own + 3 * GIB:#x}, the dump's at {own:#x}"
+
+
+def test_pages_of_two_boots_in_one_text_are_told_apart_by_their_addresses() -> None:
+    of = image("6.12.0")
+    own, pfn = of.machine.vmemmap, OPTIMIZED + 70
+    found = log_of(*_dumped(pfn, own + GIB, True), *_dumped(pfn + 1, own, True), of=of)
+    assert {each.mention.value for each in found.foreign} == {pfn, own + GIB + pfn * 64}
+    assert f"pfn:{pfn + 1:#x}" in [each.what.text for each in found.explanations]
+
+
 def test_a_bad_page_whose_struct_page_is_in_remapped_vmemmap_is_explained() -> None:
     """It is no folio's, but a remap that was never undone may be what made it bad."""
     of = image("6.12.0")
