@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from drgn_vmemmap.explain.boot import BASE_ALIGNMENT, Boot
+from drgn_vmemmap.explain.boot import BASE_ALIGNMENT, Boot, levels_of_cr4, levels_of_walk
 from drgn_vmemmap.explain.error_code import KEY, NO_ENTRY, PROTECTION, RESERVED, RMP
 from drgn_vmemmap.explain.fragment import CR2
 from drgn_vmemmap.explain.mention import Mention
@@ -24,9 +24,6 @@ from drgn_vmemmap.explain.struct_page import (
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.leaf import Leaf, leaf_of, likely_encryption_mask
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
-
-# CR4.LA57: the page tables have five levels.
-_LA57 = 1 << 12
 
 
 def address_statements(mention: Mention) -> Iterator[Statement]:
@@ -116,13 +113,12 @@ def _levels(mention: Mention) -> int | None:
         return 5
     cr4 = mention.registers.get("CR4")
     if cr4 is not None:
-        return 5 if cr4 & _LA57 else 4
+        return levels_of_cr4(cr4)
     if mention.walk is not None:
         pgd, p4d = mention.walk.entry("PGD"), mention.walk.entry("P4D")
         if pgd is not None and p4d is not None:
-            # With four levels, the kernel logs the PGD a second time as P4D.
-            return 4 if pgd == p4d else 5
-    return 5 if has_five else None
+            return levels_of_walk(pgd, p4d)
+    return 5 if has_five else mention.boot.levels
 
 
 def _leaf_statement(then: Leaf) -> Statement:

@@ -24,6 +24,20 @@ _MAX_PFN = 1 << 34
 _HVO_PARAMETER = re.compile(r"hugetlb[-_]free[-_]vmemmap(?:=(.*))?", re.ASCII)
 
 
+# CR4.LA57: the page tables have five levels.
+_LA57 = 1 << 12
+
+
+def levels_of_cr4(cr4: int) -> int:
+    """Levels of the page tables, by a processor's CR4."""
+    return 5 if cr4 & _LA57 else 4
+
+
+def levels_of_walk(pgd: int, p4d: int) -> int:
+    """The same, by entries of a walk: with four, the kernel logs the PGD a second time as P4D."""
+    return 4 if pgd == p4d else 5
+
+
 @dataclass
 class Boot:
     """A boot, as a log or a dump describes it; ``None`` where it does not."""
@@ -35,6 +49,8 @@ class Boot:
     command_line: str | None = None
     vmemmap: int | None = None
     """Address of PFN 0's struct page."""
+    levels: int | None = None
+    """Levels of the page tables: 4 or 5."""
     architecture: str | None = None
     """An architecture other than x86-64, by its name, if a line is of one."""
     is_x86_64: bool = False
@@ -53,10 +69,12 @@ class Boot:
     def of_vmcoreinfo(cls, vmcoreinfo: Mapping[str, str]) -> Boot:
         """The boot that wrote a VMCOREINFO."""
         offset = vmcoreinfo.get("KERNELOFFSET", "")
+        levels = {"0": 4, "1": 5}
         return cls(
             release=vmcoreinfo.get("OSRELEASE"),
             kernel_offset=int(offset, 16) if re.fullmatch("[0-9a-f]{1,16}", offset) else None,
             build_id=vmcoreinfo.get("BUILD-ID"),
+            levels=levels.get(vmcoreinfo.get("NUMBER(pgtable_l5_enabled)", "")),
         )
 
     def add_struct_page(self, address: int, pfn: int) -> None:
@@ -124,6 +142,10 @@ class Boot:
         """Whether an offset is certainly of another boot."""
         return self.kernel_offset not in (None, offset)
 
+    def has_other_levels(self, levels: int | None) -> bool:
+        """Whether page tables with so many levels are certainly of another boot."""
+        return None not in (self.levels, levels) and levels != self.levels
+
     def difference(self, other: Boot) -> str | None:
         """
         Why this is another boot, in words that name both.
@@ -142,6 +164,8 @@ class Boot:
                 f"the log's Kernel Offset is {self.kernel_offset:#x}, "
                 f"the dump's {other.kernel_offset:#x}"
             )
+        if self.has_other_levels(other.levels):
+            return f"the log's page tables have {self.levels} levels, the dump's {other.levels}"
         if None not in (self.vmemmap, other.vmemmap) and self.vmemmap != other.vmemmap:
             return (
                 f"the log's vmemmap begins at {self.vmemmap:#x}, the dump's at {other.vmemmap:#x}"

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Callable, NamedTuple
 
 from drgn_vmemmap.explain.architectures import ARCHITECTURE_LINES, X86_64
-from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.boot import Boot, levels_of_cr4, levels_of_walk
 from drgn_vmemmap.explain.mention import LoggedWalk, Mention
 from drgn_vmemmap.explain.subject import Subject
 
@@ -222,6 +222,12 @@ FACTS = (
 
 # What lines say of the boot.
 
+_LEVELS = re.compile(
+    r"\bCR4: (?P<cr4>[0-9a-f]{16})\b"
+    r"|\bPGD (?P<pgd>(?!0\b)[0-9a-f]{1,16}) P4D (?P<p4d>[0-9a-f]{1,16})\b",
+    re.IGNORECASE,
+)
+
 
 def _release(boot: Boot, match: re.Match[str]) -> None:
     """The release, as each oops names it."""
@@ -254,6 +260,21 @@ def _is_at_another_offset(boot: Boot, match: re.Match[str]) -> bool:
 def _base(boot: Boot, match: re.Match[str]) -> None:
     """A struct page's address beside its PFN: together they give the vmemmap's base."""
     boot.add_struct_page(int(match["address"], 16), int(match["pfn"], 16))
+
+
+def _levels_in(match: re.Match[str]) -> int:
+    if match["cr4"]:
+        return levels_of_cr4(int(match["cr4"], 16))
+    return levels_of_walk(int(match["pgd"], 16), int(match["p4d"], 16))
+
+
+def _levels(boot: Boot, match: re.Match[str]) -> None:
+    """How many levels the page tables have."""
+    boot.levels = _levels_in(match)
+
+
+def _has_other_levels(boot: Boot, match: re.Match[str]) -> bool:
+    return boot.has_other_levels(_levels_in(match))
 
 
 def _is_in_another_vmemmap(boot: Boot, match: re.Match[str]) -> bool:
@@ -307,6 +328,7 @@ BOOT_FACTS = (
         _base,
         _is_in_another_vmemmap,
     ),
+    *(BootFact(keyword, _LEVELS, _levels, _has_other_levels) for keyword in ("cr4: ", "pgd ")),
     BootFact(
         "command line:",
         re.compile(r"(?:Kernel )?command line: (?P<line>.{1,2048})", re.I),

@@ -22,7 +22,8 @@ from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.explain.images import OPTIMIZED, UNOPTIMIZED, backs, image
 from tests.synthetic.image import Image
-from tests.synthetic.model import ABSENT, FRESH_W, GIB, REUSE_W, Vpage
+from tests.synthetic.kernels import LINES
+from tests.synthetic.model import ABSENT, FRESH_W, GIB, REUSE_W, Folio, Machine, Vpage
 from tests.synthetic.physical import PAGE_SIZE
 
 
@@ -94,6 +95,44 @@ def test_a_log_with_the_vmemmap_elsewhere_is_of_another_boot(with_address: bool)
     assert {each.mention.value for each in found.foreign} >= {OPTIMIZED + 70, UNOPTIMIZED}
     (why,) = {each.why for each in found.foreign}
     assert why == f"the log's vmemmap begins at {own + 3 * GIB:#x}, the dump's at {own:#x}"
+
+
+@pytest.mark.parametrize(
+    ("line", "levels"),
+    (
+        ("CR2: 0000000000000008 CR3: 0000000107e2c000 CR4: 0000000000750ee0", 4),
+        ("CR2: 0000000000000008 CR3: 0000000107e2c000 CR4: 0000000000751ee0", 5),
+        ("PGD 23ffd8067 P4D 23ffd8067 PUD 23ffd7067 PMD 0", 4),
+        ("PGD 23ffd8067 P4D 23ffd9067 PUD 23ffd7067 PMD 0", 5),
+        ("PGD 0 P4D 0", None),
+    ),
+)
+@pytest.mark.parametrize("own", (4, 5))
+def test_a_log_with_more_or_fewer_levels_is_of_another_boot(
+    own: int, line: str, levels: int | None
+) -> None:
+    of = Image(Machine(line=LINES["6.12.0"], levels=own, folios=(Folio(OPTIMIZED),)))
+    null = "BUG: kernel NULL pointer dereference, address: 0000000000000008"
+    found = log_of(null, line, f"Memory failure: {OPTIMIZED:#x}: recovery action", of=of)
+    reasons = {each.why for each in found.foreign}
+    if levels in (own, None):
+        assert (len(found.explanations), reasons) == (1, set())
+    else:
+        assert found.explanations == []
+        assert reasons == {f"the log's page tables have {levels} levels, the dump's {own}"}
+
+
+def test_oopses_of_two_boots_are_told_apart_by_their_levels() -> None:
+    null = "BUG: kernel NULL pointer dereference, address: {:016x}"
+    cr4 = "CR2: {:016x} CR3: 0000000107e2c000 CR4: {:016x}"
+    oopses = [
+        line.format(address, value)
+        for address, value in ((0x8, 0x751EE0), (0x10, 0x750EE0))
+        for line in (null, cr4)
+    ]
+    found = log_of(*oopses)
+    assert [each.mention.value for each in found.foreign] == [0x8]
+    assert [each.what.address for each in found.others] == [0x10]
 
 
 def test_pages_of_two_boots_in_one_text_are_told_apart_by_their_addresses() -> None:
