@@ -16,6 +16,9 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 # The orders of all hstates that x86-64 can have are below this one.
 _ORDERS_END = 23
 
+_PUD_ORDER = 18
+"""Of 1 GiB: device DAX has pages of that size, whether a hstate has it or not."""
+
 
 class InvalidSlot(NamedTuple):
     """A slot for a tail frame that leads to no struct page."""
@@ -123,10 +126,11 @@ def _slots(snapshot: Snapshot, zone: int, orders: Iterable[int]) -> dict[int, in
     count = member.length
     try:
         if snapshot.kernel.tails_by_pointer:
-            # Not in v7.3. How long the array is, is not recorded: it has the hstates' orders.
+            # Not in v7.3. How long the array is, is not recorded: it has at least the orders of the
+            # hstates, and that of the largest pages of a device (MAX_FOLIO_ORDER).
             array = int.from_bytes(snapshot.read(array, 8), "little")
-            count = max((order for order in orders if order < _ORDERS_END), default=0)
-            count = max(count + 1 - first_order, 0) if array else 0
+            last_order = max((_PUD_ORDER, *(order for order in orders if order < _ORDERS_END)))
+            count = max(last_order + 1 - first_order, 0) if array else 0
         data = snapshot.read(array, count * 8)
     except MissingMemory:
         return None

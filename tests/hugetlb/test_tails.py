@@ -232,9 +232,14 @@ def test_tails_that_a_zone_keeps_for_no_folio_are_compared_too(release: str, ord
     assert report.incomplete and not report.broken
 
 
+@pytest.mark.parametrize("orders", ((), (9,), (9, 18)))
 @pytest.mark.parametrize("release", ("coming", "coming-writable"))
-def test_tails_that_a_zone_keeps_for_a_device_are_reserved(release: str) -> None:
-    device = Image(Machine(line=LINES[release], sections={4: Section.DEVICE}))
+def test_tails_that_a_zone_keeps_for_a_device_are_reserved(
+    release: str, orders: tuple[int, ...]
+) -> None:
+    """It keeps them whatever sizes HugeTLB has."""
+    machine = Machine(line=LINES[release], orders=orders, sections={4: Section.DEVICE})
+    device = Image(machine)
     assert errors(device) == []
     (frame,) = device.tail_frames.values()
     locked = device.memory.frames[frame][0] | 1 << LINES[release].flags["PG_locked"]
