@@ -85,5 +85,8 @@ def _selected(selection: Selection) -> str:
 
 def _path(path: str) -> str:
     """A path as it is named from the current directory, if it is below it."""
-    directory = os.getcwd().rstrip("/") + "/"
+    try:
+        directory = os.getcwd().rstrip("/") + "/"
+    except OSError:
+        return path  # the current directory was removed
     return path[len(directory) :] if path.startswith(directory) else path

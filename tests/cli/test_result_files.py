@@ -146,6 +146,13 @@ def test_a_full_disk_is_refused() -> None:
         refused(done, 2, "No space left on device")
 
 
+def test_a_report_needs_no_current_directory(tmp_path: Path) -> None:
+    script = f"mkdir gone; cd gone; rmdir ../gone; exec {COMMAND} -c {VMCORE}"
+    done = run("bash", "-c", script, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{VMCORE}\n")
+
+
 def test_extract_keeps_what_is_there(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.write_text("mine")
