@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, NAME, write_output
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, fail, write_output
 
 _EXAMPLES = "examples:"
 
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
             self.exit(CANNOT)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(CANNOT, f"{NAME}: {message}; see '{self.prog} --help'\n")
+        self.exit(fail(CANNOT, f"{message}; see '{self.prog} --help'"))
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, Parser]:

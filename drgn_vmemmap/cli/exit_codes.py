@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, TextIO
 
 from drgn_vmemmap.requirements import check_drgn
 
@@ -46,13 +46,13 @@ def exit_code_of(run: Callable[[], int | None]) -> int:
         return fail(CANNOT, str(error))
     except BrokenPipeError:
         # The reader has seen enough.
-        _discard_output()
+        _discard(sys.stdout)
         return DONE
     except UnicodeEncodeError as error:
         return fail(CANNOT, f"{error.encoding} cannot encode this result: write it with -o FILE")
     except OSError as error:
         if error.filename is None:
-            _discard_output()
+            _discard(sys.stdout)
         return fail(CANNOT, _in_words(error))
     except KeyboardInterrupt:
         return fail(INCOMPLETE, "interrupted")
@@ -70,17 +70,17 @@ def write_output(text: str) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard_output()
+        _discard(sys.stdout)
     except OSError as error:
-        _discard_output()
+        _discard(sys.stdout)
         return fail(CANNOT, _in_words(error))
     return DONE
 
 
-def _discard_output() -> None:
-    """Discard what is still buffered for standard output, so that Python does not try again."""
+def _discard(stream: TextIO) -> None:
+    """Discard what is still buffered for a stream, so that Python does not try again."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _in_words(error: OSError) -> str:
@@ -95,10 +95,8 @@ def _with_place(error: Exception) -> str:
     """An error that nobody foresaw, and the line that raised it."""
     import traceback
 
-    from drgn_vmemmap.errors import printable
-
     *_, last = traceback.extract_tb(error.__traceback__)
-    return printable(f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})")
+    return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
 
 
 def fail(code: int, message: str) -> int:
@@ -109,7 +107,19 @@ def fail(code: int, message: str) -> int:
 
 def warn(message: str) -> None:
     """Print one line on standard error."""
-    print(f"{NAME}: {message}", file=sys.stderr)
+    say(f"{NAME}: {message}")
+
+
+def say(text: str) -> None:
+    """
+    Print lines on standard error.
+
+    Where they cannot be written, as on a full disk, the exit code still says how it went.
+    """
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
 
 
 def verification_code(report: Report) -> int:

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
-from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE, NAME, fail
+from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE, NAME, fail, say
 
 if TYPE_CHECKING:
     import drgn
@@ -33,10 +32,10 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
 
     written = extract(prog, options.file, options.compress, options.system_map, options.log)
     for kind, size in written.taken.most_common():
-        print(f"{size:>10} bytes of {kind}", file=sys.stderr)
+        say(f"{size:>10} bytes of {kind}")
     for withheld in written.withheld:
-        print(f"withheld: {withheld}", file=sys.stderr)
-    print(f"{os.path.getsize(options.file):>10} bytes written to {options.file}", file=sys.stderr)
+        say(f"withheld: {withheld}")
+    say(f"{os.path.getsize(options.file):>10} bytes written to {options.file}")
     return DONE if written.problem is None else fail(INCOMPLETE, written.problem)
 
 

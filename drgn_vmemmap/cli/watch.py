@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
-from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, NAME, fail, warn
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, NAME, fail, say, warn
 from drgn_vmemmap.cli.rules import unknown_rule
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
         try:
             _watch(options, watched, tally, child, progress)
         finally:
-            print(summary(tally), end="", file=sys.stderr)
+            say(summary(tally))
         if tally.broken and options.until is not None:
             child.send(signal.SIGTERM)
         code = child.wait()
@@ -157,7 +157,7 @@ def _report_broken(
     from drgn_vmemmap.output.findings import explained
     from drgn_vmemmap.output.terminal import Style
 
-    print("\n".join(explained(tally.broken, None, Style.of(sys.stderr))), file=sys.stderr)
+    say("\n".join(explained(tally.broken, None, Style.of(sys.stderr))))
     if recording is None:
         return
     name = f"vmcore-{tally.broken[0].rule}-{int(pass_.time)}"
@@ -167,7 +167,7 @@ def _report_broken(
     except (CannotAnalyse, OSError) as error:
         warn(f"no vmcore of this moment: {error}")
     else:
-        print(f"written: {path}", file=sys.stderr)
+        say(f"written: {path}")
 
 
 def _exit_code(options: argparse.Namespace, tally: Tally, child_code: int) -> int:

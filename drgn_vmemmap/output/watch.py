@@ -57,7 +57,7 @@ def summary(tally: Tally) -> str:
     """One line about all passes."""
     return (
         f"{plural(tally.passes, 'pass', 'passes')}: {plural(tally.moved, 'folio')} moved, "
-        f"{plural(tally.transient, 'transient finding')}, {plural(tally.findings, 'finding')}\n"
+        f"{plural(tally.transient, 'transient finding')}, {plural(tally.findings, 'finding')}"
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import COMMAND, refused, report_file, run, vmcore, vmemmap
+from tests.support import COMMAND, DRGN, PACKAGE, refused, report_file, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 
@@ -144,6 +144,21 @@ def test_a_full_disk_is_refused() -> None:
     for arguments in ("", "--folios --format json"):
         done = run("bash", "-c", f"{COMMAND} -c {VMCORE} {arguments} > /dev/full")
         refused(done, 2, "No space left on device")
+
+
+@pytest.mark.parametrize("errors", ("2>/dev/full", "2> >(exit)"))
+def test_messages_that_cannot_be_written_leave_the_exit_code(errors: str, tmp_path: Path) -> None:
+    for arguments, code in (
+        ("-c /no/vmcore", 2),
+        ("--nonsense", 2),
+        ("explain --stdin", 3),
+        (f"-c {VMCORE} extract {tmp_path}/extract", 0),
+    ):
+        command = f"sleep 0.1; {COMMAND} {arguments} </dev/null"
+        assert run("bash", "-c", f"({command}) {errors}").returncode == code
+        (tmp_path / "extract").unlink(missing_ok=True)
+    script = f"{DRGN} -q -c {VMCORE} {PACKAGE}/__main__.py explain --stdin </dev/null"
+    assert run("bash", "-c", f"(sleep 0.1; {script}) {errors}").returncode == 3
 
 
 def test_a_report_needs_no_current_directory(tmp_path: Path) -> None:
