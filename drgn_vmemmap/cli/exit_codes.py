@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Callable, TextIO
 
+from drgn_vmemmap.errors import printable
 from drgn_vmemmap.requirements import check_drgn
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ def fail(code: int, message: str) -> int:
 
 
 def warn(message: str) -> None:
-    """Print one line on standard error."""
-    say(f"{NAME}: {message}")
+    """Print one line on standard error, whatever characters a name in it has."""
+    say(f"{NAME}: {printable(message)}")
 
 
 def say(text: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
 from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE, NAME, fail, say
+from drgn_vmemmap.errors import printable
 
 if TYPE_CHECKING:
     import drgn
@@ -35,7 +36,7 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
         say(f"{size:>10} bytes of {kind}")
     for withheld in written.withheld:
         say(f"withheld: {withheld}")
-    say(f"{os.path.getsize(options.file):>10} bytes written to {options.file}")
+    say(f"{os.path.getsize(options.file):>10} bytes written to {printable(options.file)}")
     return DONE if written.problem is None else fail(INCOMPLETE, written.problem)
 
 

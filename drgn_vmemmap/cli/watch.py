@@ -14,6 +14,7 @@ from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, NAME, fail, say, warn
 from drgn_vmemmap.cli.rules import unknown_rule
+from drgn_vmemmap.errors import printable
 
 if TYPE_CHECKING:
     import drgn
@@ -167,7 +168,7 @@ def _report_broken(
     except (CannotAnalyse, OSError) as error:
         warn(f"no vmcore of this moment: {error}")
     else:
-        say(f"written: {path}")
+        say(f"written: {printable(path)}")
 
 
 def _exit_code(options: argparse.Namespace, tally: Tally, child_code: int) -> int:

@@ -88,3 +88,16 @@ def test_an_interval_that_is_none_is_refused_by_its_value(seconds: str) -> None:
     done = vmemmap("watch", f"--interval={seconds}")
     assert done.returncode == 2
     assert f"'{seconds}' is not a number of seconds up to a day" in done.stderr
+
+
+def test_a_name_in_a_message_does_not_reach_the_terminal_as_it_is(tmp_path: Path) -> None:
+    name = tmp_path / "a\x1b[2J\nb\u202ec\udcff"
+    shown = "a\\x1b[2J\\nb\\u202ec\\udcff"
+    refused(vmemmap("-c", name), 2, shown)
+    refused(vmemmap("-c", VMCORE, "-s", name), 2, shown)
+    refused(vmemmap("-c", VMCORE, "-o", name / "report"), 2, shown)
+    refused(vmemmap("report", name), 2, f"unrecognized arguments: {tmp_path}/{shown}")
+    refused(vmemmap("diff", VMCORE, name), 2, shown)
+    done = vmemmap("-c", VMCORE, "extract", name)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1].endswith(f"bytes written to {tmp_path}/{shown}")
