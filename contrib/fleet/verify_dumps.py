@@ -31,6 +31,7 @@ from tabulate import tabulate
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import drgn_vmemmap
+from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.errors import printable
 
 COMMAND = (sys.executable, str(Path(drgn_vmemmap.__file__).parent / "__main__.py"))
@@ -72,6 +73,11 @@ class Row:
 
 
 COLUMNS = [field.name for field in fields(Row)]
+HEADER = ",".join(COLUMNS)
+
+
+class NoTable(Exception):
+    """A file is not a table of this script's: nothing in it is changed."""
 
 
 class Table:
@@ -79,15 +85,21 @@ class Table:
     The table, a CSV file with a row for each dump; for a with statement.
 
     :raises BlockingIOError: if another process is writing it.
+    :raises NoTable: if it is another kind of file, such as a dump.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        if path.exists() and not path.is_file():
+            raise NoTable(f"{path} is no regular file")
+        self._path = path.resolve()
         self._file = _opened(path, "a+")
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(path)):
             raise BlockingIOError(f"{path} was just replaced")
-        self.rows = {row.dump: row for row in self._read()}
+        try:
+            self.rows = {row.dump: row for row in self._read()}
+        except csv.Error as error:
+            raise NoTable(f"{path} is damaged: {error}") from error
 
     def __enter__(self) -> Table:
         return self
@@ -105,7 +117,10 @@ class Table:
     def _read(self) -> Iterator[Row]:
         """The rows from before; a last one that was cut off is taken out."""
         self._file.seek(0)
-        text = self._file.read()
+        start = self._file.read(len(HEADER))
+        if not HEADER.startswith(start):
+            raise NoTable(f"{self._path} is no table of dumps: give another name")
+        text = start + self._file.read()
         complete = text[: text.rfind("\n") + 1]
         if complete != text:
             self._file.truncate(len(complete.encode(*ENCODING)))
@@ -257,7 +272,7 @@ def run(options: argparse.Namespace) -> int:
 def _verified(dumps: Iterable[Path], options: argparse.Namespace) -> Iterator[Row]:
     """The rows of dumps, as they are done."""
     verifier = Verifier(options.timeout)
-    with ThreadPoolExecutor(options.jobs) as pool:
+    with ThreadPoolExecutor(max(options.jobs, 1)) as pool:
         running = [pool.submit(verifier.row, dump) for dump in dumps]
         try:
             for future in as_completed(running):
@@ -277,7 +292,12 @@ def _is_due(row: Row, table: Table, retry: bool) -> bool:
 def shown(rows: Iterable[Row]) -> str:
     """The table for people."""
     cells = [
-        (printable(row.dump), row.host, row.time, row.verdict, _size(row.saved), row.findings)
+        [
+            *map(
+                printable,
+                (row.dump, row.host, row.time, row.verdict, _size(row.saved), row.findings),
+            )
+        ]
         for row in rows
     ]
     return tabulate(
@@ -289,7 +309,8 @@ def shown(rows: Iterable[Row]) -> str:
 
 
 def _size(number: str) -> str:
-    return f"{int(number) / (1 << 20):,.1f} MiB" if number else ""
+    is_number = number.lstrip("-").isdecimal()
+    return f"{int(number) / (1 << 20):,.1f} MiB" if is_number else number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -298,8 +319,12 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a dump, or a folder")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="TABLE", help="CSV")
-    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(), help="at the same time")
-    parser.add_argument("--timeout", type=float, default=3600, help="seconds for one dump")
+    parser.add_argument(
+        "-j", "--jobs", type=arguments.number, default=os.cpu_count(), help="at the same time"
+    )
+    parser.add_argument(
+        "--timeout", type=arguments.seconds, default=3600, help="seconds for one dump"
+    )
     parser.add_argument("--retry", action="store_true", help="verify again what failed before")
     return parser
 
@@ -310,8 +335,8 @@ def main() -> int:
         return run(options)
     except BlockingIOError:
         print(f"verify_dumps: another process writes {options.output}", file=sys.stderr)
-    except OSError as error:
-        print(f"verify_dumps: {error}", file=sys.stderr)
+    except (NoTable, OSError) as error:
+        print(f"verify_dumps: {printable(str(error))}", file=sys.stderr)
     except KeyboardInterrupt:
         print("verify_dumps: interrupted; start it again to go on", file=sys.stderr)
         return 130

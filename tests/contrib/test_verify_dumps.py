@@ -129,3 +129,41 @@ def test_two_do_not_write_the_same_table(tmp_path: Path) -> None:
 def test_a_table_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     done = verify(tmp_path / "none" / "table.csv", vmcore("hvo-off"))
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+
+
+@pytest.mark.parametrize("content", (b"hello", b"a,b\n1,2\n3", vmcore("hvo-off").read_bytes()))
+def test_a_file_that_is_no_table_is_not_changed(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    done = verify(path, vmcore("hvo-off"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"verify_dumps: {path} is no table of dumps: give another name\n"
+    assert path.read_bytes() == content
+
+
+def test_a_device_is_not_replaced_by_a_table(tmp_path: Path) -> None:
+    fifo, link = tmp_path / "fifo", tmp_path / "link"
+    os.mkfifo(fifo)
+    done = verify(fifo, vmcore("hvo-off"))
+    assert (done.returncode, done.stderr) == (2, f"verify_dumps: {fifo} is no regular file\n")
+    assert fifo.is_fifo()
+    link.symlink_to(tmp_path / "table.csv")
+    assert verify(link, vmcore("hvo-off"), "--jobs", "0").returncode == 0
+    assert link.is_symlink() and rows(link)["hvo-off.vmcore"]["verdict"] == "sound"
+
+
+def test_a_table_that_is_damaged_is_one_line(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    assert verify(table, vmcore("hvo-off")).returncode == 0
+    with open(table, "a") as file:
+        file.write("x" * 200_000 + "\n")
+    done = verify(table, vmcore("hvo-off"))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "damaged" in done.stderr
+
+
+@pytest.mark.parametrize("option", ("--jobs=-1", "--timeout=nan", "--timeout=-1"))
+def test_numbers_that_make_no_sense_are_refused(option: str, tmp_path: Path) -> None:
+    done = verify(tmp_path / "table.csv", vmcore("hvo-off"), option)
+    assert done.returncode == 2
+    assert "is not a number" in done.stderr.splitlines()[-1]
