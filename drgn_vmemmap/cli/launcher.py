@@ -13,6 +13,7 @@ import contextlib
 import gc
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -37,7 +38,9 @@ def main() -> NoReturn:
     prog = _program_of_drgn()
     with _little_garbage_collection():
         if prog is not None:
+            _let_interrupts_raise()
             sys.exit(command_line.run(sys.argv[1:], prog))
+        _let_interrupts_end_this_process()
         _end(run())
 
 
@@ -57,6 +60,7 @@ def run() -> int:
     if dumps and opening.is_named(target):
         warn(f"{command.name} reads no target: the one that is named is not used")
     crashes.outlive(dumps)
+    _let_interrupts_raise()
     return command_line.execute(parsed, None)
 
 
@@ -86,6 +90,23 @@ def _end(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _let_interrupts_end_this_process() -> None:
+    """
+    Let Ctrl-C end this process at once: there is no result yet.
+
+    drgn does not see it while it waits for QEMU. Where it loads plugins, it prints a traceback and
+    goes on.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _let_interrupts_raise() -> None:
+    """Let Ctrl-C raise an exception, which a command says in one line."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _occupy_standard_streams() -> None:

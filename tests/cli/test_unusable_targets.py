@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -16,7 +18,7 @@ import drgn
 import pytest
 
 from drgn_vmemmap.cli import launcher
-from tests.support import refused, vmemmap
+from tests.support import COMMAND, refused, vmemmap
 
 
 @pytest.fixture
@@ -60,6 +62,23 @@ def test_a_socket_that_is_not_qemus_gets_one_line(
     speaker: Callable[[bytes | None], str], words: bytes | None, reason: str
 ) -> None:
     refused(vmemmap("--qemu", speaker(words), "watch"), 2, reason)
+
+
+def test_ctrl_c_ends_the_wait_for_a_qemu_that_hangs() -> None:
+    with tempfile.TemporaryDirectory(prefix="qmp-") as directory, contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(f"{directory}/socket")
+        server.listen()
+        server.settimeout(60)
+        process = stack.enter_context(subprocess.Popen([COMMAND, "--qemu", f"{directory}/socket"]))
+        stack.callback(process.kill)
+        # The first connection finds out whether QEMU is there; the second one is drgn's.
+        for _ in range(2):
+            connection = stack.enter_context(server.accept()[0])
+            connection.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\r\n')
+        assert b"qmp_capabilities" in connection.recv(4096)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == -signal.SIGINT
 
 
 def test_a_socket_that_nobody_listens_on_gets_one_line() -> None:
