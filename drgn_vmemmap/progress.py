@@ -86,7 +86,9 @@ class InterruptibleProgress(Progress):
     def __enter__(self: Self) -> Self:
         with contextlib.suppress(ValueError):  # not the main thread
             for number in self._signals:
-                self._handlers[number] = signal.signal(number, self._interrupt)
+                # What is ignored stays so, as by nohup; what is not Python's cannot be restored.
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._handlers[number] = signal.signal(number, self._interrupt)
         return self
 
     def __exit__(

@@ -135,3 +135,14 @@ def test_each_format_says_that_it_is_not_all(
     monkeypatch.setattr(examination, "verify", lambda *_, **__: report)
     assert command_line.run(command, prog) == INCOMPLETE
     assert "interrupted" in capsys.readouterr().out
+
+
+def test_an_interrupt_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with TerminalProgress() as progress:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not progress.interrupted
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
