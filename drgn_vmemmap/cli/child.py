@@ -23,7 +23,7 @@ class NoChild:
         return False
 
     def send(self, number: int) -> None:
-        """Send it a signal."""
+        """Send it a signal that is to end it."""
 
     def wait(self) -> int:
         """Wait for its end; return its exit code, as a shell has it."""
@@ -56,6 +56,8 @@ class Child(NoChild):
         if not self.is_over():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
+                # It may have been stopped, as when it asked the terminal for something.
+                os.killpg(self._process.pid, signal.SIGCONT)
 
     def wait(self) -> int:
         code = self._process.wait()

@@ -64,7 +64,9 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     if reason is not None:
         return fail(CANNOT, reason)
     tally = Tally(options.until)
-    signals = (signal.SIGINT, signal.SIGTERM) if options.child else (signal.SIGINT,)
+    # A command has a process group of its own: what is to end it reaches it through us.
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    signals = ending if options.child else (signal.SIGINT,)
     progress = InterruptibleProgress(signals, lambda number: child.send(number))
     watched = _watched(options, prog, progress)
     with running(options.child) as child, progress:
@@ -73,7 +75,7 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
         finally:
             say(summary(tally))
         if tally.broken and options.until is not None:
-            child.send(signal.SIGTERM)
+            child.stop()
         code = child.wait()
     return _exit_code(options, tally, code)
 

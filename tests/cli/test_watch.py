@@ -21,7 +21,7 @@ from drgn_vmemmap.analysis import live
 from drgn_vmemmap.analysis.live import Target
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.watch import Pass
-from drgn_vmemmap.cli import command_line
+from drgn_vmemmap.cli import child, command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, INCOMPLETE
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.recording import Recording
@@ -391,6 +391,27 @@ def test_a_command_that_ignores_ctrl_c_is_killed_by_the_second_one(tmp_path: Pat
     script = "trap '' INT; sleep 1; {}; while :; do sleep 0.1; done"
     code, _ = interrupted(script, image().prog, tmp_path)
     assert code == INCOMPLETE
+
+
+def test_a_command_that_ignores_sigterm_is_ended_once_a_rule_is_broken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(child, "_PATIENCE", 0.5)
+    target, start = broken_in((False,) * 20 + (True,)), time.monotonic()
+    script = f"trap '' TERM; {SLEEP_ON}"
+    assert run(monkeypatch, target, "--until", "tail-writable", *shell(script)) == FOUND_ERRORS
+    assert time.monotonic() - start < SOON
+
+
+@pytest.mark.parametrize("name", ("TERM", "HUP", "QUIT"))
+def test_what_is_to_end_us_ends_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"trap 'exit 9' {name}; sleep 1; kill -{name} $PPID; {SLEEP_ON}"
+    assert run(monkeypatch, still(), *shell(script)) == 9
+
+
+def test_ctrl_c_ends_a_command_that_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"trap 'exit 9' INT; (sleep 1; kill -INT $PPID)& kill -STOP $$; {SLEEP_ON}"
+    assert run(monkeypatch, still(), *shell(script)) == 9
 
 
 def test_the_command_ends_where_the_kernel_goes_away(
