@@ -89,9 +89,16 @@ def read_hstates(snapshot: Snapshot) -> Iterator[Hstate | BrokenHstate]:
     :raises MissingMemory: if they are not in the dump.
     """
     kernel = snapshot.kernel
+    names: set[str] = set()
     for index in range(kernel.hstate_count):
         address = kernel.hstates + index * kernel.hstate.size
-        hstate = _hstate(kernel, address, snapshot.read(address, kernel.hstate.size))
+        data = snapshot.read(address, kernel.hstate.size)
+        name = _name(kernel, data)
+        if not name or name in names:
+            # It is damaged; folios of different hstates must not be counted as those of one.
+            name = f"hstates[{index}]"
+        names.add(name)
+        hstate = _hstate(kernel, address, data, name)
         yield hstate if hstate.order in _ORDERS else BrokenHstate(hstate.name, hstate.order)
 
 
@@ -109,10 +116,8 @@ def may_change(snapshot: Snapshot) -> bool:
         return True
 
 
-def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
+def _hstate(kernel: Kernel, address: int, data: bytes, hstate: str) -> Hstate:
     layout = kernel.hstate
-    order = layout.value(data, "order")
-    text = _name(kernel, data, order)
 
     def lists(name: str) -> Iterator[tuple[int, int, int]]:
         """Address of each list's head, and the ``next`` and the ``prev`` pointer in it."""
@@ -138,14 +143,14 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
     counted = ((node, counts) for node, counts in enumerate(zip(*columns)) if any(counts))
     # Lists of nodes that do not exist are empty: they point at themselves, both ways.
     found = [
-        HstateList(text, node, head, first, last)
+        HstateList(hstate, node, head, first, last)
         for node, (head, first, last) in enumerate(lists("hugepage_freelists"))
         if not head == first == last
     ]
-    found += [HstateList(text, None, *each) for each in lists("hugepage_activelist")]
+    found += [HstateList(hstate, None, *each) for each in lists("hugepage_activelist")]
     return Hstate(
-        name=text,
-        order=order,
+        name=hstate,
+        order=layout.value(data, "order"),
         counters=Counters(*map(total, Counters._fields)),
         node_counters={
             node: Counters(
@@ -163,10 +168,11 @@ def _hstate(kernel: Kernel, address: int, data: bytes) -> Hstate:
     )
 
 
-def _name(kernel: Kernel, data: bytes, order: int) -> str:
+def _name(kernel: Kernel, data: bytes) -> str:
     """A hstate's name; where it cannot be read, as ``hugetlb_add_hstate()`` makes it."""
     member = kernel.hstate.members.get("name")
     if member is None:
+        order = kernel.hstate.value(data, "order")
         return f"hugepages-{kernel.page_size << min(order, _ORDERS[-1]) >> 10}kB"
     name = data[member.offset : member.offset + member.length].split(b"\0")[0]
     return printable(name.decode("ascii", "backslashreplace"))

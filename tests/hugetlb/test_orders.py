@@ -86,3 +86,17 @@ def test_a_list_that_leads_to_a_folio_of_another_hstate_ends_before_it(state: St
     broken = next(f for f in report.findings if f.rule == "list-corrupt")
     assert f"leads to PFN {gigantic:#x}, a folio of order 18" in broken.message
     assert [folio.state for folio, _ in report.folios] == [State.FREE, State.FREE, state]
+
+
+@pytest.mark.parametrize("name", ("", "hugepages-2048kB"))
+def test_hstates_whose_names_are_damaged_are_kept_apart(name: str) -> None:
+    large = 1 << 18
+    folios = (Folio(FIRST_FOLIO), Folio(SECOND), Folio(large, order=18))
+    image = Image(Machine(node_size=4 * GIB, orders=(9, 18), folios=folios))
+    offset = image.types.structs["hstate"].members["name"].offset
+    for hstate in image.hstates.values():
+        image.memory.write(image.physical(hstate + offset), name.encode().ljust(32, b"\0"))
+    report = verify(image.prog)
+    assert report.findings == []
+    assert [hstate.hstate.name for hstate in report.hstates] == [name or "hstates[0]", "hstates[1]"]
+    assert [hstate.counts.folios for hstate in report.hstates] == [2, 1]
