@@ -33,6 +33,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 import drgn_vmemmap
 from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.errors import printable
+from drgn_vmemmap.output.report.csv import no_formula
 
 COMMAND = (sys.executable, str(Path(drgn_vmemmap.__file__).parent / "__main__.py"))
 
@@ -243,9 +244,9 @@ def _read_report(code: int, report: dict[str, Any]) -> dict[str, str]:
         if finding["severity"] != "info":
             counts[finding["rule"]] = counts.get(finding["rule"], 0) + 1
     return {
-        "host": target.get("host") or "",
+        "host": no_formula(target.get("host") or ""),
         "time": target.get("crash_time") or "",
-        "release": report["kernel"]["release"],
+        "release": no_formula(report["kernel"]["release"]),
         "verdict": VERDICTS[code],
         "folios": str(totals["folios"]),
         "optimized": str(totals["optimized"]),

@@ -65,14 +65,14 @@ class HostileImage(Image):
         return super().vmcoreinfo.replace("OSRELEASE=", f"OSRELEASE={HOSTILE_RELEASE}")
 
 
-def hostile_report() -> Report:
-    """Of such a kernel, whose hstate has a name of quotes, backslashes and escapes."""
+def hostile_report(name: str = HOSTILE) -> Report:
+    """Of such a kernel, whose hstate has a name of any kind, and counts that are wrong."""
     image = HostileImage(Machine(folios=(Folio(FIRST_FOLIO),), orders=(9,)))
-    name = image.types.structs["hstate"].members["name"].offset
-    address = image.physical(image.hstates[9] + name)
-    image.memory.write(address, HOSTILE.encode().ljust(32, b"\0"))
+    members, hstate = image.types.structs["hstate"].members, image.physical(image.hstates[9])
+    image.memory.write(hstate + members["name"].offset, name.encode().ljust(32, b"\0"))
+    image.memory.write(hstate + members["nr_huge_pages"].offset, (2).to_bytes(8, "little"))
     report = verify(image.prog)
-    assert report.hstates[0].hstate.name == printable(HOSTILE)
+    assert report.hstates[0].hstate.name == printable(name)
     return report
 
 
@@ -301,6 +301,14 @@ def test_what_a_terminal_cannot_write_is_reported_in_one_line(
         "drgn-vmemmap: ascii cannot encode this result: write it with -o FILE\n"
     )
     assert command_line.run(["--format", "json"], prog) == DONE
+
+
+@pytest.mark.parametrize("view", (EVERYTHING, View(details=True)), ids=("folios", "findings"))
+def test_csv_has_text_as_it_is_and_no_formula(view: View) -> None:
+    for name, begin in ((HOSTILE, ""), ("=1+1", "'"), ("+1", "'"), ("-1", "'"), ("@sum", "'")):
+        rows = csv.DictReader(io.StringIO(render(hostile_report(name), "csv", view)))
+        written = [row["hstate"] if view.folios else row["message"] for row in rows]
+        assert any(text.startswith(begin + printable(name)) for text in written), written
 
 
 def test_a_hostile_name_stays_a_value_in_every_format() -> None:

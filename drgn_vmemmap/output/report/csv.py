@@ -18,6 +18,9 @@ from drgn_vmemmap.output.report import View
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
 
+# A cell that begins so is run by spreadsheets.
+_FORMULAS = ("=", "+", "-", "@")
+
 _NO_FINDING = Finding(next(iter(RULES)), Severity.INFO, "")
 """Has the fields that findings have."""
 
@@ -44,15 +47,21 @@ def _findings(report: Report) -> Iterator[str]:
 
 
 def _template(traits: Traits) -> str:
-    return _row(_cell(column.value(traits)) for column in COLUMNS)
+    values = (column.value(traits) for column in COLUMNS)
+    return _row(v.text if isinstance(v, Own) else literal(_cell(v)) for v in values)
 
 
-def _cell(value: Value | Own) -> str:
-    if isinstance(value, Own):
-        return value.text
+def _cell(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else literal(str(value))
+    if isinstance(value, str):
+        return no_formula(value)
+    return "" if value is None else str(value)
+
+
+def no_formula(text: str) -> str:
+    """Text from a dump as a spreadsheet takes it for text, whatever it begins with."""
+    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def _row(cells: Iterable[str]) -> str:
