@@ -10,17 +10,19 @@ describes it.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drgn_vmemmap import __version__
 from drgn_vmemmap.analysis.listing import COLUMNS, Listing
-from drgn_vmemmap.analysis.report import HstateReport, Report, Stability, Totals
-from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.kernel.origin import Origin
-from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.rules.rule import RULES
 from drgn_vmemmap.rules.unchecked import RESTS_ON
-from drgn_vmemmap.vmemmap.special import SpecialVmemmap
+
+if TYPE_CHECKING:
+    from drgn_vmemmap.analysis.report import HstateReport, Report, Stability, Totals
+    from drgn_vmemmap.kernel.facts import Kernel
+    from drgn_vmemmap.kernel.origin import Origin
+    from drgn_vmemmap.rules.finding import Finding
+    from drgn_vmemmap.vmemmap.special import SpecialVmemmap
 
 SCHEMA_VERSION = 1
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from drgn_vmemmap.hugetlb.accounting import Accounts
 from drgn_vmemmap.hugetlb.folio import Folios
@@ -210,3 +210,13 @@ class Report:
     def unchecked(self) -> dict[str, str]:
         """The rules that were not checked, or not in all that they require: why, by name."""
         return unchecked(self.kernel)
+
+    def to_dict(self, folios: bool = True) -> dict[str, Any]:
+        """
+        The report as plain data, as JSON has it: see ``report.schema.json``.
+
+        :param folios: Whether to list the folios.
+        """
+        from drgn_vmemmap.analysis.document import document
+
+        return document(self, folios)

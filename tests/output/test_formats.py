@@ -136,6 +136,11 @@ def test_json_made_piece_by_piece_is_the_document(report: Report, with_folios: b
     assert text == json.dumps(document(report, with_folios), indent=1) + "\n"
 
 
+def test_a_report_gives_its_document_to_scripts(report: Report) -> None:
+    assert report.to_dict() == json.loads(render(report, "json", View(folios=True)))
+    assert report.to_dict(folios=False) == json.loads(render(report, "json", View()))
+
+
 def test_json_of_no_folio_is_the_document() -> None:
     report = verify(Image(Machine()).prog)
     text = render(report, "json", EVERYTHING)
