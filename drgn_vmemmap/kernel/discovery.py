@@ -11,6 +11,7 @@ no variable.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 
 import drgn
 
@@ -22,6 +23,9 @@ from drgn_vmemmap.kernel.vmcoreinfo import CONFIRMED, REPORT_ONLY, vmcoreinfo
 from drgn_vmemmap.target.btf import BtfError
 from drgn_vmemmap.target.symbols import NoTypes
 from drgn_vmemmap.target.types import add_types_from_btf
+
+_LOCK = "drgn_vmemmap: lock of discovery"
+"""Where a program has the lock of the threads that find out what it is."""
 
 
 def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
@@ -38,7 +42,9 @@ def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
     :raises MissingFacts: if memory that is needed for it is not in the dump.
     """
     try:
-        return _discover(prog, system_map)
+        # What types and symbols are found by is added to a program once, whichever thread does it.
+        with prog.cache.setdefault(_LOCK, Lock()):
+            return _discover(prog, system_map)
     except CannotAnalyse:
         raise
     except Exception as error:

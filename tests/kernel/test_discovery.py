@@ -4,17 +4,20 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import drgn
 import pytest
 
-from drgn_vmemmap import CannotAnalyse, examine, verify
+from drgn_vmemmap import CannotAnalyse, discover, examine, verify
 from drgn_vmemmap.kernel import memory_model
 from drgn_vmemmap.kernel.c_types import enumerators, find_member, named_members
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.struct_page import struct_page
 from drgn_vmemmap.kernel.structs import Member, Struct
+from tests.support import open_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
@@ -55,6 +58,19 @@ def test_sections_that_disagree_are_of_no_virtual_memmap() -> None:
     image.write(root, encoded + (1 << 30))
     with pytest.raises(CannotAnalyse, match="no virtual memmap"):
         examine(image.prog)
+
+
+def test_threads_find_out_at_once_what_a_program_is() -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        prog = open_vmcore("head-reuse")
+        with ThreadPoolExecutor(4) as pool:
+            kernels = list(pool.map(discover, [prog] * 4))
+    finally:
+        sys.setswitchinterval(before)
+    assert {kernel.types_from for kernel in kernels} == {"btf"}
+    assert len({kernel.vmemmap for kernel in kernels}) == 1
 
 
 # What a damaged dump may say of its types and itself.
