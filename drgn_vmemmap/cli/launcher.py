@@ -8,6 +8,7 @@ The second becomes the first, so that drgn's own options mean what they mean the
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import contextlib
 import gc
@@ -155,19 +156,41 @@ def _run_drgn(target: Target, arguments: Sequence[str]) -> int:
     crashes.outlive(target.values("-c", "--core"))
     sys.argv = ["drgn", *_defaults(target), *target.words(), _this_script(), *arguments]
     try:
-        runpy.run_module("drgn", run_name="__main__")
+        with _refusing_usage():
+            runpy.run_module("drgn", run_name="__main__")
     except SystemExit as exit_:
         if isinstance(exit_.code, str):
             raise opening.failure(target, exit_.code) from None
         code = exit_.code or DONE
     except ImportError as error:
         raise CannotAnalyse(f"drgn cannot be used: {error}; install it") from error
+    except _WrongUsage as error:
+        raise CannotAnalyse(f"drgn: {error}; see 'drgn --help'") from error
     except Exception as error:
         raise opening.failure(target, str(error)) from error
     unused = opening.unused_symbols(target)
     if unused is not None:
         warn(unused)
     return code
+
+
+class _WrongUsage(Exception):
+    """drgn's parser refuses an option; the message says why."""
+
+
+@contextlib.contextmanager
+def _refusing_usage() -> Iterator[None]:
+    """Let parsers that are not ours raise an exception: drgn's would print all of its options."""
+
+    def refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+        raise _WrongUsage(message)
+
+    before = argparse.ArgumentParser.error
+    argparse.ArgumentParser.error = refuse  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser.error = before  # type: ignore[method-assign]
 
 
 def _defaults(target: Target) -> list[str]:

@@ -48,7 +48,16 @@ class Target(NamedTuple):
 
     def words(self) -> list[str]:
         """The options as words of a command line."""
-        return [word for option in self.given for word in option if word is not None]
+        return [word for name, value in self.given for word in _words(name, value)]
+
+
+def _words(name: str, value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return (name,)
+    if not value.startswith("-"):
+        return name, value
+    # In a word of its own, it would be taken for an option.
+    return (f"{name}={value}" if name.startswith("--") else name + value,)
 
 
 def split(arguments: Sequence[str]) -> tuple[Target, list[str]]:

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from drgn_vmemmap.cli import crashes, launcher, options
 from drgn_vmemmap.cli.exit_codes import DONE
-from tests.support import DRGN, run, vmcore
+from tests.support import DRGN, refused, run, vmcore, vmemmap
 
 OPTIONS = options.target_parser()._option_string_actions
 ANOTHER_PROCESS = {"-p", "--pid"}
@@ -52,3 +54,22 @@ def test_an_option_of_drgn_is_handed_to_it(option: str, monkeypatch: pytest.Monk
 def test_without_a_target_drgn_chooses_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not {"-c", "--core", "-k", "--qemu"} & {*words_for_drgn(monkeypatch, "verify")}
     assert "debug the running kernel (default)" in run(DRGN, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    (
+        (("--log-level", "nonsense"), "--log-level: invalid choice: 'nonsense'"),
+        (("--main-symbols", "--no-default-symbols"), "not allowed with"),
+    ),
+)
+def test_what_drgn_refuses_gets_one_line(words: Sequence[str], reason: str) -> None:
+    refused(vmemmap("-c", vmcore("head-reuse"), *words), 2, reason)
+
+
+def test_a_value_may_begin_as_an_option_does(tmp_path: Path, shown: str) -> None:
+    (tmp_path / "-v").symlink_to(vmcore("head-reuse"))
+    for option in ("--core=-v", "-c-v"):
+        done = vmemmap(option, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[1:] == shown.splitlines()[1:]
