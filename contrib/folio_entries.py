@@ -13,7 +13,15 @@ from drgn import get_default_prog
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import ProgramMemory, Selection, Walker, discover, examine, exit_code_of
+from drgn_vmemmap import (
+    ProgramMemory,
+    Selection,
+    Walker,
+    discover,
+    examine,
+    exit_code_of,
+    report_code,
+)
 from drgn_vmemmap.cli.exit_codes import CANNOT, fail
 
 
@@ -25,10 +33,10 @@ def main() -> int:
     prog = get_default_prog()
     kernel = discover(prog)
     walker = Walker(ProgramMemory(prog), kernel.paging)
-    folios = examine(prog, Selection(pfn=pfn)).folios
-    if not folios:
+    report = examine(prog, Selection(pfn=pfn))
+    if not report.folios and not report.incomplete:
         print(f"PFN {pfn:#x} is in no HugeTLB folio")
-    for folio, judgement in folios:
+    for folio, judgement in report.folios:
         print(f"folio {folio.pfn:#x}: {judgement.verdict.value}, layout {judgement.layout.value}")
         start = kernel.geometry.address(folio.pfn)
         end = start + kernel.geometry.pages_of_order(folio.order) * 4096
@@ -37,7 +45,7 @@ def main() -> int:
             raw = "missing" if entry.raw is None else f"{entry.raw:016x}"
             frame = "-" if entry.frame is None else f"{entry.frame:#x}"
             print(f"{index:4} {entry.level.name} {raw} {entry.access} frame {frame}")
-    return 0
+    return report_code(report)
 
 
 sys.exit(exit_code_of(main))

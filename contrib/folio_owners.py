@@ -17,13 +17,13 @@ from drgn.helpers.linux.rbtree import rbtree_inorder_for_each_entry
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import examine, exit_code_of
+from drgn_vmemmap import examine, exit_code_of, report_code
 from drgn_vmemmap.errors import printable
 
 prog = get_default_prog()
 
 
-def main() -> None:
+def main() -> int:
     report = examine(prog)
     used: Counter[tuple[Optional[int], str, str]] = Counter()
     for folio, judgement in report.folios:
@@ -37,6 +37,7 @@ def main() -> None:
         except Exception:  # damaged memory makes drgn's readers fail in more ways than by faults
             name = f"mapping {mapping:#x}, whose inode or processes are not in the dump"
         print(f"{count:6} {hstate} {verdict}: {name}")
+    return report_code(report)
 
 
 def owner(mapping: Optional[int]) -> str:

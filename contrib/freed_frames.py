@@ -17,13 +17,13 @@ from drgn import get_default_prog
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import Kernel, ProgramMemory, Report, Walker, examine, exit_code_of
+from drgn_vmemmap import Kernel, ProgramMemory, Report, Walker, examine, exit_code_of, report_code
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.vmemmap.frames import FrameReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
-def main() -> None:
+def main() -> int:
     report = examine(get_default_prog())
     walker = Walker(ProgramMemory(get_default_prog()), report.kernel.paging)
     found: Counter[str] = Counter()
@@ -39,6 +39,7 @@ def main() -> None:
             found.update(became(frame, report.kernel, walker) for frame in left)
     for state, count in found.most_common():
         print(f"{count:8} frames {state}")
+    return report_code(report)
 
 
 def freed(report: Report) -> Counter[int]:

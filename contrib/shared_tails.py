@@ -14,13 +14,13 @@ from drgn import get_default_prog
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from drgn_vmemmap import ProgramMemory, examine, exit_code_of
+from drgn_vmemmap import ProgramMemory, examine, exit_code_of, report_code
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.tails import Tails
 from drgn_vmemmap.kernel.layout import Layout
 
 
-def main() -> None:
+def main() -> int:
     report = examine(get_default_prog())
     kernel, memory = report.kernel, ProgramMemory(get_default_prog())
     users: dict[int, list[tuple[int, int]]] = {frame: [] for frame in report.tail_frames}
@@ -40,8 +40,9 @@ def main() -> None:
             state = "not in the dump"
         kept = "" if frame in report.tail_frames else ", kept by no zone"
         print(f"frame {frame:#x}: {len(infos)} folios, content {state}{kept}")
-    if not users:
+    if not users and not report.incomplete:
         print(f"no shared tails: layout {kernel.hvo.layout.value}")
+    return report_code(report)
 
 
 sys.exit(exit_code_of(main))

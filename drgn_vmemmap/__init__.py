@@ -22,7 +22,7 @@ check_python()
 if TYPE_CHECKING:
     from drgn_vmemmap.analysis.report import Report, Selection
     from drgn_vmemmap.api import examine, verify
-    from drgn_vmemmap.cli.exit_codes import exit_code_of
+    from drgn_vmemmap.cli.exit_codes import exit_code_of, report_code
     from drgn_vmemmap.errors import CannotAnalyse
     from drgn_vmemmap.kernel.discovery import discover
     from drgn_vmemmap.kernel.facts import Kernel
@@ -41,6 +41,7 @@ __all__ = (
     "discover",
     "examine",
     "exit_code_of",
+    "report_code",
     "verify",
 )
 
@@ -54,6 +55,7 @@ _MODULES = {
     "Selection": "analysis.report",
     "examine": "api",
     "exit_code_of": "cli.exit_codes",
+    "report_code": "cli.exit_codes",
     "verify": "api",
 }
 

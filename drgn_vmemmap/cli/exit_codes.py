@@ -123,6 +123,14 @@ def say(text: str) -> None:
         _discard(sys.stderr)
 
 
+def report_code(report: Report) -> int:
+    """The exit code of what a script makes of a report; one line says so where that is not all."""
+    if not report.incomplete:
+        return DONE
+    reason = "what was needed is not in the dump, or not recognised"
+    return fail(INCOMPLETE, f"this is not all: {reason}")
+
+
 def verification_code(report: Report) -> int:
     """The exit code of a command that checks every rule."""
     if report.broken:

