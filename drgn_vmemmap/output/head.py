@@ -27,7 +27,7 @@ def head(report: Report, width: int) -> Iterator[str]:
     yield named_kernel(kernel)
     yield hvo_state(kernel)
     if report.selection != EVERYTHING:
-        yield f"only folios {_selected(report.selection)}"
+        yield f"only folios {selected(report.selection)}"
     for unrecognised in kernel.unrecognised:
         rules = ", ".join(rule.name for rule in RESTS_ON[unrecognised.part])
         line = f"not recognised: {unrecognised.message}; not checked in full: {rules}"
@@ -72,8 +72,8 @@ def hvo_state(kernel: Kernel) -> str:
     )
 
 
-def _selected(selection: Selection) -> str:
-    """Which folios a selection has, in words."""
+def selected(selection: Selection) -> str:
+    """Which folios a selection has, in words; empty if it has all."""
     words = (
         None if selection.hstate is None else f"of {selection.hstate}",
         None if selection.node is None else f"on node {selection.node}",

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from prometheus_client.parser import text_string_to_metric_families
 
-from drgn_vmemmap import verify
+from drgn_vmemmap import examine, verify
 from drgn_vmemmap.analysis.document import FOLIO_FIELDS, document
-from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.analysis.report import Report, Selection
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE
 from drgn_vmemmap.cli.report import FORMATS
@@ -30,7 +30,7 @@ from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.report import render as pieces
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 from drgn_vmemmap.rules.rule import RULES
-from tests.support import VMCORES, verified
+from tests.support import VMCORES, open_vmcore, verified
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine, Section
@@ -231,6 +231,14 @@ def test_metrics_are_the_totals(report: Report) -> None:
     for verdict in ("optimized", "unoptimized", "inconsistent", "unreadable"):
         folios = found["drgn_vmemmap_folios"].items()
         assert sum(value for labels, value in folios if labels[-1] == verdict) == totals[verdict]
+
+
+def test_metrics_of_a_narrowed_report_say_so_and_have_no_savings_of_others() -> None:
+    found = metrics(examine(open_vmcore("two-nodes-1GiB"), Selection(node=0)))
+    assert list(found["drgn_vmemmap_info"]) == [("6.12.117+deb13-cloud-amd64", "head-reuse", "0")]
+    assert found["drgn_vmemmap_still_possible_bytes"][()] == 3 * 7 * PAGE_SIZE
+    of_all = ("page_table_bytes", "shared_tail_bytes", "net_saved_bytes")
+    assert not {f"drgn_vmemmap_{name}" for name in of_all} & found.keys()
 
 
 def test_a_rule_that_holds_everywhere_is_a_zero(report: Report) -> None:

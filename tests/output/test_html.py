@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 
 from drgn_vmemmap import __version__, examine, verify
-from drgn_vmemmap.analysis.report import Stability
+from drgn_vmemmap.analysis.report import Selection, Stability
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.output.report import View, html
@@ -27,7 +27,7 @@ from drgn_vmemmap.rules.rule import RULES
 from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 from tests.output.page import VMCORE, Element, cells_of, data_of, parsed, unpacked
-from tests.support import BareDrgn, run, vmemmap
+from tests.support import BareDrgn, open_vmcore, run, vmemmap
 from tests.synthetic import pages
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, REUSE_W, Folio, Machine
@@ -82,6 +82,22 @@ def test_the_summary_has_the_reports_numbers(damaged: Image, page: Element) -> N
     rows = [cells_of(row) for row in page.one("section", id="summary").one("table").all("tr")]
     assert ["hugepages-2048kB", "all", "164", "163", "0", "164"] in [row[:6] for row in rows]
     assert ["", "1", "64", "64", "0", "64", "64", "0", "0", "0", "448", "1.8 MiB"] in rows
+
+
+def test_a_narrowed_report_says_so_and_has_the_counters_of_its_node() -> None:
+    report = examine(open_vmcore("two-nodes-1GiB"), Selection(node=0))
+    narrowed = parsed("".join(html.render(report, View())))
+    summary = narrowed.one("section", id="summary")
+    assert "Narrowed. Only folios on node 0" in summary.text
+    # Page tables are shared with folios of other nodes.
+    assert "net saving" not in summary.text.lower()
+    rows = [cells_of(row)[:6] for row in summary.one("table").all("tr")]
+    assert ["hugepages-2048kB", "0", "23", "13", "0", "23"] in rows
+    report = examine(
+        open_vmcore("two-nodes-1GiB"), Selection(hstate="hugepages-2048kB", pfn=0x2E05)
+    )
+    narrowed = parsed("".join(html.render(report, View())))
+    assert "1048576kB" not in narrowed.one("section", id="summary").text
 
 
 def test_findings_are_shown_with_what_they_mean(damaged: Image, page: Element) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import NamedTuple
 
-from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.analysis.report import EVERYTHING, Report
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.output.report import View
 from drgn_vmemmap.rules.rule import RULES
@@ -41,6 +42,8 @@ def render(report: Report, view: View) -> Iterator[str]:
 def _kernel(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
     kernel = report.kernel
     labels = {"release": kernel.release, "layout": kernel.hvo.layout.value}
+    # What the report is narrowed to.
+    labels.update((k, str(v)) for k, v in asdict(report.selection).items() if v is not None)
     yield "info", "The kernel that was analysed.", [Sample(1, labels)]
     if kernel.hvo.enabled is not None:
         samples = [Sample(int(kernel.hvo.enabled), {})]
@@ -78,13 +81,14 @@ def _node(node: int | None) -> str:
 
 def _totals(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
     totals, page_size = report.totals, report.kernel.page_size
-    single = (
+    # Page tables and frames that zones keep are shared with folios that are not selected.
+    of_all = (
         ("page_table_bytes", "Page tables that HVO needs.", totals.page_tables * page_size),
         ("shared_tail_bytes", "Frames that zones keep.", totals.shared_tail_frames * page_size),
         ("net_saved_bytes", "Freed, less page tables and frames kept.", totals.net_saved_bytes),
-        ("still_possible_bytes", "What the rest would free.", totals.still_possible_bytes),
     )
-    for name, about, value in single:
+    of_some = (("still_possible_bytes", "What the rest would free.", totals.still_possible_bytes),)
+    for name, about, value in (of_all if report.selection == EVERYTHING else ()) + of_some:
         yield name, about, [Sample(value, {})]
     freed = Counter({DEVICE: 0, SELF_HOSTED: 0, BOOT: 0})
     for special in report.special:
