@@ -19,6 +19,7 @@ from hypothesis import given
 
 from drgn_vmemmap import __version__, examine, verify
 from drgn_vmemmap.analysis.report import Selection, Stability
+from drgn_vmemmap.hugetlb.hstate import Counters
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.origin import Origin
 from drgn_vmemmap.output.report import View, html
@@ -98,6 +99,15 @@ def test_a_narrowed_report_says_so_and_has_the_counters_of_its_node() -> None:
     )
     narrowed = parsed("".join(html.render(report, View())))
     assert "1048576kB" not in narrowed.one("section", id="summary").text
+
+
+def test_a_counter_that_is_not_known_is_no_number() -> None:
+    report = verify(Image(Machine(folios=(Folio(FIRST_FOLIO),))).prog)
+    for each in report.hstates:
+        each.hstate = each.hstate._replace(counters=Counters(1, None, None))
+    page = parsed("".join(html.render(report, View())))
+    rows = [cells_of(row)[:5] for row in page.one("section", id="summary").one("table").all("tr")]
+    assert ["hugepages-2048kB", "0", "1", "?", "?"] in rows
 
 
 def test_findings_are_shown_with_what_they_mean(damaged: Image, page: Element) -> None:
