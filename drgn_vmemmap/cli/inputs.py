@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from drgn_vmemmap.errors import CannotAnalyse, printable
 
 _STDIN = 0
 
 
-def keep_inputs(options: argparse.Namespace) -> None:
+def keep_inputs(options: argparse.Namespace, of_target: Sequence[str] = ()) -> None:
     """
     Refuse to write a result over a dump, or over a file that the command reads.
 
     :param options: Those of a command.
+    :param of_target: Files that drgn reads, other than dumps and ELF files.
     :raises CannotAnalyse: if the output is one of them.
     """
     path = getattr(options, "output", None)
@@ -25,7 +26,7 @@ def keep_inputs(options: argparse.Namespace) -> None:
         return
     keep_dump(path)
     status = os.stat(path)
-    if any(os.path.samestat(status, of) for of in _inputs(options)):
+    if any(os.path.samestat(status, of) for of in _inputs(options, of_target)):
         raise CannotAnalyse(f"{printable(path)} is read for this result: give another name")
 
 
@@ -46,8 +47,9 @@ def keep_dump(path: str) -> None:
         raise CannotAnalyse(f"{printable(path)} is {kind}, and not replaced: give another name")
 
 
-def _inputs(options: argparse.Namespace) -> Iterator[os.stat_result]:
-    paths = (*options.command.dumps(options), getattr(options, "system_map", None))
+def _inputs(options: argparse.Namespace, of_target: Sequence[str]) -> Iterator[os.stat_result]:
+    system_map = getattr(options, "system_map", None)
+    paths = (*options.command.dumps(options), *of_target, system_map)
     for path in paths:
         if path is not None and os.path.exists(path):
             yield os.stat(path)

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from drgn_vmemmap.cli import command_line, crashes, opening, options
 from drgn_vmemmap.cli.exit_codes import DONE, exit_code_of, warn
+from drgn_vmemmap.cli.inputs import keep_inputs
 from drgn_vmemmap.cli.options import Target
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.requirements import check_drgn
@@ -56,7 +57,12 @@ def run() -> int:
     parsed = command_line.parse(arguments)
     command = parsed.command
     if command.needs_program and (opening.is_named(target) or not command.can_do_without(parsed)):
-        return exit_code_of(lambda: _run_drgn(target, arguments))
+
+        def run_drgn() -> int:
+            keep_inputs(parsed, target.values("--vmcoreinfo"))
+            return _run_drgn(target, arguments)
+
+        return exit_code_of(run_drgn)
     dumps = command.dumps(parsed)
     if dumps and opening.is_named(target):
         warn(f"{command.name} reads no target: the one that is named is not used")

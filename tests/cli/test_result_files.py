@@ -74,6 +74,8 @@ def test_what_a_result_is_made_from_is_not_replaced(tmp_path: Path) -> None:
     report.write_bytes(report_file("head-reuse").read_bytes())
     log.write_text("Memory failure: 0x2ec5: recovery action for huge page: Recovered\n")
     before = report.read_bytes(), log.read_bytes()
+    words = ("-c", VMCORE, "--vmcoreinfo", log, "-o", log)
+    refused(vmemmap(*words), 2, str(log), "give another name")
     for which in ((report, VMCORE), (VMCORE, report)):
         refused(vmemmap("diff", *which, "-o", report), 2, str(report), "give another name")
     for options in ("", f"-c {VMCORE}"):
