@@ -32,6 +32,7 @@ from vmcores.recipe.kernels import Kernel
 from vmcores.recipe.scenarios import Scenario
 
 USAGE = 2
+INTERRUPTED = 130
 DEBIAN = "debian:"
 
 
@@ -153,6 +154,9 @@ def main() -> int:
     except (RecipeError, OSError) as error:
         print(f"check_kernel: {error}", file=sys.stderr)
         return USAGE
+    except KeyboardInterrupt:
+        print("check_kernel: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

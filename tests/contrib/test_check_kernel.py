@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
+from typing import NoReturn
 
 import pytest
 
@@ -29,6 +31,19 @@ def test_what_cannot_be_booted_gets_one_line(arguments: tuple[str, ...], reason:
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("check_kernel: ") and reason in line
+
+
+def test_ctrl_c_gets_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(name: str) -> NoReturn:
+        raise KeyboardInterrupt
+
+    script = runpy.run_path(str(KERNEL / "check_kernel.py"))
+    monkeypatch.setitem(script["main"].__globals__, "kernel", interrupt)
+    monkeypatch.setattr(sys, "argv", ["check_kernel.py", "COPYING"])
+    assert script["main"]() == 130
+    assert capsys.readouterr().err == "check_kernel: interrupted\n"
 
 
 def test_each_option_of_the_configuration_is_set_once() -> None:
