@@ -35,6 +35,11 @@ from tests.synthetic.model import FIRST_FOLIO, REUSE_W, Folio, Machine
 from tests.synthetic.strategies import few, machines
 
 
+@pytest.fixture
+def sound() -> Element:
+    return parsed(pages.page_of(Image(Machine(folios=(Folio(FIRST_FOLIO),))).prog))
+
+
 def test_the_page_is_html_whose_references_lead_somewhere(page: Element) -> None:
     ids = Counter(element.attributes["id"] for element in page.all() if "id" in element.attributes)
     assert set(ids.values()) == {1}
@@ -99,6 +104,19 @@ def test_a_narrowed_report_says_so_and_has_the_counters_of_its_node() -> None:
     )
     narrowed = parsed("".join(html.render(report, View())))
     assert "1048576kB" not in narrowed.one("section", id="summary").text
+
+
+@pytest.mark.parametrize("name", ("page", "sound"))
+def test_headings_span_the_columns_that_there_are(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    """Unusual verdicts have a column where there are such folios."""
+    table = request.getfixturevalue(name).one("section", id="summary").one("table")
+    widths = {
+        sum(int(cell.attributes.get("colspan", "1")) for cell in row.children)
+        for row in table.all("tr")
+    }
+    assert len(widths) == 1
 
 
 def test_a_counter_that_is_not_known_is_no_number() -> None:
