@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli.exit_codes import NAME
 from drgn_vmemmap.cli.options import Target
 from drgn_vmemmap.errors import CannotAnalyse, printable
+
+if TYPE_CHECKING:
+    import socket
 
 _CORE = ("-c", "--core")
 _KERNEL = ("-k", "--kernel")
@@ -67,20 +71,40 @@ def _check_paths(target: Target) -> None:
                 raise CannotAnalyse(f"{name} {path}: there is no such {what}")
 
 
-def _is_silent(path: str) -> bool:
+def _is_silent(address: str) -> bool:
     """Whether nobody answers at a socket: drgn would wait for ever, deaf to Ctrl-C."""
     import socket
 
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_PATIENCE)
-        try:
-            connection.connect(path)
+    try:
+        with _connected(address) as connection:
             connection.recv(1)
-        except socket.timeout:
-            return True
-        except OSError:
-            return False  # drgn says why, or knows what it is
+    except socket.timeout:
+        return True
+    except (OSError, UnicodeError):
+        pass  # drgn says why, or knows what it is
     return False
+
+
+def _connected(address: str) -> socket.socket:
+    """
+    A connection to a socket, as drgn takes its address: ``host:port`` for TCP, or else a path.
+
+    :raises OSError: if there is none; :class:`socket.timeout` if nobody says so.
+    """
+    import socket
+
+    host, colon, port = address.rpartition(":")
+    is_port = re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 1 << 16
+    if colon and is_port and address[0] not in "/.":
+        return socket.create_connection((host or "localhost", int(port)), _PATIENCE)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(_PATIENCE)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def failure(target: Target, message: str) -> CannotAnalyse:

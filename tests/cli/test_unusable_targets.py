@@ -17,7 +17,9 @@ from typing import Callable
 import drgn
 import pytest
 
-from drgn_vmemmap.cli import launcher
+from drgn_vmemmap.cli import launcher, opening
+from drgn_vmemmap.cli.options import Target
+from drgn_vmemmap.errors import CannotAnalyse
 from tests.support import COMMAND, refused, vmemmap
 
 
@@ -62,6 +64,17 @@ def test_a_socket_that_is_not_qemus_gets_one_line(
     speaker: Callable[[bytes | None], str], words: bytes | None, reason: str
 ) -> None:
     refused(vmemmap("--qemu", speaker(words), "watch"), 2, reason)
+
+
+def test_a_qemu_that_says_nothing_over_tcp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        target = Target([("--qemu", f"127.0.0.1:{server.getsockname()[1]}")])
+        with pytest.raises(CannotAnalyse, match="says nothing"):
+            opening.check(target)
+        monkeypatch.setattr(opening, "_PATIENCE", 20.0)
+        threading.Thread(target=lambda: [server.accept()[0].send(b"{") for _ in range(2)]).start()
+        opening.check(target)
 
 
 def test_ctrl_c_ends_the_wait_for_a_qemu_that_hangs() -> None:
