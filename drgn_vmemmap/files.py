@@ -71,6 +71,10 @@ def _temporary(directory: str, mode: int) -> Iterator[BinaryIO]:
 
 
 def _keep_permissions(file: BinaryIO, before: os.stat_result) -> None:
+    """Give a file the owner, where that is allowed, and the permissions of the one it replaces."""
+    for user, group in (-1, before.st_gid), (before.st_uid, -1):
+        with contextlib.suppress(OSError):
+            os.fchown(file.fileno(), user, group)
     executable = os.fstat(file.fileno()).st_mode & 0o111
     os.fchmod(file.fileno(), before.st_mode & 0o666 | executable)
 

@@ -50,6 +50,30 @@ def test_a_file_that_is_replaced_hands_on_who_may_read_it(tmp_path: Path) -> Non
     assert mode(path) == 0o604 | 0o110
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_file_that_is_replaced_hands_on_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "report"
+    path.write_text("old")
+    path.chmod(0o600)
+    os.chown(path, 1234, 2345)
+    write(path)
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, mode(path)) == (1234, 2345, 0o600)
+
+
+def test_a_file_whose_owner_cannot_be_kept_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int, user: int, group: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    path = tmp_path / "report"
+    path.write_text("old")
+    write(path)
+    assert path.read_bytes() == b"new"
+
+
 def test_a_file_is_not_touched_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "report"
     path.write_text("old")
