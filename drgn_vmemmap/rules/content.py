@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from drgn_vmemmap.hugetlb.folio import Folio
@@ -119,19 +120,21 @@ def stale_head(entry: Entry, pfn: int, address: int) -> Finding:
     return replace(finding, address=address)
 
 
-def stale_tails(entry: Entry, pfns: range, head: int | None, address: int) -> Finding:
+def stale_tails(entry: Entry, pfns: Sequence[int], head: int | None, address: int) -> Finding:
     """
     The same for tails.
 
-    :param pfns: Consecutive PFNs whose struct pages are tails.
+    :param pfns: Ascending PFNs whose struct pages are tails; those between them may be anything.
     :param head: PFN that they lead to; ``None`` if they lead out of the memmap.
     :param address: Virtual address in bytes of the first struct page.
     """
-    which = f"struct page of PFN {pfns[0]:#x} is a tail"
+    which = f"the struct page of PFN {pfns[0]:#x} is a tail"
     if len(pfns) > 1:
-        which = f"struct pages of PFNs {pfns[0]:#x} to {pfns[-1]:#x} are tails"
+        which = f"the struct pages of PFNs {pfns[0]:#x} to {pfns[-1]:#x} are tails"
+        if len(pfns) <= pfns[-1] - pfns[0]:
+            which = f"{len(pfns)} of {which}"
     where = "leads out of the memmap" if head is None else f"leads to PFN {head:#x}"
-    message = f"the {which} of nothing: compound_head {where}, which is no head of theirs"
+    message = f"{which} of nothing: compound_head {where}, which is no head of theirs"
     finding = STALE_STRUCT_PAGE.finding_at(entry, message, expected="no tail")
     return replace(finding, address=address)
 

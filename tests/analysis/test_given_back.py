@@ -83,6 +83,15 @@ def test_tails_beyond_the_end_of_a_smaller_compound_page_are_stale(release: str)
 
 
 @lines
+def test_stale_tails_are_named_without_what_was_allocated_between_them(release: str) -> None:
+    of = image(release)
+    for pfn in (AFTER + 64, AFTER + 65, AFTER + 67):
+        of.write_page(pfn, **link(of, AFTER, 9))
+    (message,) = (f.message for f in verify(of.prog).findings if f.rule == "stale-struct-page")
+    assert message.startswith(f"3 of the struct pages of PFNs {AFTER + 64:#x} to {AFTER + 67:#x} ")
+
+
+@lines
 def test_a_head_that_has_its_tails_and_no_order_yet_is_being_made(release: str) -> None:
     """``prep_compound_page()`` notes the order last."""
     of = image(release)

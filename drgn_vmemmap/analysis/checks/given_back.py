@@ -133,8 +133,7 @@ class _Check:
             pfns = [pfn for pfn, *_ in group]
             address = geometry.address(pfns[0])
             if is_tail:
-                span = range(pfns[0], pfns[-1] + 1)
-                yield content_rules.stale_tails(entry, span, head, address)
+                yield content_rules.stale_tails(entry, pfns, head, address)
             else:
                 for pfn in pfns:
                     yield content_rules.stale_head(entry, pfn, geometry.address(pfn))
