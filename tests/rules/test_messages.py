@@ -34,6 +34,14 @@ def test_memory_is_named_by_its_first_and_last_pfn() -> None:
         assert WORDS in finding.message
 
 
+def test_missing_sections_are_not_missing_struct_pages() -> None:
+    sections, heads = MissingSections(PFNS, PFNS), MissingHeads(PFNS)
+    assert [lists.search_problem(each).message for each in (sections, heads)] == [
+        f"which of {WORDS} have a memmap is not in the dump",
+        f"not all of the memmap of {WORDS} is in the dump",
+    ]
+
+
 @pytest.mark.parametrize(
     ("count", "words"),
     ((1, "the struct page of PFN 0x8000 is a tail of"), (2, "PFNs 0x8000 to 0x8001 are tails of")),

@@ -100,6 +100,10 @@ def test_tails_that_share_the_frame_of_another_order_are_found() -> None:
         *errors("reuse-invalid", PFNS[18], [1]),
         Found("reuse-invalid", "error", None),
     ]
+    (shared,) = (f for f in image.examine().findings if f.folio is None)
+    first, second = (f"zone {zone} of node {node}, order" for node, zone, _ in image.tail_frames)
+    assert shared.message == f"tail frame {of_order_9:#x} is kept for {first} 9 and for {second} 18"
+    assert shared.expected == "a frame for each zone and order"
 
 
 def test_tails_that_share_the_frame_of_another_zone_are_found() -> None:
@@ -156,3 +160,4 @@ def test_a_slot_for_tails_that_leads_to_no_struct_page_is_found_though_no_folio_
         assert finding.message == (
             f"what is kept for zone {zone + 1} of node 0, order 9, {pointer:#x}, is no struct page"
         )
+        assert finding.expected == "the struct page of a frame, or null"

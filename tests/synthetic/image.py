@@ -67,7 +67,7 @@ class Image(ImageData):
         """Change members of a struct page, in the frame that its vmemmap page is in."""
         self.memmap.write(pfn, **members)
 
-    def write_hstate(self, order: int, **members: int) -> None:
+    def write_hstate(self, order: int, /, **members: int) -> None:
         for name, value in members.items():
             member = self.types.structs["hstate"].members[name]
             self.write(self.hstates[order] + member.offset, value, member.size)
