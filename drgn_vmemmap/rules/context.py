@@ -71,13 +71,21 @@ class FolioContext:
         return self.accounting is not Accounting.COUNTED
 
     @cached_property
-    def is_leaked(self) -> bool:
-        """Whether the folio left its pool for good: the kernel does not know what of it failed."""
-        may_be_gone = self.accounting in (Accounting.UNCOUNTED, Accounting.UNKNOWN)
+    def may_be_leaked(self) -> bool:
+        """
+        Whether the folio is left as it is for good if it left its pool: the kernel does not know
+        what of it failed.
+        """
         try:
-            return may_be_gone and self.folio.poisoned and is_unreliable(self.snapshot, self.folio)
+            may_be_gone = self.may_be_in_flight and self.folio.poisoned
+            return may_be_gone and is_unreliable(self.snapshot, self.folio)
         except MissingMemory:
             return False
+
+    @property
+    def is_leaked(self) -> bool:
+        """The same, where it is known that the folio left its pool."""
+        return self.accounting is Accounting.UNCOUNTED and self.may_be_leaked
 
     @property
     def kept(self) -> int:

@@ -281,6 +281,8 @@ def _poisoned(context: FolioContext) -> Iterator[Finding]:
     message = failed_pages(context.snapshot, context.folio).message
     if context.is_leaked:
         message += "; the folio left its pool, and the kernel leaks it on purpose, as it is"
+    elif context.may_be_leaked:
+        message += "; if the folio left its pool, the kernel leaks it on purpose, as it is"
     elif not context.may_be_in_flight and context.judgement.layout is not Layout.NONE:
         message += "; the folio is optimized: it stays in its pool until its vmemmap is restored"
     yield context.finding(POISONED, message)

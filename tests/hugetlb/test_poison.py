@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from drgn_vmemmap import verify
@@ -80,9 +82,14 @@ def with_unknown_failures(release: str, state: State, counted: bool) -> Image:
     """A folio of which the kernel does not know what failed, beside one that is sound."""
     folio = Folio(FIRST_FOLIO + 512, state=state, counted=counted)
     image = Image(Machine(line=LINES[release], folios=(Folio(FIRST_FOLIO), folio)))
-    flags = image.memmap.flags(folio.pfn, "PG_head", "PG_hwpoison")
-    image.write_page(folio.pfn, flags=flags, private=1 << OPTIMIZED_BIT | 1 << UNRELIABLE_BIT)
+    mark_as_unreliable(image, folio.pfn)
     return image
+
+
+def mark_as_unreliable(image: Image, pfn: int) -> None:
+    """Memory of a folio failed, and the kernel could not record where."""
+    flags = image.memmap.flags(pfn, "PG_head", "PG_hwpoison")
+    image.write_page(pfn, flags=flags, private=1 << OPTIMIZED_BIT | 1 << UNRELIABLE_BIT)
 
 
 @pytest.mark.parametrize("release", ("6.1.0", "6.6.0", "6.12.0", "7.2.0"))
@@ -104,6 +111,28 @@ def test_of_a_folio_in_flight_it_is_not_said_that_it_stays_in_its_pool() -> None
     messages = {f.rule: f.message for f in verify(image.prog).findings}
     assert messages["poisoned"] == "memory failed; the list of its failed pages is empty"
     assert "not counted" in messages["in-flight"]
+
+
+def test_where_one_of_two_is_not_counted_it_is_not_known_that_one_is_leaked() -> None:
+    leaked = with_unknown_failures("6.12.0", State.OFF_LIST, counted=False)
+    other = Folio(FIRST_FOLIO + 1024, state=State.OFF_LIST)
+    image = Image(replace(leaked.machine, folios=(*leaked.machine.folios, other)))
+    mark_as_unreliable(image, FIRST_FOLIO + 512)
+    poisoned, *off_list = verify(image.prog).findings
+    assert poisoned.rule == "poisoned"
+    assert poisoned.message.endswith(
+        "; if the folio left its pool, the kernel leaks it on purpose, as it is"
+    )
+    assert [(f.rule, f.folio) for f in off_list] == [
+        ("off-list", FIRST_FOLIO + 512),
+        ("off-list", FIRST_FOLIO + 1024),
+    ]
+
+
+def test_a_folio_whose_memory_did_not_fail_is_not_leaked() -> None:
+    image = with_unknown_failures("6.12.0", State.OFF_LIST, counted=False)
+    image.write_page(FIRST_FOLIO + 512, flags=image.memmap.flags(FIRST_FOLIO + 512, "PG_head"))
+    assert [f.rule for f in verify(image.prog).findings] == ["in-flight"]
 
 
 @pytest.mark.parametrize("state", State, ids=lambda state: state.value)
