@@ -12,7 +12,7 @@ from drgn_vmemmap import verify
 from drgn_vmemmap.hugetlb.folio import State
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import HUGETLB_PAGE_DTOR, LINES, Mark
-from tests.synthetic.model import FIRST_FOLIO, GIB, SECTION_PAGES, Folio, Machine
+from tests.synthetic.model import FIRST_FOLIO, GIB, SECTION_PAGES, Folio, Machine, Section
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE, WRITABLE
 
 GIGANTIC = GIB >> PAGE_SHIFT
@@ -63,6 +63,56 @@ def test_struct_pages_of_a_section_that_is_gone_are_not_in_use(
     assert said(of) == ["stale-struct-page"] * has_memmap
 
 
+@pytest.mark.parametrize("is_online", (True, False))
+@lines
+def test_nobody_wrote_the_struct_pages_of_a_section_that_is_not_online(
+    release: str, is_online: bool
+) -> None:
+    section = Section.PLUGGED if is_online else Section.OFFLINE
+    machine = Machine(
+        line=LINES[release],
+        folios=(Folio(FIRST_FOLIO),),
+        split=frozenset({5}),
+        sections={5: section},
+    )
+    of = Image(machine)
+    of.write_page(5 * SECTION_PAGES + 1, **link(of, 5 * SECTION_PAGES, 9))
+    assert said(of) == ["stale-struct-page"] * is_online
+
+
+@pytest.mark.parametrize("is_split", (True, False))
+@lines
+def test_vmemmap_that_a_large_leaf_maps_was_never_of_an_optimized_folio(
+    release: str, is_split: bool
+) -> None:
+    split = frozenset({5}) if is_split else frozenset()
+    of = Image(Machine(line=LINES[release], folios=(Folio(FIRST_FOLIO),), split=split))
+    of.write_page(5 * SECTION_PAGES + 1, **link(of, 5 * SECTION_PAGES, 9))
+    assert said(of) == ["stale-struct-page"] * is_split
+
+
+@lines
+def test_a_stale_tail_is_found_once_wherever_it_lies(release: str) -> None:
+    of = image(release)
+    per_page = PAGE_SIZE // of.machine.page_size
+    for page in (0, 126, 127, 128, 129, 255, 256, 400):
+        pfn = AFTER + page * per_page + 1
+        of.write_page(pfn, **link(of, pfn - 1, 9))
+    found = [f.address for f in verify(of.prog).findings if f.rule == "stale-struct-page"]
+    assert found == [
+        of.machine.page_address(AFTER + page * per_page + 1)
+        for page in (0, 126, 127, 128, 129, 255, 256, 400)
+    ]
+
+
+@lines
+def test_a_stale_tail_is_found_beside_vmemmap_that_is_mapped_to_nothing(release: str) -> None:
+    of = image(release)
+    of.write_entry(AFTER, 1, 0)
+    of.write_page(AFTER + 128 + 1, **link(of, AFTER + 128, 9))
+    assert said(of)[:2] == ["not-present", "stale-struct-page"]
+
+
 @lines
 def test_tails_beyond_the_end_of_a_smaller_compound_page_are_stale(release: str) -> None:
     of = image(release)
@@ -109,7 +159,10 @@ def test_tails_whose_head_is_not_in_the_dump_are_not_accused(release: str) -> No
     of.drop_frame(of.memmap.boot_frame(of.memmap.number(AFTER)))
     report = verify(of.prog)
     assert report.incomplete and not report.broken
-    assert any("memory of no folio" in finding.message for finding in report.findings)
+    assert (
+        "the struct pages in 1 vmemmap pages of memory of no folio are not in the dump: "
+        "they were not compared"
+    ) in [finding.message for finding in report.findings]
 
 
 @pytest.mark.parametrize("release", ("6.1.0", "6.12.0"))
@@ -221,6 +274,9 @@ def test_a_gigantic_folio_that_is_being_made_has_tails_before_it_has_a_head(
 ) -> None:
     of = without_a_head(release, done)
     assert said(of) == ["in-flight"]
+    (being_made,) = (f for f in verify(of.prog).findings if f.rule == "in-flight")
+    assert f"tails lead to PFN {GIGANTIC:#x}, which is no head" in being_made.message
+    assert being_made.address == of.machine.page_address(GIGANTIC)
     # What leads elsewhere is of no gigantic folio.
     of.write_page(GIGANTIC + 1 + done, **link(of, GIGANTIC + 512, 9))
     assert set(said(of)) == {"in-flight", "stale-struct-page"}

@@ -31,6 +31,7 @@ from tests.support import open_vmcore, recorded
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, Struct, types
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.physical import WRITABLE
 
 FOLIOS = (
     Folio(FIRST_FOLIO),
@@ -353,3 +354,12 @@ def test_a_folio_of_an_unknown_layout_may_be_mapped_to_nothing(is_in_dump: bool)
     verdict = next(iter(report.folios)).judgement.verdict
     assert verdict is (Verdict.INCONSISTENT if is_in_dump else Verdict.UNREADABLE)
     assert report.broken == is_in_dump
+
+
+def test_a_folio_of_an_unknown_layout_may_share_a_frame_that_is_writable() -> None:
+    image = renamed("6.12.0", "", "hugetlb_optimize_vmemmap_key")
+    for page in range(1, 8):
+        image.write_entry(FIRST_FOLIO, page, image.entry(FIRST_FOLIO, page) | WRITABLE)
+    report = verify(image.prog)
+    assert next(iter(report.folios)).judgement.read_only == ()
+    assert not report.broken
