@@ -145,7 +145,7 @@ class _Check:
             return kernel.hugetlb_test.matches(pages)
         head = parse_head(kernel, pages) if len(pages) == 2 * self._size else None
         # One where a folio may begin is on its way into or out of a pool.
-        return head is not None and pfn % (1 << min(head.order, 64)) != 0
+        return head is not None and pfn % (1 << head.order) != 0
 
     def _may_be_tail(self, pfn: int, head: int | None) -> bool:
         """Whether a tail leads to the head of its compound page; true where that is not known."""
@@ -168,8 +168,7 @@ class _Check:
             return None
         if kernel.page.value(pages, "flags") & kernel.head_test.value:
             # prep_compound_page() notes the order after it has made all tails.
-            order = pages[kernel.order.offset] or _ADDRESS_BITS
-            return pfn + (1 << min(order, _ADDRESS_BITS))
+            return pfn + (1 << (pages[kernel.order.offset] or _ADDRESS_BITS))
         order = self._order_in_the_making(pfn)
         if order:
             self._made.add(pfn)
