@@ -296,14 +296,17 @@ def test_a_folio_that_is_not_gigantic_has_a_head_before_its_tails(release: str) 
 
 
 @pytest.mark.parametrize("release", ("6.6.0", "6.9.0"))
-def test_no_gigantic_folio_is_being_made_of_free_or_remapped_memory(release: str) -> None:
+def test_no_gigantic_folio_is_being_made_of_free_used_or_remapped_memory(release: str) -> None:
     free = without_a_head(release, 100)
     free.memmap.free([GIGANTIC])
-    assert "stale-struct-page" in said(free)
+    owned = without_a_head(release, 100)
+    owned.write_page(GIGANTIC, flags=owned.memmap.flags(GIGANTIC, "PG_lru"))
     remapped = without_a_head(release, 100)
     raw = remapped.entry(GIGANTIC, 4095, "PMD")
     remapped.write_entry(GIGANTIC, 4095, raw & ~WRITABLE, "PMD")
-    assert "stale-struct-page" in said(remapped)
+    for of in (free, owned, remapped):
+        assert "stale-struct-page" in said(of)
+        assert "in-flight" not in said(of)
 
 
 @pytest.mark.parametrize("release", ("6.6.0", "6.9.0"))
@@ -335,6 +338,13 @@ def test_tails_of_a_folio_that_is_being_demoted_are_not_stale(release: str, done
     assert ("stale-struct-page" in said(of)) is (done > 1)
 
 
+def test_tails_beyond_the_end_of_a_folio_that_is_being_demoted_are_stale() -> None:
+    of = demoted("6.12.0", 1, is_counted=False)
+    beyond = GIGANTIC + (1 << 18) + 5
+    of.write_page(beyond, **link(of, GIGANTIC, 18))
+    assert stale(of) == [beyond]
+
+
 @pytest.mark.parametrize("release", ("6.12.0", "7.2.0"))
 def test_a_demotion_is_recognised_while_other_folios_are_migrated(release: str) -> None:
     """These are counted, and on no list either: which ones are not counted is not known."""
@@ -353,7 +363,7 @@ def demoted(release: str, done: int, is_counted: bool, more: Sequence[Folio] = (
         line=LINES[release],
         node_size=4 * GIB,
         folios=(Folio(FIRST_FOLIO), *more, *folios),
-        split=frozenset(range(start, start + 2)),
+        split=frozenset((start, start + 1, start + 8)),
     )
     of = Image(machine)
     rest = GIGANTIC + 512 * done

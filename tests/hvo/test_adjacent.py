@@ -26,8 +26,12 @@ EDITS = {
 }
 
 
-def answered(kinds: list[str]) -> dict[int, Verdict]:
-    """What the fast path says of folios of some kinds, one after the other, by their positions."""
+def answered(kinds: list[str], first: int = 0) -> dict[int, Verdict]:
+    """
+    What the fast path says of folios of some kinds, one after the other, by their positions.
+
+    :param first: It is asked for the folios from this one on, and counts from it.
+    """
     folios = (
         Folio(FIRST_FOLIO + 512 * number, remapped=kind != RESTORED, edits=EDITS.get(kind, {}))
         for number, kind in enumerate(kinds)
@@ -39,7 +43,7 @@ def answered(kinds: list[str]) -> dict[int, Verdict]:
     runs = [snapshot.walker.run_at(start + (2 << 20) * n) for n in range(-(-len(kinds) // 64))]
     fast = FastPath(snapshot.walker, kernel.hvo.layout)
     found: dict[int, Verdict] = {}
-    for answer in fast.in_tables(runs, range(0, 8 * len(kinds), 8), 8, frozenset()):
+    for answer in fast.in_tables(runs, range(8 * first, 8 * len(kinds), 8), 8, frozenset()):
         positions = [position for stretch in answer.stretches for position in stretch]
         assert len(positions) == len(answer.reuse_frames)
         assert found.keys().isdisjoint(positions)
@@ -62,3 +66,9 @@ def test_a_wrong_folio_does_not_keep_its_neighbours_from_an_answer(wrong: str) -
     kinds = [OPTIMIZED] * 200
     kinds[70] = wrong
     assert answered(kinds) == expected(kinds)
+
+
+def test_only_the_folios_that_are_asked_for_have_an_answer() -> None:
+    kinds = [RESTORED, OPTIMIZED, "a writable tail", RESTORED, OPTIMIZED, OPTIMIZED]
+    for first in range(len(kinds)):
+        assert answered(kinds, first) == expected(kinds[first:])
