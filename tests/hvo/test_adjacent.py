@@ -4,25 +4,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap.hvo.adjacent import FastPath
-from drgn_vmemmap.hvo.verdict import Verdict
+from drgn_vmemmap.hvo.verdict import Judgement, Ranges, Verdict
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
-from tests.synthetic.model import ABSENT, FIRST_FOLIO, FRESH_W, REUSE_W, Folio, Machine
+from tests.synthetic.model import (
+    ABSENT,
+    BEYOND_W,
+    FIRST_FOLIO,
+    FRESH_W,
+    GIB,
+    OWN_R,
+    REUSE_R,
+    REUSE_W,
+    Damage,
+    Folio,
+    Machine,
+    Vpage,
+)
+from tests.synthetic.physical import PAGE_SHIFT
+
+GIGANTIC = GIB >> PAGE_SHIFT
 
 OPTIMIZED, RESTORED = "optimized", "restored"
-WRONG = ("a writable tail", "an absent page")
+WRITABLE = {f"page {page} is writable": {page: REUSE_W} for page in range(1, 8)}
+READ_ONLY = {f"page {page} is read-only": {page: OWN_R} for page in range(8)}
+WRONG = ("page 3 is writable", "page 0 is absent", "page 5 is read-only")
 EDITS = {
     RESTORED: dict.fromkeys(range(1, 8), FRESH_W),
-    "a writable tail": {3: REUSE_W},
-    "an absent page": {0: ABSENT},
+    "page 0 is absent": {0: ABSENT},
+    **WRITABLE,
+    **READ_ONLY,
 }
 
 
@@ -68,7 +89,54 @@ def test_a_wrong_folio_does_not_keep_its_neighbours_from_an_answer(wrong: str) -
     assert answered(kinds) == expected(kinds)
 
 
-def test_only_the_folios_that_are_asked_for_have_an_answer() -> None:
-    kinds = [RESTORED, OPTIMIZED, "a writable tail", RESTORED, OPTIMIZED, OPTIMIZED]
-    for first in range(len(kinds)):
-        assert answered(kinds, first) == expected(kinds[first:])
+def test_a_folio_with_a_wrong_page_has_no_answer_whichever_page_it_is() -> None:
+    for wrong in (*WRITABLE, *READ_ONLY):
+        kinds = [wrong, OPTIMIZED]
+        assert answered(kinds) == expected(kinds)
+
+
+def gigantic(folio: Folio, damage: Mapping[int, Damage]) -> list[Judgement]:
+    """
+    What the fast path says of a folio of 1 GiB.
+
+    :param damage: By the number of the table.
+    """
+    first = GIGANTIC >> 15
+    machine = Machine(
+        node_size=3 * GIB,
+        folios=(folio,),
+        split=frozenset(range(first, first + 8)),
+        damage={first + table: each for table, each in damage.items()},
+    )
+    prog = Image(machine).prog
+    kernel = discover(prog)
+    snapshot = Snapshot(kernel, ProgramMemory(prog))
+    start = kernel.geometry.address(GIGANTIC)
+    runs = [snapshot.walker.run_at(start + (2 << 20) * table) for table in range(8)]
+    fast = FastPath(snapshot.walker, kernel.hvo.layout)
+    return [answer.judgement for answer in fast.gigantic(runs, frozenset())]
+
+
+def test_a_gigantic_folio_has_no_answer_where_one_of_its_tables_is_mapped_otherwise() -> None:
+    folio = Folio(GIGANTIC, 18, remapped=False)
+    assert [each.verdict for each in gigantic(folio, {})] == [Verdict.UNOPTIMIZED]
+    for table in range(8):
+        assert gigantic(folio, {table: Damage.READ_ONLY}) == []
+
+
+@pytest.mark.parametrize(
+    ("rest", "read_only"),
+    ((REUSE_W, [((1, 63),)]), (REUSE_R, [((1, 4095),)]), (ABSENT, []), (BEYOND_W, [])),
+)
+def test_what_a_kernel_does_not_protect_of_a_gigantic_folio_maps_its_reuse_frame(
+    rest: Vpage, read_only: list[Ranges]
+) -> None:
+    folio = Folio(GIGANTIC, 18, edits=dict.fromkeys(range(64, 4096), rest))
+    answers = gigantic(folio, {})
+    assert [each.read_only for each in answers] == read_only
+    assert {each.verdict for each in answers} <= {Verdict.OPTIMIZED}
+
+
+def test_a_gigantic_folio_with_one_wrong_page_has_no_answer() -> None:
+    for page in (0, 1, 2, 63, 64, 511, 512, 4095):
+        assert gigantic(Folio(GIGANTIC, 18, edits={page: OWN_R}), {}) == []
