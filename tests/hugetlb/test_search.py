@@ -6,15 +6,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import pytest
+
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, read_hstates
 from drgn_vmemmap.hugetlb.search import SearchResult, find_folios
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
+from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES
-from tests.synthetic.model import FIRST_FOLIO, SECTION_PAGES, Folio, Machine, Section
+from tests.synthetic.kernels import LINES, NO_TYPE, OPTIMIZED_BIT, Mark
+from tests.synthetic.model import FIRST_FOLIO, GIB, SECTION_PAGES, Folio, Machine, Section
 from tests.synthetic.physical import PAGE_SHIFT
 
 PFNS = [FIRST_FOLIO + 512 * number for number in range(3)]
@@ -114,3 +117,62 @@ def test_sections_that_are_not_in_the_dump_may_hide_folios() -> None:
     image.drop_frame(image.physical(root) >> PAGE_SHIFT)
     found = known(image)
     assert not found.complete and not found.has_corrupt_lists
+
+
+lines = pytest.mark.parametrize("release", ("6.1.0", "6.6.0", "6.12.0", "7.2.0"))
+places = pytest.mark.parametrize("place", (0, 31, 63))
+
+
+def side_by_side(release: str) -> tuple[Image, list[int]]:
+    """A folio at each place of 128 MiB, with their PFNs; none is on a list."""
+    pfns = [FIRST_FOLIO + 512 * number for number in range(64)]
+    folios = tuple(Folio(pfn, state=State.OFF_LIST, remapped=False) for pfn in pfns)
+    return Image(Machine(line=LINES[release], folios=folios)), pfns
+
+
+@places
+@lines
+def test_a_compound_page_among_adjacent_folios_is_none_of_them(release: str, place: int) -> None:
+    image, pfns = side_by_side(release)
+    other = pfns.pop(place)
+    if LINES[release].mark is Mark.DESTRUCTOR:
+        image.write_page(other + 1, compound_dtor=1)
+    elif LINES[release].mark is Mark.FLAG:
+        image.write_page(other + 1, flags=image.memmap.flags(other) | 9)
+    else:
+        image.write_page(other, page_type=NO_TYPE)
+    assert [*search(image).folios.pfns] == pfns
+
+
+@places
+@lines
+def test_what_has_no_head_or_another_order_among_adjacent_folios_is_none_of_them(
+    release: str, place: int
+) -> None:
+    image, pfns = side_by_side(release)
+    headless = pfns.pop(place)
+    image.write_page(headless, flags=image.memmap.flags(headless))
+    assert [*search(image).folios.pfns] == pfns
+    image, _ = side_by_side(release)
+    kernel = EditedKernel(image.prog)
+    kernel.write_page(headless, kernel.kernel.order.offset, 8, 1)
+    assert [folio.pfn for folio, _ in kernel.analyse().folios] == pfns
+
+
+@lines
+def test_each_of_many_adjacent_folios_is_known_by_its_own_flags(release: str) -> None:
+    image, pfns = side_by_side(release)
+    poisoned, optimized = pfns[5], pfns[63]
+    image.write_page(poisoned, flags=image.memmap.flags(poisoned, "PG_head", "PG_hwpoison"))
+    image.write_page(optimized, private=1 << OPTIMIZED_BIT)
+    found = search(image).folios
+    folios = [found[row] for row in range(len(found))]
+    assert [folio.pfn for folio in folios if folio.poisoned] == [poisoned]
+    assert [folio.pfn for folio in folios if folio.flag_optimized] == [optimized]
+
+
+def test_hstates_may_be_in_any_order() -> None:
+    folios = (Folio(FIRST_FOLIO), Folio(GIB >> PAGE_SHIFT, 18))
+    for orders in ((9, 18), (18, 9)):
+        image = Image(Machine(node_size=3 * GIB, orders=orders, folios=folios))
+        assert [*search(image).folios.pfns] == [folio.pfn for folio in folios]
