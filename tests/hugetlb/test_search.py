@@ -171,8 +171,16 @@ def test_each_of_many_adjacent_folios_is_known_by_its_own_flags(release: str) ->
     assert [folio.pfn for folio in folios if folio.flag_optimized] == [optimized]
 
 
+def test_folios_are_found_on_both_sides_of_memory_that_is_not_online() -> None:
+    pfns = [FIRST_FOLIO, OFFLINE + SECTION_PAGES, OFFLINE + SECTION_PAGES + 512]
+    folios = tuple(Folio(pfn, state=State.OFF_LIST) for pfn in pfns)
+    image = Image(Machine(folios=folios, sections={5: Section.OFFLINE}))
+    assert [*search(image).folios.pfns] == pfns
+
+
 def test_hstates_may_be_in_any_order() -> None:
-    folios = (Folio(FIRST_FOLIO), Folio(GIB >> PAGE_SHIFT, 18))
+    state = State.OFF_LIST
+    folios = (Folio(FIRST_FOLIO, state=state), Folio(GIB >> PAGE_SHIFT, 18, state))
     for orders in ((9, 18), (18, 9)):
         image = Image(Machine(node_size=3 * GIB, orders=orders, folios=folios))
         assert [*search(image).folios.pfns] == [folio.pfn for folio in folios]
