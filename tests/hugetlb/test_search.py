@@ -10,6 +10,7 @@ import pytest
 
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, read_hstates
+from drgn_vmemmap.hugetlb.lists import BrokenList
 from drgn_vmemmap.hugetlb.search import SearchResult, find_folios
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target.memory import ProgramMemory
@@ -171,11 +172,26 @@ def test_each_of_many_adjacent_folios_is_known_by_its_own_flags(release: str) ->
     assert [folio.pfn for folio in folios if folio.flag_optimized] == [optimized]
 
 
-def test_folios_are_found_on_both_sides_of_memory_that_is_not_online() -> None:
-    pfns = [FIRST_FOLIO, OFFLINE + SECTION_PAGES, OFFLINE + SECTION_PAGES + 512]
+@pytest.mark.parametrize("number", (0, 1, 2))
+def test_folios_are_found_on_both_sides_of_memory_that_is_not_online(number: int) -> None:
+    after = OFFLINE + SECTION_PAGES
+    pfns = [FIRST_FOLIO, after, after + 512][number:]
     folios = tuple(Folio(pfn, state=State.OFF_LIST) for pfn in pfns)
     image = Image(Machine(folios=folios, sections={5: Section.OFFLINE}))
     assert [*search(image).folios.pfns] == pfns
+
+
+def test_memory_whose_struct_pages_are_not_in_the_dump_is_named_by_its_sections() -> None:
+    image = three_free()
+    for number in (6, 3):
+        of_section = image.memmap.number(number * SECTION_PAGES)
+        for page in range(of_section, of_section + 512):
+            image.drop_frame(image.memmap.boot_frame(page))
+    missing = [
+        problem.pfns for problem in search(image).problems if not isinstance(problem, BrokenList)
+    ]
+    sections = [range(n * SECTION_PAGES, (n + 1) * SECTION_PAGES) for n in (3, 6)]
+    assert missing == sections
 
 
 def test_hstates_may_be_in_any_order() -> None:
