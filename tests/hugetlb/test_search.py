@@ -10,15 +10,14 @@ import pytest
 
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, read_hstates
-from drgn_vmemmap.hugetlb.lists import BrokenList
-from drgn_vmemmap.hugetlb.search import SearchResult, find_folios
+from drgn_vmemmap.hugetlb.search import MissingHeads, SearchResult, find_folios
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, NO_TYPE, OPTIMIZED_BIT, Mark
-from tests.synthetic.model import FIRST_FOLIO, GIB, SECTION_PAGES, Folio, Machine, Section
+from tests.synthetic.model import FIRST_FOLIO, GIB, SECTION_PAGES, Damage, Folio, Machine, Section
 from tests.synthetic.physical import PAGE_SHIFT
 
 PFNS = [FIRST_FOLIO + 512 * number for number in range(3)]
@@ -35,10 +34,10 @@ class Known(NamedTuple):
 SOUND = Known(True, False, set())
 
 
-def search(image: Image) -> SearchResult:
+def search(image: Image, compare_tails: bool = False) -> SearchResult:
     snapshot = Snapshot(discover(image.prog), ProgramMemory(image.prog))
     hstates = [each for each in read_hstates(snapshot) if not isinstance(each, BrokenHstate)]
-    return find_folios(snapshot, hstates)
+    return find_folios(snapshot, hstates, compare_tails=compare_tails)
 
 
 def known(image: Image) -> Known:
@@ -181,17 +180,42 @@ def test_folios_are_found_on_both_sides_of_memory_that_is_not_online(number: int
     assert [*search(image).folios.pfns] == pfns
 
 
+def without_heads(found: SearchResult) -> list[range]:
+    """The memory of which not all struct pages are in the dump."""
+    return [problem.pfns for problem in found.problems if isinstance(problem, MissingHeads)]
+
+
+def sections(*numbers: int) -> list[range]:
+    return [range(n * SECTION_PAGES, (n + 1) * SECTION_PAGES) for n in numbers]
+
+
 def test_memory_whose_struct_pages_are_not_in_the_dump_is_named_by_its_sections() -> None:
     image = three_free()
     for number in (6, 3):
         of_section = image.memmap.number(number * SECTION_PAGES)
         for page in range(of_section, of_section + 512):
             image.drop_frame(image.memmap.boot_frame(page))
-    missing = [
-        problem.pfns for problem in search(image).problems if not isinstance(problem, BrokenList)
+    assert without_heads(search(image)) == sections(3, 6)
+
+
+def test_memory_whose_page_table_is_not_in_the_dump_is_named_by_its_section() -> None:
+    folio = Folio(4 * SECTION_PAGES)
+    for damage, numbers in ((Damage.MISSING, (4,)), (Damage.ABSENT, ())):
+        image = Image(Machine(folios=(folio,), damage={4: damage}))
+        assert without_heads(search(image)) == sections(*numbers)
+
+
+@pytest.mark.parametrize("compare_tails", (False, True))
+@pytest.mark.parametrize("absent", (None, 0, 300, 799))
+def test_each_of_many_adjacent_folios_is_found(compare_tails: bool, absent: int | None) -> None:
+    folios = [
+        Folio(FIRST_FOLIO + 512 * n, state=State.OFF_LIST, head_in_dump=n != absent)
+        for n in range(800)
     ]
-    sections = [range(n * SECTION_PAGES, (n + 1) * SECTION_PAGES) for n in (3, 6)]
-    assert missing == sections
+    found = search(Image(Machine(node_size=4 * GIB, folios=tuple(folios))), compare_tails)
+    assert [*found.folios.pfns] == [folio.pfn for folio in folios if folio.head_in_dump]
+    of_absent = () if absent is None else (folios[absent].pfn // SECTION_PAGES,)
+    assert without_heads(found) == sections(*of_absent)
 
 
 def test_hstates_may_be_in_any_order() -> None:
