@@ -195,10 +195,13 @@ def test_a_folio_that_left_the_pool_is_found_where_no_other_is_near(release: str
     assert "not counted" in in_flight(report)[alone.pfn]
 
 
+@pytest.mark.parametrize("order", (8, 18))
 @pytest.mark.parametrize("release", ("5.15.0", "6.1.0"))
-def test_what_left_the_pool_is_no_folio_where_none_of_its_order_can_begin(release: str) -> None:
+def test_what_left_the_pool_is_no_folio_where_none_of_its_order_can_begin(
+    release: str, order: int
+) -> None:
     image = Image(machine(release, flying({})))
-    image.write_page(FLYING + 1, compound_dtor=0, compound_order=18)
+    image.write_page(FLYING + 1, compound_dtor=0, compound_order=order)
     report = verify(image.prog)
     assert FLYING not in [folio.pfn for folio, _ in report.folios]
     assert "orphan-remap" in {finding.rule for finding in report.findings}
