@@ -21,6 +21,7 @@ from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, Mark
 from tests.synthetic.layouts import KEPT
 from tests.synthetic.model import (
+    ABSENT,
     FIRST_FOLIO,
     FRESH_W,
     GIB,
@@ -249,6 +250,25 @@ def test_a_compound_page_that_only_seems_to_have_left_the_pool_is_no_folio(
     report = verify(image.prog)
     assert accusations(report) == []
     assert len(report.folios) == 2
+
+
+@pytest.mark.parametrize(
+    ("edits", "shares"),
+    (
+        ({7: OWN_R}, False),
+        (dict.fromkeys(range(1, 8), REUSE_W), True),
+        ({1: ABSENT, 2: ABSENT}, False),
+    ),
+    ids=("read-only", "shared and writable", "absent"),
+)
+@pytest.mark.parametrize("release", ("5.15.0", "6.1.0"))
+def test_a_compound_page_that_maps_no_reuse_frame_as_hvo_does_did_not_leave_the_pool(
+    release: str, edits: dict[int, Vpage], shares: bool
+) -> None:
+    image = Image(machine(release, flying(edits, True, remapped=shares)))
+    image.write_page(FLYING + 1, compound_dtor=1)
+    pfns = [folio.pfn for folio, _ in verify(image.prog).folios]
+    assert pfns == [FIRST_FOLIO, FIRST_FOLIO + 512]
 
 
 def test_a_folio_on_a_list_that_is_marked_as_removed_is_broken() -> None:
