@@ -434,6 +434,19 @@ def test_tails_beside_the_head_of_a_gigantic_folio_have_no_references_either() -
     assert (finding.rule, finding.folio, finding.index) == ("tail-content", pfn, 0)
 
 
+@pytest.mark.parametrize(("release", "broken"), (("6.12.0", True), ("7.2.0", False)))
+def test_tails_of_a_restored_gigantic_folio_have_references_as_v7_1_leaves_them_only(
+    release: str, broken: bool
+) -> None:
+    pfn = GIB >> PAGE_SHIFT
+    folios, regions = (Folio(pfn, 18, remapped=False),), frozenset(range(pfn >> 15, 2 * pfn >> 15))
+    line = LINES[release]
+    kernel = Image(Machine(line=line, node_size=3 * GIB, folios=folios, split=regions))
+    for tail in range(64 * 5, 64 * 6):
+        kernel.write_page(pfn + tail, _refcount=1)
+    assert errors(kernel) == [("tail-content", pfn, 5)] * broken
+
+
 @every_layout
 def test_a_restored_page_with_a_copy_of_the_head_is_found(release: str) -> None:
     kernel = image(release)

@@ -161,3 +161,15 @@ def test_a_slot_for_tails_that_leads_to_no_struct_page_is_found_though_no_folio_
             f"what is kept for zone {zone + 1} of node 0, order 9, {pointer:#x}, is no struct page"
         )
         assert finding.expected == "the struct page of a frame, or null"
+
+
+def test_tails_that_share_the_reuse_frame_of_another_folio_are_found_with_that_folio() -> None:
+    image = Image(machine("5.15.0"))
+    for page in range(1, 8):
+        image.write_entry(PFNS[9], page, image.entry(FREE_BEFORE, page))
+    frame = image.entry(FREE_BEFORE, 7) >> PAGE_SHIFT & (1 << 40) - 1
+    said = f"reuse frame {frame:#x} is that of the folio at PFN {FREE_BEFORE:#x}"
+    assert said in [f.message for f in verify(image.prog).findings if f.folio == PFNS[9]]
+    # What leads to that folio, and is no tail of it, is no frame of its.
+    image.memory.write((frame << PAGE_SHIFT) + 9 * 64 + 8, bytes(8))
+    assert said not in [f.message for f in verify(image.prog).findings if f.folio == PFNS[9]]
