@@ -15,7 +15,7 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hugetlb.tails import FIRST_PLAIN, TAIL_MAPPING, Tails
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.rules.finding import Severity
+from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.target.memory import StridedRead
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
@@ -130,15 +130,20 @@ def test_tails_of_a_gigantic_folio_may_have_no_mapping(release: str) -> None:
     assert errors(kernel) == []
 
 
-@pytest.mark.parametrize(("order", "broken"), ((9, True), (18, False)))
-def test_the_shared_tail_of_gigantic_folios_may_keep_a_reference(order: int, broken: bool) -> None:
+@pytest.mark.parametrize(
+    ("order", "tails", "count", "broken"),
+    ((9, 64, 1, True), (18, 64, 1, False), (18, 63, 1, True), (18, 64, 2, True)),
+)
+def test_the_shared_tail_of_gigantic_folios_may_keep_a_reference(
+    order: int, tails: int, count: int, broken: bool
+) -> None:
     """v7.1 to v7.3 make it at boot, when each page has a reference, and do not take that away."""
     pfn = GIB >> PAGE_SHIFT
     kernel = Image(Machine(line=LINES["7.2.0"], node_size=3 * GIB, folios=(Folio(pfn, order),)))
     (frame,) = kernel.tail_frames.values()
     refcount = kernel.types.structs["page"].members["_refcount"].offset
-    for tail in range(64):
-        kernel.memory.write((frame << PAGE_SHIFT) + tail * 64 + refcount, b"\1")
+    for tail in range(tails):
+        kernel.memory.write((frame << PAGE_SHIFT) + tail * 64 + refcount, bytes((count,)))
     assert bool(errors(kernel)) == broken
 
 
@@ -410,18 +415,24 @@ def test_a_reuse_frame_with_tails_of_no_folio_is_not_said_to_be_another_folios(
 def test_tails_of_a_restored_page_have_references_as_v7_1_leaves_them_only(
     release: str, severity: Severity
 ) -> None:
+    link = LINES[release].compound_member
+    tails = range(RESTORED + 64 * 5, RESTORED + 64 * 6)
+
+    def finding() -> Finding:
+        for tail in tails:
+            kernel.write_page(tail, _refcount=1)
+        (found,) = (f for f in verify(kernel.prog).findings if f.rule == "tail-content")
+        return found
+
     kernel = image(release)
-    for tail in range(RESTORED + 64 * 5, RESTORED + 64 * 6):
-        kernel.write_page(tail, _refcount=1)
-    (finding,) = (f for f in verify(kernel.prog).findings if f.rule == "tail-content")
-    assert (finding.folio, finding.index, finding.severity) == (RESTORED, 5, severity)
+    found = finding()
+    assert (found.folio, found.index, found.severity) == (RESTORED, 5, severity)
     # What else is wrong with one of them is no fault of v7.1's.
-    last = RESTORED + 64 * 6 - 1
-    for wrong in ({"mapping": 0}, {kernel.machine.line.compound_member: 0}):
-        kernel.write_page(last, mapping=TAIL_MAPPING)
-        kernel.write_page(last, **wrong)
-        (finding,) = (f for f in verify(kernel.prog).findings if f.rule == "tail-content")
-        assert finding.severity is Severity.ERROR
+    for tail in (tails[0], tails[-1]):
+        for wrong in ({"mapping": 0}, {link: 0}):
+            kernel = image(release)
+            kernel.write_page(tail, **wrong)
+            assert finding().severity is Severity.ERROR
 
 
 def test_tails_beside_the_head_of_a_gigantic_folio_have_no_references_either() -> None:
