@@ -129,6 +129,12 @@ def test_a_folio_with_a_wrong_page_has_no_answer_whichever_page_it_is() -> None:
         assert answered(kinds) == expected(kinds)
 
 
+def test_only_the_folios_that_are_asked_for_have_an_answer() -> None:
+    kinds = [RESTORED, OPTIMIZED, "page 3 is writable", RESTORED, OPTIMIZED, OPTIMIZED]
+    for first in range(len(kinds)):
+        assert answered(kinds, first) == expected(kinds[first:])
+
+
 def gigantic(folio: Folio, damage: Mapping[int, Damage]) -> list[Judgement]:
     """
     What the fast path says of a folio of 1 GiB.
