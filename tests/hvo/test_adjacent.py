@@ -33,7 +33,8 @@ from tests.synthetic.model import (
     Machine,
     Vpage,
 )
-from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
+from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE, PRESENT, USER
+from tests.synthetic.physical import WRITABLE as RW
 
 GIGANTIC = GIB >> PAGE_SHIFT
 
@@ -171,6 +172,16 @@ def test_what_a_kernel_does_not_protect_of_a_gigantic_folio_maps_its_reuse_frame
     answers = gigantic(folio, {})
     assert [each.read_only for each in answers] == read_only
     assert {each.verdict for each in answers} <= {Verdict.OPTIMIZED}
+
+
+@pytest.mark.parametrize("change", (PRESENT | RW, USER, 1 << 30), ids=("absent", "user", "frame"))
+def test_a_gigantic_folio_whose_rest_is_mapped_otherwise_has_no_answer(change: int) -> None:
+    edits = dict.fromkeys(range(64, 4096), REUSE_W)
+    image = Image(Machine(node_size=3 * GIB, folios=(Folio(GIGANTIC, 18, edits=edits),)))
+    for page in range(64, 4096):
+        image.write_entry(GIGANTIC, page, image.entry(GIGANTIC, page) ^ change)
+    fast, snapshot = fast_path(image)
+    assert [*fast.gigantic(runs_of(snapshot, GIGANTIC, 8), frozenset())] == []
 
 
 def test_a_gigantic_folio_with_one_wrong_page_has_no_answer() -> None:
