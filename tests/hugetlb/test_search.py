@@ -120,12 +120,17 @@ def test_sections_that_are_not_in_the_dump_may_hide_folios() -> None:
 
 
 lines = pytest.mark.parametrize("release", ("6.1.0", "6.6.0", "6.12.0", "7.2.0"))
-places = pytest.mark.parametrize("place", (0, 31, 63))
+places = pytest.mark.parametrize("place", (64, 95, 127))
 
 
 def side_by_side(release: str) -> tuple[Image, list[int]]:
-    """A folio at each place of 128 MiB, with their PFNs; none is on a list."""
-    pfns = [FIRST_FOLIO + 512 * number for number in range(64)]
+    """
+    A folio at each place of 384 MiB, with their PFNs; none is on a list.
+
+    The heads of the second 128 MiB are read together, and alone: those of the first are read with
+    memory that has none, and at the end of the third there are none again.
+    """
+    pfns = [FIRST_FOLIO + 512 * number for number in range(192)]
     folios = tuple(Folio(pfn, state=State.OFF_LIST, remapped=False) for pfn in pfns)
     return Image(Machine(line=LINES[release], folios=folios)), pfns
 
@@ -163,7 +168,7 @@ def test_what_has_no_head_or_another_order_among_adjacent_folios_is_none_of_them
 @lines
 def test_each_of_many_adjacent_folios_is_known_by_its_own_flags(release: str) -> None:
     image, pfns = side_by_side(release)
-    poisoned, optimized = pfns[5], pfns[63]
+    poisoned, optimized = pfns[69], pfns[127]
     image.write_page(poisoned, flags=image.memmap.flags(poisoned, "PG_head", "PG_hwpoison"))
     image.write_page(optimized, private=1 << OPTIMIZED_BIT)
     found = search(image).folios
