@@ -259,6 +259,8 @@ def test_a_head_where_no_folio_can_begin_is_stale(release: str, ahead: int) -> N
     head(of, AFTER + ahead)
     findings = [each for each in verify(of.prog).findings if each.rule == "stale-struct-page"]
     assert [each.address for each in findings] == [of.machine.page_address(AFTER + ahead)]
+    words = f"the struct page of PFN {AFTER + ahead:#x} still says HugeTLB, and is of no folio"
+    assert words in findings[0].message
 
 
 @pytest.mark.parametrize("release", ("6.1.0", "6.6.0"))
