@@ -157,7 +157,7 @@ class Filter:
         Other memory from boot has the command line, and the text of a large log.
         """
         if owner is Owner.BOOT:
-            return frame in self._image or not self._image or frame in self._log.wanted
+            return frame in self._image or frame in self._log.wanted
         return owner is Owner.UNKNOWN and frame in self._image
 
     def _all_but_log(self, start: int, part: bytes) -> Iterator[tuple[int, bytes]]:

@@ -62,13 +62,20 @@ _MARKS = (Part.FREE_PAGES, Part.OWNER_MARKS, Part.TAIL_WORDS)
 
 def check_marks(kernel: Kernel) -> None:
     """
-    :raises CannotAnalyse: if frames of users cannot be told from those of the kernel.
+    :raises CannotAnalyse: if frames of users cannot be told from those of the kernel, or the
+        kernel's image from other memory from boot.
     """
     for unrecognised in kernel.unrecognised:
         if unrecognised.part in _MARKS:
             raise CannotAnalyse(
                 f"no extract: it might hold memory of users. {unrecognised.message}"
             )
+    # Reserved memory has the kernel's data, and the command line and the log's text, too.
+    if not kernel.image:
+        raise CannotAnalyse(
+            "no extract: it might hold the kernel's command line. Its symbols do not say where its "
+            "image begins and ends (_text, _end)"
+        )
 
 
 class FrameOwners:

@@ -22,6 +22,9 @@ _PFN_LIMIT = 1 << (PHYSICAL_BITS - PAGE_SHIFT)
 # __PAGE_OFFSET_BASE_L4: the direct map of a kernel that does not move it.
 _PAGE_OFFSET = 0xFFFF888000000000
 
+# KERNEL_IMAGE_SIZE of arch/x86/include/asm/page_64_types.h: with KASLR; without, it is half of it.
+_IMAGE_SIZE = 1 << 30
+
 # Of x86-64, for dumps whose VMCOREINFO does not say.
 _SECTION_SIZE_BITS = 27
 _SECTION_SIZES = range(21, 41)
@@ -69,7 +72,7 @@ def _has_no_execute(lookup: Lookup) -> bool:
 def image(lookup: Lookup) -> range:
     """PFNs of the kernel's own image, ``_text`` to ``_end``; empty if it is not known."""
     start, end = lookup.address("_text"), lookup.address("_end")
-    if start is None or end is None or not IMAGE_BASE <= start < end:
+    if start is None or end is None or not IMAGE_BASE <= start < end <= IMAGE_BASE + _IMAGE_SIZE:
         return range(0)
     move = lookup.number("phys_base") - IMAGE_BASE
     return range(start + move >> PAGE_SHIFT, -(-(end + move) >> PAGE_SHIFT))

@@ -10,7 +10,9 @@ import pytest
 
 from drgn_vmemmap import examine
 from drgn_vmemmap.cli import command_line
+from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import Written, extract
+from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.target.recorded_pages import parts_in
@@ -100,3 +102,17 @@ def test_a_compressed_extract_knows_of_a_page_what_an_elf_one_knows(tmp_path: Pa
         in_elf, in_kdump = (memory.read_each(addresses, 64) for memory in memories)
         assert None in in_elf
         assert in_elf == in_kdump
+
+
+def test_no_extract_is_written_where_the_kernels_image_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other memory from boot has the command line: not all that is reserved may be written."""
+    known = Lookup.address
+    monkeypatch.setattr(
+        Lookup, "address", lambda lookup, name: None if name == "_end" else known(lookup, name)
+    )
+    path = tmp_path / "vmcore"
+    with pytest.raises(CannotAnalyse, match=r"^no extract: .* command line.* \(_text, _end\)$"):
+        extract(open_vmcore("head-reuse"), str(path), compress=False)
+    assert not path.exists()

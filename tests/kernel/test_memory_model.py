@@ -46,6 +46,7 @@ def test_the_image_is_from_text_to_end() -> None:
         {"_text": IMAGE_BASE - 1, "_end": IMAGE_BASE + 0x1000},
         {"_text": IMAGE_BASE + 0x1800, "_end": IMAGE_BASE + 0x1800},
         {"_text": IMAGE_BASE + 0x2000, "_end": IMAGE_BASE + 0x1000},
+        {"_text": IMAGE_BASE, "_end": IMAGE_BASE + (1 << 30) + 1},
     ),
 )
 def test_an_image_that_cannot_be_is_not_known(symbols: Mapping[str, int]) -> None:
