@@ -16,6 +16,7 @@ from drgn_vmemmap.explain.query import AddressKind, Query
 from drgn_vmemmap.explain.walks import EntryThen
 from drgn_vmemmap.hugetlb.poison import FailedPages
 from drgn_vmemmap.hvo.folios import FolioReport
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.paging.leaf import Leaf
 from drgn_vmemmap.paging.mapping import Entry, Problem, Step
 
@@ -47,6 +48,13 @@ class StructPage(NamedTuple):
     """The values of its members; ``None`` if it is not in the dump, or there is none."""
     failed: FailedPages | None = None
     """The pages of its folio that failed; ``None`` if none did."""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether memory that says what it is, or how its folio is mapped, is not in the dump."""
+        folio = self.folio
+        unread = folio is not None and folio.judgement.verdict is Verdict.UNREADABLE
+        return not self.known or self.place is Place.UNKNOWN or unread
 
     @property
     def is_shared_tail(self) -> bool:
@@ -157,6 +165,6 @@ class Explanation:
             not self.complete
             or self.lacks_contents
             or (self.entry is not None and self.entry.problem is Problem.UNREADABLE)
-            or (self.page is not None and (not self.page.known or self.page.place is Place.UNKNOWN))
+            or (self.page is not None and self.page.incomplete)
             or (self.of_page is not None and self.of_page.incomplete)
         )

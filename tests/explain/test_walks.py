@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.output.explanation import text
 from drgn_vmemmap.paging.x86_64 import flag_names
 from drgn_vmemmap.paging.x86_64 import levels as levels_of
@@ -105,6 +106,19 @@ def test_a_table_that_is_not_in_the_dump_may_hide_who_else_sees_a_frame() -> Non
     assert backs(explanation) == [(OPTIMIZED, "0-7")]
     assert explanation.incomplete
     assert "perhaps backs more vmemmap" in text(explanation)
+
+
+def test_a_folio_whose_verdict_is_not_known_makes_an_explanation_incomplete() -> None:
+    """Its own entries are in the dump; the zone, which says where its tails belong, is not."""
+    of = image("7.2.0")
+    zone = of.machine.zone(OPTIMIZED)
+    explanation = at(of, OPTIMIZED)
+    assert not explanation.incomplete
+    of.drop_frame(of.physical(of.tail_slot(0, zone, 9)) >> 12)
+    explanation = at(of, OPTIMIZED)
+    assert explanation.page is not None and explanation.page.folio is not None
+    assert explanation.page.folio.judgement.verdict is Verdict.UNREADABLE
+    assert explanation.incomplete
 
 
 def test_whose_page_it_is_is_not_guessed_without_the_head_page() -> None:
