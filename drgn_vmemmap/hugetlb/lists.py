@@ -18,6 +18,7 @@ from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.folio import OFF_LIST, STATES, FolioClass, Folios, Links, State
 from drgn_vmemmap.hugetlb.head import HeadClasses, read_head
 from drgn_vmemmap.hugetlb.hstate import Hstate, HstateList
+from drgn_vmemmap.vmemmap.sections import SectionIndex
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # A list of a live kernel seldom changes while only its pointers are followed.
@@ -86,21 +87,31 @@ class ListWalk:
         """Whether lists have shown folios that the memmap does not."""
         return bool(self._added)
 
-    def follow(self, hstates: Sequence[Hstate]) -> Iterator[BrokenList]:
+    def follow(self, hstates: Sequence[Hstate], index: SectionIndex | None) -> Iterator[BrokenList]:
         """
         Record in each folio's state which list it is on, and add those that only lists show.
 
+        :param index: Of all sections; ``None`` if some are not in the dump.
         :return: What is wrong with the lists.
         """
         found: list[BrokenList] = []
         for hstate in hstates:
             for list_ in hstate.lists:
+                first = len(self._folios)
                 problems = list(self._follow(list_, hstate.order))
+                for row in range(first, len(self._folios)):
+                    if index is not None and index.at(self._folios.pfns[row]) is None:
+                        problems.append(self._of_no_section(list_, row))
                 if problems and not self._follow_alone(list_, hstate.order):
                     found += problems
         for problem in found:
             is_inserted = problem.added is not None and self._is_off_list(problem.added)
             yield problem._replace(in_flight=problem.in_flight or is_inserted)
+
+    def _of_no_section(self, list_: HstateList, row: int) -> BrokenList:
+        pfn = self._folios.pfns[row]
+        reason = f"leads to PFN {pfn:#x}, of memory that has no section"
+        return BrokenList(list_, self._addresses[row], False, reason)
 
     def _is_off_list(self, row: int) -> bool:
         return self._folios.states[row] == OFF_LIST

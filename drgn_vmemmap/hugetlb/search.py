@@ -17,7 +17,12 @@ from drgn_vmemmap.hugetlb.hstate import Hstate
 from drgn_vmemmap.hugetlb.lists import BrokenList, ListWalk
 from drgn_vmemmap.hugetlb.scan import MemmapScan
 from drgn_vmemmap.progress import SILENT, Progress
-from drgn_vmemmap.vmemmap.sections import MissingSections, SectionRange, present_sections
+from drgn_vmemmap.vmemmap.sections import (
+    MissingSections,
+    SectionIndex,
+    SectionRange,
+    present_sections,
+)
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
@@ -78,6 +83,7 @@ def find_folios(
             problems.append(section)
         else:
             sections.append(section)
+    index = None if problems else SectionIndex(sections)
     scan = MemmapScan(snapshot, hstates, compare_tails)
     # Nothing may have initialized the struct pages of other memory: pfn_to_online_page().
     online = [section for section in sections if section.flags & snapshot.kernel.sections.online]
@@ -85,7 +91,7 @@ def find_folios(
         scan.add_all(section.pfns)
     problems += map(MissingHeads, scan.missing())
     walk = ListWalk(snapshot, scan.classes, scan.folios, scan.links)
-    problems += walk.follow(hstates)
+    problems += walk.follow(hstates, index)
     for pfn, number in scan.removed:
         scan.folios.add(pfn, number, OFF_LIST)
         scan.links.add(0, 0)

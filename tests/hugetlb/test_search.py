@@ -10,6 +10,7 @@ import pytest
 
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, read_hstates
+from drgn_vmemmap.hugetlb.lists import BrokenList
 from drgn_vmemmap.hugetlb.search import MissingHeads, SearchResult, find_folios
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target.memory import ProgramMemory
@@ -230,3 +231,20 @@ def test_hstates_may_be_in_any_order() -> None:
     for orders in ((9, 18), (18, 9)):
         image = Image(Machine(node_size=3 * GIB, orders=orders, folios=folios))
         assert [*search(image).folios.pfns] == [folio.pfn for folio in folios]
+
+
+def test_a_list_that_leads_to_memory_without_a_section_is_damaged() -> None:
+    """Memory is removed when its folios are gone."""
+    image = three_free()
+    array = image.memory.read_u64(image.physical(image.variables["mem_section"][1]))
+    sections = image.memory.read_u64(image.physical(array))
+    number = FIRST_FOLIO // SECTION_PAGES
+    image.write(sections + number * image.types.structs["mem_section"].size, 0)
+    found = search(image)
+    assert list(found.folios.pfns) == PFNS
+    assert [each.reason for each in found.problems if isinstance(each, BrokenList)] == [
+        f"leads to PFN {pfn:#x}, of memory that has no section" for pfn in PFNS
+    ]
+    assert known(image) == Known(True, True, set())
+    image.drop_frame(image.physical(sections) >> PAGE_SHIFT)
+    assert not known(image).has_corrupt_lists
