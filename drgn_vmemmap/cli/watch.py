@@ -166,10 +166,12 @@ def _report_broken(
     name = f"vmcore-{tally.broken[0].rule}-{int(pass_.time)}"
     path = os.path.join(options.extract, name)
     try:
-        recording.write(path, compress=True, confirmed=pass_.report.findings)
+        written = recording.write(path, compress=True, confirmed=pass_.report.findings)
     except (CannotAnalyse, OSError) as error:
         warn(f"no vmcore of this moment: {error}")
     else:
+        for withheld in written.withheld:
+            say(f"withheld: {withheld}")
         say(f"written: {printable(path)}")
 
 

@@ -298,6 +298,20 @@ def test_the_first_broken_moment_is_left_as_a_vmcore(
     assert [(f.rule, f.folio, f.index) for f in errors] == [("tail-writable", pfn, 3)]
 
 
+def test_what_is_not_in_the_vmcore_of_a_broken_moment_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    edited = EditedKernel(open_vmcore("head-reuse"))
+    broken, overwritten = edited.optimized[:2]
+    edited.write_entry(broken, 3, edited.entry(broken, 3) | WRITABLE)
+    edited.write_entry(overwritten, 3, int.from_bytes(b"a secret", "little"))
+    words = ["watch", "--extract", str(tmp_path), "--until", "tail-writable"]
+    assert command_line.run(words, running_again("head-reuse", edited)) == FOUND_ERRORS
+    (path,) = tmp_path.iterdir()
+    said = capfd.readouterr().err
+    assert "withheld: 8 bytes of frame " in said and f"written: {path}" in said
+
+
 @pytest.mark.parametrize("compress", (False, True), ids=("elf", "compressed"))
 def test_what_only_the_last_pass_saw_is_not_found_in_its_vmcore(
     tmp_path: Path, compress: bool
