@@ -157,10 +157,10 @@ def _report_broken(
 ) -> None:
     """Explain what the first broken pass found, and leave its vmcore."""
     from drgn_vmemmap.errors import CannotAnalyse
-    from drgn_vmemmap.output.findings import explained
+    from drgn_vmemmap.output.findings import FIRST, explained
     from drgn_vmemmap.output.terminal import Style
 
-    say("\n".join(explained(tally.broken, None, Style.of(sys.stderr))))
+    say("\n".join(explained(tally.broken, FIRST, Style.of(sys.stderr))))
     if recording is None:
         return
     name = f"vmcore-{tally.broken[0].rule}-{int(pass_.time)}"

@@ -14,6 +14,9 @@ from drgn_vmemmap.output.text import place, plural
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
 
+FIRST = 3
+"""Findings of a rule that are shown if not all are asked for."""
+
 # Parameters of the control sequence "select graphic rendition".
 _COLOURS = {"broken": "1;31", "incomplete": "33", "doubtful": "33", "sound": "32"}
 
@@ -59,7 +62,7 @@ def explained(findings: Sequence[Finding], limit: int | None, style: Style) -> I
             if where:
                 yield "    " + "; ".join(where)
         if limit is not None and len(found) > limit:
-            yield f"  and {len(found) - limit:,} more: --all shows them"
+            yield f"  and {len(found) - limit:,} more: verify --all shows them"
 
 
 def _where(finding: Finding) -> Iterator[str]:

@@ -108,6 +108,17 @@ def test_a_rule_of_any_severity_can_be_waited_for(
     assert "info: unoptimized" in capsys.readouterr().err
 
 
+def test_the_first_findings_of_a_rule_are_explained_and_the_others_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folios = tuple(Folio(FIRST_FOLIO + 512 * number, remapped=False) for number in range(30))
+    target = Target(EditedKernel(Image(Machine(folios=folios)).prog).check, always)
+    assert run(monkeypatch, target, "--until", "unoptimized") == FOUND_ERRORS
+    err = capsys.readouterr().err
+    assert "unoptimized, 30 times" in err and "and 27 more: verify --all shows them" in err
+    assert len(err.splitlines()) < 20
+
+
 def test_watching_ends_after_as_many_passes_as_were_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,7 +100,7 @@ def test_what_is_worth_knowing_is_no_failure() -> None:
 def test_many_findings_are_cut_short_unless_all_are_wanted() -> None:
     folios = [Folio(FIRST_FOLIO + 512 * n, edits={5: REUSE_W}) for n in range(12)]
     report = report_of(*folios)
-    assert "# tail-writable: and 2 more: --all writes them" in ktap(report)
+    assert "# tail-writable: and 2 more: verify --all writes them" in ktap(report)
     assert ktap(report, every=True).count("# tail-writable: error") == 12
 
 

@@ -59,7 +59,7 @@ def _diagnostics(findings: Sequence[Finding], limit: int | None) -> Iterator[str
         expected = f"; should be: {finding.expected}" if finding.expected else ""
         yield f"{finding.severity.value}: {place(finding)}{finding.message}{expected}"
     if limit is not None and len(findings) > limit:
-        yield f"and {len(findings) - limit:,} more: --all writes them"
+        yield f"and {len(findings) - limit:,} more: verify --all writes them"
 
 
 def _result(report: Report, number: int, rule: str, findings: Sequence[Finding]) -> str:

@@ -10,15 +10,12 @@ from collections.abc import Iterator, Sequence
 from drgn_vmemmap.analysis.listing import Listing
 from drgn_vmemmap.analysis.report import EVERYTHING, Counts, HstateReport, Report, Stability, Totals
 from drgn_vmemmap.hvo.verdict import Verdict
-from drgn_vmemmap.output.findings import explained, in_short, verdict
+from drgn_vmemmap.output.findings import FIRST, explained, in_short, verdict
 from drgn_vmemmap.output.folios import folio_table
 from drgn_vmemmap.output.head import head
 from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.text import node_name, plural, shown_verdicts, size, text_table
 from drgn_vmemmap.vmemmap.special import ABOUT, BOOT, SpecialVmemmap
-
-# Findings of one rule that are shown if not all are asked for.
-_FIRST = 3
 
 
 def render(report: Report, view: View) -> Iterator[str]:
@@ -51,7 +48,7 @@ def _summary(report: Report, view: View) -> Iterator[str]:
 
 
 def _conclusion(report: Report, view: View) -> Iterator[str]:
-    limit = None if view.all_findings else _FIRST
+    limit = None if view.all_findings else FIRST
     if view.details:
         yield "\n".join(explained(report.findings, limit, view.style))
     else:
