@@ -16,10 +16,11 @@ import drgn
 from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.analysis.live import Target, confirm
 from drgn_vmemmap.analysis.report import EVERYTHING, Report, Selection
-from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.errors import MissingFacts, MissingMemory
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import read_origin
+from drgn_vmemmap.kernel.trampoline import Trampoline
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -102,16 +103,28 @@ def target(
         fresh = discover(prog, system_map)
         return check(_snapshot(prog, fresh), progress)
 
-    return Target(take_pass, lambda: is_there(prog, kernel))
+    return Target(take_pass, presence(prog, kernel))
 
 
-def is_there(prog: drgn.Program, kernel: Kernel) -> bool:
-    """Whether a kernel can still be read."""
-    try:
-        ProgramMemory(prog).read(kernel.paging.root, kernel.architecture.entry_size)
-    except MissingMemory:
-        return False
-    return True
+def presence(prog: drgn.Program, kernel: Kernel) -> Callable[[], bool]:
+    """
+    :return: Whether a live kernel can still be read; raises :exc:`MissingFacts` if another one
+        was started in its memory.
+    """
+    # A machine that was reset does not run this program any more; a guest's host does.
+    is_guest = not prog.flags & drgn.ProgramFlags.IS_LOCAL
+    trampoline = Trampoline(prog, kernel) if is_guest else None
+
+    def is_there() -> bool:
+        try:
+            ProgramMemory(prog).read(kernel.paging.root, kernel.architecture.entry_size)
+        except MissingMemory:
+            return False
+        if trampoline is not None and trampoline.is_of_another_kernel():
+            raise MissingFacts("the guest was reset, and another kernel runs: open it again")
+        return True
+
+    return is_there
 
 
 def _snapshot(prog: drgn.Program, kernel: Kernel) -> Snapshot:
@@ -126,6 +139,4 @@ def _confirmed(
     origin = read_origin(prog, _snapshot(prog, kernel).read)
     if not kernel.live:
         return replace(take_pass(), origin=origin)
-    return replace(
-        confirm(Target(take_pass, lambda: is_there(prog, kernel)), progress), origin=origin
-    )
+    return replace(confirm(Target(take_pass, presence(prog, kernel)), progress), origin=origin)

@@ -25,7 +25,7 @@ from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.analysis.live import Target, confirm
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.verify import check
-from drgn_vmemmap.api import is_there, verify
+from drgn_vmemmap.api import presence, verify
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.extract.content import Content, is_poison
 from drgn_vmemmap.extract.filter import Filter, Filtered, LogMemory, Withheld
@@ -147,7 +147,9 @@ class Recording:
 
         :param progress: Ends a pass.
         """
-        return Target(lambda: self.analyse(progress), lambda: is_there(self._prog, self.kernel))
+        # What is only looked at here is not recorded.
+        kernel = discover(self._prog, self._system_map)
+        return Target(lambda: self.analyse(progress), presence(self._prog, kernel))
 
     def write(
         self, path: str, compress: bool, confirmed: Iterable[Finding] | None = None

@@ -21,7 +21,7 @@ from drgn_vmemmap.analysis.live import GONE, Target, confirm
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.watch import Tally, watch
 from drgn_vmemmap.cli import command_line
-from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE
+from drgn_vmemmap.cli.exit_codes import DONE, FOUND_ERRORS, INCOMPLETE
 from drgn_vmemmap.extract.recorder import Recorder
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.discovery import discover
@@ -44,6 +44,7 @@ from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
 
 WRITABLE = 1 << 1
+ACCESSED = 1 << 5
 
 
 FOLIOS = (Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512))
@@ -317,6 +318,39 @@ def reads_of(*arguments: str) -> int:
     image.memory.read = counted  # type: ignore[method-assign]
     assert command_line.run(arguments, image.prog) == DONE
     return next(number)
+
+
+def test_what_is_left_of_a_kernel_after_a_reset_is_not_accused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Another kernel overwrote a part of it, and has its own trampoline where the first had its."""
+    image = live()
+    image.types.declare("real_mode_header", trampoline_pgd="unsigned int")
+    table = image.add_variable("trampoline", "unsigned long [512]", bytes(PAGE_SIZE))
+    last = image.physical(table) + PAGE_SIZE - 8
+    header = image.types.structs["real_mode_header"].pack(trampoline_pgd=image.physical(table))
+    place = image.add_variable("header", "struct real_mode_header", header)
+    image.add_variable("real_mode_header", "struct real_mode_header *", place)
+    root = discover(image.prog).paging.root
+    entry = image.memory.read_u64(root + PAGE_SIZE - 8)
+    image.memory.write_u64(last, entry)
+    image.memmap.link(FOLIOS[0].pfn, 0xDEAD000000000100, 0xDEAD000000000122)
+    assert command_line.run(["verify"], image.prog) == FOUND_ERRORS
+    # The processor marks what it uses.
+    image.memory.write_u64(last, entry ^ ACCESSED)
+    assert command_line.run(["verify"], image.prog) == FOUND_ERRORS
+    read = image.memory.read
+
+    def read_after_a_reset(address: int, size: int) -> bytes:
+        if address == image.physical(image.variables["hstates"][1]):
+            image.memory.write_u64(last, entry ^ PAGE_SIZE)
+        return read(address, size)
+
+    image.memory.read = read_after_a_reset  # type: ignore[method-assign]
+    capsys.readouterr()
+    assert command_line.run(["verify"], image.prog) == INCOMPLETE
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1) and "the guest was reset" in err
 
 
 @pytest.mark.parametrize("command", ("report", "verify"))

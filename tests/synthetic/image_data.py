@@ -115,7 +115,7 @@ class ImageData(ImageVmemmap):
                 b"".join(entries[first : first + per_root]).ljust(PAGE_SIZE, b"\0")
             )
             self.write(roots + first // per_root * 8, root)
-        self._add_variable("mem_section", "struct mem_section **", roots)
+        self.add_variable("mem_section", "struct mem_section **", roots)
 
     def _section_usage(self, number: int) -> int:
         """Address of a special section's ``struct mem_section_usage``; for others, 0."""
@@ -142,8 +142,8 @@ class ImageData(ImageVmemmap):
     def _write_hstates(self) -> None:
         orders, size = self.machine.orders, self.types.structs["hstate"].size
         hstates = bytes(size * len(orders))
-        address = self._add_variable("hstates", f"struct hstate [{len(orders)}]", hstates)
-        self._add_variable("hugetlb_max_hstate", "int", len(orders), 4)
+        address = self.add_variable("hstates", f"struct hstate [{len(orders)}]", hstates)
+        self.add_variable("hugetlb_max_hstate", "int", len(orders), 4)
         for order in orders:
             self.hstates[order] = address
             self.memory.write(self.physical(address), self._hstate(order, address))
@@ -196,26 +196,26 @@ class ImageData(ImageVmemmap):
 
     def _write_variables(self) -> None:
         machine = self.machine
-        self._add_variable("page_offset_base", "unsigned long", machine.page_offset)
-        self._add_variable("vmemmap_base", "unsigned long", machine.vmemmap)
-        self._add_variable("max_pfn", "unsigned long", machine.max_pfn)
-        self._add_variable("system_state", "unsigned int", 3, 4)
+        self.add_variable("page_offset_base", "unsigned long", machine.page_offset)
+        self.add_variable("vmemmap_base", "unsigned long", machine.vmemmap)
+        self.add_variable("max_pfn", "unsigned long", machine.max_pfn)
+        self.add_variable("system_state", "unsigned int", 3, 4)
         if machine.is_locked is not None:
-            self._add_variable("hugetlb_lock", "struct spinlock", machine.is_locked)
+            self.add_variable("hugetlb_lock", "struct spinlock", machine.is_locked)
         supported = (1 << 64 if machine.has_no_execute else 1 << 63) - 1
-        self._add_variable("__supported_pte_mask", "unsigned long", supported)
+        self.add_variable("__supported_pte_mask", "unsigned long", supported)
         init_mm = self.types.structs["mm_struct"].pack(pgd=IMAGE)
-        self._add_variable("init_mm", "struct mm_struct", init_mm)
+        self.add_variable("init_mm", "struct mm_struct", init_mm)
         for name, type_name in machine.line.variables.items():
             size = 1 if type_name == "_Bool" else 4
-            self._add_variable(name, type_name, machine.enabled, size)
+            self.add_variable(name, type_name, machine.enabled, size)
         if machine.line.counts_memmap:
             for name, count in self._counts.items():
-                self._add_variable(name, "atomic_long_t", count)
+                self.add_variable(name, "atomic_long_t", count)
         if machine.nodes_shift:
             pointers = struct.pack(f"<{len(self.nodes)}Q", *self.nodes)
             type_name = f"struct pglist_data *[{machine.max_nodes}]"
-            self._add_variable("node_data", type_name, pointers.ljust(8 * machine.max_nodes, b"\0"))
+            self.add_variable("node_data", type_name, pointers.ljust(8 * machine.max_nodes, b"\0"))
         else:
             # It is a variable itself, which may be anywhere.
             self.variables["contig_page_data"] = ("struct pglist_data", self.nodes[0])

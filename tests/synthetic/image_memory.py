@@ -73,7 +73,7 @@ class ImageMemory:
             self.memory.write(pfns[0] << PAGE_SHIFT, data)
         return self.machine.page_offset + (pfns[0] << PAGE_SHIFT)
 
-    def _add_variable(self, name: str, type_name: str, value: int | bytes, size: int = 8) -> int:
+    def add_variable(self, name: str, type_name: str, value: int | bytes, size: int = 8) -> int:
         """Put a variable into the kernel's image; gives its address."""
         data = value if isinstance(value, bytes) else int(value).to_bytes(size, "little")
         address = self._image_end

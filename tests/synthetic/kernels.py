@@ -261,25 +261,25 @@ class Types:
     def __init__(self, line: Line, page_size: int, max_nodes: int) -> None:
         self.section_bits = line.section_bits
         self.structs: dict[str, Struct] = {}
-        self._declare("list_head", next="struct list_head *", prev="struct list_head *")
-        self._declare("static_key", enabled="atomic_t")
-        self._declare("static_key_false", key="struct static_key")
-        self._declare("raw_spinlock", raw_lock="unsigned int")
-        self._declare("spinlock", rlock="struct raw_spinlock")
-        self._declare("mm_struct", pgd="pgd_t *")
-        self._declare(
+        self.declare("list_head", next="struct list_head *", prev="struct list_head *")
+        self.declare("static_key", enabled="atomic_t")
+        self.declare("static_key_false", key="struct static_key")
+        self.declare("raw_spinlock", raw_lock="unsigned int")
+        self.declare("spinlock", rlock="struct raw_spinlock")
+        self.declare("mm_struct", pgd="pgd_t *")
+        self.declare(
             "mem_section",
             32 if line.has_section_order else 16,
             section_mem_map="unsigned long",
             usage="struct mem_section_usage *",
             **({"compound_page_order": "unsigned int"} if line.has_section_order else {}),
         )
-        self._declare(
+        self.declare(
             "mem_section_usage", rcu="unsigned long [2]", subsection_map="unsigned long [1]"
         )
         self._declare_page(line, page_size)
         self._declare_zones(line)
-        self._declare(
+        self.declare(
             "hstate",
             next_nid_to_alloc="int",
             order="unsigned int",
@@ -328,7 +328,7 @@ class Types:
                 "compound_order": ("unsigned char", 17),
             }
         memcg: dict[str, _Declaration] = {"memcg_data": ("unsigned long", 56)}
-        self._declare(
+        self.declare(
             "page",
             size,
             flags=(line.flags_member, 0),
@@ -346,7 +346,7 @@ class Types:
         )
         # struct folio lies over the first struct pages.
         failed: dict[str, _Declaration] = {"_hugetlb_hwpoison": ("void *", 2 * size + 40)}
-        self._declare(
+        self.declare(
             "folio",
             4 * size,
             page=("struct page", 0),
@@ -354,21 +354,21 @@ class Types:
             **(failed if line.failed_pages is FailedPages.FOLIO else {}),
         )
         if line.failed_pages is not FailedPages.NOWHERE:
-            self._declare("llist_node", next="struct llist_node *")
-            self._declare("raw_hwp_page", node="struct llist_node", page="struct page *")
-            self._declare("hugetlb_cgroup_per_node", usage="unsigned long [2]")
+            self.declare("llist_node", next="struct llist_node *")
+            self.declare("raw_hwp_page", node="struct llist_node", page="struct page *")
+            self.declare("hugetlb_cgroup_per_node", usage="unsigned long [2]")
 
     def _declare_zones(self, line: Line) -> None:
         tails: dict[str, _Declaration] = {
             "vmemmap_tails": "struct page **" if line.tails_by_pointer else "struct page *[16]"
         }
-        self._declare(
+        self.declare(
             "zone",
             zone_start_pfn="unsigned long",
             spanned_pages="unsigned long",
             **(tails if REUSED_PAGE.get(line.layout, 0) is None else {}),
         )
-        self._declare(
+        self.declare(
             "pglist_data",
             node_zones=f"struct zone [{len(ZONES)}]",
             nr_zones="int",
@@ -377,7 +377,7 @@ class Types:
             node_id="int",
         )
 
-    def _declare(self, name: str, size: int | None = None, /, **members: _Declaration) -> None:
+    def declare(self, name: str, size: int | None = None, /, **members: _Declaration) -> None:
         end, found = 0, {}
         for member, declaration in members.items():
             type_name, offset = (

@@ -67,6 +67,22 @@ def test_a_running_guest_gives_the_report_of_its_dump(tmp_path: Path) -> None:
         assert dumped == live
 
 
+def test_a_guest_that_is_reset_is_not_accused_of_what_is_left_of_its_kernel(
+    tmp_path: Path,
+) -> None:
+    kernel = kernels.fetch("newest")
+    with Guest(kernel, scenarios.named("basic"), tmp_path / "console.log") as guest:
+        guest.wait_for("ready")
+        guest.qmp.execute("set-action", reboot="reset")
+        with watching(guest) as process:
+            assert process.stdout and json.loads(process.stdout.readline())["folios"] >= 0
+            guest.qmp.execute("system_reset")
+            _, errors = process.communicate(timeout=300)
+    # The summary, and why it ended.
+    _, reason = errors.splitlines()
+    assert process.returncode == 3 and "the guest was reset" in reason
+
+
 @pytest.mark.parametrize("line", ("6.18", "newest"))
 def test_a_guest_that_never_stands_still(
     line: str, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -182,16 +198,20 @@ def is_accused(guest: Guest, pfn: int, directory: Path) -> None:
 
 def leaves_what_was_seen_when_it_ends(guest: Guest) -> None:
     """Watching ends with a summary, one line that says why, and its exit code."""
-    command = (COMMAND, *on(guest), "watch", "--interval", "0", "--format", "jsonl")
-    with subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as watching:
-        assert watching.stdout
-        first = json.loads(watching.stdout.readline())
+    with watching(guest) as process:
+        assert process.stdout
+        first = json.loads(process.stdout.readline())
         guest.qmp.execute("quit")
-        rest, errors = watching.communicate(timeout=300)
+        rest, errors = process.communicate(timeout=300)
     assert first["folios"] >= 0 and all(map(json.loads, rest.splitlines()))
     # What was broken is explained first.
     *_, summary, reason = errors.splitlines()
     assert "passes: " in summary or summary.startswith("1 pass: ")
-    assert watching.returncode == 3 and reason.startswith("drgn-vmemmap: the ")
+    assert process.returncode == 3 and reason.startswith("drgn-vmemmap: the ")
+
+
+def watching(guest: Guest) -> subprocess.Popen[str]:
+    command = (COMMAND, *on(guest), "watch", "--interval", "0", "--format", "jsonl")
+    return subprocess.Popen(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
