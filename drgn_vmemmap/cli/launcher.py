@@ -57,12 +57,7 @@ def run() -> int:
     parsed = command_line.parse(arguments)
     command = parsed.command
     if command.needs_program and (opening.is_named(target) or not command.can_do_without(parsed)):
-
-        def run_drgn() -> int:
-            keep_inputs(parsed, target.values("--vmcoreinfo"))
-            return _run_drgn(target, arguments)
-
-        return exit_code_of(run_drgn)
+        return exit_code_of(lambda: _run_drgn(target, parsed, arguments))
     dumps = command.dumps(parsed)
     if dumps and opening.is_named(target):
         warn(f"{command.name} reads no target: the one that is named is not used")
@@ -152,12 +147,14 @@ def _this_script() -> str:
     return bundle if os.path.isfile(bundle) else os.path.join(package, "__main__.py")
 
 
-def _run_drgn(target: Target, arguments: Sequence[str]) -> int:
+def _run_drgn(target: Target, parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     """
     Run drgn's command line in this process, which runs this one again as its script.
 
+    :param parsed: The options among the arguments.
     :raises CannotAnalyse: if drgn cannot open the target. Its message becomes one line.
     """
+    keep_inputs(parsed, target.values("--vmcoreinfo"))
     opening.check(target)
     crashes.outlive(target.values("-c", "--core"))
     sys.argv = ["drgn", *_defaults(target), *target.words(), _this_script(), *arguments]
