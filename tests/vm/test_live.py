@@ -25,7 +25,7 @@ from tests.support import COMMAND
 from vmcores.recipe import MissingError, boot, kernels, scenarios
 from vmcores.recipe.guest import Guest
 
-REPORTS = 40
+REPORTS = 24
 """Of a guest that moves; each takes two passes or more."""
 
 BOUND = 60
@@ -121,7 +121,7 @@ def kept(guest: Guest) -> int:
 
 
 def is_not_accused(guest: Guest) -> str:
-    """Takes hundreds of passes; finds much that is transient, and no error; returns its tale."""
+    """Takes many passes; finds much that is transient, and no error; returns its tale."""
     before = guest.wait_for("alive")["alive"]
     prog = drgn.Program()
     prog.set_qemu_qmp(str(guest.debug_socket))
