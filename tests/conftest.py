@@ -26,8 +26,11 @@ settings.register_profile(
 )
 settings.load_profile("further" if "VMEMMAP_EXAMPLES" in os.environ else "same")
 
-# A shell's job in the background ignores SIGINT, and so would all that the tests start.
+# A shell's job in the background ignores SIGINT and SIGQUIT, and one of nohup SIGHUP; so would all
+# that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # What needs a network, root, QEMU or a browser runs only when it is named.
