@@ -108,8 +108,10 @@ def target(
 
 def presence(prog: drgn.Program, kernel: Kernel) -> Callable[[], bool]:
     """
-    :return: Whether a live kernel can still be read; raises :exc:`MissingFacts` if another one
-        was started in its memory.
+    Make the check whether a live kernel can still be read.
+
+    :return: :attr:`Target.is_there`; it raises :exc:`MissingFacts` if another kernel was started in
+        the memory of this one.
     """
     # A machine that was reset does not run this program any more; a guest's host does.
     is_guest = not prog.flags & drgn.ProgramFlags.IS_LOCAL

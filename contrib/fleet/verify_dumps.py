@@ -292,15 +292,10 @@ def _is_due(row: Row, table: Table, retry: bool) -> bool:
 
 def shown(rows: Iterable[Row]) -> str:
     """The table for people."""
-    cells = [
-        [
-            *map(
-                printable,
-                (row.dump, row.host, row.time, row.verdict, _size(row.saved), row.findings),
-            )
-        ]
-        for row in rows
-    ]
+    shown_fields = (
+        (row.dump, row.host, row.time, row.verdict, _size(row.saved), row.findings) for row in rows
+    )
+    cells = [[*map(printable, fields)] for fields in shown_fields]
     return tabulate(
         cells,
         ("dump", "host", "time", "verdict", "saved", "findings"),
@@ -310,8 +305,10 @@ def shown(rows: Iterable[Row]) -> str:
 
 
 def _size(number: str) -> str:
-    is_number = number.lstrip("-").isdecimal()
-    return f"{int(number) / (1 << 20):,.1f} MiB" if is_number else number
+    try:
+        return f"{int(number) / (1 << 20):,.1f} MiB"
+    except (OverflowError, ValueError):
+        return number  # empty, or damaged
 
 
 def parser() -> argparse.ArgumentParser:

@@ -42,7 +42,10 @@ class Target(NamedTuple):
     analyse: Callable[[], Report]
     """Takes a fresh pass."""
     is_there: Callable[[], bool]
-    """Whether it can still be read: a guest may have ended, or raise an error: it was reset."""
+    """
+    Whether it can still be read: a guest may have ended. It raises :exc:`MissingFacts` if the guest
+    was reset.
+    """
 
 
 def confirm(target: Target, progress: Progress = SILENT) -> Report:

@@ -83,7 +83,8 @@ class Boot:
 
     def has_other_vmemmap(self, address: int, pfn: int) -> bool:
         """Whether the struct page of a PFN, at an address, is certainly of another boot."""
-        return None not in (self.vmemmap, base := _base(address, pfn)) and base != self.vmemmap
+        base = _base(address, pfn)
+        return None not in (self.vmemmap, base) and base != self.vmemmap
 
     def add_tail(self, pfn: int, link: int) -> None:
         """Learn the vmemmap's base from a tail's PFN and its pointer to its head."""

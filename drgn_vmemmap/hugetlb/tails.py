@@ -282,7 +282,8 @@ def _checks(kernel: Kernel, order: int, are_shared: bool, is_device: bool) -> li
     """
     forbidden = kernel.page_marks.checked_at_free | kernel.head_test.value
     if is_device:
-        # A device's pages are all reserved, and the tails that its zone keeps for them, too.
+        # Not in v7.3: as all of a device's pages are, the tails that its zone keeps for them are
+        # reserved (vmemmap_shared_tail_page()).
         forbidden &= ~kernel.page_marks.reserved
     # Which memory of a folio failed, its head records (folio_set_hugetlb_hwpoison()); a tail that
     # others share is never marked.

@@ -5,7 +5,8 @@ The page table that processors start with. It shows whether a guest was reset.
 
 After a reset, the memory of the old kernel stays as it was until the new kernel uses it. Each
 kernel has this page table at the same place in the first MiB, and its last entry leads to a table
-in the kernel's image, which KASLR moves: the entry shows which kernel was started last.
+in the kernel's image, which KASLR moves: the entry shows which kernel was started last. Follows
+``setup_real_mode()`` of ``arch/x86/realmode/init.c``.
 """
 
 from __future__ import annotations
