@@ -27,8 +27,10 @@ _MISSING_LIMIT = 1 << 12
 # DESC_ID_MASK of kernel/printk/printk_ringbuffer.h: the other two bits are a record's state.
 _RECORD_ID = (1 << 62) - 1
 
-# How many bytes of a log whose records are lost are searched for text, at most.
-_TEXT_LIMIT = 1 << 25
+# As a power of two, the bytes of text in a log of 32 MiB: no larger one is looked for, and no more
+# is searched where the records are lost.
+_TEXT_BITS_LIMIT = 25
+_TEXT_LIMIT = 1 << _TEXT_BITS_LIMIT
 
 # Shorter pieces of its memory are no lines.
 _TEXT = re.compile(rb"[\t\n\x20-\x7e]{8,}")
@@ -95,12 +97,12 @@ def text_memory(prog: drgn.Program) -> list[range]:
             if name == "prb":
                 address = int(prog["prb"])
             ring = drgn.Object(prog, "struct printk_ringbuffer", address=address)
-            start, size = int(ring.text_data_ring.data), 1 << int(ring.text_data_ring.size_bits)
+            start, bits = int(ring.text_data_ring.data), int(ring.text_data_ring.size_bits)
         # Damaged files make drgn's and libkdumpfile's readers fail with plain Exception, too.
         except Exception:
             continue
-        if size <= _TEXT_LIMIT:
-            found.append(range(start, start + size))
+        if bits <= _TEXT_BITS_LIMIT:
+            found.append(range(start, start + (1 << bits)))
     return found
 
 

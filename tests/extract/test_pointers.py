@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from drgn import offsetof
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.recording import extract
+from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PMD
+from drgn_vmemmap.target.kernel_log import text_memory
 from tests.extract.machine import SECRET, Machine, has_secret
 
 NAME = "head-reuse"
@@ -227,6 +230,21 @@ def test_the_logs_text_that_a_pointer_leads_to_is_withheld(name: str, tmp_path: 
     written = extract(machine.program(), str(path), compress=False)
     assert not has_secret(path)
     assert [withheld.frame for withheld in written.withheld] == [frame]
+
+
+def test_a_size_of_the_log_that_cannot_be_takes_no_memory() -> None:
+    machine = Machine(NAME)
+    address = machine.recorded.symbol("printk_rb_static").address
+    write_ring(machine, address, 0, size_bits=1 << 31)
+    prog = machine.program()
+    discover(prog)
+    tracemalloc.start()
+    try:
+        assert text_memory(prog) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def write_ring(machine: Machine, address: int, text: int, size_bits: int) -> None:
