@@ -10,12 +10,14 @@ from drgn_vmemmap.explain.contents import PageContents
 from drgn_vmemmap.explain.explanation import Explanation, Logged
 from drgn_vmemmap.explain.log import Foreign, LogExplanation
 from drgn_vmemmap.explain.mappers import ReverseMap
+from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.places import Place
 from drgn_vmemmap.explain.query import AddressKind
 from drgn_vmemmap.explain.walks import EntryThen
 from drgn_vmemmap.hugetlb.tails import TAIL_MAPPING
 from drgn_vmemmap.hvo.verdict import Ranges, format_ranges
+from drgn_vmemmap.output.text import plural
 from drgn_vmemmap.paging.leaf import Leaf
 
 _NAMES_LIMIT = 16
@@ -25,10 +27,7 @@ _NAMES_LIMIT = 16
 def logged_lines(logged: Logged) -> Iterator[str]:
     """Lines on the mention of a fault or a page in a log."""
     mention = logged.mention
-    times = f" (and in {mention.times - 1} more lines)" if mention.times > 1 else ""
-    yield f"log: {mention.line}{times}"
-    for detail in mention.details:
-        yield f"log: {detail}"
+    yield from mention_lines(mention)
     if logged.contents is not None and mention.kind is Kind.PFN:
         yield from contents_lines("when it was logged, it held", logged.contents, mention.value)
         yield from _restored(logged.contents, mention.details)
@@ -44,6 +43,14 @@ def logged_lines(logged: Logged) -> Iterator[str]:
     elif logged.allowed_now:
         yield f"the page tables in the dump allow this {mention.access}"
         yield from logged.causes
+
+
+def mention_lines(mention: Mention) -> Iterator[str]:
+    """The lines of a log that mention a fault or a page."""
+    others = mention.times - 1
+    times = f" (and in {plural(others, 'more line')})" if others else ""
+    yield f"log: {mention.line}{times}"
+    yield from (f"log: {detail}" for detail in mention.details)
 
 
 def _entries(entries: Sequence[EntryThen]) -> Iterator[str]:
@@ -131,7 +138,7 @@ def mapping_lines(mapping: ReverseMap) -> Iterator[str]:
             first, last = mapper.pfns
             yield f"backs vmemmap at {mapper.address:#x}, of PFNs {first:#x} to {last:#x}"
     if mapping.count > len(mapping.mappers):
-        yield f"backs vmemmap in {mapping.count - len(mapping.mappers)} more places"
+        yield f"backs vmemmap in {plural(mapping.count - len(mapping.mappers), 'more place')}"
 
 
 def rest_of_log(log: LogExplanation) -> Iterator[str]:

@@ -13,7 +13,7 @@ from drgn_vmemmap import __version__
 from drgn_vmemmap.analysis.document import SCHEMA_VERSION
 from drgn_vmemmap.explain.statements import Statement
 from drgn_vmemmap.explain.text_only import Account, TextReport
-from drgn_vmemmap.output.logged import unnamed_faults
+from drgn_vmemmap.output.logged import mention_lines, unnamed_faults
 
 _WIDTH = 100
 
@@ -50,9 +50,7 @@ def _lines(report: TextReport) -> Iterator[str]:
 def _account(account: Account) -> Iterator[str]:
     mention = account.mention
     yield f"{mention.kind.value} {mention.value:#x}"
-    times = f" (and in {mention.times - 1} more lines)" if mention.times > 1 else ""
-    yield f"  log: {mention.line}{times}"
-    yield from (f"  log: {detail}" for detail in mention.details)
+    yield from (f"  {line}" for line in mention_lines(mention))
     yield from _statements(account.statements)
 
 

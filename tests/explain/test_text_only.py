@@ -323,6 +323,15 @@ def test_the_command_says_the_same_as_json() -> None:
     assert found["collect"] and not found["not_explained"]
 
 
+@pytest.mark.parametrize(
+    ("times", "others"), ((1, ""), (2, " (and in 1 more line)"), (3, " (and in 2 more lines)"))
+)
+def test_a_fault_that_is_in_several_lines_is_explained_once(times: int, others: str) -> None:
+    line = "BUG: unable to handle page fault for address: ffffea0004a8c034"
+    shown = render(report([line] * times), "table").splitlines()
+    assert [each for each in shown if "log: " in each] == [f"  log: {line}{others}"]
+
+
 def test_a_text_that_names_nothing_says_so() -> None:
     done = run(COMMAND, "explain", "--stdin", input="hello\n")
     assert (done.returncode, done.stdout) == (0, "the text names no fault and no page\n")
