@@ -43,7 +43,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until",
         metavar="RULE",
-        help="end when a rule has a finding of any severity, and explain it: exit code 1",
+        help="end when a rule has a finding of any severity, end COMMAND, too, and explain the "
+        "finding: exit code 1",
     )
     parser.add_argument(
         "--extract",
