@@ -41,7 +41,7 @@ def examine(
     :param prog: Any target of drgn that is an x86-64 Linux kernel.
     :param selection: What to narrow the report to.
     :param system_map: See :func:`discover()`.
-    :param progress: What the user sees of it meanwhile.
+    :param progress: Shows the user how far the analysis is, and may end it early.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     kernel = discover(prog, system_map)
@@ -59,7 +59,7 @@ def verify(
 
     :param prog: Any target of drgn that is an x86-64 Linux kernel.
     :param system_map: See :func:`discover()`.
-    :param progress: What the user sees of it meanwhile.
+    :param progress: Shows the user how far the analysis is, and may end it early.
     :return: The report, with the findings of every rule.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
@@ -73,7 +73,7 @@ def samples(prog: drgn.Program, report: Report) -> list[Sample]:
     """
     Folios to be drawn: one of each shape in a report, with its entries.
 
-    :param prog: What the report is of.
+    :param prog: The program that the report is of.
     """
     from drgn_vmemmap.analysis.samples import take_samples
 
@@ -91,7 +91,8 @@ def target(
     """
     A live kernel that can be analysed again and again, with every rule.
 
-    :param progress: Ends a pass.
+    :param system_map: See :func:`discover()`.
+    :param progress: May end a pass early.
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     from drgn_vmemmap.analysis.verify import check
@@ -99,7 +100,7 @@ def target(
     kernel = discover(prog, system_map)
 
     def take_pass() -> Report:
-        # What can be switched, and how much memory there is, may be different each time.
+        # HVO's switch and the size of memory may change between passes.
         fresh = discover(prog, system_map)
         return check(_snapshot(prog, fresh), progress)
 
@@ -113,7 +114,7 @@ def presence(prog: drgn.Program, kernel: Kernel) -> Callable[[], bool]:
     :return: :attr:`Target.is_there`; it raises :exc:`MissingFacts` if another kernel was started in
         the memory of this one.
     """
-    # A machine that was reset does not run this program any more; a guest's host does.
+    # A reset of the machine itself ends this process; a reset of a guest does not.
     is_guest = not prog.flags & drgn.ProgramFlags.IS_LOCAL
     trampoline = Trampoline(prog, kernel) if is_guest else None
 

@@ -14,7 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any, Callable, TypeVar
 
 Item = TypeVar("Item")
-
+Self = TypeVar("Self", bound="InterruptibleProgress")
 # How soon an interrupt is seen while nothing is done, in seconds.
 _STEP = 0.1
 
@@ -39,14 +39,14 @@ class Progress:
 
     @contextlib.contextmanager
     def abortable(self) -> Iterator[None]:
-        """Work that the user ends at once, wherever it is: it has no result then."""
+        """A context whose work an interrupt aborts at once, wherever it is; it has no result."""
         yield
 
     def pause(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
         """
         Do nothing for some time, or until the user ends the work.
 
-        :param is_over: Whether the pause has lost its reason.
+        :param is_over: Asked again and again; the pause ends once it returns true.
         """
         steps = math.ceil(seconds / _STEP)
         for _ in range(steps):
@@ -59,7 +59,7 @@ SILENT = Progress()
 
 
 class Interrupted(KeyboardInterrupt):
-    """Aborts work."""
+    """The user ended work that is abortable."""
 
 
 class InterruptibleProgress(Progress):
@@ -75,8 +75,8 @@ class InterruptibleProgress(Progress):
         forward: Callable[[int], None] = lambda number: None,
     ) -> None:
         """
-        :param signals: Each ends the work.
-        :param forward: Is handed the signal that does.
+        :param signals: Numbers of the signals that end the work.
+        :param forward: Called with the number of the one that came.
         """
         self._signals = signals
         self._forward = forward
@@ -86,7 +86,8 @@ class InterruptibleProgress(Progress):
     def __enter__(self: Self) -> Self:
         with contextlib.suppress(ValueError):  # not the main thread
             for number in self._signals:
-                # What is ignored stays so, as by nohup; what is not Python's cannot be restored.
+                # Ignored signals stay ignored, as under nohup; a handler that is not Python's
+                # could not be restored.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._handlers[number] = signal.signal(number, self._interrupt)
         return self
@@ -118,9 +119,6 @@ class InterruptibleProgress(Progress):
     def _restore(self) -> None:
         while self._handlers:
             signal.signal(*self._handlers.popitem())
-
-
-Self = TypeVar("Self", bound=InterruptibleProgress)
 
 
 class TerminalProgress(InterruptibleProgress):

@@ -80,9 +80,9 @@ _SORTED_SAMPLE = 64
 
 def size_of(header: bytes) -> int:
     """
-    Bytes of a blob, by its header.
+    Size of a blob in bytes, by its header.
 
-    :raises BtfError: if that is none.
+    :raises BtfError: if this is no header of BTF.
     """
     magic, version, _, size, types, types_size, strings, strings_size = _HEADER.unpack(header)
     if magic == _MAGIC_SWAPPED:
@@ -97,7 +97,7 @@ class BtfError(Exception):
 
 
 class _Sizes(dict[int, int]):
-    """How many words a type has, by its second one, of which there are few different ones."""
+    """How many words a type has, by its ``info`` word: a kernel has few different ones."""
 
     def __missing__(self, info: int) -> int:
         """
@@ -154,7 +154,7 @@ class Btf:
         self._starts = array("I", [0])
         """Index of the first word of each type that was reached; type 0 is void and has none."""
         self._reached = 0
-        """Index of the first word that was not."""
+        """Index of the first word that was not reached."""
 
     def _load(self, words: int) -> bool:
         """
@@ -186,7 +186,7 @@ class Btf:
 
     def _find_starts(self) -> None:
         """
-        Find where the next types begin that were read, a piece of them.
+        Find where types begin in the next piece of words, as far as they were read.
 
         :raises BtfError: if the first of them is cut off, or of a kind that is not known.
         """
@@ -274,7 +274,7 @@ class Btf:
         """Types of a name and of some kinds, where they are in no order."""
         for position in self._mentions(name):
             self._load(position + _EXTRA)
-            # The number of a type, which is here in a member or parameter, has no kind.
+            # In a member or parameter, the word after the name is a type's ID, without a kind.
             if self._words[position + _INFO] >> 24 & 0x1F in kinds:
                 type_id = self._type_at(position)
                 if self._starts[type_id] == position:
@@ -292,7 +292,7 @@ class Btf:
         return None
 
     def _mentions(self, name: str) -> Iterator[int]:
-        """Where the types have a name, which the string table has at most once."""
+        """Words of the types that refer to a name, which the string table has at most once."""
         offset = self._strings.find(b"\0" + name.encode() + b"\0") + 1
         return self._positions(offset) if offset else iter(())
 

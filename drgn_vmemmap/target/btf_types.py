@@ -37,7 +37,7 @@ _INT_BOOL = 1 << 2
 _DEPTH_LIMIT = 64
 
 
-# What drgn raises for types and objects that cannot be.
+# What drgn raises for types and objects that cannot exist.
 _REFUSED = (ValueError, TypeError, OverflowError)
 
 
@@ -162,7 +162,7 @@ class BtfTypes:
         return self._prog.enum_type(record.name or None, integer, enumerators)
 
     def _forward(self, record: Record) -> drgn.Type:
-        # Of a union, kind_flag is set.
+        # kind_flag distinguishes a union from a structure.
         if record.flag:
             return self._prog.union_type(record.name)
         return self._prog.struct_type(record.name)
@@ -182,9 +182,11 @@ class BtfTypes:
 
     def _lazily(self, type_id: int, bits: int | None = None) -> Callable[[], drgn.Object]:
         """
-        What makes a member or parameter, and raises :class:`BtfError` if there is none of its type.
+        A function that makes a member or parameter when drgn asks for it.
 
-        :param bits: Size of a bit field.
+        It raises :class:`BtfError` if there can be none of its type.
+
+        :param bits: Size of a bit field; ``None`` for anything else.
         """
 
         def member() -> drgn.Object:

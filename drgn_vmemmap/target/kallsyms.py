@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The kernel's own table of symbols in a dump: where its parts are, and what they give.
+The kernel's own table of symbols in a dump: where its parts are, and the symbols in them.
 
 Follows ``kernel/kallsyms.c`` and ``scripts/kallsyms.c``. Nothing that is read is trusted: a
 table that contradicts itself, or does not give the address of ``_stext`` that VMCOREINFO has, is

@@ -54,11 +54,11 @@ def blocks(count: int) -> int:
 
 
 class TableLayout(NamedTuple):
-    """Addresses of tables; 0 for one that the kernel does not have."""
+    """Virtual addresses of the tables; 0 for one that the kernel does not have."""
 
     names: int
     names_end: int
-    """Before what follows the names; a few bytes of alignment may be between."""
+    """Where the next table begins; before it, a few bytes may be alignment."""
     markers: int
     sequences: int
 

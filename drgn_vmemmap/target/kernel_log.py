@@ -18,10 +18,10 @@ from drgn.helpers.linux.printk import PrintkRecord, get_printk_records
 from drgn_vmemmap.errors import printable
 from drgn_vmemmap.target.page_reader import PAGE_SIZE
 
-# As a power of two, as many records as a log of 32 MiB, the largest that can be configured, has.
+# log2 of the number of records in a log of 32 MiB, the largest that can be configured.
 _COUNT_BITS_LIMIT = 20
 
-# Of any log, fewer records than these hold no text.
+# In any log, fewer records than these have no text.
 _MISSING_LIMIT = 1 << 12
 
 # DESC_ID_MASK of kernel/printk/printk_ringbuffer.h: the other two bits are a record's state.
@@ -86,9 +86,10 @@ def _caller(record: PrintkRecord) -> str | None:
 
 def text_memory(prog: drgn.Program) -> list[range]:
     """
-    Virtual addresses at which the log's text is: in its ring, and in the one of early boot.
+    Virtual addresses of the log's text, as far as they are known.
 
-    As far as it is known; ``setup_log_buf()`` of ``kernel/printk/printk.c`` replaces the first.
+    The text is in the log's ring, and in the ring of early boot, which ``setup_log_buf()`` of
+    ``kernel/printk/printk.c`` replaces.
     """
     found = []
     for name in ("prb", "printk_rb_static"):
@@ -108,9 +109,9 @@ def text_memory(prog: drgn.Program) -> list[range]:
 
 def _check_ring(prog: drgn.Program) -> None:
     """
-    See that the records have an end: drgn's helper goes from the tail's number to the head's.
+    Check that the ring can hold its records: drgn's helper reads them from the tail to the head.
 
-    :raises ValueError: if they have none.
+    :raises ValueError: if it cannot.
     """
     ring = prog["prb"].desc_ring
     head, tail, bits = int(ring.head_id.counter), int(ring.tail_id.counter), int(ring.count_bits)

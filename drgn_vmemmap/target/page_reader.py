@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Memory read a page at a time, and kept: each read costs a walk of the page tables."""
+"""A cache of memory by pages: each read through drgn costs a walk of the page tables."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ _ALL_ADDRESSES = range(1 << 64)
 
 
 class PageReader:
-    """Reads a program's memory by pages, as far as these are in the dump."""
+    """Reads a program's memory a page at a time, and keeps the pages."""
 
     def __init__(self, read: Read, limits: range = _ALL_ADDRESSES) -> None:
         """
         :param read: Raises an exception of any kind for memory that is not in the dump.
-        :param limits: Virtual addresses outside which nothing is read that is not asked for.
+        :param limits: Virtual addresses that may be read in advance. Outside them, only the bytes
+            that are asked for are read.
         """
         self._read = read
         self._limits = limits
@@ -46,7 +47,7 @@ class PageReader:
             try:
                 self._pages[number] = start, self._exactly(start, stop - start)
             except MissingMemory:
-                # Of an extract, a part of the page may be there.
+                # An extract may have a part of the page.
                 return self._exactly(address, size)
         start, data = self._pages[number]
         offset = address - start

@@ -22,7 +22,7 @@ from drgn_vmemmap.target.dump_file import (
 )
 
 _PATH = "drgn_vmemmap: path of the dump"
-"""Where a program whose drgn does not keep it has its dump's path."""
+"""Key of the dump's path in a program's cache: older drgn has no ``Program.core_dump_path``."""
 
 _NO_VMCOREINFO = ("missing NT_AUXV", "linux.vmcoreinfo.raw is not set")
 """How drgn's and libkdumpfile's messages end where a dump has no VMCOREINFO."""
@@ -78,9 +78,9 @@ def _only_open_dump() -> str | None:
 
 def check_dump(path: str, name: str | None = None) -> None:
     """
-    Refuse a file that drgn would refuse in words that help nobody, or that it would not survive.
+    Refuse a file that is no dump, in clearer words than drgn's, or that would end the process.
 
-    :raises CannotAnalyse: if it is not a dump.
+    :raises CannotAnalyse: if it is such a file.
     """
     reason = why_not_a_dump(path)
     if reason is not None:

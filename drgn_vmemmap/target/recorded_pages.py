@@ -60,7 +60,7 @@ def _line(pfn: int, parts: list[range]) -> bytes:
 
 
 def _by_page(address: int, size: int) -> Iterator[tuple[int, range]]:
-    """The parts of pages that some bytes are, by the page's PFN."""
+    """Split consecutive bytes by page: each page's PFN, and the offsets of its bytes in it."""
     end = address + size
     while address < end:
         pfn, start = address >> _PAGE_SHIFT, address & (_PAGE_SIZE - 1)
@@ -71,7 +71,7 @@ def _by_page(address: int, size: int) -> Iterator[tuple[int, range]]:
 
 def guarded(prog: drgn.Program) -> Read:
     """
-    What reads a program's physical memory, and nothing that was not recorded.
+    Make a reader of a program's physical memory that refuses what was not recorded.
 
     :return: As :meth:`drgn.Program.read()`.
     """

@@ -41,7 +41,7 @@ class NoTypes(CannotAnalyse):
 
 def symbol_finder(prog: drgn.Program, kernel_offset: int, system_map: str | None) -> SymbolFinder:
     """
-    What finds the symbols of a program.
+    Make the finder of a program's symbols.
 
     :param prog: A Linux kernel without debugging symbols.
     :param kernel_offset: How far KASLR moved the kernel, in bytes.
@@ -77,18 +77,18 @@ def _symbols_of_vmcoreinfo(prog: drgn.Program) -> dict[str, int]:
 
 
 class _DumpSymbols:
-    """Searches a dump's kallsyms by name; whatever else is asked for is left to drgn's helper."""
+    """Searches a dump's kallsyms by name; drgn's helper answers all other questions."""
 
     def __init__(self, prog: drgn.Program) -> None:
         """
-        :raises NoTypes: if neither can read them.
+        :raises NoTypes: if neither :class:`Kallsyms` nor the helper can read the kallsyms.
         """
         self._kallsyms: Kallsyms | None = None
         self._index = _Index(prog)
         try:
             self._kallsyms = open_kallsyms(prog)
         except DamagedKallsyms as error:
-            # The helper would put names together out of whatever it takes for tokens.
+            # The helper does not check tokens: it would make up names.
             raise _no_symbols(f"its kallsyms cannot be read ({error}): pass") from None
         except KallsymsError:
             self._index.load()
@@ -116,7 +116,7 @@ def _drgn_symbol(name: str, address: int, type_: str) -> drgn.Symbol:
 
 
 class _Index:
-    """All symbols of a kernel, by drgn's helper; made when they are first needed."""
+    """All symbols of a kernel, which drgn's helper reads when they are first needed."""
 
     def __init__(self, prog: drgn.Program) -> None:
         self._prog = prog

@@ -102,7 +102,7 @@ def btf_span(prog: drgn.Program) -> tuple[int, int]:
 
 
 class _Variables:
-    """Finds variables by symbol, and gives them their types; and constants."""
+    """Finds variables by their symbols, and constants among the enumerators."""
 
     def __init__(self, types: BtfTypes) -> None:
         self._types = types
