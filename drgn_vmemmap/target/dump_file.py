@@ -63,13 +63,17 @@ def why_not_a_dump(path: str) -> str | None:
 
 def is_kdump(path: str) -> bool:
     """Whether this is a regular file that begins as those do that libkdumpfile reads."""
-    if not os.path.isfile(path):
-        return False  # of a pipe, what is read is gone
+    # What is read of a pipe is gone.
+    return os.path.isfile(path) and _start_of(path, len(_KDUMP)) == _KDUMP
+
+
+def _start_of(path: str, size: int) -> bytes:
+    """The first bytes of a file, at most *size*; none if it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return file.read(len(_KDUMP)) == _KDUMP
+            return file.read(size)
     except OSError:
-        return False
+        return b""
 
 
 def page_bitmap(path: str) -> Bitmap | None:
@@ -88,7 +92,7 @@ def page_bitmap(path: str) -> Bitmap | None:
             is_whole = os.fstat(file.fileno()).st_size >= kdump.descriptors
             if kdump.is_split or kdump.block_size != mmap.PAGESIZE or not size or not is_whole:
                 return None
-            # Both lie on borders of blocks.
+            # The second bitmap begins at a multiple of the page size, as mmap() requires it.
             return mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ, offset=kdump.bitmaps + size)
     except (OSError, OverflowError, ValueError, struct.error):
         return None
@@ -129,11 +133,7 @@ def missing_bytes(path: str) -> int:
 
 def is_marked_incomplete(path: str) -> bool:
     """Whether makedumpfile could not write all of a dump, as it says in the dump's header."""
-    try:
-        with open(path, "rb") as file:
-            header = file.read(_STATUS + 4)
-    except OSError:
-        return False
+    header = _start_of(path, _STATUS + 4)
     if header.startswith(_KDUMP) and len(header) == _STATUS + 4:
         return bool(header[_STATUS] & _KDUMP_INCOMPLETE)
     is_elf = header.startswith(_ELF) and len(header) > _ELF_FLAGS
@@ -142,11 +142,7 @@ def is_marked_incomplete(path: str) -> bool:
 
 def is_flattened(path: str) -> bool:
     """Whether this is a stream of makedumpfile, whose pieces are not where they belong."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(_FLATTENED)) == _FLATTENED
-    except OSError:
-        return False
+    return _start_of(path, len(_FLATTENED)) == _FLATTENED
 
 
 def is_part(path: str) -> bool:
@@ -160,11 +156,7 @@ def is_part(path: str) -> bool:
 
 def machine(path: str) -> str | None:
     """The machine that a kdump-compressed file is of, as ``uname -m`` names it."""
-    try:
-        with open(path, "rb") as file:
-            header = file.read(_MACHINE + _NAME_SIZE)
-    except OSError:
-        return None
+    header = _start_of(path, _MACHINE + _NAME_SIZE)
     name = header[_MACHINE:].partition(b"\0")[0]
     is_name = header.startswith(_KDUMP) and name.replace(b"_", b"").isalnum()
     return name.decode() if is_name else None
@@ -182,11 +174,11 @@ class _Kdump(NamedTuple):
     """
 
     block_size: int
-    """Of a page, and of what begins on a border."""
+    """Of a page. Headers, bitmaps and descriptors begin at multiples of it."""
     bitmaps: int
     """Where two bitmaps of pages begin; the second one has the pages that are in the file."""
     bitmaps_size: int
-    """Of both."""
+    """Of both together."""
     parts: tuple[tuple[int, int], ...]
     """Where VMCOREINFO, the notes and the list of what was erased are, and their sizes."""
     is_split: bool
@@ -217,10 +209,10 @@ def _kdump(file: BinaryIO) -> _Kdump:
 
 def _why_not_a_kdump(file: BinaryIO) -> str | None:
     """
-    What libkdumpfile would not survive when it opens a file.
+    Why libkdumpfile must not open a file, as a predicate; ``None`` if it may.
 
-    It maps the file: where a part begins in it and ends beyond its last page, the process would
-    end by a bus error, not by an exception.
+    It maps the file. A part that begins in the file and ends beyond its last page raises SIGBUS,
+    which ends the process.
     """
     try:
         kdump = _kdump(file)
