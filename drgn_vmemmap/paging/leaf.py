@@ -64,7 +64,7 @@ def leaf_of(
 
 def likely_encryption_mask(entries: Iterable[tuple[str, int]]) -> int:
     """
-    A mask of the bit of memory encryption, where nothing but a walk says which it is.
+    A mask of the bit of memory encryption, where only a walk shows which bit that is.
 
     :param entries: As for :func:`leaf_of()`.
     :return: The one of :data:`ENCRYPTION_BITS` that all present entries have; 0 if there is none.

@@ -38,7 +38,7 @@ class Paging(NamedTuple):
 
     @property
     def access_at_root(self) -> int:
-        """What is left of an entry's access above the top-level table."""
+        """The access that is left above the top-level table: see :attr:`Run.above`."""
         return x86_64.ALL_ACCESS | (0 if self.has_no_execute else NO_EXECUTE)
 
 

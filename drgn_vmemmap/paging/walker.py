@@ -100,9 +100,8 @@ class Walker:
         """
         Walk a range of virtual addresses in ascending order.
 
-        The levels are one loop over a table of them. Each step goes one level
-        down or to fewer entries, so that tables which point at each other in a
-        circle end it too.
+        Each step goes one level down or to fewer entries, so that the walk ends
+        even if tables point at each other in a circle.
 
         :param start: First virtual address in bytes, a multiple of 4 KiB.
         :param end: Virtual address in bytes after the last one, a multiple of 4 KiB.
@@ -315,7 +314,7 @@ class Walker:
         return self._frame_at(run, run.start)
 
     def _frame_at(self, run: Run, address: int) -> int | None:
-        """The same for an address in a run."""
+        """PFN of the frame at an address in a run; ``None`` if it is mapped to no memory."""
         if not run.raw:
             return None
         index = (address - run.start) >> PAGE_SHIFT if run.level is PTE else 0

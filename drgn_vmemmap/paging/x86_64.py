@@ -31,8 +31,8 @@ LARGE = 1 << 7
 GLOBAL = 1 << 8
 SAVED_DIRTY = 1 << 58
 """
-Of leaves that are not writable: they were dirty when writing was taken from them
-(``_PAGE_SAVED_DIRTY``, which ``ptep_set_wrprotect()`` sets since v6.6).
+Set in read-only leaves that were dirty when they became read-only (``_PAGE_SAVED_DIRTY``, which
+``ptep_set_wrprotect()`` sets since v6.6).
 """
 NO_EXECUTE = 1 << 63
 
@@ -45,7 +45,8 @@ PAGE_KERNEL = PRESENT | WRITABLE | NO_EXECUTE
 PAGE_KERNEL_RO = PRESENT | NO_EXECUTE
 """Attributes of a last-level entry with ``PAGE_KERNEL_RO``."""
 
-# The bits that entries of the kernel's for its own memory have, and those that some have.
+# The kinds of entries that the kernel makes for its own memory: bits that all entries of a kind
+# have, and bits that some of them have.
 _OF_KERNEL = (
     # _PAGE_TABLE and _KERNPG_TABLE
     (PRESENT | WRITABLE | ACCESSED | DIRTY, USER),
@@ -115,8 +116,8 @@ def levels(paging_levels: int) -> tuple[Level, ...]:
 
 def is_canonical(address: int, paging_levels: int) -> bool:
     """Whether the processor accepts *address* as a virtual address at all."""
-    sign = address >> ((47, 56)[paging_levels == 5])
-    return sign == 0 or sign == (1 << (64 - (47, 56)[paging_levels == 5])) - 1
+    shift = 56 if paging_levels == 5 else 47
+    return address >> shift in (0, (1 << 64 - shift) - 1)
 
 
 class Access(NamedTuple):
@@ -125,7 +126,7 @@ class Access(NamedTuple):
     writable: bool
     user: bool
     executable: bool
-    """Not where the machine cannot forbid it: there, it says nothing."""
+    """False, too, on a machine without NX, where nothing can be said of it."""
     global_: bool
 
     def __str__(self) -> str:
@@ -222,9 +223,10 @@ def are_usual(any_bits: int, common_bits: int, level: Level) -> bool:
 
 def lack_no_execute(supported: int) -> bool:
     """
-    Whether the bits that entries of a machine may have lack NX.
+    Whether a machine has no NX, by the mask of the bits that its entries may have.
 
-    :param supported: ``__supported_pte_mask``: all others but GLOBAL are in it on any machine.
+    :param supported: ``__supported_pte_mask``: on any machine, it has all other bits, but that
+        GLOBAL may be missing.
     """
     return supported | GLOBAL == (1 << 64) - 1 & ~NO_EXECUTE
 
@@ -241,7 +243,7 @@ def is_present(entry: int) -> bool:
 
 def wrong_bits(entry: int, addresses: int, has_no_execute: bool = True) -> int:
     """
-    How many bits of an entry are not as in any of the kernel's for its own memory.
+    How many bits an entry differs by from the nearest that the kernel makes for its own memory.
 
     :param addresses: Mask of the bits that an entry's physical address may have.
     :param has_no_execute: Whether the machine has NX.
