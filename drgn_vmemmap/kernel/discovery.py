@@ -25,7 +25,7 @@ from drgn_vmemmap.target.symbols import NoTypes
 from drgn_vmemmap.target.types import add_types_from_btf
 
 _LOCK = "drgn_vmemmap: lock of discovery"
-"""Where a program has the lock of the threads that find out what it is."""
+"""Key, in a program's cache, of the lock that discovery holds."""
 
 
 def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
@@ -42,7 +42,7 @@ def discover(prog: drgn.Program, system_map: str | None = None) -> Kernel:
     :raises MissingFacts: if memory that is needed for it is not in the dump.
     """
     try:
-        # What types and symbols are found by is added to a program once, whichever thread does it.
+        # Only one thread may add the finders of types and symbols to a program.
         with prog.cache.setdefault(_LOCK, Lock()):
             return _discover(prog, system_map)
     except CannotAnalyse:

@@ -69,7 +69,7 @@ class PageFlags(NamedTuple):
         return self.node_mask << self.node_shift | self.zone_mask << self.zone_shift
 
     def of_place(self, node: int, zone: int) -> int:
-        """These bits, for a page of a node and a zone."""
+        """The bits of :attr:`place`, for a page of a node and a zone."""
         return node << self.node_shift | zone << self.zone_shift
 
 

@@ -81,7 +81,12 @@ class Lookup:
         return int.from_bytes(self.prog.read(address, size), "little")
 
     def recorded(self, name: str, size: int) -> int | None:
-        """The same, of the kernel's image; ``None``, too, if it is not in the dump."""
+        """
+        Value of an unsigned variable in the kernel's image.
+
+        :param size: In bytes.
+        :return: ``None`` if there is none, or if it is not in the dump.
+        """
         address = self.address(name)
         if address is None:
             return None

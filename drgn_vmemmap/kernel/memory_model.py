@@ -29,7 +29,7 @@ _IMAGE_SIZE = 1 << 30
 _SECTION_SIZE_BITS = 27
 _SECTION_SIZES = range(21, 41)
 
-# As many roots as 5-level paging has.
+# NR_SECTION_ROOTS with 5-level paging.
 _ROOTS_LIMIT = 1 << 17
 
 
@@ -60,10 +60,10 @@ def paging(lookup: Lookup, sections: Sections) -> Paging:
 
 def _has_no_execute(lookup: Lookup) -> bool:
     """
-    Whether the machine has NX, for all that the dump shows.
+    Whether the machine has NX, which is presumed where the dump does not show it.
 
-    Where it does not, ``x86_configure_nx()`` takes it from every entry. Extracts by older versions
-    of this plugin do not have the variable.
+    Without NX, ``x86_configure_nx()`` clears its bit in every entry. Extracts by older versions of
+    this plugin lack the variable that shows it.
     """
     supported = lookup.recorded("__supported_pte_mask", 8)
     return supported is None or not lack_no_execute(supported)

@@ -3,7 +3,7 @@
 """
 Which dump of which machine a target is: its file, the host, and the time of the crash.
 
-All of it is for people: what cannot be found is left out, and nothing depends on it.
+All of it is for people: nothing depends on it, and what is not known is left out.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ UNKNOWN_ORIGIN = Origin()
 
 def read_origin(prog: drgn.Program, read: Callable[[int, int], bytes]) -> Origin:
     """
+    Find out which dump of which machine a target is.
+
     :param prog: Any target of drgn.
     :param read: Reads some bytes of the kernel's memory at a virtual address.
     """

@@ -58,7 +58,7 @@ def _members(prog: drgn.Program, type_name: str) -> list[tuple[str, Member]]:
 
 
 def _flag_names(prog: drgn.Program) -> list[tuple[int, str]]:
-    """Of names for the same bit, the first one."""
+    """Bits of the flags and their names: the first one where a bit has several."""
     bits: dict[int, str] = {}
     try:
         flags = enumerators(prog, "enum pageflags")

@@ -27,7 +27,7 @@ _MACROS = {0x80: "buddy", 0x100: "offline", 0x200: "table", 0x400: "guard", 0x80
 
 def buddy_test(lookup: Lookup, page: Struct) -> PageTest | None:
     """Recognises the first page of a free block of the buddy allocator."""
-    # The order of the block is in the private.
+    # page->private has the order of the block.
     if not {"private", "page_type"} <= page.members.keys():
         return None
     test = page_type_test(lookup, page, "PAGE_BUDDY_MAPCOUNT_VALUE")

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 FORMATS: Mapping[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
-"""Of unsigned numbers, by their size in bytes."""
+"""Format characters of unsigned numbers, by their size in bytes."""
 
 
 class Member(NamedTuple):
@@ -140,7 +140,7 @@ class PageTest(NamedTuple):
 
 @cache
 def _other_bytes(test: PageTest) -> list[tuple[int, bytes]]:
-    """Where the bytes are that a test looks at, and what values of them do not pass it."""
+    """Offsets of the bytes that a test compares, and the values of each that do not pass it."""
     masks, values = (number.to_bytes(test.size, "little") for number in (test.mask, test.value))
     return [
         (offset, bytes(byte for byte in range(256) if byte & mask != value))

@@ -21,7 +21,7 @@ from drgn_vmemmap.target.memory import ProgramMemory
 
 
 class Trampoline:
-    """The last entry of this page table, as it was when the analysis began."""
+    """The last entry of the page table that processors start with, when the analysis began."""
 
     def __init__(self, prog: drgn.Program, kernel: Kernel) -> None:
         self._memory = ProgramMemory(prog)
