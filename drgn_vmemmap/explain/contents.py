@@ -10,7 +10,7 @@ from typing import NamedTuple
 from drgn_vmemmap.hugetlb.tails import FIRST_PLAIN
 from drgn_vmemmap.kernel.page_names import PageNames
 from drgn_vmemmap.kernel.structs import Member
-from drgn_vmemmap.vmemmap.owners import POISON, TAIL, head_of_tail
+from drgn_vmemmap.vmemmap.owners import NO_PAGE_TYPE, POISON, TAIL, head_of_tail
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 _LINKS = ("compound_info", "compound_head")
@@ -22,8 +22,6 @@ _OF_EACH_PAGE = ("_flags_", "_head_", "__head", "_mapcount_", "_refcount_", "_pr
 _OWN = ("mapping", "_mapcount")
 
 _FIRST_TAILS = range(1, FIRST_PLAIN)
-
-_NO_PAGE_TYPE = 0xFFFFFFFF
 
 
 class PageContents(NamedTuple):
@@ -143,7 +141,7 @@ class ContentsReader:
     def _mapcount_or_type(self, page: bytes) -> tuple[int | None, str | None]:
         """They share their place: a page with a type is not mapped by processes."""
         raw = self._value(page, ("_mapcount",))
-        if raw is None or raw == _NO_PAGE_TYPE:
+        if raw is None or raw == NO_PAGE_TYPE:
             return (None if raw is None else 0), None
         if raw >> 31 and "page_type" in self._members:
             return None, self._kernel.page_marks.type_name(raw) or f"page_type {raw:#010x}"

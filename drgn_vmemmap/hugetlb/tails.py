@@ -18,6 +18,7 @@ from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.structs import FORMATS, Member, Struct
 from drgn_vmemmap.target.memory import StridedRead
 from drgn_vmemmap.vmemmap.frames import MAX_PAGE_ORDER
+from drgn_vmemmap.vmemmap.owners import NO_PAGE_TYPE, TAIL
 
 TAIL_MAPPING = 0xDEAD000000000400
 """``mapping`` of a tail, ``include/linux/poison.h`` with x86-64's offset of illegal pointers."""
@@ -28,9 +29,6 @@ The first tail all of whose members but ``private`` are a plain tail's: those be
 folio's order, its counts, its subpool, its cgroup and the list of its failed pages
 (``__NR_USED_SUBPAGE``). In v6.0 and v6.1 this list is in the ``private`` of tail 4.
 """
-
-_NO_TYPE = 0xFFFFFFFF
-_TAIL = 1 << 0
 
 
 class WrongTail(NamedTuple):
@@ -55,7 +53,7 @@ class WrongTail(NamedTuple):
     @property
     def leads_elsewhere(self) -> bool:
         """Whether it is the tail of something else."""
-        return self.link != self.info and bool(self.link & _TAIL)
+        return self.link != self.info and bool(self.link & TAIL)
 
 
 class _Check(NamedTuple):
@@ -294,7 +292,7 @@ def _checks(kernel: Kernel, order: int, are_shared: bool, is_device: bool) -> li
     return [
         _Check("flags", lambda flags: not flags & forbidden, "has flags that no tail has: {:#x}"),
         _Check("refcount", lambda count: count == 0, "has {} references, and a tail has none"),
-        _Check("page_type", _NO_TYPE.__eq__, "has a mapcount or page type: {:#x}"),
+        _Check("page_type", NO_PAGE_TYPE.__eq__, "has a mapcount or page type: {:#x}"),
         _Check(
             "mapping",
             mappings.__contains__,

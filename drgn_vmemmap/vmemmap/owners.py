@@ -25,10 +25,12 @@ _MAPPING_ANON = 1 << 0
 """``PAGE_MAPPING_ANON`` of ``mapping``."""
 _MAPPING_MOVABLE = 1 << 1
 """``PAGE_MAPPING_MOVABLE``; with the other one, it is KSM's."""
-_NO_TYPE = 0xFFFFFFFF
+NO_PAGE_TYPE = 0xFFFFFFFF
+"""``page_type`` of a page without one that no process maps."""
+NO_TAIL = bytes(range(0, 256, 2))
+"""Values of the lowest byte of ``compound_head`` that no tail has."""
 _KERNEL_HALF = 0xFF << 56
 """Kernel addresses have these bits set."""
-_EVEN = bytes(range(0, 256, 2))
 
 
 class OwnerKind(enum.Enum):
@@ -65,7 +67,7 @@ class Marks(NamedTuple):
     flags: int
     compound_head: int
     mapping: int = 0
-    page_type: int = _NO_TYPE
+    page_type: int = NO_PAGE_TYPE
 
 
 class OwnerReader:
@@ -97,8 +99,8 @@ class OwnerReader:
         flags, link = page.offset("flags"), page.offset("compound_head")
         if column("flags") != pages[flags : flags + 8] * count:
             return False
-        if pages[link :: page.size].translate(None, _EVEN):
-            return False  # a tail
+        if pages[link :: page.size].translate(None, NO_TAIL):
+            return False
         if "mapping" in page.members and column("mapping") != bytes(8 * count):
             return False
         if "page_type" not in page.members:

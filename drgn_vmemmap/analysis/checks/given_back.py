@@ -18,14 +18,12 @@ from drgn_vmemmap.hvo.ownership import Ownership
 from drgn_vmemmap.rules import content as content_rules
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.vmemmap.frames import MAX_PAGE_ORDER, FrameReader
-from drgn_vmemmap.vmemmap.owners import POISON, TAIL, OwnerReader, head_of_tail
+from drgn_vmemmap.vmemmap.owners import NO_TAIL, POISON, TAIL, OwnerReader, head_of_tail
 
 # Vmemmap pages that are read together.
 _BATCH = 128
 
 _ADDRESS_BITS = 64
-
-_EVEN = bytes(range(0, 256, 2))
 
 
 def check_given_back(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
@@ -104,7 +102,7 @@ class _Check:
         :param content: Any number of vmemmap pages, and what lies between them.
         """
         size = self._size
-        if content[self._link_byte :: size].translate(None, _EVEN):
+        if content[self._link_byte :: size].translate(None, NO_TAIL):
             return True
         return self._mark.matches_any(content, size)
 
