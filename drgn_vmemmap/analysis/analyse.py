@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -209,15 +208,9 @@ def _impossible(
         snapshot.kernel.freed_when_optimized(reports.folios.class_of(row).order)
         for each in special
         if each.kind == SELF_HOSTED
-        for row in _rows_in(reports, each.pfns)
+        for row in reports.folios.rows_in(each.pfns)
         if reports.judgement_of(row).verdict is Verdict.UNOPTIMIZED
     )
-
-
-def _rows_in(reports: FolioReports, pfns: range) -> range:
-    """Rows of the folios whose heads are among consecutive PFNs."""
-    heads = reports.folios.pfns
-    return range(bisect_left(heads, pfns.start), bisect_left(heads, pfns.stop))
 
 
 def _rows_of(reports: FolioReports, verdict: Verdict) -> list[int]:
@@ -254,13 +247,7 @@ def _optimized_at_boot(
         or (section.order and section.flags & facts.early)
     )
     for pfns in joined(made):
-        gigantic = [
-            row
-            for row in _rows_in(reports, pfns)
-            if reports.folios.class_of(row).order > MAX_PAGE_ORDER
-        ]
-        for row in gigantic:
-            head = reports.folios.pfns[row]
-            size = 1 << reports.folios.class_of(row).order
-            freed = reports.judgement_of(row).freed
-            yield SpecialVmemmap(BOOT, range(head, head + size), freed)
+        for row in reports.folios.rows_in(pfns):
+            if reports.folios.class_of(row).order > MAX_PAGE_ORDER:
+                freed = reports.judgement_of(row).freed
+                yield SpecialVmemmap(BOOT, reports.folios.pfns_of(row), freed)

@@ -9,8 +9,7 @@ Follows ``vmemmap_split_pmd()`` of ``mm/hugetlb_vmemmap.c`` and ``vmemmap_popula
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from drgn_vmemmap.hvo.folios import FolioReports
 from drgn_vmemmap.kernel.layout import Layout
@@ -18,8 +17,8 @@ from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
-# Of the frames that a table maps, so many are where a large leaf had them if it was one. Of those
-# that were allocated one by one, few are.
+# At least this share of the frames that a table maps are where a large leaf had them if the table
+# was made by splitting that leaf; of frames that were allocated one by one, few are.
 _SPLIT = 1 / 8
 
 
@@ -44,42 +43,22 @@ def never_split(
     snapshot: Snapshot, sections: Sequence[SectionRange], reports: FolioReports
 ) -> set[int]:
     """
-    Last-level tables over the vmemmap of folios in hot-plugged memory that HVO did not make, for
-    all that they show, by their physical addresses.
+    Last-level tables over the vmemmap of folios in hot-plugged memory that HVO seems not to have
+    made, by their physical addresses.
 
-    That vmemmap may have been mapped by single frames from the start, where no block was free.
+    Where no block was free, that vmemmap was mapped by single frames from the start.
     """
     tables: dict[int, bool] = {}
     """Whether HVO made each, by the address of the first vmemmap page that it maps."""
-    for row in _rows_in(reports, sections, snapshot.kernel.sections.early):
-        is_optimized = reports.judgement_of(row).layout is not Layout.NONE
-        for start in _spans(snapshot, reports, row):
-            tables[start] = tables.get(start, False) or is_optimized
+    for section in sections:
+        if section.flags & snapshot.kernel.sections.early:
+            continue
+        for row in reports.folios.rows_in(section.pfns):
+            is_optimized = reports.judgement_of(row).layout is not Layout.NONE
+            for start in snapshot.table_starts(reports.folios.pfns_of(row)):
+                tables[start] = tables.get(start, False) or is_optimized
     runs = (snapshot.walker.run_at(start) for start, is_by_hvo in tables.items() if not is_by_hvo)
     return {run.raw_address for run in runs if run.is_last_level and not _is_split(snapshot, run)}
-
-
-def _rows_in(
-    reports: FolioReports, sections: Sequence[SectionRange], without: int
-) -> Iterator[int]:
-    """
-    Rows of the folios that begin in some of the sections.
-
-    :param without: Mask of the flags that these do not have.
-    """
-    heads = reports.folios.pfns
-    for section in sections:
-        if not section.flags & without:
-            first, stop = section.pfns.start, section.pfns.stop
-            yield from range(bisect_left(heads, first), bisect_left(heads, stop))
-
-
-def _spans(snapshot: Snapshot, reports: FolioReports, row: int) -> range:
-    """Where the vmemmap begins that each of the tables over a folio's maps."""
-    geometry, span = snapshot.geometry, snapshot.kernel.architecture.table_span
-    start = geometry.address(reports.folios.pfns[row])
-    size = geometry.pages_of_order(reports.folios.class_of(row).order) << geometry.page_shift
-    return range(start // span * span, start + size, span)
 
 
 def _is_split(snapshot: Snapshot, run: Run) -> bool:

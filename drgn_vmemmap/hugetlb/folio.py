@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import enum
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple, overload
 
@@ -112,6 +112,11 @@ class Folios(Sequence[Folio]):
         """The class of the folio of a row."""
         return self.class_table[self.classes[row]]
 
+    def pfns_of(self, row: int) -> range:
+        """The PFNs of the folio of a row."""
+        head = self.pfns[row]
+        return range(head, head + (1 << self.class_of(row).order))
+
     def row_at(self, pfn: int) -> int | None:
         """
         Row of the folio that contains a PFN; ``None`` if none does.
@@ -122,6 +127,14 @@ class Folios(Sequence[Folio]):
         if row < 0 or pfn >= self.pfns[row] + (1 << self.class_of(row).order):
             return None
         return row
+
+    def rows_in(self, pfns: range) -> range:
+        """
+        Rows of the folios whose heads are among consecutive PFNs.
+
+        The folios must be in ascending order.
+        """
+        return range(bisect_left(self.pfns, pfns.start), bisect_left(self.pfns, pfns.stop))
 
     def pick(self, rows: Sequence[int]) -> None:
         """Keep some folios, in a given order."""

@@ -45,3 +45,13 @@ class Snapshot:
         """
         geometry = self.geometry
         return self.walker.read(geometry.address(pfn), count * geometry.struct_size)
+
+    def table_starts(self, pfns: range) -> range:
+        """
+        The spans of last-level tables that the vmemmap of consecutive PFNs is in.
+
+        :return: Virtual address in bytes at which each begins.
+        """
+        span = self.kernel.architecture.table_span
+        start = self.geometry.address(pfns.start)
+        return range(start // span * span, self.geometry.address(pfns.stop), span)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-Vmemmap that is special without being a fault: that of a device's memory, and that
-which hot-plugged memory hosts itself.
+Vmemmap that is special without being a fault: that of a device's memory, of hot-plugged
+memory that hosts its own vmemmap, and of HugeTLB memory from boot.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ABOUT = {
 
 
 class SpecialVmemmap(NamedTuple):
-    """A stretch of such memory."""
+    """Consecutive memory whose vmemmap is special."""
 
     kind: str
     """:data:`DEVICE`, :data:`SELF_HOSTED` or :data:`BOOT`."""
@@ -60,9 +60,9 @@ def find_special(
     tail_frames: frozenset[int],
 ) -> Iterator[SpecialVmemmap | UnknownMemory]:
     """
-    Find them by the flags of their sections and of the frames backing their vmemmap.
+    Find special vmemmap by the flags of its sections and of the frames backing it.
 
-    Where page tables are not in the dump, less is found to be freed.
+    Page tables that are not in the dump count as freeing nothing.
 
     :param is_of_folio: Whether a PFN is of a HugeTLB folio, whose savings are counted elsewhere.
     :param tail_frames: PFNs of the frames that zones keep for tails, which are counted elsewhere.
@@ -103,16 +103,16 @@ def is_device(snapshot: Snapshot, section: SectionRange) -> bool | None:
     """
     Whether a section holds a device's memory; ``None`` if the dump does not show it.
 
-    One that holds other memory, too, has a flag (``section_taint_zone_device()`` of
-    ``mm/memory_hotplug.c``); of the others, each page says so. A device's memory never gets
-    online (``online_mem_sections()`` of ``mm/sparse.c``).
+    A section that holds other memory, too, has a flag (``section_taint_zone_device()`` of
+    ``mm/memory_hotplug.c``); in any other, each page of the device is in its zone. A device's
+    memory never gets online (``online_mem_sections()`` of ``mm/sparse.c``).
     """
     kernel = snapshot.kernel
     if section.flags & kernel.sections.device:
         return True
     if section.flags & (kernel.sections.early | kernel.sections.online):
         return False
-    # The first ones may describe what the device keeps for itself, and say nothing.
+    # The first struct pages may be of what the device keeps for itself, and name no zone.
     step = kernel.architecture.table_span >> snapshot.geometry.page_shift
     parts = (section.pfns,) if section.parts is None else section.parts
     known = True
@@ -125,7 +125,7 @@ def is_device(snapshot: Snapshot, section: SectionRange) -> bool | None:
 
 
 def joined(ranges: Iterable[range]) -> Iterator[range]:
-    """Ascending ranges, those that touch put together."""
+    """Ascending ranges, with those that touch joined into one."""
     current = range(0)
     for pfns in ranges:
         if current and pfns.start == current.stop:
@@ -145,10 +145,9 @@ def _sharing(
     tail_frames: frozenset[int],
 ) -> int:
     """How many vmemmap pages of a device's memory have no frame of their own."""
-    geometry, span = snapshot.geometry, snapshot.kernel.architecture.table_span
-    start, end = geometry.address(pfns.start), geometry.address(pfns.stop)
+    geometry = snapshot.geometry
     pages, mapped, frames = geometry.pages_of(pfns), 0, set[int]()
-    for address in range(start // span * span, end, span):
+    for address in snapshot.table_starts(pfns):
         run = snapshot.walker.run_at(address)
         if run.is_last_level:
             first = geometry.page_number_at(run.start)
@@ -166,9 +165,7 @@ def _sharing(
 
 def _tables_are_in_dump(snapshot: Snapshot, pfns: range) -> bool:
     """Whether all page tables over the vmemmap of consecutive PFNs are in the dump."""
-    geometry, span = snapshot.geometry, snapshot.kernel.architecture.table_span
-    start, end = geometry.address(pfns.start), geometry.address(pfns.stop)
-    return all(snapshot.walker.run_at(at).raw for at in range(start // span * span, end, span))
+    return all(snapshot.walker.run_at(start).raw for start in snapshot.table_starts(pfns))
 
 
 def _is_self_hosted(snapshot: Snapshot, section: SectionRange) -> bool | None:
