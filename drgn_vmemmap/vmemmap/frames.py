@@ -82,7 +82,7 @@ class FrameReader:
         self._counts = self._counts_reader()
         self._unsplit: dict[int, bool | None] = {}
         self._blocks: dict[int, Block | None] = {}
-        """What begins at PFNs: frames that are near each other may be of the same blocks."""
+        """Free blocks by the PFNs at which they may begin: adjacent frames ask for the same."""
 
     def check(self, frames: Sequence[int]) -> Iterator[Problem]:
         """
@@ -126,6 +126,7 @@ class FrameReader:
                     yield self._owned(table, owner)
 
     def _one_of(self, pages: bytes, index: int) -> bytes:
+        """One of some consecutive struct pages."""
         size = self._kernel.page.size
         return pages[index * size : (index + 1) * size]
 

@@ -24,7 +24,7 @@ POISON = (1 << 64) - 1
 _MAPPING_ANON = 1 << 0
 """``PAGE_MAPPING_ANON`` of ``mapping``."""
 _MAPPING_MOVABLE = 1 << 1
-"""``PAGE_MAPPING_MOVABLE``; with the other one, it is KSM's."""
+"""``PAGE_MAPPING_MOVABLE``; together with ``PAGE_MAPPING_ANON``, it marks pages of KSM."""
 NO_PAGE_TYPE = 0xFFFFFFFF
 """``page_type`` of a page without one that no process maps."""
 NO_TAIL = bytes(range(0, 256, 2))
@@ -62,7 +62,11 @@ class FrameOwner(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """The members of a struct page that say what uses it; as of no use where there is none."""
+    """
+    The members of a struct page that say what uses it.
+
+    A member that this kernel does not have is that of an unused page.
+    """
 
     flags: int
     compound_head: int
@@ -114,7 +118,7 @@ class OwnerReader:
         What uses a frame, as far as its struct page has a mark of it.
 
         :param pages: Consecutive struct pages.
-        :param index: Of the frame's among them.
+        :param index: Index of the frame's struct page among them.
         """
         marks = self._format.unpack_from(pages, index * self._kernel.page.size)
         if marks not in self._known:
@@ -196,7 +200,7 @@ def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
         return FrameOwner(OwnerKind.LRU)
     if flags & kernel.poison.flag:
         return FrameOwner(OwnerKind.FAILED)
-    # The last one, as page tables over the vmemmap have it, too.
+    # Checked after all others: page tables over the vmemmap have this type, too.
     if name == "table":
         return FrameOwner(OwnerKind.PAGE_TABLE)
     # Without a type, it is a count of mappings, from -1 on.

@@ -42,7 +42,7 @@ class MissingSections(NamedTuple):
     """Sections that may have a memmap: their ``struct mem_section`` is not in the dump."""
 
     pfns: range
-    """What a message names: of sections that may not exist, those below ``max_pfn``."""
+    """PFNs that a message names: of sections that may not exist, only those below ``max_pfn``."""
     described: range
     """All PFNs that they would describe."""
 
@@ -67,7 +67,7 @@ class SectionIndex:
         self._starts = [section.pfns.start for section in self._sections]
 
     def at(self, pfn: int) -> SectionRange | None:
-        """The section of a PFN, and those like it; ``None`` if it is of none."""
+        """The section of a PFN, with those that are alike; ``None`` if no section has it."""
         index = bisect_right(self._starts, pfn) - 1
         return self._sections[index] if index >= 0 and pfn in self._sections[index].pfns else None
 
@@ -94,7 +94,7 @@ def present_sections(snapshot: Snapshot) -> Iterator[SectionRange | MissingSecti
 
 
 def _sections_in(snapshot: Snapshot, root: _Root, data: bytes) -> Iterator[SectionRange]:
-    """The sections with a memmap of a page of them; those from boot that are alike together."""
+    """The sections with a memmap in a page of sections; those from boot that are alike are one."""
     facts, stop = snapshot.kernel.sections, 0
     first = root.numbers.start * _described_by_each(snapshot)
     flags_of_each = facts.section.column(data, "section_mem_map")
@@ -118,7 +118,7 @@ def _sections_in(snapshot: Snapshot, root: _Root, data: bytes) -> Iterator[Secti
 
 
 def _missing(snapshot: Snapshot, root: _Root) -> MissingSections | None:
-    """What pages of sections that are not in the dump may describe."""
+    """The PFNs that missing pages of sections may describe; ``None`` if there can be none."""
     end, each = snapshot.kernel.sections.memory_end, _described_by_each(snapshot)
     numbers = root.numbers
     if not root.exists:
