@@ -28,7 +28,7 @@ class Head(NamedTuple):
     next: int
     """The pointer to the next folio of its list."""
     prev: int
-    """The pointer to the one before it."""
+    """The pointer to the folio before it."""
 
 
 def parse_head(kernel: Kernel, pages: bytes) -> Head | None:
@@ -41,12 +41,12 @@ def parse_head(kernel: Kernel, pages: bytes) -> Head | None:
 
 def parse_removed(kernel: Kernel, pages: bytes) -> Head | None:
     """
-    The head of a folio that left its pool, but whose vmemmap may not be restored yet; or of one
-    that is being made, whose vmemmap may be remapped already.
+    The head of a folio that left its pool and may still be remapped, or of one that is being made
+    and may be remapped already.
 
     Follows ``remove_hugetlb_page()`` of v5.14 to v6.4, and ``__prep_new_huge_page()``, which made
     the page a HugeTLB one, and marked it as optimized, only after the remap. Other compound pages
-    are like that, too, if their ``private`` is a small number.
+    look the same if their ``private`` is a small number.
     """
     bit = kernel.hvo.optimized_bit
     if kernel.removed_test is None or bit is None:

@@ -42,7 +42,10 @@ class BrokenList(NamedTuple):
     loses_folios: bool = False
     """There may be folios on it that neither of its ends leads to."""
     added: int | None = None
-    """Row of a folio that leads back into the list; being inserted, if it is on no list."""
+    """
+    Row of the folio to which the wrong pointer back leads: it is being inserted if no list holds
+    it.
+    """
 
 
 class _NotAFolio(Exception):
@@ -259,10 +262,10 @@ class ListWalk:
 
     def _step_off(self, list_: HstateList, order: int, pointer: int) -> int:
         """
-        Go where the memmap shows no folio that could be the next one of a list.
+        Follow a pointer of a list to a folio that the memmap does not show.
 
         :return: Row of the folio that is there.
-        :raises _Broken: if there is none.
+        :raises _Broken: if there is none, or one that is already on a list.
         """
         pfn = self._pfn(pointer)
         if pfn is None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The scan of the memmap: each folio shows in its head page, whether a list holds it or not."""
+"""The scan of the memmap: it finds each folio by its head page, whether a list holds it or not."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class MemmapScan:
     ) -> None:
         """
         :param compare_tails: Where many folios are adjacent, read the frames with their heads
-            whole, and see whether the tails in them are right: :attr:`Folios.compared`. It ends
-            where they are not.
+            whole, and see whether the tails in them are right: :attr:`Folios.compared`. The first
+            wrong tail ends that.
         """
         self.folios = Folios()
         self.links = Links()
@@ -74,7 +74,7 @@ class MemmapScan:
         self._tails: Tails | None = None
         """For frames with heads, if they are to be compared."""
         if compare_tails and snapshot.geometry.is_aligned:
-            # What may be in no tail that others share is in none that is compared here.
+            # By the stricter rules for shared tails: a folio that breaks them is compared later.
             self._tails = Tails(kernel, self._step.bit_length() - 1, are_shared=True)
         self._adjacent = False
         """Whether a folio was found at each of the last PFNs, and there were many."""
@@ -94,7 +94,7 @@ class MemmapScan:
             count = len(self.folios)
             at_once = min(2 * at_once, _TABLES) if self._add_parts(parts) else 1
             self._adjacent = at_once == _TABLES and len(self.folios) > count
-            # Within a folio, a remapped tail page may have what its head has.
+            # PFNs within a folio are left out: a remapped tail may show a copy of the head.
             first = max(parts[-1].pfns[-1] + self._step, self._end)
 
     def missing(self) -> list[range]:
@@ -162,10 +162,10 @@ class MemmapScan:
         Add folios if there is one of the smallest size at each PFN, and compare their tails.
 
         :param addresses: Physical addresses of the frames with their heads.
-        :return: Whether there is one at each, as there was before them; otherwise, none was added.
+        :return: Whether the folios were added: all, or none.
         """
         tails, size = self._tails, self._snapshot.geometry.page_size
-        # Where folios may begin, there are mostly none: these frames are not read.
+        # At most PFNs there is no folio: frames are read whole only after many adjacent folios.
         if tails is None or not self._adjacent or not all(part.run.is_last_level for part in parts):
             return False
         memory = self._snapshot.walker.memory

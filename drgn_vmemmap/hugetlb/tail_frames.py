@@ -29,7 +29,7 @@ class InvalidSlot(NamedTuple):
 
 
 class TailUse(NamedTuple):
-    """What a zone keeps a frame for."""
+    """Whose tails a zone keeps a frame for."""
 
     zone: ZoneKey
     order: int
@@ -73,11 +73,11 @@ class TailFrames:
         return frozenset(frame for frame, _, _ in self._slots())
 
     def uses(self) -> dict[int, TailUse]:
-        """What each frame is kept for, by its PFN; of one that is kept twice, one of them."""
+        """What each frame is kept for, by its PFN; of a frame that is kept twice, one use."""
         return {frame: TailUse(zone, order) for frame, zone, order in self._slots()}
 
     def missing(self) -> list[ZoneKey]:
-        """The zones of which it is not in the dump what they keep."""
+        """The zones whose slots are not in the dump."""
         return [zone for zone, frames in self._by_zone.items() if frames is None]
 
     def shared(self) -> Iterator[tuple[int, list[str]]]:

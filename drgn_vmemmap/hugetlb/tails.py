@@ -3,7 +3,7 @@
 """
 The tails: what the struct pages of a folio hold, and what they must hold.
 
-Follows ``prep_compound_tail()`` of ``mm/internal.h``, and what freeing a folio trips over:
+Follows ``prep_compound_tail()`` of ``mm/internal.h``, and the checks when a folio is freed:
 ``free_tail_page_prepare()``, ``page_expected_state()`` and ``free_page_is_bad()`` of
 ``mm/page_alloc.c``.
 """
@@ -62,7 +62,7 @@ class _Check(NamedTuple):
     member: str
     accepts: Callable[[int], bool]
     reason: str
-    """What is wrong with any other value, which stands in place of ``{}``."""
+    """What is wrong with any other value; ``{}`` stands for the value."""
 
 
 class Tails:
@@ -92,7 +92,10 @@ class Tails:
         self._words = _joined([self._page.members[check.member] for check in self._checks])
         self._link = self._page.members["compound_head"]
         self._expected: dict[tuple[Member, int], memoryview] = {}
-        """Columns that were right, by the word and how many first ones may be anything."""
+        """
+        Columns that were right, by the word and by how many struct pages at the beginning of each
+        frame may have anything in it.
+        """
 
     def wrong_among(
         self, frames: StridedRead, infos: array[int], has_head: bool
@@ -175,7 +178,7 @@ class Tails:
         if known is None or len(known) != length or known[first] != value:
             known = memoryview(array(FORMATS[word.size], [value]) * length)
             self._expected[word, first] = known
-        # Fast path: mostly, even those that are no plain tails have what those before them had.
+        # Fast path: mostly, the whole column is as one that was right, heads included.
         if column == known:
             return True
         for index in range(first):
@@ -187,7 +190,7 @@ class Tails:
         return self.first_wrong(content, info, has_head) is None
 
     def _wrong_in(self, frame: bytes, info: int, has_head: bool) -> WrongTail | None:
-        """As :meth:`first_wrong()`; mostly, tails that are not alike are right all the same."""
+        """As :meth:`first_wrong()`, but faster: most tails that are not alike are right, too."""
         tails = frame[FIRST_PLAIN * self._size if has_head else 0 :]
         links = self._page.values(frame[self._size if has_head else 0 :], "compound_head")
         place, flags = self._place_in(frame, has_head), self._page.values(tails, "flags")
@@ -256,7 +259,7 @@ class Tails:
 
 
 def _joined(members: Iterable[Member]) -> list[Member]:
-    """Words with some members: two halves of one are one."""
+    """Words with some members; two members that are the halves of a word share it."""
     words: list[Member] = []
     for member in sorted(members):
         if words and words[-1] == Member(member.offset - 4, 4, 1) and not words[-1].offset % 8:

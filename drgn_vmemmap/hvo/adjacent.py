@@ -86,10 +86,10 @@ class FastPath:
         """
         Judge some folios: all together, if they are alike.
 
-        Otherwise optimized folios and others apart, and then smaller and smaller stretches: few
-        that are wrong do not keep the others from an answer.
+        Otherwise, optimized folios are judged apart from others, and then smaller and smaller
+        stretches, so that a few wrong folios do not keep the others from an answer.
 
-        :param entries: Of more folios, those of one after those of another.
+        :param entries: Entries of these folios and maybe others, folio by folio.
         :param stretches: Positions of the folios to judge.
         """
         chosen = _joined([entries[each.start * pages : each.stop * pages] for each in stretches])
@@ -183,6 +183,7 @@ class FastPath:
         :param runs: The leaves over all of it, of one level.
         :param count: How many folios.
         :param pages: How many vmemmap pages a folio has.
+        :param zone: PFNs that their zone keeps for shared tails of their order.
         """
         places = set()
         for run in runs:
@@ -207,7 +208,8 @@ class FastPath:
 
 def _repeat(tables: Sequence[bytes], kept: int, protected: int) -> bool:
     """
-    Whether the entries of a folio's tails are all the same, those that are protected and the rest.
+    Whether the entries of a folio's tails are all the same among those that are protected, and
+    among the rest.
 
     :param tables: The entries of its last-level tables.
     :param kept: Index of the first tail.

@@ -3,7 +3,7 @@
 """
 The predicate: whether entries are what a layout requires.
 
-Everything else that is said about layouts is said about entries that this refuses.
+The diagnosis says what is wrong with entries that it refuses.
 """
 
 from __future__ import annotations

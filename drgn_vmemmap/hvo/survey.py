@@ -65,7 +65,7 @@ class _Entries:
         self._entries = run.entries()
 
     def frame(self, index: int) -> int:
-        """PFN that an entry holds which is known to be present."""
+        """PFN in an entry that is known to be present."""
         (frame,) = self._columns.frames((self._entries[index],))
         return frame
 
@@ -216,7 +216,7 @@ class _Surveyor:
         return True
 
     def _own_column(self, entries: memoryview[int], first: int, indices: range) -> None:
-        """Add frames that entries hold which are known to be present, of a page each."""
+        """Add the frames in entries that are known to be present, each owned by its own page."""
         chosen = entries[indices.start : indices.stop : indices.step].tolist()
         self.ownership.frames.extend(self._columns.frames(chosen))
         self.ownership.pages.extend(
