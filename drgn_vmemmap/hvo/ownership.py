@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from drgn_vmemmap.paging.mapping import Run
 
-ZONE = -1
-"""In place of a vmemmap page: the owner is a zone, which keeps the frame for shared tails."""
+ZONE_OWNER = -1
+"""In place of a vmemmap page's number: the zone that keeps the frame for tails is its owner."""
 
 
 class Leaf(NamedTuple):
@@ -42,7 +42,7 @@ class Ownership:
         self.frames = array("Q")
         """PFNs of the frames that last-level entries map, once for each owner."""
         self.pages = array("q")
-        """The owners: numbers of vmemmap pages, or :data:`ZONE`."""
+        """The owners: numbers of vmemmap pages, or :data:`ZONE_OWNER`."""
         self.leaves: list[Leaf] = []
         self.tables: dict[int, int] = {}
         """PFNs of the page tables whose entries map vmemmap, and the first page that each maps."""

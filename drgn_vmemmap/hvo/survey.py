@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 
 from drgn_vmemmap.hugetlb.described import FolioCursor
 from drgn_vmemmap.hvo.folios import FolioReports
-from drgn_vmemmap.hvo.ownership import ZONE, Leaf, Ownership
+from drgn_vmemmap.hvo.ownership import ZONE_OWNER, Leaf, Ownership
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.column import ColumnReader
@@ -119,7 +119,7 @@ class _Surveyor:
         """Numbers of the judgements on folios that own what they should, and nothing else."""
         for frame in sorted(described.tail_frames):
             self.ownership.frames.append(frame)
-            self.ownership.pages.append(ZONE)
+            self.ownership.pages.append(ZONE_OWNER)
 
     def add(self, table: VmemmapTable) -> None:
         """Add the frames that a table maps."""

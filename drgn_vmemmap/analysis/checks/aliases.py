@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.hugetlb.head import may_be_of_folio
-from drgn_vmemmap.hvo.ownership import ZONE, Ownership
+from drgn_vmemmap.hvo.ownership import ZONE_OWNER, Ownership
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.vmemmap.special import joined
@@ -19,7 +19,7 @@ def check_aliases(context: VmemmapContext, ownership: Ownership) -> Iterator[Fin
     orphans = dict.fromkeys(ownership.read_only, "is read-only")
     for frame, pages in ownership.shared().items():
         for page in pages:
-            if page == ZONE:
+            if page == ZONE_OWNER:
                 continue
             if ownership.is_of_no_folio(page):
                 orphans[page] = "shares frames"
@@ -44,4 +44,4 @@ def _may_be_folio(context: VmemmapContext, page: int) -> bool:
 
 
 def _name(context: VmemmapContext, page: int) -> str:
-    return "the tails of a zone" if page == ZONE else str(context.page(page))
+    return "the tails of a zone" if page == ZONE_OWNER else str(context.page(page))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Union
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
-from drgn_vmemmap.hvo.ownership import ZONE, Ownership
+from drgn_vmemmap.hvo.ownership import ZONE_OWNER, Ownership
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.vmemmap.frames import Failed, Foreign, FrameReader, Free, Problem, Unknown
@@ -52,7 +52,9 @@ class _FrameCheck:
                 found[problem.frame] = problem
         for frame, page in zip(self._ownership.frames, self._ownership.pages) if found else ():
             if frame in found:
-                yield self._finding(found[frame], self._first_tail(frame) if page == ZONE else page)
+                yield self._finding(
+                    found[frame], self._first_tail(frame) if page == ZONE_OWNER else page
+                )
 
     def _of_leaves(self) -> Iterator[Finding]:
         """Frames that large leaves map."""
@@ -72,9 +74,9 @@ class _FrameCheck:
 
     def _finding(self, problem: _Certain, page: int) -> Finding:
         """
-        :param page: Number of the vmemmap page that the frame backs; :data:`ZONE` for none.
+        :param page: Number of the vmemmap page that the frame backs; :data:`ZONE_OWNER` for none.
         """
-        if page == ZONE:
+        if page == ZONE_OWNER:
             address = self._context.geometry.address(problem.frame)
             if isinstance(problem, Free):
                 return frame_rules.tail_frame_freed(problem, address)
@@ -89,9 +91,9 @@ class _FrameCheck:
         return frame_rules.frame_foreign(vmemmap_page, problem)
 
     def _first_tail(self, frame: int) -> int:
-        """The first vmemmap page that shares a zone's frame; :data:`ZONE` if none does."""
+        """The first vmemmap page that shares a zone's frame; :data:`ZONE_OWNER` if none does."""
         folios = self._context.report.folios
         if frame not in folios.reuse_frames:
-            return ZONE
+            return ZONE_OWNER
         pfn = folios.folios.pfns[folios.reuse_frames.index(frame)]
         return self._context.geometry.page_number(pfn) + 1
