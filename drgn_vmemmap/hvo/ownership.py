@@ -20,7 +20,7 @@ ZONE_OWNER = -1
 """In place of a vmemmap page's number: the zone that keeps the frame for tails is its owner."""
 
 
-class Leaf(NamedTuple):
+class LargeLeaf(NamedTuple):
     """Vmemmap that is mapped by a large leaf."""
 
     frame: int
@@ -43,7 +43,7 @@ class Ownership:
         """PFNs of the frames that last-level entries map, once for each owner."""
         self.pages = array("q")
         """The owners: numbers of vmemmap pages, or :data:`ZONE_OWNER`."""
-        self.leaves: list[Leaf] = []
+        self.leaves: list[LargeLeaf] = []
         self.tables: dict[int, int] = {}
         """PFNs of the page tables whose entries map vmemmap, and the first page that each maps."""
         self.stray_starts = array("q")
@@ -91,7 +91,7 @@ class Ownership:
     def _shared_by_leaves(self) -> dict[int, list[int]]:
         """The first frame that each leaf has in common with another one, and its owners."""
         owners: dict[int, list[int]] = {}
-        farthest: Leaf | None = None
+        farthest: LargeLeaf | None = None
         for leaf in sorted(self.leaves):
             if farthest is not None and leaf.frame < farthest.frame + farthest.pages:
                 first = farthest.page + leaf.frame - farthest.frame

@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 
 from drgn_vmemmap.hugetlb.described import FolioCursor
 from drgn_vmemmap.hvo.folios import FolioReports
-from drgn_vmemmap.hvo.ownership import ZONE_OWNER, Leaf, Ownership
+from drgn_vmemmap.hvo.ownership import ZONE_OWNER, LargeLeaf, Ownership
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.column import ColumnReader
@@ -242,7 +242,7 @@ class _Surveyor:
                 self._add_absent(max(pages.start, first + mapped), pages.stop)
         if frame is None:
             return
-        self.ownership.leaves.append(Leaf(frame, first, run.pages))
+        self.ownership.leaves.append(LargeLeaf(frame, first, run.pages))
         if any(row is not None for row, _ in parts):
             return
         self.ownership.stray_starts.append(first)

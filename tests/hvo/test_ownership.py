@@ -9,16 +9,16 @@ from collections import defaultdict
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from drgn_vmemmap.hvo.ownership import Leaf, Ownership
+from drgn_vmemmap.hvo.ownership import LargeLeaf, Ownership
 
 ENTRIES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 99)), max_size=12, unique=True)
 PLACES = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12)), max_size=5)
 LEAVES = PLACES.map(
-    lambda places: [Leaf(frame, 100 * n, pages) for n, (frame, pages) in enumerate(places, 1)]
+    lambda places: [LargeLeaf(frame, 100 * n, pages) for n, (frame, pages) in enumerate(places, 1)]
 )
 
 
-def ownership(entries: list[tuple[int, int]], leaves: list[Leaf]) -> Ownership:
+def ownership(entries: list[tuple[int, int]], leaves: list[LargeLeaf]) -> Ownership:
     owned = Ownership()
     for frame, page in entries:
         owned.frames.append(frame)
@@ -28,9 +28,9 @@ def ownership(entries: list[tuple[int, int]], leaves: list[Leaf]) -> Ownership:
 
 
 @given(ENTRIES, LEAVES)
-@example([], [Leaf(0, 100, 4), Leaf(4, 200, 4)])
+@example([], [LargeLeaf(0, 100, 4), LargeLeaf(4, 200, 4)])
 def test_a_frame_of_more_than_one_owner_is_found_with_its_owners(
-    entries: list[tuple[int, int]], leaves: list[Leaf]
+    entries: list[tuple[int, int]], leaves: list[LargeLeaf]
 ) -> None:
     owners = defaultdict[int, set[int]](set)
     for frame, page in entries:
@@ -53,5 +53,5 @@ def test_a_frame_of_more_than_one_owner_is_found_with_its_owners(
 
 
 def test_frames_are_counted_once_for_entries_and_for_each_page_of_a_leaf() -> None:
-    owned = ownership([(1, 10), (1, 11), (2, 12)], [Leaf(512, 100, 512)])
+    owned = ownership([(1, 10), (1, 11), (2, 12)], [LargeLeaf(512, 100, 512)])
     assert owned.distinct() == 2 + 512
