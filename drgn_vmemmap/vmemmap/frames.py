@@ -65,7 +65,7 @@ class Unknown(NamedTuple):
     frame: int
 
 
-Problem = Union[Free, Foreign, Failed, Unknown]
+FrameProblem = Union[Free, Foreign, Failed, Unknown]
 
 
 class FrameReader:
@@ -84,7 +84,7 @@ class FrameReader:
         self._blocks: dict[int, Block | None] = {}
         """Free blocks by the PFNs at which they may begin: adjacent frames ask for the same."""
 
-    def check(self, frames: Sequence[int]) -> Iterator[Problem]:
+    def check(self, frames: Sequence[int]) -> Iterator[FrameProblem]:
         """
         Frames that last-level entries map, and that are not in use, or used by something else.
 
@@ -102,7 +102,7 @@ class FrameReader:
                     if problem is not None:
                         yield problem
 
-    def check_tables(self, tables: Sequence[int]) -> Iterator[Problem]:
+    def check_tables(self, tables: Sequence[int]) -> Iterator[FrameProblem]:
         """
         Page tables that are free, or used by something else.
 
@@ -135,7 +135,7 @@ class FrameReader:
         layout = self._kernel.page
         return "refcount" in layout.members and not layout.value(page, "refcount") and any(page)
 
-    def check_leaf(self, frame: int, count: int) -> Iterator[Problem]:
+    def check_leaf(self, frame: int, count: int) -> Iterator[FrameProblem]:
         """
         A large leaf's frames that are free, or used by something else.
 
@@ -191,7 +191,7 @@ class FrameReader:
             yield first, pages, frames[start:end]
             start = end
 
-    def _problem(self, frame: int, pages: bytes, index: int, count: int) -> Problem | None:
+    def _problem(self, frame: int, pages: bytes, index: int, count: int) -> FrameProblem | None:
         """
         What is wrong with a frame that a last-level entry maps.
 

@@ -11,7 +11,7 @@ from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.hvo.ownership import ZONE_OWNER, Ownership
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.vmemmap.frames import Failed, Foreign, FrameReader, Free, Problem, Unknown
+from drgn_vmemmap.vmemmap.frames import Failed, Foreign, FrameProblem, FrameReader, Free, Unknown
 
 _Certain = Union[Free, Foreign, Failed]
 
@@ -64,7 +64,7 @@ class _FrameCheck:
             for problem in self._certain(self._pages.check_leaf(leaf.frame, leaf.pages)):
                 yield self._finding(problem, leaf.page + problem.frame - leaf.frame)
 
-    def _certain(self, problems: Iterable[Problem]) -> Iterator[_Certain]:
+    def _certain(self, problems: Iterable[FrameProblem]) -> Iterator[_Certain]:
         """The problems that are known for certain; frames of which nothing is known are counted."""
         for problem in problems:
             if isinstance(problem, Unknown):
