@@ -22,7 +22,7 @@ from drgn_vmemmap.paging.mapping import Entry, Problem
 BOOT_PROTECTED = (1 << 30 - 12) // 4096
 """
 How many vmemmap pages of a folio of 1 GiB from boot some kernels write-protect: those of as many
-bytes as it has pages, however large a struct page is. See :func:`boot_protected()`.
+bytes as it has pages, however large a struct page is. See :func:`first_unprotected()`.
 """
 
 _NO_LIMIT = 1 << 64
@@ -189,7 +189,7 @@ def _is_optimized(entries: Sequence[Entry], layout: Layout, zone: frozenset[int]
     """Whether the entries of a folio are what a layout requires."""
     own = [column_of((entry,)) for entry in entries[: layout.kept]]
     tails = entries[layout.kept :]
-    unprotected = boot_protected(entries)
+    unprotected = first_unprotected(entries)
     if unprotected is not None:
         tails = tails[: unprotected - layout.kept]
     if len({entry.frame for entry in entries[layout.kept :]}) != 1:
@@ -206,7 +206,7 @@ def _is_partial(
     is_made_at_boot: bool,
 ) -> bool:
     """
-    Whether each tail is either remapped, or not yet or not any more.
+    Whether each tail is mapped as before a remap or as after it.
 
     A remap and a restore go from page to page (``vmemmap_remap_range()``). Since Linux commit
     752fe17af693 ("mm/hugetlb: add pre-HVO framework") (in v6.15), the tails of a gigantic folio
@@ -226,9 +226,9 @@ def _is_partial(
     return admits(layout, own, column, zone, _NO_LIMIT)
 
 
-def boot_protected(entries: Sequence[Entry]) -> int | None:
+def first_unprotected(entries: Sequence[Entry]) -> int | None:
     """
-    Recognise a gigantic folio from boot that its kernel write-protected only in part.
+    Find where write protection ends in a gigantic folio that its kernel protected only in part.
 
     Linux commit 752fe17af693 ("mm/hugetlb: add pre-HVO framework") (in v6.15)
     took the folio's size in pages for the size of its vmemmap in bytes; v7.2 does not any more.

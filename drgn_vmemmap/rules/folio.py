@@ -15,7 +15,7 @@ from typing import Callable, NamedTuple
 from drgn_vmemmap.hugetlb.accounting import Accounting
 from drgn_vmemmap.hugetlb.folio import FolioClass, State
 from drgn_vmemmap.hugetlb.poison import failed_pages
-from drgn_vmemmap.hvo.diagnosis import boot_protected
+from drgn_vmemmap.hvo.diagnosis import first_unprotected
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict, format_ranges
 from drgn_vmemmap.kernel.layout import ZONE, Layout
 from drgn_vmemmap.paging.mapping import Problem
@@ -64,7 +64,7 @@ def _tail_writable(context: FolioContext) -> Iterator[Finding]:
         return
     if judgement.verdict is Verdict.PARTIAL:
         return
-    unprotected = boot_protected(context.entries)
+    unprotected = first_unprotected(context.entries)
     if unprotected is not None and context.maps_reuse_frame(context.entries[unprotected]):
         yield _partly_protected(context, unprotected)
         return

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drgn_vmemmap.hvo.diagnosis import BOOT_PROTECTED, boot_protected, judge
+from drgn_vmemmap.hvo.diagnosis import BOOT_PROTECTED, first_unprotected, judge
 from drgn_vmemmap.hvo.verdict import Judgement, Verdict
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.mapping import Entry
@@ -115,15 +115,15 @@ def protected(first_writable: int) -> list[Entry]:
 def test_a_gigantic_folio_that_is_protected_in_part_is_recognised_by_its_first_writable_page() -> (
     None
 ):
-    assert boot_protected(protected(BOOT_PROTECTED)) == BOOT_PROTECTED
+    assert first_unprotected(protected(BOOT_PROTECTED)) == BOOT_PROTECTED
     verdict = judge(protected(BOOT_PROTECTED), HEAD_REUSE, frozenset()).verdict
     assert verdict is Verdict.OPTIMIZED
     for other in (1, BOOT_PROTECTED - 1, BOOT_PROTECTED + 1, GIGANTIC):
-        assert boot_protected(protected(other)) is None
-    assert boot_protected(protected(BOOT_PROTECTED)[:BOOT_PROTECTED]) is None
+        assert first_unprotected(protected(other)) is None
+    assert first_unprotected(protected(BOOT_PROTECTED)[:BOOT_PROTECTED]) is None
     absent = protected(BOOT_PROTECTED)
     absent[1] = absent[BOOT_PROTECTED] = entries(". R")[0]
-    assert boot_protected(absent) == BOOT_PROTECTED + 1
+    assert first_unprotected(absent) == BOOT_PROTECTED + 1
 
 
 @pytest.mark.parametrize("index", (9, BOOT_PROTECTED, GIGANTIC - 1))
