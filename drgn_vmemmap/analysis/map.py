@@ -16,7 +16,7 @@ from typing import NamedTuple
 from drgn_vmemmap.analysis.listing import Listing, Traits
 from drgn_vmemmap.analysis.map_states import (
     FOUND,
-    State,
+    CellState,
     folio_state,
     memory,
     places,
@@ -33,7 +33,7 @@ SMALLEST = 1 << 9
 class Cell(NamedTuple):
     """A span of memory."""
 
-    state: State
+    state: CellState
     optimized: float = 0.0
     """How much of the HugeTLB memory in it is optimized, from 0 to 1."""
     filled: float = 0.0
@@ -184,7 +184,7 @@ class _Canvas:
     def __init__(self, span: int, cells: range) -> None:
         self._span = span
         self._cells = cells
-        self._states: dict[int, State] = {}
+        self._states: dict[int, CellState] = {}
         self._huge: Counter[int] = Counter()
         self._optimized: Counter[int] = Counter()
         self._traits: defaultdict[int, Counter[int]] = defaultdict(Counter)
@@ -200,17 +200,17 @@ class _Canvas:
         return Row(cells.start * self._span, sorted(nodes), [self._cell(cell) for cell in cells])
 
     def _cell(self, cell: int) -> Cell:
-        state = self._states.get(cell, State.HOLE)
+        state = self._states.get(cell, CellState.HOLE)
         if cell not in self._huge:
             return Cell(state, findings=self._findings[cell])
         share = self._optimized[cell] / self._huge[cell]
-        if state is State.OPTIMIZED and share < 1:
-            state = State.PARTLY
+        if state is CellState.OPTIMIZED and share < 1:
+            state = CellState.PARTLY
         filled = min(1.0, self._huge[cell] / self._span)
         traits = tuple(sorted(self._traits[cell].items()))
         return Cell(state, share, filled, traits, self._findings[cell])
 
-    def paint(self, pfns: range, state: State) -> None:
+    def paint(self, pfns: range, state: CellState) -> None:
         """Let cells show a state, unless they show a lesser one."""
         for cell in self._covered(pfns):
             self._states[cell] = min(state, self._states.get(cell, state))
@@ -231,7 +231,7 @@ class _Canvas:
             self._states[cell] = min(state, self._states.get(cell, state))
             self._huge[cell] += pfns
             self._traits[cell][number] += count
-            if state is State.OPTIMIZED:
+            if state is CellState.OPTIMIZED:
                 self._optimized[cell] += pfns
             if node is not None:
                 self._nodes[cell].add(node)

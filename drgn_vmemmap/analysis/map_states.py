@@ -15,7 +15,7 @@ from drgn_vmemmap.vmemmap.sections import SectionIndex
 from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED, joined
 
 
-class State(enum.IntEnum):
+class CellState(enum.IntEnum):
     """The states; of all that is in a cell, it shows the least."""
 
     ERROR = 0
@@ -39,43 +39,43 @@ class State(enum.IntEnum):
     """No memmap."""
 
 
-LABELS: Mapping[State, str] = {
-    State.ERROR: "error",
-    State.WARNING: "warning",
-    State.OPTIMIZED: "optimized",
-    State.PARTLY: "optimized in part",
-    State.UNOPTIMIZED: "not optimized",
-    State.LEAF: "not optimized, PMD-mapped",
-    State.BOOT: "optimized at boot, no folio",
-    State.SELF_HOSTED: "self-hosted",
-    State.DEVICE: "memory of a device",
-    State.OTHER: "no HugeTLB folio",
-    State.HOLE: "no memmap",
+LABELS: Mapping[CellState, str] = {
+    CellState.ERROR: "error",
+    CellState.WARNING: "warning",
+    CellState.OPTIMIZED: "optimized",
+    CellState.PARTLY: "optimized in part",
+    CellState.UNOPTIMIZED: "not optimized",
+    CellState.LEAF: "not optimized, PMD-mapped",
+    CellState.BOOT: "optimized at boot, no folio",
+    CellState.SELF_HOSTED: "self-hosted",
+    CellState.DEVICE: "memory of a device",
+    CellState.OTHER: "no HugeTLB folio",
+    CellState.HOLE: "no memmap",
 }
 """The states in words, for legends."""
 
-_SPECIAL = {BOOT: State.BOOT, SELF_HOSTED: State.SELF_HOSTED, DEVICE: State.DEVICE}
-FOUND = {Severity.ERROR: State.ERROR, Severity.WARNING: State.WARNING}
+_SPECIAL = {BOOT: CellState.BOOT, SELF_HOSTED: CellState.SELF_HOSTED, DEVICE: CellState.DEVICE}
+FOUND = {Severity.ERROR: CellState.ERROR, Severity.WARNING: CellState.WARNING}
 
 
-def folio_state(traits: Traits) -> State:
+def folio_state(traits: Traits) -> CellState:
     """The state of a folio; an error in it is a finding, and shown as one."""
     judgement = traits.judgement
     if judgement.verdict is Verdict.OPTIMIZED:
-        return State.OPTIMIZED
+        return CellState.OPTIMIZED
     if judgement.verdict is Verdict.UNREADABLE:
-        return State.WARNING
+        return CellState.WARNING
     if judgement.freed:
-        return State.PARTLY
-    return State.LEAF if judgement.mapped_by in ("pmd", "pud") else State.UNOPTIMIZED
+        return CellState.PARTLY
+    return CellState.LEAF if judgement.mapped_by in ("pmd", "pud") else CellState.UNOPTIMIZED
 
 
-def special_memory(report: Report) -> Iterator[tuple[State, range]]:
+def special_memory(report: Report) -> Iterator[tuple[CellState, range]]:
     """The states of memory of no folio, and its PFNs."""
     for section in report.sections:
-        yield State.OTHER, section.pfns
+        yield CellState.OTHER, section.pfns
     for special in report.special:
-        yield _SPECIAL.get(special.kind, State.OTHER), special.pfns
+        yield _SPECIAL.get(special.kind, CellState.OTHER), special.pfns
 
 
 def places(

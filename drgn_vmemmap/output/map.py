@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from drgn_vmemmap.analysis.listing import Listing
 from drgn_vmemmap.analysis.map import Cell, Map, NoMap, Part, draw
-from drgn_vmemmap.analysis.map_states import LABELS, State
+from drgn_vmemmap.analysis.map_states import LABELS, CellState
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.kernel.geometry import Geometry
 from drgn_vmemmap.output.terminal import Style
@@ -35,18 +35,18 @@ class _Glyph(NamedTuple):
     """Parameters of the control sequence "select graphic rendition"."""
 
 
-_GLYPHS: Mapping[State, _Glyph] = {
-    State.ERROR: _Glyph("!", "!", "1;97;41"),
-    State.WARNING: _Glyph("?", "?", "1;30;43"),
-    State.OPTIMIZED: _Glyph("█", "O", "32"),
-    State.PARTLY: _Glyph("▁▂▃▄▅▆▇", "123456789", "33"),
-    State.UNOPTIMIZED: _Glyph("▒", "n", "34"),
-    State.LEAF: _Glyph("░", "p", "34"),
-    State.BOOT: _Glyph("▞", "b", "36"),
-    State.SELF_HOSTED: _Glyph("▘", "s", "36"),
-    State.DEVICE: _Glyph("▚", "d", "36"),
-    State.OTHER: _Glyph("·", ".", "90"),
-    State.HOLE: _Glyph(" ", " ", ""),
+_GLYPHS: Mapping[CellState, _Glyph] = {
+    CellState.ERROR: _Glyph("!", "!", "1;97;41"),
+    CellState.WARNING: _Glyph("?", "?", "1;30;43"),
+    CellState.OPTIMIZED: _Glyph("█", "O", "32"),
+    CellState.PARTLY: _Glyph("▁▂▃▄▅▆▇", "123456789", "33"),
+    CellState.UNOPTIMIZED: _Glyph("▒", "n", "34"),
+    CellState.LEAF: _Glyph("░", "p", "34"),
+    CellState.BOOT: _Glyph("▞", "b", "36"),
+    CellState.SELF_HOSTED: _Glyph("▘", "s", "36"),
+    CellState.DEVICE: _Glyph("▚", "d", "36"),
+    CellState.OTHER: _Glyph("·", ".", "90"),
+    CellState.HOLE: _Glyph(" ", " ", ""),
 }
 
 
@@ -127,7 +127,7 @@ def _character(cell: Cell, style: Style) -> str:
     return characters[min(int(cell.optimized * len(characters)), len(characters) - 1)]
 
 
-def _characters(state: State, style: Style) -> str:
+def _characters(state: CellState, style: Style) -> str:
     glyph = _GLYPHS[state]
     return glyph.blocks if style.blocks else glyph.letters
 
@@ -136,7 +136,7 @@ def _legend(drawn: Map, hstate: str | None, width: int, style: Style) -> Iterato
     """The states that occur, in lines."""
     states = {cell.state for row in drawn.rows for cell in row.cells}
     if any(drawn.gaps()):
-        states.add(State.HOLE)
+        states.add(CellState.HOLE)
     entries = [_entry(state, hstate, style) for state in sorted(states)]
     first, length = 0, 0
     for number, (text, _) in enumerate(entries):
@@ -147,13 +147,13 @@ def _legend(drawn: Map, hstate: str | None, width: int, style: Style) -> Iterato
     yield _GAP.join(shown for _, shown in entries[first:])
 
 
-def _entry(state: State, hstate: str | None, style: Style) -> tuple[str, str]:
+def _entry(state: CellState, hstate: str | None, style: Style) -> tuple[str, str]:
     """A state in the legend: as plain text, and as it is shown."""
     meaning, characters = LABELS[state], _characters(state, style)
-    if state is State.HOLE:
+    if state is CellState.HOLE:
         meaning = f"blank, ...: {meaning}"
         return meaning, meaning
-    if state is State.OTHER and hstate is not None:
+    if state is CellState.OTHER and hstate is not None:
         meaning = f"no folio of {hstate}"
     if len(characters) > 1:
         characters = f"{characters[0]}-{characters[-1]}"

@@ -10,7 +10,7 @@ from dataclasses import replace
 from drgn_vmemmap.analysis import map as model
 from drgn_vmemmap.analysis.listing import Listing
 from drgn_vmemmap.analysis.map import Cell, Map, Part
-from drgn_vmemmap.analysis.map_states import State
+from drgn_vmemmap.analysis.map_states import CellState
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.map import render
 from drgn_vmemmap.output.terminal import Style
@@ -48,7 +48,7 @@ def cell(drawn: Map, pfn: int) -> Cell:
     raise AssertionError(f"PFN {pfn:#x} is not on the map")
 
 
-def states(drawn: Map) -> Counter[State]:
+def states(drawn: Map) -> Counter[CellState]:
     return Counter(cell.state for row in drawn.rows for cell in row.cells)
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from drgn_vmemmap.analysis.listing import Listing
-from drgn_vmemmap.analysis.map_states import State
+from drgn_vmemmap.analysis.map_states import CellState
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output.report.html.folios import findings_of
@@ -142,8 +142,8 @@ def test_cells_that_would_be_too_many_are_put_together() -> None:
     boxes = [box for row in picture.rows for box in row.boxes]
     assert sum(count for box in boxes for _, count in box.cell.traits) == 20_000
     states = Counter(box.cell.state for box in boxes)
-    assert states[State.ERROR] == 2
-    assert states[State.PARTLY] == 20
+    assert states[CellState.ERROR] == 2
+    assert states[CellState.PARTLY] == 20
     assert [name for name, _ in picture.legend] == ["error", "optimized", "partly"]
     assert boxes[0].text == "PFN 0x8000 to 0x8fff, 16 MiB: 7 optimized, 1 unoptimized"
 

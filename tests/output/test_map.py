@@ -11,7 +11,7 @@ import pytest
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.map import NoMap, Part
-from drgn_vmemmap.analysis.map_states import State
+from drgn_vmemmap.analysis.map_states import CellState
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.vmemmap.sections import SectionRange
@@ -37,13 +37,13 @@ def test_each_folio_shows_what_it_is(report: Report) -> None:
     drawn = draw(report, Part(), 64)
     assert drawn.span == 512
     assert {pfn: cell(drawn, pfn).state for pfn in (SOUND, DAMAGED, UNOPTIMIZED, LEAF, HIDDEN)} == {
-        SOUND: State.OPTIMIZED,
-        DAMAGED: State.ERROR,
-        UNOPTIMIZED: State.UNOPTIMIZED,
-        LEAF: State.LEAF,
-        HIDDEN: State.WARNING,
+        SOUND: CellState.OPTIMIZED,
+        DAMAGED: CellState.ERROR,
+        UNOPTIMIZED: CellState.UNOPTIMIZED,
+        LEAF: CellState.LEAF,
+        HIDDEN: CellState.WARNING,
     }
-    assert states(drawn)[State.OTHER] == 512 - 5
+    assert states(drawn)[CellState.OTHER] == 512 - 5
 
 
 def test_a_cell_of_many_folios_shows_how_many_are_optimized() -> None:
@@ -52,20 +52,20 @@ def test_a_cell_of_many_folios_shows_how_many_are_optimized() -> None:
     drawn = draw(report, Part(), 16, rows=4)
     assert drawn.span == 8 * 512
     shown = cell(drawn, folios[0].pfn)
-    assert (shown.state, shown.optimized, shown.filled) == (State.PARTLY, 6 / 8, 1.0)
+    assert (shown.state, shown.optimized, shown.filled) == (CellState.PARTLY, 6 / 8, 1.0)
     assert sorted(count for _, count in shown.traits) == [2, 6]
-    assert cell(drawn, folios[8].pfn).state is State.UNOPTIMIZED
+    assert cell(drawn, folios[8].pfn).state is CellState.UNOPTIMIZED
 
 
 @pytest.mark.parametrize(
     ("severity", "state"),
     (
-        (Severity.ERROR, State.ERROR),
-        (Severity.WARNING, State.WARNING),
-        (Severity.INFO, State.OPTIMIZED),
+        (Severity.ERROR, CellState.ERROR),
+        (Severity.WARNING, CellState.WARNING),
+        (Severity.INFO, CellState.OPTIMIZED),
     ),
 )
-def test_what_is_worse_wins_in_a_cell(severity: Severity, state: State) -> None:
+def test_what_is_worse_wins_in_a_cell(severity: Severity, state: CellState) -> None:
     sound = verify(Image(Machine(folios=(Folio(SOUND),))).prog)
     finding = Finding("tail-content", severity, "", folio=SOUND)
     drawn = draw(replace(sound, findings=[finding]), Part(), 16, rows=2)
@@ -76,8 +76,8 @@ def test_vmemmap_that_is_no_folios_shows_what_is_wrong_with_it(report: Report) -
     address = report.kernel.geometry.address(0x4000)
     finding = Finding("orphan-remap", Severity.ERROR, "", address=address)
     drawn = draw(replace(report, findings=[finding]), Part(), 64)
-    assert states(drawn)[State.ERROR] == 1
-    assert cell(drawn, 0x4000).state is State.ERROR
+    assert states(drawn)[CellState.ERROR] == 1
+    assert cell(drawn, 0x4000).state is CellState.ERROR
 
 
 def test_a_finding_that_has_no_place_is_counted(report: Report) -> None:
@@ -98,16 +98,16 @@ def test_device_memory_and_holes_are_distinguished_from_memory(report: Report) -
     ]
     device = SpecialVmemmap(DEVICE, sections[2].pfns, 0)
     drawn = draw(replace(report, sections=sections, special=[device]), Part(), 512)
-    assert cell(drawn, sections[0].pfns[-1]).state is State.OTHER
-    assert cell(drawn, sections[2].pfns[-1]).state is State.DEVICE
-    assert cell(drawn, sections[0].pfns.stop + 8 * 512).state is State.HOLE
+    assert cell(drawn, sections[0].pfns[-1]).state is CellState.OTHER
+    assert cell(drawn, sections[2].pfns[-1]).state is CellState.DEVICE
+    assert cell(drawn, sections[0].pfns.stop + 8 * 512).state is CellState.HOLE
 
 
 def test_a_large_folio_covers_many_cells() -> None:
     folios = (Folio(GIB >> PAGE_SHIFT, 18), Folio(SOUND))
     report = verify(Image(Machine(node_size=3 * GIB, folios=folios)).prog)
     drawn = draw(report, Part(), 256)
-    assert states(drawn) == {State.OPTIMIZED: 513, State.OTHER: 3 * 512 - 513}
+    assert states(drawn) == {CellState.OPTIMIZED: 513, CellState.OTHER: 3 * 512 - 513}
     assert "one cell = 2 MiB = 1 folio of 2 MiB = 1/512 of a folio of 1 GiB" in text(
         report, width=300
     )
@@ -142,13 +142,13 @@ def test_another_size_of_folios_is_left_out() -> None:
     folios = (Folio(GIB >> PAGE_SHIFT, 18), Folio(SOUND), Folio(DAMAGED, edits={5: REUSE_W}))
     report = verify(Image(Machine(node_size=3 * GIB, folios=folios)).prog)
     drawn = draw(report, Part(hstate=hstate_name(18)), 256)
-    assert states(drawn) == {State.OPTIMIZED: 512, State.OTHER: 2 * 512}
+    assert states(drawn) == {CellState.OPTIMIZED: 512, CellState.OTHER: 2 * 512}
     assert drawn.elsewhere == 1
     assert f"no folio of {hstate_name(18)}" in text(report, hstate=hstate_name(18))
 
 
 def test_one_folio_can_be_shown(report: Report) -> None:
-    for pfn, state in ((SOUND, State.OPTIMIZED), (UNOPTIMIZED + 100, State.UNOPTIMIZED)):
+    for pfn, state in ((SOUND, CellState.OPTIMIZED), (UNOPTIMIZED + 100, CellState.UNOPTIMIZED)):
         (row,) = draw(report, Part(start=pfn, stop=pfn + 1), 64).rows
         assert (row.pfn, [cell.state for cell in row.cells]) == (pfn & -512, [state])
 
@@ -166,13 +166,13 @@ def test_rows_without_memory_are_left_out(report: Report) -> None:
 
 def test_folios_are_shown_where_the_dump_does_not_have_the_sections(report: Report) -> None:
     drawn = draw(replace(report, sections=[], findings=[]), Part(), 64)
-    assert cell(drawn, SOUND).state is State.OPTIMIZED
-    assert states(drawn)[State.OTHER] == 0
+    assert cell(drawn, SOUND).state is CellState.OPTIMIZED
+    assert states(drawn)[CellState.OTHER] == 0
 
 
 def test_a_kernel_without_folios_has_a_map() -> None:
     report = verify(Image(Machine()).prog)
-    assert states(draw(report, Part(), 64)) == {State.OTHER: 512}
+    assert states(draw(report, Part(), 64)) == {CellState.OTHER: 512}
     assert "no HugeTLB folio\none cell = 2 MiB\n" in text(report)
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.map import NoMap, Part
-from drgn_vmemmap.analysis.map_states import State
+from drgn_vmemmap.analysis.map_states import CellState
 from drgn_vmemmap.analysis.report import HstateReport, Report
 from drgn_vmemmap.cli import arguments, command_line
 from drgn_vmemmap.hugetlb.folio import FolioClass, Folios
@@ -286,5 +286,5 @@ def test_every_line_of_kernels_has_its_map() -> None:
     for line in LINES.values():
         has_hvo = line.layout is not Layout.NONE
         report = verify(Image(Machine(line=line, folios=(Folio(SOUND, remapped=has_hvo),))).prog)
-        expected = State.OPTIMIZED if has_hvo else State.LEAF
+        expected = CellState.OPTIMIZED if has_hvo else CellState.LEAF
         assert cell(draw(report, Part(), 64), SOUND).state is expected

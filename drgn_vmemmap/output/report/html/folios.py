@@ -12,7 +12,7 @@ from operator import sub
 from typing import Any
 
 from drgn_vmemmap.analysis.listing import COLUMNS, Listing, Own, Traits, common_text, text
-from drgn_vmemmap.analysis.map_states import FOUND, State
+from drgn_vmemmap.analysis.map_states import FOUND, CellState
 from drgn_vmemmap.rules.finding import Finding, Severity
 
 SHOWN = tuple(column for column in COLUMNS if column.heading)
@@ -26,13 +26,13 @@ def findings_of(listing: Listing, findings: Iterable[Finding]) -> array[int]:
 
 
 def worst_of(listing: Listing, findings: Iterable[Finding]) -> array[int]:
-    """What each folio shows on the map for its worst finding; :data:`State.HOLE` for none."""
-    worst: dict[int | None, State] = {}
+    """What each folio shows on the map for its worst finding; :data:`CellState.HOLE` for none."""
+    worst: dict[int | None, CellState] = {}
     for finding in findings:
         if finding.severity in FOUND:
             state = FOUND[finding.severity]
             worst[finding.folio] = min(state, worst.get(finding.folio, state))
-    return array("Q", (worst.get(pfn, State.HOLE) for pfn in listing.folios.folios.pfns))
+    return array("Q", (worst.get(pfn, CellState.HOLE) for pfn in listing.folios.folios.pfns))
 
 
 def rows(listing: Listing, findings: array[int], limit: int) -> Iterator[dict[str, str]]:

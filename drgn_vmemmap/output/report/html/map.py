@@ -14,7 +14,7 @@ from drgn_vmemmap.analysis.map import SMALLEST, Cell, Part, Row, draw
 from drgn_vmemmap.analysis.map_states import (
     FOUND,
     LABELS,
-    State,
+    CellState,
     folio_state,
     places,
     special_memory,
@@ -28,7 +28,7 @@ COLUMNS = 64
 
 _ROWS_LIMIT = 64
 
-_PLAIN = (State.OTHER, State.HOLE)
+_PLAIN = (CellState.OTHER, CellState.HOLE)
 """States whose cells are no boxes."""
 
 
@@ -73,7 +73,7 @@ class Picture(NamedTuple):
         return [(state_name(state), LABELS[state]) for state in sorted(states)]
 
 
-def state_name(state: State) -> str:
+def state_name(state: CellState) -> str:
     """The name of a state in style sheets and scripts."""
     return state.name.lower().replace("_", "-")
 
@@ -97,7 +97,7 @@ def draw_map(report: Report, listing: Listing) -> Picture:
 
 
 def _tracks(row: Row) -> Iterator[range]:
-    columns = groupby(range(len(row.cells)), lambda c: row.cells[c].state is not State.HOLE)
+    columns = groupby(range(len(row.cells)), lambda c: row.cells[c].state is not CellState.HOLE)
     for is_memory, found in columns:
         if is_memory:
             first, *others = found
@@ -140,7 +140,7 @@ def map_data(report: Report, listing: Listing) -> dict[str, Any]:
     return {
         "unit": SMALLEST,
         "columns": COLUMNS,
-        "states": [[state_name(state), LABELS[state]] for state in State],
+        "states": [[state_name(state), LABELS[state]] for state in CellState],
         "trait_states": [folio_state(traits) for traits in listing.traits],
         "abouts": [about(traits) for traits in listing.traits],
         "memory": list(_memory(report)),
@@ -154,7 +154,7 @@ def map_data(report: Report, listing: Listing) -> dict[str, Any]:
 
 def _memory(report: Report) -> Iterator[list[int]]:
     """What memory shows that is no folio's, with those side by side put together."""
-    found: dict[State, list[range]] = {}
+    found: dict[CellState, list[range]] = {}
     for state, pfns in special_memory(report):
         found.setdefault(state, []).append(pfns)
     for state, stretches in found.items():
