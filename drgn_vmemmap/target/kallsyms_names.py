@@ -48,6 +48,17 @@ class DamagedKallsyms(KallsymsError):
     """The tables are so damaged that no other reader can use them, whatever their order is."""
 
 
+def source_name(name: str) -> str:
+    """
+    The name that a symbol has in the source.
+
+    ThinLTO makes global what was local to a file, if a function that uses it is inlined into
+    another file, and adds a number to its name.
+    """
+    stem, _, number = name.rpartition(".llvm.")
+    return stem if number.isdigit() and stem else name
+
+
 def blocks(count: int) -> int:
     """How many blocks the names of some symbols are in."""
     return -(-count // _BLOCK)
@@ -104,6 +115,8 @@ class Search(ABC):
     @abstractmethod
     def find(self, name: bytes) -> list[int]:
         """
+        Where no symbol has the name, those that have it in the source may be found.
+
         :raises KallsymsError: if the tables contradict themselves.
         """
 
@@ -127,38 +140,36 @@ class BinarySearch(Search):
     def find(self, name: bytes) -> list[int]:
         first = self._first_from(name)
         numbers: list[int] = []
+        promoted: list[int] = []
         for place in range(first, min(first + _ALIKE_LIMIT, self._names.count)):
             number, found = self._by_name(place)
-            if found != name:
+            if found == name:
+                numbers.append(number)
+            elif not found.startswith(name + b"."):
                 break
-            numbers.append(number)
-        if not numbers:
-            self._check_suffixes(name, first)
-        return numbers
-
-    def _check_suffixes(self, name: bytes, place: int) -> None:
-        """
-        With CONFIG_LTO_CLANG, names are sorted without what follows a dot.
-
-        :raises KallsymsError: if a name that seems absent may be among those with a suffix.
-        """
-        for near in range(max(0, place - 1), min(place + 1, self._names.count)):
-            if self._by_name(near)[1].startswith(name + b"."):
-                raise KallsymsError("names with suffixes may be in another order")
+            elif source_name(found.decode("ascii", "replace")) == name.decode("ascii"):
+                promoted.append(number)
+        return numbers or promoted
 
     def _first_from(self, name: bytes) -> int:
-        """Place of the first name that is not before *name*."""
+        """
+        Place of the first name that is not before *name*.
+
+        With CONFIG_LTO_CLANG, some kernels sort the names without what follows a dot: among those
+        that are the same up to a dot, the order is not known.
+        """
         low, high = 0, self._names.count
         lowest, highest = b"", b"\xff"
         while low < high:
             middle = (low + high) // 2
             _, found = self._by_name(middle)
-            if not lowest <= found <= highest:
+            stem = found.partition(b".")[0]
+            if not lowest <= stem <= highest:
                 raise KallsymsError("the names are not in order")
             if found < name:
-                low, lowest = middle + 1, found
+                low, lowest = middle + 1, stem
             else:
-                high, highest = middle, found
+                high, highest = middle, stem
         return low
 
     def _by_name(self, place: int) -> tuple[int, bytes]:

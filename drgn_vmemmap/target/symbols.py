@@ -18,7 +18,7 @@ import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.target.kallsyms import Kallsyms, KernelSymbol
-from drgn_vmemmap.target.kallsyms_names import DamagedKallsyms, KallsymsError
+from drgn_vmemmap.target.kallsyms_names import DamagedKallsyms, KallsymsError, source_name
 from drgn_vmemmap.target.page_reader import PageReader
 
 SymbolFinder = Callable[[drgn.Program, Optional[str], Optional[int], bool], "Sequence[drgn.Symbol]"]
@@ -49,7 +49,8 @@ def symbol_finder(prog: drgn.Program, kernel_offset: int, system_map: str | None
     :raises NoTypes: if there is nothing to find them in.
     """
     if system_map is not None:
-        index: SymbolFinder = drgn.SymbolIndex(_system_map(system_map, kernel_offset))
+        found = [*_system_map(system_map, kernel_offset)]
+        index: SymbolFinder = drgn.SymbolIndex([*found, *_renamed(found)])
         return index
     if is_this_kernel(prog):
         return _Index(prog).load()
@@ -201,6 +202,15 @@ def _in_pages(prog: drgn.Program, symbols: Mapping[str, int]) -> drgn.Program:
     start = min(address for name, address in symbols.items() if name.startswith("kallsyms_"))
     paged.add_memory_segment(start, min(_KALLSYMS_LIMIT, (1 << 64) - start), read, False)
     return paged
+
+
+def _renamed(symbols: Sequence[drgn.Symbol]) -> Iterator[drgn.Symbol]:
+    """Those that a compiler renamed, by their names in the source that no other symbol has."""
+    renamed = [(name, s) for s in symbols if (name := source_name(s.name)) != s.name]
+    names = {symbol.name for symbol in symbols} if renamed else set()
+    for name, symbol in renamed:
+        if name not in names:
+            yield drgn.Symbol(name, symbol.address, symbol.size, symbol.binding, symbol.kind)
 
 
 def _system_map(path: str, kernel_offset: int) -> Iterator[drgn.Symbol]:

@@ -24,18 +24,18 @@ SYMBOLS = (
 
 @pytest.fixture
 def system_map(tmp_path: Path) -> Any:
-    """Writes the recorded kernel's System.map, less some symbols."""
+    """Writes the recorded kernel's System.map, less some symbols, or with others renamed."""
     prog = open_vmcore(VMCORE)
     symbols = load_vmlinux_kallsyms(prog)
     offset = int(prog["VMCOREINFO"].string_().split(b"KERNELOFFSET=")[1].split()[0], 16)
 
-    def write(*without: str) -> Path:
+    def write(*without: str, added: str = "") -> Path:
         path = tmp_path / "System.map"
         with path.open("w") as file:
             for name in SYMBOLS:
                 if name not in without:
                     (symbol,) = symbols(prog, name, None, True)
-                    file.write(f"{symbol.address - offset:016x} D {name}\n")
+                    file.write(f"{symbol.address - offset:016x} D {name}{added}\n")
         return path
 
     return write
@@ -46,6 +46,13 @@ def test_a_system_map_gives_what_kallsyms_give(system_map: Any, shown: str) -> N
     for without in ((), ("vmemmap_base",)):
         done = vmemmap("-c", VMCORE, "--system-map", system_map(*without))
         assert (done.returncode, done.stdout) == (0, shown)
+
+
+def test_names_in_a_system_map_may_be_those_that_thin_lto_makes(
+    system_map: Any, shown: str
+) -> None:
+    done = vmemmap("-c", VMCORE, "--system-map", system_map(added=".llvm.123456"))
+    assert (done.returncode, done.stdout) == (0, shown)
 
 
 @pytest.mark.parametrize(

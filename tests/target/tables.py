@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from drgn_vmemmap.target.kallsyms import KernelSymbol
@@ -61,15 +61,18 @@ class Tables:
         return {**known, "_stext": STEXT.address}
 
 
-def tables_of(symbols: Sequence[KernelSymbol], order: Order) -> Tables:
+def tables_of(
+    symbols: Sequence[KernelSymbol], order: Order, sorted_by: Callable[[str], str] = str
+) -> Tables:
     """
     The tables of some symbols.
 
     :param symbols: In order of their addresses.
+    :param sorted_by: What of a name decides its place among the others.
     """
     tables = Tables()
     names, markers = _names(symbols)
-    by_name = sorted(range(len(symbols)), key=lambda number: symbols[number].name)
+    by_name = sorted(range(len(symbols)), key=lambda n: sorted_by(symbols[n].name))
     contents = {
         "num_syms": struct.pack("<I", len(symbols)),
         "names": names,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import drgn
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from drgn_vmemmap.target import kallsyms_names
 from drgn_vmemmap.target.kallsyms import Kallsyms, KernelSymbol
-from drgn_vmemmap.target.kallsyms_names import KallsymsError
+from drgn_vmemmap.target.kallsyms_names import KallsymsError, source_name
 from drgn_vmemmap.target.symbols import NoTypes, open_kallsyms, symbol_finder
 from tests.support import VMCORES, open_vmcore
 from tests.target.tables import ORDERS, START, STEXT, TEXT, Order, Tables, tables_of
@@ -56,6 +57,48 @@ def test_a_name_that_no_symbol_has_is_not_found(tables: Tables) -> None:
     kallsyms = Kallsyms(tables.read, tables.symbols())
     for name in ("", "hstate", "hstatess", "A", "zzz", "init.col", "vmemmap_", "\u20ac"):
         assert kallsyms.find(name) == []
+
+
+SORTED_BY = {
+    "names": str,
+    "names up to a dot": lambda name: str(name).partition(".")[0],
+    "names in the source": source_name,
+}
+"""How kernels built with CONFIG_LTO_CLANG sort their names, newest first."""
+
+
+@pytest.mark.parametrize("sorted_by", SORTED_BY.values(), ids=SORTED_BY)
+@pytest.mark.parametrize("line", ("v6.2", "v6.4", "v6.15", "v7.0"))
+def test_a_name_to_which_thin_lto_added_a_number_is_found(
+    line: str, sorted_by: Callable[[str], str]
+) -> None:
+    renamed = ("vmemmap_optimize_enabled", "init", "init.cold")
+    symbols = [
+        symbol._replace(name=f"{symbol.name}.llvm.{number}") if symbol.name in renamed else symbol
+        for number, symbol in enumerate(symbols_of(COUNT), 7000)
+    ]
+    # One more that has the name of another, which no compiler renamed.
+    symbols.append(KernelSymbol("hstates.llvm.1", "b", TEXT + (1 << 20)))
+    tables = tables_of(symbols, ORDERS[line], sorted_by)
+    kallsyms = Kallsyms(tables.read, tables.symbols())
+    for name in ("vmemmap_optimize_enabled", "init", "hstates"):
+        addresses = [s.address for s in symbols_of(COUNT) if s.name == name]
+        assert [symbol.address for symbol in kallsyms.find(name)] == addresses
+    assert kallsyms.find("vmemmap_optimize") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    (
+        ("prb.llvm.15", "prb"),
+        ("prb.llvm.", "prb.llvm."),
+        ("prb.llvm.x", "prb.llvm.x"),
+        (".llvm.15", ".llvm.15"),
+        ("init.cold", "init.cold"),
+    ),
+)
+def test_the_name_in_the_source_is_without_what_thin_lto_adds(name: str, expected: str) -> None:
+    assert source_name(name) == expected
 
 
 def test_the_spans_are_all_tables(tables: Tables, order: Order) -> None:
