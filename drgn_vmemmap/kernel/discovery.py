@@ -21,7 +21,7 @@ from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.vmcoreinfo import CONFIRMED, REPORT_ONLY, vmcoreinfo
 from drgn_vmemmap.target.btf import BtfError
-from drgn_vmemmap.target.symbols import NoTypes
+from drgn_vmemmap.target.symbols import ANY_VARIABLE, NoTypes, functions_only
 from drgn_vmemmap.target.types import add_types_from_btf
 
 _LOCK = "drgn_vmemmap: lock of discovery"
@@ -108,6 +108,9 @@ def _confirmed(lookup: Lookup) -> frozenset[str] | None:
 
 def _facts(lookup: Lookup, types_from: str) -> Kernel:
     hstates = lookup.address("hstates")
+    if hstates is None and lookup.address(ANY_VARIABLE) is None:
+        # The running kernel's types are in a file, whatever its kallsyms have.
+        raise functions_only()
     if hstates is None:
         raise CannotAnalyse(
             "this kernel has no hstates: it was built without HugeTLB, or has another name for them"

@@ -24,6 +24,9 @@ from drgn_vmemmap.target.page_reader import PageReader
 SymbolFinder = Callable[[drgn.Program, Optional[str], Optional[int], bool], "Sequence[drgn.Symbol]"]
 """For :meth:`drgn.Program.register_symbol_finder()`."""
 
+ANY_VARIABLE = "mem_section"
+"""A variable that each kernel has that can be analysed."""
+
 _SYMBOL = re.compile(rb"^SYMBOL\((\w+)\)=([0-9a-f]{1,16})$", re.MULTILINE)
 
 # The tables of Debian's kernels span 4 MB.
@@ -153,6 +156,13 @@ def _no_symbols(problem: str) -> NoTypes:
     """
     return NoTypes(
         f"no debugging symbols, and {problem} the kernel's vmlinux with -s, or --system-map FILE"
+    )
+
+
+def functions_only() -> NoTypes:
+    """The error where no variable is among the symbols."""
+    return _no_symbols(
+        "the symbols are functions only, as in kallsyms without CONFIG_KALLSYMS_ALL: pass"
     )
 
 

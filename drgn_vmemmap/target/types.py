@@ -10,7 +10,14 @@ import drgn
 
 from drgn_vmemmap.target.btf import HEADER_SIZE, Btf, BtfError, size_of
 from drgn_vmemmap.target.btf_types import BtfTypes
-from drgn_vmemmap.target.symbols import NoTypes, is_this_kernel, symbol_finder
+from drgn_vmemmap.target.symbols import (
+    ANY_VARIABLE,
+    NoTypes,
+    SymbolFinder,
+    functions_only,
+    is_this_kernel,
+    symbol_finder,
+)
 
 _FINDER = "vmemmap_btf"
 
@@ -44,18 +51,19 @@ def add_types_from_btf(prog: drgn.Program, kernel_offset: int, system_map: str |
     if _FINDER in prog.registered_type_finders():
         return
     symbols = symbol_finder(prog, kernel_offset, system_map)
-    prog.register_symbol_finder(_FINDER, symbols, enable_index=-1)
     try:
-        types = BtfTypes(prog, _open_btf(prog))
+        types = BtfTypes(prog, _open_btf(prog, symbols))
     except BtfError as error:
         raise NoTypes(
             f"the kernel's BTF cannot be used: {error}; pass its vmlinux with -s"
         ) from None
+    # Only now: another --system-map may be tried at drgn's prompt.
+    prog.register_symbol_finder(_FINDER, symbols, enable_index=-1)
     prog.register_type_finder(_FINDER, types.find_type, enable_index=-1)
     prog.register_object_finder(_FINDER, _Variables(types).find, enable_index=-1)
 
 
-def _open_btf(prog: drgn.Program) -> Btf:
+def _open_btf(prog: drgn.Program, symbols: SymbolFinder) -> Btf:
     if is_this_kernel(prog):
         try:
             with open(_LIVE_BTF, "rb") as file:
@@ -63,7 +71,7 @@ def _open_btf(prog: drgn.Program) -> Btf:
             return Btf(len(data), lambda offset, size: data[offset : offset + size])
         except OSError:
             pass
-    start, end = btf_addresses(prog)
+    start, end = btf_addresses(prog, symbols)
 
     def read(offset: int, size: int) -> bytes:
         try:
@@ -74,16 +82,28 @@ def _open_btf(prog: drgn.Program) -> Btf:
     return Btf(end - start, read)
 
 
-def btf_addresses(prog: drgn.Program) -> tuple[int, int]:
+def btf_addresses(prog: drgn.Program, symbols: SymbolFinder | None = None) -> tuple[int, int]:
     """
     Where a kernel has its BTF: the virtual addresses of its first byte, and after its last one.
 
+    :param symbols: What finds its symbols, if the program itself does not yet.
     :raises BtfError: if it has none.
+    :raises NoTypes: if its symbols do not show it.
     """
-    try:
-        start, end = (prog.symbol(f"__{name}_BTF").address for name in ("start", "stop"))
-    except LookupError:
-        raise BtfError("the kernel was built without it") from None
+
+    def address(name: str) -> int | None:
+        if symbols is not None:
+            return next((int(each.address) for each in symbols(prog, name, None, True)), None)
+        try:
+            return int(prog.symbol(name).address)
+        except LookupError:
+            return None
+
+    start, end = address("__start_BTF"), address("__stop_BTF")
+    if start is None or end is None:
+        if address(ANY_VARIABLE) is None:
+            raise functions_only()
+        raise BtfError("the kernel was built without it")
     if not 0 < end - start <= _BTF_LIMIT:
         raise BtfError(f"its size is {end - start} bytes")
     return start, end

@@ -59,7 +59,7 @@ def test_names_in_a_system_map_may_be_those_that_thin_lto_makes(
     ("without", "words"),
     (
         (("hstates",), ("HugeTLB",)),
-        (("__start_BTF",), ("BTF", "-s")),
+        (("__start_BTF",), ("built without it", "BTF", "-s")),
         (SYMBOLS, ("System.map",)),
     ),
 )

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import drgn
 import pytest
 
@@ -12,6 +14,8 @@ from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.target import symbols
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
 from tests.support import open_vmcore
+from tests.synthetic.image import Image
+from tests.synthetic.model import Machine
 
 
 def refuse_tables(prog: drgn.Program) -> None:
@@ -33,3 +37,23 @@ def test_a_kernel_before_7_0_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(symbols, "open_kallsyms", refuse_tables)
     monkeypatch.setattr(symbols, "_is_0_1_0", lambda prog: False)
     assert not verify(open_vmcore("filtered-kdump")).broken
+
+
+def test_symbols_without_variables_are_named_and_others_may_be_passed_then(tmp_path: Path) -> None:
+    """Without CONFIG_KALLSYMS_ALL, kallsyms are of functions."""
+    functions = tmp_path / "functions"
+    functions.write_text("ffffffff81000000 T _stext\n")
+    prog = open_vmcore("hvo-off")
+    for _ in range(2):
+        with pytest.raises(CannotAnalyse) as refused:
+            verify(prog, system_map=str(functions))
+        assert "CONFIG_KALLSYMS_ALL: pass the kernel's vmlinux with -s" in str(refused.value)
+    assert not verify(prog).broken
+
+
+def test_a_running_kernel_has_types_and_may_have_no_variables() -> None:
+    image = Image(Machine())
+    for name in ("hstates", "mem_section"):
+        del image.variables[name]
+    with pytest.raises(CannotAnalyse, match="CONFIG_KALLSYMS_ALL"):
+        verify(image.prog)
