@@ -42,10 +42,7 @@ class BrokenList(NamedTuple):
     loses_folios: bool = False
     """There may be folios on it that neither of its ends leads to."""
     added: int | None = None
-    """
-    Row of the folio to which the wrong pointer back leads: it is being inserted if no list holds
-    it.
-    """
+    """Row of the folio to which the wrong pointer back leads: being inserted, if on no list."""
 
 
 class _NotAFolio(Exception):
