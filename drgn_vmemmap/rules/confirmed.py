@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-What passes over a running kernel confirmed, as the extract of its last pass records it.
+The findings that passes over a running kernel confirmed, as the extract of its last pass records
+them.
 
-Such an extract holds memory that changed while it was read: it shows much that was never there at
-one moment. A line of its VMCOREINFO says which findings other passes had, too.
+Such an extract holds memory that changed while it was read: it may show a state that never was. A
+line of its VMCOREINFO says which findings other passes had, too.
 """
 
 from __future__ import annotations

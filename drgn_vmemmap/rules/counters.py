@@ -111,8 +111,8 @@ def _are_of_one_folio(differences: Sequence[_Difference]) -> bool:
 
 def impossible_counters(hstate: Hstate, may_change: bool) -> Iterator[Finding]:
     """
-    A hstate's counters can be what they are: they were not taken below zero, and there are not
-    more folios of a kind than there are folios (``hugetlb_acct_memory()``).
+    A hstate's counters are possible: none is below zero, and no kind of folio is counted more
+    often than all folios (``hugetlb_acct_memory()``).
 
     :param may_change: Whether the hstates may be caught between two changes.
     """

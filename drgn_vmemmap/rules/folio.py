@@ -45,13 +45,13 @@ def _not_present(context: FolioContext) -> Iterator[Finding]:
     """
     reported = None
     for index, entry in enumerate(context.entries):
-        if entry.problem in (None, Problem.UNREADABLE) or context.maps_reuse_frame(entry):
+        problem = entry.problem
+        if problem is None or problem is Problem.UNREADABLE or context.maps_reuse_frame(entry):
             continue
         # An entry of a higher level stands for many pages, and is reported once.
         if entry.raw_address != reported:
             reported = entry.raw_address
-            what = entry.problem.value if entry.problem else ""
-            message = f"{entry.level.name} entry: {what}"
+            message = f"{entry.level.name} entry: {problem.value}"
             yield context.finding(NOT_PRESENT, message, index, "a present entry, of this memory")
 
 
@@ -78,7 +78,7 @@ def _partly_protected(context: FolioContext, index: int) -> Finding:
     """
     A gigantic folio from boot that its kernel write-protected only in part.
 
-    :param index: Of the first vmemmap page that was left writable.
+    :param index: Index of the first vmemmap page that was left writable.
     """
     message = "this page and those after it are writable: a kernel bug of v6.15 to v7.1"
     return context.finding(TAIL_WRITABLE, message, index, "read-only", Severity.WARNING)
@@ -211,7 +211,7 @@ def _off_list(context: FolioContext) -> Iterator[Finding]:
 
 
 def _is_in_flight(context: FolioContext) -> bool:
-    """Whether a folio is on its way into or out of the pool, or in a state that only such have."""
+    """Whether a folio is on its way into or out of the pool, or looks as only such folios do."""
     folio, judgement = context.folio, context.judgement
     if context.is_leaked:
         return False
@@ -253,7 +253,27 @@ def _entry_attributes(context: FolioContext) -> Iterator[Finding]:
             yield context.finding(ENTRY_ATTRIBUTES, message, index, expected)
 
 
+def _poisoned(context: FolioContext) -> Iterator[Finding]:
+    """
+    Memory that failed is recorded on its folio (``folio_set_hugetlb_hwpoison()``).
+
+    A folio whose failed pages are not known is never freed: it is leaked
+    (``__update_and_free_hugetlb_folio()``).
+    """
+    if not context.folio.poisoned:
+        return
+    message = failed_pages(context.snapshot, context.folio).message
+    if context.is_leaked:
+        message += "; the folio left its pool, and the kernel leaks it on purpose, as it is"
+    elif context.may_be_leaked:
+        message += "; if the folio left its pool, the kernel leaks it on purpose, as it is"
+    elif not context.may_be_in_flight and context.judgement.layout is not Layout.NONE:
+        message += "; the folio is optimized: it stays in its pool until its vmemmap is restored"
+    yield context.finding(POISONED, message)
+
+
 Concerns = Callable[[FolioClass, State, Judgement], bool]
+"""Whether a rule may fire for folios of a class, in a state, with a judgement."""
 
 
 def _never(folio_class: FolioClass, state: State, judgement: Judgement) -> bool:
@@ -269,25 +289,6 @@ class FolioCheck(NamedTuple):
     """Whether the rule may fire for folios whose entries are plainly what a layout requires."""
 
 
-def _poisoned(context: FolioContext) -> Iterator[Finding]:
-    """
-    Memory that failed is recorded on its folio (``folio_set_hugetlb_hwpoison()``).
-
-    A folio of which it is not known what failed is never freed: it is leaked
-    (``__update_and_free_hugetlb_folio()``).
-    """
-    if not context.folio.poisoned:
-        return
-    message = failed_pages(context.snapshot, context.folio).message
-    if context.is_leaked:
-        message += "; the folio left its pool, and the kernel leaks it on purpose, as it is"
-    elif context.may_be_leaked:
-        message += "; if the folio left its pool, the kernel leaks it on purpose, as it is"
-    elif not context.may_be_in_flight and context.judgement.layout is not Layout.NONE:
-        message += "; the folio is optimized: it stays in its pool until its vmemmap is restored"
-    yield context.finding(POISONED, message)
-
-
 FOLIO_CHECKS: Sequence[FolioCheck] = (
     FolioCheck(NOT_PRESENT, _not_present),
     FolioCheck(TAIL_WRITABLE, _tail_writable, lambda _, __, found: found.read_only != found.shared),
@@ -301,7 +302,7 @@ FOLIO_CHECKS: Sequence[FolioCheck] = (
     FolioCheck(IN_FLIGHT, _in_flight, lambda _, state, __: state is State.OFF_LIST),
     FolioCheck(OFF_LIST, _off_list, lambda _, state, __: state is State.OFF_LIST),
 )
-"""In the order in which they are made."""
+"""All checks, in the order in which they are made."""
 
 
 def check_folio(context: FolioContext) -> Iterator[Finding]:

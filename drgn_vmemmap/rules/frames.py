@@ -67,7 +67,7 @@ def frame_foreign(page: VmemmapPage, foreign: Foreign) -> Finding:
 
 def tail_frame_foreign(foreign: Foreign, address: int) -> Finding:
     """
-    The same for a frame that a zone keeps, and that no folio shares now.
+    A frame that a zone keeps belongs to nothing else, though no folio shares it now.
 
     :param address: Of its struct page, to which the zone's ``vmemmap_tails`` points.
     """
@@ -88,7 +88,7 @@ def frame_failed(page: VmemmapPage, failed: Failed) -> Finding:
 
 def tail_frame_failed(failed: Failed, address: int) -> Finding:
     """
-    The same for a frame that a zone keeps, and that no folio shares now.
+    Memory that failed is kept by no zone for shared tails, though no folio shares it now.
 
     :param address: Of its struct page, to which the zone's ``vmemmap_tails`` points.
     """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The rules on hstates and zones: their lists, and what is not in the dump of them."""
+"""The rules on hstates and zones: their lists, and what of them is not in the dump."""
 
 from __future__ import annotations
 

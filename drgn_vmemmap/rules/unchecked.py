@@ -32,10 +32,10 @@ RESTS_ON: Mapping[Part, Sequence[Rule]] = {
     Part.OWNER_MARKS: (rule.FRAME_FOREIGN,),
     Part.FREE_PAGES: (rule.FRAME_FREED, rule.TABLE_FREED),
 }
-"""What each part is needed for."""
+"""The rules that need each part."""
 
 _NOT_AT_ALL = (Part.LAYOUT, Part.HSTATE_LISTS)
-"""Parts without which their rules find nothing that counts; without others, they find less."""
+"""Without these parts, findings of their rules mean nothing; without others, rules find less."""
 
 
 def unchecked(kernel: Kernel) -> dict[str, str]:
