@@ -48,6 +48,8 @@ def analyse(
     Analyse a kernel whose facts are known.
 
     :param snapshot: Fresh for this analysis.
+    :param selection: What to narrow the report to.
+    :param progress: May end the analysis early.
     :param compare_tails: As for :class:`drgn_vmemmap.hugetlb.scan.MemmapScan`.
     :raises MissingFacts: if the hstates are not in the dump.
     """

@@ -23,7 +23,7 @@ Document = Mapping[str, Any]
 # The most digits, and a sign, that a number of 64 bits has.
 _DIGITS_LIMIT = 21
 
-# What counts of an hstate say about savings.
+# The counts of an hstate that are about savings.
 _COUNTS = ("folios", "optimized", "unoptimized", "freed")
 
 
@@ -70,10 +70,10 @@ def looks_like_json(start: bytes) -> bool:
 
 def load_document(file: BinaryIO, path: str) -> Document:
     """
-    A stored JSON report.
+    Read a stored JSON report.
 
-    :param path: For messages.
-    :raises CannotAnalyse: if it is none.
+    :param path: Where the file is, for messages.
+    :raises CannotAnalyse: if it is no such report.
     """
     try:
         document = json.load(

@@ -64,9 +64,9 @@ class Difference(NamedTuple):
     changes: list[Change]
     """In ascending order of PFN."""
     unknown: list[int]
-    """PFNs of the folios of which missing memory leaves open whether they changed."""
+    """PFNs of the folios that may have changed: missing memory leaves it open."""
     outside: Pair
-    """How many folios of each report the other one was narrowed not to cover."""
+    """How many folios of each report are outside of what the other one was narrowed to."""
     incomplete: tuple[bool, bool]
     """Whether each report lacks memory that it needed."""
     totals: dict[str, Pair]
@@ -206,7 +206,7 @@ def _outside(report: Comparable, other: Comparable) -> int:
 
 
 def _totals(before: dict[str, int], after: dict[str, int]) -> dict[str, Pair]:
-    """Those that both reports have: one of another version may lack some."""
+    """The totals that both reports have: a report of another version may lack some."""
     return {name: (count, after[name]) for name, count in before.items() if name in after}
 
 
@@ -221,7 +221,7 @@ def _rules(before: Comparable, after: Comparable) -> tuple[dict[str, Pair], list
     """
     Rules with findings; those that only ``verify`` runs, if it made both reports.
 
-    :return: The findings of each, and the rules of which it is not known what they say.
+    :return: How many findings each rule has, and the rules that cannot be compared.
     """
     both = before.verified and after.verified
     skipped = {rule.name for rule in RULES.values() if rule.verify_only and not both}

@@ -32,6 +32,8 @@ FOLIO_FIELDS = tuple(column.name for column in COLUMNS)
 
 def document(report: Report, folios: bool) -> dict[str, Any]:
     """
+    A report as plain data.
+
     :param folios: Whether to list the folios.
     """
     listed = Listing(report.kernel, report.folios).documents() if folios else None

@@ -80,8 +80,8 @@ class Judging:
 
     def _judge_from(self, row: int) -> int:
         """
-        Judge the folio of a row, and those whose entries the same tables have, if they are plainly
-        what a layout requires.
+        Judge the folio of a row, and those whose entries are in the same tables, where the entries
+        are plainly what a layout requires.
 
         :return: Row of the first folio after them.
         """
@@ -246,7 +246,7 @@ class Judging:
 
 
 def _follows(run: Run, table: Run) -> bool:
-    """Whether a run is the page table after another one, and gets the same access from above."""
+    """Whether a run is the page table after another one, and the levels above leave the same."""
     return (
         bool(run.raw) and run.is_last_level and run.start == table.end and run.above == table.above
     )

@@ -132,12 +132,12 @@ def text(column: Column, traits: Traits) -> str:
 
 
 def common_text(column: Column, traits: Traits) -> str:
-    """A value that is no folio's own, as people read it."""
+    """A value that all folios with some traits have, as people read it."""
     return text(column, traits).format()
 
 
 def literal(fixed: str) -> str:
-    """Text as ``str.format()`` takes it for itself."""
+    """Text with its braces escaped for ``str.format()``."""
     return fixed.replace("{", "{{").replace("}", "}}")
 
 

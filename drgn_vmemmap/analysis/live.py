@@ -34,6 +34,7 @@ GONE = Finding(
     Severity.WARNING,
     "the target went away, or cannot be read any more: this is what the passes before it found",
 )
+"""The finding of a live kernel whose target went away after a complete pass."""
 
 
 class Target(NamedTuple):

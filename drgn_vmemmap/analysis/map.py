@@ -93,6 +93,8 @@ class NoMap(ValueError):
 
 def draw(report: Report, listing: Listing, part: Part, columns: int, rows: int) -> Map:
     """
+    Draw the memory of a report.
+
     :param listing: The report's folios.
     :param columns: Cells in a row.
     :param rows: How many rows there may be, those for holes counted.

@@ -28,9 +28,10 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 def check(snapshot: Snapshot, progress: Progress = SILENT) -> Report:
     """
-    Analyse a kernel whose facts are known, and check all frames.
+    Analyse a kernel whose facts are known, and check every rule.
 
     :param snapshot: Fresh for this analysis.
+    :param progress: May end the analysis early.
     :raises MissingFacts: if the hstates are not in the dump.
     """
     report = analyse(snapshot, progress=progress, compare_tails=True)

@@ -110,6 +110,8 @@ class Tally:
 
     def add(self, pass_: Pass) -> bool:
         """
+        Add a pass.
+
         :return: Whether this is the first pass that found something broken.
         """
         self.passes += 1

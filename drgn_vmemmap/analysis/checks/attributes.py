@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Checks on attributes: bits of the entries over vmemmap of no folio; a folio's are a rule's."""
+"""Checks on attributes of the entries over vmemmap of no folio; rules/folio.py has the others."""
 
 from __future__ import annotations
 

@@ -116,15 +116,16 @@ class _TailCheck:
             yield from _in_parts(_Batch(order, has_head, True, rows, reused))
 
     def _left(self, rows: Sequence[int]) -> Sequence[int]:
-        """The folios among some whose frames with their heads are still to be compared."""
+        """Of the folios of some rows, those whose head's frame is still to be compared."""
         compared = self._folios.folios.compared
         return [row for row in rows if not compared[row]]
 
     def _not_in_demotion(self, rows: Sequence[int], order: int) -> Sequence[int]:
         """
-        The folios among some that are not being made smaller ones.
+        Of the folios of some rows, those that are not being demoted.
 
-        Their tails are cleared, or become those of the first of these, before their heads change
+        The tails of a demoted folio are cleared, or become the first smaller folio's, before its
+        head changes
         (``demote_free_hugetlb_folio()`` of v5.16 to v6.11, ``demote_free_hugetlb_folios()``).
         """
         context, states = self._context, self._folios.folios.states
@@ -217,7 +218,7 @@ class _TailCheck:
         """What compares the frames of a batch, whose folios are all of one node and zone."""
         found = self._folios.folios.class_of(batch.rows[0]) if batch.rows else None
         place = None
-        # A gigantic folio from boot may be of two zones, but not what stands for many of its tails.
+        # A gigantic folio from boot may be of two zones; its reuse frame is of one.
         is_of_one = batch.is_reused or batch.order <= MAX_PAGE_ORDER
         if is_of_one and found and found.node is not None and found.zone is not None:
             place = self._context.kernel.page_flags.of_place(found.node, found.zone)
@@ -251,7 +252,7 @@ class _TailCheck:
         return content_rules.tail_content(vmemmap_page, frame, wrong, at, other)
 
     def _may_come_later(self, wrong: WrongTail, frame: int) -> bool:
-        """Whether a frame that a zone keeps has no tails yet, as early while the kernel boots."""
+        """Whether the tails in a zone's frame may not be written yet: the kernel may be booting."""
         kernel = self._context.kernel
         if kernel.hvo.layout.reuse_from is not ZONE or wrong.link & TAIL:
             return False
@@ -299,7 +300,7 @@ def _stretches(
 
 
 def _in_parts(batch: _Batch) -> Iterator[_Batch]:
-    """A batch in parts of so many frames as are read together."""
+    """A batch in parts of at most as many frames as are read together."""
     rows, pages = batch.rows, batch.pages
     at_once = max(1, _BATCH // len(pages))
     for row in range(0, len(rows), at_once):

@@ -32,11 +32,11 @@ def check_memmap_counters(context: VmemmapContext, ownership: Ownership) -> Iter
     # Without a later fix, kernels count a device's vmemmap as if it shared nothing.
     of_devices = sum(other.freed for other in context.report.special if other.kind == DEVICE)
     surplus = counted - found
-    if not any(_may_be(context, each) for each in (surplus, surplus - of_devices)):
+    if not any(_is_possible(context, each) for each in (surplus, surplus - of_devices)):
         yield frame_rules.memmap_count_mismatch(counted, found)
 
 
-def _may_be(context: VmemmapContext, surplus: int) -> bool:
+def _is_possible(context: VmemmapContext, surplus: int) -> bool:
     """
     Whether a kernel may count so many frames that do not back its vmemmap.
 

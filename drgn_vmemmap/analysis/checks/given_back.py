@@ -46,7 +46,10 @@ class _Check:
         self._link_byte = kernel.page.offset("compound_head")
         self._not_compared = 0
         self._ends: dict[int, int | None] = {}
-        """First PFN after the compound page of a PFN; of those that tails in one page lead to."""
+        """
+        First PFN after the compound page of each PFN to which tails in the vmemmap page that is
+        being checked lead.
+        """
         self._made: set[int] = set()
         """PFNs where a gigantic folio may be being made."""
         self._owners = OwnerReader(context.snapshot)
@@ -142,7 +145,7 @@ class _Check:
         if self._marked_by_type:
             return kernel.hugetlb_test.matches(pages)
         head = parse_head(kernel, pages) if len(pages) == 2 * self._size else None
-        # One where a folio may begin is on its way into or out of a pool.
+        # A head where a folio may begin is that of one on its way into or out of a pool.
         return head is not None and pfn % (1 << head.order) != 0
 
     def _may_be_tail(self, pfn: int, head: int | None) -> bool:

@@ -13,7 +13,7 @@ from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.vmemmap.frames import Failed, FrameReader, Free, Unknown
 
-# A table has 512 entries: what one table of the second level maps, in tables of the last.
+# log2 of the entries of a table: a second-level table leads to as many last-level tables.
 _INDEX_BITS = 9
 
 
