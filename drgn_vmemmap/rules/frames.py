@@ -175,7 +175,7 @@ def not_present(entry: Entry, pfns: range) -> Finding:
     :param pfns: What the vmemmap describes.
     """
     problem = entry.problem.value if entry.problem else "maps nothing"
-    message = f"vmemmap of PFNs {pfns[0]:#x} to {pfns[-1]:#x}: {entry.level.name} entry: {problem}"
+    message = f"{_vmemmap_of(pfns)}: {entry.level.name} entry: {problem}"
     return NOT_PRESENT.finding_at(entry, message, expected="a present entry, of this memory")
 
 
@@ -187,10 +187,7 @@ def entry_attributes(entry: Entry, pfns: range, names: Sequence[str]) -> Finding
     :param pfns: What the vmemmap describes.
     :param names: Of the bits that it has, or lacks.
     """
-    message = (
-        f"vmemmap of PFNs {pfns[0]:#x} to {pfns[-1]:#x}: {entry.level.name} entry has "
-        f"{', '.join(names)}"
-    )
+    message = f"{_vmemmap_of(pfns)}: {entry.level.name} entry has {', '.join(names)}"
     expected = "no attributes but those of the kernel's own data"
     return ENTRY_ATTRIBUTES.finding_at(entry, message, expected=expected)
 
@@ -204,8 +201,12 @@ def orphan_remap(entry: Entry, pfns: range, what: str) -> Finding:
     :param pfns: What the vmemmap describes.
     :param what: What is wrong with it.
     """
-    message = f"vmemmap of PFNs {pfns[0]:#x} to {pfns[-1]:#x} {what}, but is no HugeTLB folio's"
+    message = f"{_vmemmap_of(pfns)} {what}, but is no HugeTLB folio's"
     return ORPHAN_REMAP.finding_at(entry, message, expected="frames of its own, writable")
+
+
+def _vmemmap_of(pfns: range) -> str:
+    return f"vmemmap of PFNs {pfns[0]:#x} to {pfns[-1]:#x}"
 
 
 def memmap_count_mismatch(counted: int, found: int) -> Finding:
