@@ -246,7 +246,7 @@ class Judging:
 
 
 def _follows(run: Run, table: Run) -> bool:
-    """Whether a run is the page table after another one, and the levels above leave the same."""
+    """Whether a run is the next page table, and the levels above leave both the same access."""
     return (
         bool(run.raw) and run.is_last_level and run.start == table.end and run.above == table.above
     )

@@ -97,8 +97,8 @@ def _is_called_non_canonical(mention: Mention) -> bool:
     """
     Whether the kernel itself, which knows its levels, says that an address is not canonical.
 
-    What straddles the end of user space is called that, too (``get_kernel_gp_address()`` of
-    ``arch/x86/kernel/traps.c``).
+    The kernel says so, too, of an access across the end of user space (``get_kernel_gp_address()``
+    of ``arch/x86/kernel/traps.c``).
     """
     is_protection = mention.is_fault and not mention.is_page_fault
     is_upper = bool(mention.value >> 63)

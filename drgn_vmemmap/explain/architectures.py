@@ -3,7 +3,7 @@
 """
 Architectures other than x86-64, by what their kernels log.
 
-Their addresses and page tables are others: what such a log names is listed, and not explained.
+Their addresses and page tables differ: what such a log names is listed, and not explained.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _BY_RELEASE = (
 
 
 def architecture_of_release(release: str) -> str | None:
-    """The architecture that distributions write into a kernel's release, if it is another one."""
+    """The architecture that a kernel's release names, if it is another one than x86-64."""
     lower = release.lower()
     return next((name for name, pattern in _BY_RELEASE if pattern.search(lower)), None)
 

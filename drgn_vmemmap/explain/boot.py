@@ -17,7 +17,7 @@ from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo
 # CONFIG_RANDOMIZE_MEMORY moves the vmemmap by multiples of this.
 BASE_ALIGNMENT = 1 << 30
 
-# Memory that x86-64 can have with 4-level page tables, 64 TiB; a vmemmap beyond is of no machine.
+# First PFN after the memory that x86-64 can have with 4-level page tables, 64 TiB.
 _MAX_PFN = 1 << 34
 
 # Dashes and underscores are the same in a parameter's name (parameq() of kernel/params.c).
@@ -34,7 +34,11 @@ def levels_of_cr4(cr4: int) -> int:
 
 
 def levels_of_walk(pgd: int, p4d: int) -> int:
-    """The same, by entries of a walk: with four, the kernel logs the PGD a second time as P4D."""
+    """
+    Levels of the page tables, by entries of a logged walk.
+
+    With four levels, the kernel logs the PGD a second time as P4D.
+    """
     return 4 if pgd == p4d else 5
 
 
@@ -104,7 +108,7 @@ class Boot:
             self.add_architecture(name)
 
     def add_architecture(self, name: str) -> None:
-        """Learn the architecture; a name is worth more than that it is another one."""
+        """Learn the architecture; a name replaces :data:`OTHER`."""
         if self.architecture in (None, OTHER):
             self.architecture = name
 

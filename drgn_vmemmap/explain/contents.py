@@ -42,8 +42,8 @@ class PageContents(NamedTuple):
     """PFN that the link of a tail leads to; ``None`` if it is no tail, or leads nowhere."""
     of_folio: Sequence[tuple[str, int]] = ()
     """
-    Of a folio's first tails, the folio's members that lie in them, and their values. What of the
-    tail's own is in their place is ``None``.
+    In a folio's first tails, the folio's members that lie there, and their values. The tail's own
+    members in their place are ``None``.
     """
 
     @property
@@ -139,7 +139,7 @@ class ContentsReader:
         return None if member is None else _read(page, member)
 
     def _mapcount_or_type(self, page: bytes) -> tuple[int | None, str | None]:
-        """They share their place: a page with a type is not mapped by processes."""
+        """The count of mappings or the page type, which share a word; ``None`` for the other."""
         raw = self._value(page, ("_mapcount",))
         if raw is None or raw == NO_PAGE_TYPE:
             return (None if raw is None else 0), None

@@ -63,11 +63,11 @@ class Explainer:
         cls, prog: drgn.Program, system_map: str | None = None, progress: Progress = SILENT
     ) -> Explainer:
         """
-        What explains addresses of a kernel.
+        Make the explainer of a program's kernel.
 
         :param prog: Any target of drgn that is an x86-64 Linux kernel.
         :param system_map: See :func:`discover()`.
-        :param progress: What the user sees of it meanwhile.
+        :param progress: Shows the user how far the analysis is, and may end it early.
         :raises CannotAnalyse: if this target cannot be analysed; the message says why.
         """
         snapshot = Snapshot(discover(prog, system_map), ProgramMemory(prog))
@@ -93,9 +93,10 @@ class Explainer:
 
     def contents(self, words: Sequence[int], pfn: int) -> PageContents | None:
         """
-        What a struct page held that a log dumped.
+        Parse a struct page that a log dumped.
 
         :param words: Its words of 8 bytes.
+        :param pfn: PFN that it describes.
         :return: ``None`` if they are not one struct page.
         """
         page = b"".join(word.to_bytes(8, "little") for word in words)
@@ -104,12 +105,12 @@ class Explainer:
         return self._contents.parse(page, pfn)
 
     def is_in_vmemmap(self, address: int) -> bool:
-        """Whether an address is that of a PFN's struct page, be there one or not."""
+        """Whether an address is where a PFN's struct page would be, if it has one."""
         end = min(self._geometry.address(self._places.end), _VMEMMAP_LIMIT)
         return self._kernel.vmemmap <= address < end
 
     def is_struct_page(self, address: int) -> bool:
-        """Whether an address is that of the struct page of memory that there can be."""
+        """Whether an address is in the struct page of a PFN below the end of memory."""
         return self._geometry.contains(address)
 
     @property
@@ -127,7 +128,7 @@ class Explainer:
         return self._kernel.paging.encryption_mask
 
     def _frames_of(self, query: Query) -> Iterator[int]:
-        """The frame that is meant, and the one that its struct page is in."""
+        """The frame that a query names, and the frame that backs its struct page."""
         address = query.address
         if query.physical is not None:
             pfn = query.physical >> self._geometry.page_shift

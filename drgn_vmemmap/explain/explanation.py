@@ -29,7 +29,7 @@ class StructPage(NamedTuple):
     address: int
     """Its virtual address in bytes."""
     offset: int
-    """Of the byte that was asked for, in it."""
+    """Offset in it of the byte that was asked for."""
     members: list[str]
     """The kernel's names of the members that this byte belongs to."""
     folio: FolioReport | None
@@ -85,9 +85,9 @@ class Logged(NamedTuple):
     leaf: Leaf | None = None
     """The leaf of the walk in the log."""
     mapping: ReverseMap | None = None
-    """The vmemmap that the frame of then backs now."""
+    """The vmemmap that the leaf's frame backs in the dump."""
     reuse_frame_of: int | None = None
-    """Head PFN of the folio, if the frame of then is its reuse frame."""
+    """Head PFN of the folio, if the leaf's frame is its reuse frame."""
     allowed_now: bool | None = None
     """
     Whether the dump's page tables allow the access that faulted; ``None`` if the log does not
@@ -118,7 +118,7 @@ class Explanation:
     mapping: ReverseMap = field(default_factory=ReverseMap)
     """The vmemmap that this frame backs."""
     complete: bool = True
-    """Whether all page tables of the vmemmap could be read to find that."""
+    """Whether :attr:`mapping` is complete: all page tables over the vmemmap could be read."""
     read: str = ""
     """What a read there does to a running kernel."""
     write: str = ""

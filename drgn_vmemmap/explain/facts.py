@@ -38,7 +38,7 @@ class Fact(NamedTuple):
 
     @property
     def distance(self) -> int:
-        """How many lines after the fault or the page it may be."""
+        """How many lines after the fault or the page such a line may be."""
         return OOPS_DISTANCE if self.subject is Subject.STACK else DETAIL_DISTANCE
 
 
@@ -49,9 +49,9 @@ class BootFact(NamedTuple):
     pattern: re.Pattern[str]
     add: Callable[[Boot, re.Match[str]], None]
     is_of_another: Callable[[Boot, re.Match[str]], bool] = lambda boot, match: False
-    """Whether a line shows that another boot than that before it wrote it."""
+    """Whether a line was certainly written by another boot than the lines before it."""
     ends_a_boot: bool = False
-    """Whether a boot's last lines have it; otherwise, it is a line of an oops."""
+    """Whether it is among the last lines of a boot; otherwise, it is a line of an oops."""
 
 
 # What lines say of a fault or a page.

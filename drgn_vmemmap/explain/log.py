@@ -30,7 +30,7 @@ class Foreign(NamedTuple):
     why: str
     """The difference between the two boots, in words."""
     pfn: int | None
-    """The PFN whose struct page is at the address, in that boot, if the log proves it."""
+    """PFN whose struct page was there in that boot; ``None`` if the log does not prove it."""
 
 
 @dataclass

@@ -54,7 +54,7 @@ class ReverseMap:
     last: int | None = None
     """Head PFN of the last mapper, whether it is among the first ones or not."""
     end: int = 0
-    """Number of the vmemmap page after it."""
+    """Number of the vmemmap page after the last mapper."""
     table: tuple[str, int] | None = None
     """
     If the frame is a page table over the vmemmap: its level, and the first address that it maps.

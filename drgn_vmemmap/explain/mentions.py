@@ -82,14 +82,15 @@ class _Caller:
     """A task or a processor that writes to the log, and what its lines are about."""
 
     lines: int = 0
-    """How many lines it has written."""
+    """How many lines it has written so far."""
     latest: dict[Subject, _Latest] = field(default_factory=dict)
     """The fault or page that it named last, for each subject of the lines after it."""
     fragment: Mention | None = None
-    """A fault whose first line is not in the log, if its lines are of one."""
+    """A fault whose first line is not in the log; ``None`` if its lines are of no such fault."""
     fragment_line: int = 0
+    """The number of the last line that is of the fragment."""
     other_dump_line: int = -OOPS_DISTANCE
-    """Where it began to dump registers that no page fault caused."""
+    """The number of the line in which it began to dump registers without a page fault."""
 
 
 class _Token(NamedTuple):
@@ -115,7 +116,7 @@ class _Reader:
         self._encryption_mask = encryption_mask
         self._known: dict[_Key, Mention] = {}
         self._numbers: dict[_Key, Mention] = {}
-        # Of keys, the hashes: of a long log, these may be millions.
+        # Hashes of keys take less memory than keys; a long log may have millions.
         self._dropped: set[int] = set()
         self._boot = Boot()
         self.mentions.boots.append(self._boot)
