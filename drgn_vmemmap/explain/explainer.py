@@ -73,11 +73,11 @@ class Explainer:
         snapshot = Snapshot(discover(prog, system_map), ProgramMemory(prog))
         return cls(snapshot, page_names(prog), progress)
 
-    def explain(self, what: Query) -> Explanation:
+    def explain(self, query: Query) -> Explanation:
         """Say all that is known of an address or a frame."""
-        if what.address is not None:
-            return self._virtual(what, what.address)
-        return self._physical(Explanation(what, AddressKind.MEMORY), what.physical or 0)
+        if query.address is not None:
+            return self._virtual(query, query.address)
+        return self._physical(Explanation(query, AddressKind.MEMORY), query.physical or 0)
 
     def find_frames(self, queries: Iterable[Query]) -> None:
         """Find the mappers of all frames that queries will need in one pass."""
@@ -143,13 +143,13 @@ class Explainer:
 
     # Virtual addresses.
 
-    def _virtual(self, what: Query, address: int) -> Explanation:
+    def _virtual(self, query: Query, address: int) -> Explanation:
         kernel = self._kernel
         if not x86_64.is_canonical(address, kernel.paging.levels):
-            return Explanation(what, AddressKind.NOT_CANONICAL)
+            return Explanation(query, AddressKind.NOT_CANONICAL)
         if not address >> 63:
-            return Explanation(what, AddressKind.USER)
-        explanation = Explanation(what, AddressKind.KERNEL)
+            return Explanation(query, AddressKind.USER)
+        explanation = Explanation(query, AddressKind.KERNEL)
         explanation.steps = list(self._walker.steps(address))
         entry = explanation.entry = self._walker.entry(address)
         if entry.frame is not None:
@@ -178,7 +178,7 @@ class Explainer:
         return pfn if 0 <= pfn < self._kernel.paging.max_pfn else None
 
     def _in_vmemmap(self, explanation: Explanation, address: int, entry: Entry) -> Explanation:
-        explanation.place = AddressKind.VMEMMAP
+        explanation.kind = AddressKind.VMEMMAP
         pfn, offset = self._geometry.pfn_at(address)
         page = explanation.page = self._struct_page(pfn, offset)
         if entry.frame is not None and entry.problem is None:
@@ -188,7 +188,7 @@ class Explainer:
         return explanation
 
     def _in_direct_map(self, explanation: Explanation, physical: int, entry: Entry) -> Explanation:
-        explanation.place = AddressKind.DIRECT_MAP
+        explanation.kind = AddressKind.DIRECT_MAP
         self._physical(explanation, physical)
         if entry.access.writable:
             explanation.write = direct_map_write(explanation.mapping)
@@ -255,7 +255,7 @@ class Explainer:
         pfn = physical >> self._geometry.page_shift
         explanation.frame, explanation.physical = pfn, physical
         if pfn >= kernel.paging.max_pfn:
-            explanation.place = AddressKind.BEYOND_MEMORY
+            explanation.kind = AddressKind.BEYOND_MEMORY
             return explanation
         self._add_frame(explanation, pfn)
         explanation.page = self._struct_page(pfn, 0)

@@ -101,8 +101,8 @@ class Logged(NamedTuple):
 class Explanation:
     """All that is known of one address or frame."""
 
-    what: Query
-    place: AddressKind
+    query: Query
+    kind: AddressKind
     steps: list[Step] = field(default_factory=list)
     """The walk to the address, level by level."""
     entry: Entry | None = None
@@ -139,7 +139,7 @@ class Explanation:
     def lacks_contents(self) -> bool:
         """Whether a struct page is there, and its bytes are not in the dump."""
         return (
-            self.place is AddressKind.VMEMMAP
+            self.kind is AddressKind.VMEMMAP
             and self.page is not None
             and self.page.contents is None
             and self.page.place in (Place.ONLINE, Place.DEVICE)
@@ -152,7 +152,7 @@ class Explanation:
     def concerns_hugetlb(self) -> bool:
         """Whether it touches the vmemmap or a HugeTLB folio."""
         return (
-            self.place is AddressKind.VMEMMAP
+            self.kind is AddressKind.VMEMMAP
             or (self.page is not None and self.page.folio is not None)
             or self.mapping.count > 0
             or (self.of_page is not None and self.of_page.is_special)

@@ -54,7 +54,7 @@ def text(explanation: Explanation) -> str:
 
 
 def _lines(explanation: Explanation) -> Iterator[str]:
-    yield f"{explanation.what.text}: {explanation.place.value}"
+    yield f"{explanation.query.text}: {explanation.kind.value}"
     yield from (f"  {line}" for line in _facts(explanation))
 
 
@@ -69,7 +69,7 @@ def _facts(explanation: Explanation) -> Iterator[str]:
             yield "what it holds is not in the dump"
         if _lacks_struct_page(explanation):
             yield "the access needed a struct page that does not exist"
-    if explanation.frame is not None and explanation.place is not AddressKind.BEYOND_MEMORY:
+    if explanation.frame is not None and explanation.kind is not AddressKind.BEYOND_MEMORY:
         yield from _frame(explanation, explanation.frame)
     if explanation.read:
         yield f"a read there {explanation.read}"

@@ -30,7 +30,7 @@ def full_document(
         "tool": {"name": "drgn-vmemmap", "version": __version__},
         "explanations": [document(explanation) for explanation in found],
         "others": None if log is None else len(log.others),
-        "other_names": [] if log is None else [each.what.text for each in log.others],
+        "other_names": [] if log is None else [each.query.text for each in log.others],
         "other_boot": [] if log is None else [_foreign_document(each) for each in log.foreign],
         "not_explained": 0 if log is None else log.dropped,
         "faults_without_address": 0 if log is None else log.unnamed,
@@ -44,8 +44,8 @@ def document(explanation: Explanation) -> dict[str, Any]:
     mention = None if logged is None else logged.mention
     table = explanation.mapping.table
     return {
-        "what": explanation.what.text,
-        "place": explanation.place.name.lower().replace("_", "-"),
+        "what": explanation.query.text,
+        "place": explanation.kind.name.lower().replace("_", "-"),
         "line": None if mention is None else mention.line,
         "message": None if mention is None or mention.message is None else mention.message.name,
         "details": [] if mention is None else list(mention.details),

@@ -184,8 +184,8 @@ def _others(log: LogExplanation) -> str:
 
 def _other(explanation: Explanation) -> str:
     """The name of a mention that does not concern HugeTLB, and its place if it is not in use."""
-    name, page = explanation.what.text, explanation.page
-    if explanation.place is AddressKind.BEYOND_MEMORY:
+    name, page = explanation.query.text, explanation.page
+    if explanation.kind is AddressKind.BEYOND_MEMORY:
         return f"{name} (beyond the end of physical memory)"
     if page is not None and page.place is not Place.ONLINE:
         return f"{name} ({page.place.value})"

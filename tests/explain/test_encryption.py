@@ -54,13 +54,13 @@ def statements(log: str) -> list[tuple[Certainty, str]]:
 def test_the_page_that_an_entry_maps_is_explained(bit: int) -> None:
     for line in bad_entries(bit):
         (explanation,) = explained(bit, line)
-        assert explanation.what.text == f"pfn:{PFN:#x}"
+        assert explanation.query.text == f"pfn:{PFN:#x}"
 
 
 @every_bit
 def test_the_frame_that_a_walk_leads_to_is_explained(bit: int) -> None:
     (explanation,) = explained(bit, f"{walk(bit)}\nOops: Oops: 0003 [#1] SMP NOPTI")
-    assert explanation.what.text == f"pfn:{PFN:#x}"
+    assert explanation.query.text == f"pfn:{PFN:#x}"
 
 
 @every_bit

@@ -46,7 +46,7 @@ def test_what_a_log_names_is_explained_if_it_concerns_hugetlb() -> None:
     found = log_of(*log, of=of)
     pfns = [explanation.page.pfn for explanation in found.explanations if explanation.page]
     assert pfns == [OPTIMIZED + 70, UNOPTIMIZED + 3]
-    assert [each.what.text for each in found.others] == ["pfn:0x1"]
+    assert [each.query.text for each in found.others] == ["pfn:0x1"]
 
 
 def test_a_fault_beside_the_vmemmap_is_counted() -> None:
@@ -65,7 +65,7 @@ def test_registers_that_point_into_the_same_struct_page_are_not_explained_again(
         f"RAX: {page:016x} RBX: {other:016x} RCX: {page + 8:016x}",
         of=of,
     )
-    addresses = [explanation.what.address for explanation in found.explanations]
+    addresses = [explanation.query.address for explanation in found.explanations]
     assert (addresses, found.others) == ([page + 52, other], [])
 
 
@@ -132,7 +132,7 @@ def test_oopses_of_two_boots_are_told_apart_by_their_levels() -> None:
     ]
     found = log_of(*oopses)
     assert [each.mention.value for each in found.foreign] == [0x8]
-    assert [each.what.address for each in found.others] == [0x10]
+    assert [each.query.address for each in found.others] == [0x10]
 
 
 def test_pages_of_two_boots_in_one_text_are_told_apart_by_their_addresses() -> None:
@@ -140,7 +140,7 @@ def test_pages_of_two_boots_in_one_text_are_told_apart_by_their_addresses() -> N
     own, pfn = of.machine.vmemmap, OPTIMIZED + 70
     found = log_of(*_dumped(pfn, own + GIB, True), *_dumped(pfn + 1, own, True), of=of)
     assert {each.mention.value for each in found.foreign} == {pfn, own + GIB + pfn * 64}
-    assert f"pfn:{pfn + 1:#x}" in [each.what.text for each in found.explanations]
+    assert f"pfn:{pfn + 1:#x}" in [each.query.text for each in found.explanations]
 
 
 def test_a_bad_page_whose_struct_page_is_in_remapped_vmemmap_is_explained() -> None:

@@ -170,7 +170,7 @@ def test_an_address_of_the_direct_map_is_that_of_its_frame() -> None:
     of = image("6.12.0")
     frame = of.frames[OPTIMIZED][0] or 0
     explanation = explained(of, f"{of.machine.page_offset + frame * PAGE_SIZE:#x}")
-    assert explanation.place is AddressKind.DIRECT_MAP
+    assert explanation.kind is AddressKind.DIRECT_MAP
     assert explanation.frame == frame
     assert backs(explanation) == [(OPTIMIZED, "0-7")]
 
@@ -181,7 +181,7 @@ def test_a_frame_comes_with_the_explanation_of_its_struct_page() -> None:
     assert explanation.page is not None and explanation.page.role == "tail"
     inner = explanation.of_page
     assert inner is not None and inner.entry is not None
-    assert inner.what.address == of.machine.page_address(OPTIMIZED + 200)
+    assert inner.query.address == of.machine.page_address(OPTIMIZED + 200)
     assert inner.entry.raw == of.entry(OPTIMIZED, 3)
     assert backs(inner) == [(OPTIMIZED, "0-7")]
     assert "0x0003" in inner.write
@@ -214,7 +214,7 @@ def test_all_pages_that_are_mapped_to_a_frame_are_found(
     for address in data.draw(st.lists(st.sampled_from(sorted(mapped)), min_size=1, max_size=8)):
         explanation = explains.explain(parse(f"{address + 52:#x}"))
         assert explanation.frame == mapped[address]
-        assert explanation.place is AddressKind.VMEMMAP
+        assert explanation.kind is AddressKind.VMEMMAP
         frame = explanation.frame
         if frame is not None and frame < machine.max_pfn:
             assert explanation.mapping.pages == seen[frame]

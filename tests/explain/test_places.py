@@ -118,7 +118,7 @@ def test_a_struct_page_after_the_last_section_does_not_exist(release: str) -> No
     of = image(None, release)
     beyond = of.machine.max_pfn + 10 * SECTION_PAGES
     explanation = explained(of, f"{of.machine.page_address(beyond) + 8:#x}")
-    assert explanation.place is AddressKind.VMEMMAP
+    assert explanation.kind is AddressKind.VMEMMAP
     assert explanation.page is not None
     assert (explanation.page.pfn, explanation.page.place) == (beyond, Place.NO_MEMMAP)
     assert "faults" in explanation.read and "faults" in explanation.write
@@ -133,7 +133,7 @@ def test_there_can_be_sections_for_all_memory_that_a_machine_can_have() -> None:
 
 def test_an_address_after_all_that_a_vmemmap_can_describe_is_none_of_it() -> None:
     of = image(None)
-    assert explained(of, "0xfffffe0000001000").place is AddressKind.KERNEL
+    assert explained(of, "0xfffffe0000001000").kind is AddressKind.KERNEL
 
 
 def test_a_frame_that_backs_many_pages_backs_them_in_one_range() -> None:
@@ -153,7 +153,7 @@ def test_an_entry_of_the_direct_map_that_is_not_in_the_dump_may_allow_a_write() 
     explanation = Explainer.of_program(prog).explain(
         parse(hex(base + folio["reuse_frame"] * 4096 + 0x340))
     )
-    assert explanation.place is AddressKind.DIRECT_MAP
+    assert explanation.kind is AddressKind.DIRECT_MAP
     assert explanation.write.endswith(
         "changes what 8 vmemmap pages show, unless the entry that is not in the dump forbids it"
     )
@@ -167,7 +167,7 @@ def test_a_write_by_the_direct_map_into_a_shared_tail_is_warned_of() -> None:
     of = image(None)
     frame = of.frames[FIRST_FOLIO][0] or 0
     shared = explained(of, f"{of.machine.page_offset + frame * 4096 + 0x174:#x}")
-    assert shared.place is AddressKind.DIRECT_MAP
+    assert shared.kind is AddressKind.DIRECT_MAP
     assert "goes unnoticed, and changes what 8 vmemmap pages show" in shared.write
     assert f"a write there {shared.write}" in text(shared)
     other = explained(of, f"{of.machine.page_offset + FIRST_FOLIO * 4096:#x}")

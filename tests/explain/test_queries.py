@@ -67,7 +67,7 @@ def test_a_number_beyond_all_memory_is_refused() -> None:
 )
 def test_other_addresses_are_named_for_what_they_are(what: str, place: AddressKind) -> None:
     explanation = explained(image("6.12.0"), what)
-    assert explanation.place is place
+    assert explanation.kind is place
     assert not explanation.concerns_hugetlb
     assert not explanation.incomplete
     assert place.value in text(explanation)
@@ -76,7 +76,7 @@ def test_other_addresses_are_named_for_what_they_are(what: str, place: AddressKi
 def test_the_walk_to_any_address_of_the_kernel_is_shown() -> None:
     of = image("6.12.0")
     explanation = explained(of, f"{of.variables['hstates'][1]:#x}")
-    assert explanation.place is AddressKind.KERNEL
+    assert explanation.kind is AddressKind.KERNEL
     assert explanation.steps[-1].level.name == "PMD"
     assert explanation.frame == of.physical(of.variables["hstates"][1]) >> 12
     assert explanation.page is not None and explanation.page.known

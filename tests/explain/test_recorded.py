@@ -46,7 +46,7 @@ def the_only(found: LogExplanation) -> Explanation:
 @pytest.mark.parametrize("form", ("commit message", "dmesg --color", "quoted-printable, quoted"))
 def test_a_fault_in_a_tail_is_explained_with_its_access_and_its_walk(form: str) -> None:
     explanation = the_only(explained(OOPS, form))
-    assert explanation.what.address == FAULT
+    assert explanation.query.address == FAULT
     logged = explanation.logged
     assert logged is not None and logged.mention.access == "write"
     assert all(entry.is_same for entry in logged.entries)
@@ -180,7 +180,7 @@ def test_registers_do_not_crowd_out_what_the_kernel_says() -> None:
         for n, name in enumerate(("RAX", "RBX", "RCX"))
     ]
     found = explained([*flood, *LOG])
-    named = [explanation.what.text for explanation in found.explanations]
+    named = [explanation.query.text for explanation in found.explanations]
     assert hex(FAULT) in named and "pfn:0x2ec6" in named
     assert (found.dropped, found.incomplete) == (0, False)
 
@@ -223,7 +223,7 @@ def test_a_log_of_another_release_is_of_another_kernel() -> None:
 @pytest.mark.parametrize("release", ("6.12.117", "6.12.117+deb13-cloud-amd64"))
 def test_a_log_of_this_release_and_offset_is_of_this_boot(release: str) -> None:
     log = [line.replace("6.12.117", release) for line in OOPS]
-    assert the_only(explained([*log, OWN_OFFSET])).what.address == FAULT
+    assert the_only(explained([*log, OWN_OFFSET])).query.address == FAULT
 
 
 @pytest.mark.parametrize("release", ("6.12.1", "6.12.1170", "6.1"))
@@ -249,7 +249,7 @@ def test_of_a_log_of_several_boots_each_is_held_against_the_dump() -> None:
     second = ["Linux version 6.12.117+deb13-cloud-amd64 (x) #1", *OOPS, OWN_OFFSET]
     found = explained([*first, *second])
     assert [each.mention.value for each in found.foreign] == [0xFFFFEA0004A8C034]
-    assert the_only(found).what.address == FAULT
+    assert the_only(found).query.address == FAULT
 
 
 BOOT = "-- Boot 0123456789abcdef0123456789abcdef --"
@@ -260,7 +260,7 @@ def test_journalctl_separates_boots(between: str) -> None:
     for log in ([*OTHER[:2], OFFSET, between, *OOPS], [BOOT, *OOPS, between, *OTHER[:2], OFFSET]):
         found = explained(log)
         assert [each.mention.value for each in found.foreign] == [0xFFFFEA0004A8C034]
-        assert the_only(found).what.address == FAULT
+        assert the_only(found).query.address == FAULT
 
 
 OTHER_RELEASE = (*OTHER[:2], OTHER[2].replace("6.12.117", "6.11.2-x"))
@@ -271,7 +271,7 @@ def test_oopses_of_two_kernels_in_one_text_are_of_two_boots(first: tuple[str, ..
     for oopses in ((*OTHER_RELEASE, *OOPS), (*OOPS, *OTHER_RELEASE)):
         found = explained([*first, *oopses])
         assert [each.mention.value for each in found.foreign] == [0xFFFFEA0004A8C034]
-        assert the_only(found).what.address == FAULT
+        assert the_only(found).query.address == FAULT
 
 
 def test_panics_with_two_offsets_in_one_text_are_of_two_boots() -> None:
@@ -279,7 +279,7 @@ def test_panics_with_two_offsets_in_one_text_are_of_two_boots() -> None:
     for panics in ((*other, *own), (*own, *other), (*own, *own, *other)):
         found = explained(panics)
         assert {each.mention.value for each in found.foreign} == {0xFFFFEA0004A8C034}
-        assert the_only(found).what.address == FAULT
+        assert the_only(found).query.address == FAULT
 
 
 def test_an_address_that_two_boots_name_is_explained_for_the_one_of_the_dump() -> None:
@@ -288,7 +288,7 @@ def test_an_address_that_two_boots_name_is_explained_for_the_one_of_the_dump() -
     second = ["Linux version 6.12.117+deb13-cloud-amd64 (x) #1", *OOPS, OWN_OFFSET]
     found = explained([*first, *second])
     assert [each.mention.value for each in found.foreign] == [FAULT]
-    assert the_only(found).what.address == FAULT
+    assert the_only(found).query.address == FAULT
 
 
 def test_a_walk_through_other_tables_is_likely_of_another_boot() -> None:
