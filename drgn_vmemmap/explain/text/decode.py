@@ -63,7 +63,7 @@ _SAMPLE = 1 << 16
 # Control characters that text on a console has: NUL, bell, backspace, tab, line ends, escape.
 _NO_TEXT = re.compile("[\x01-\x06\x0e-\x1a\x1c-\x1f\ufffd]")
 
-# A text in which every fourth character is none is no text.
+# Data is no text if more than one character of so many is one of these.
 _NO_TEXT_SHARE = 4
 
 # ECMA-48: control sequences, strings up to their terminator, and other escapes.
@@ -138,7 +138,7 @@ def decode(data: bytes, nesting: int = 0) -> Decoded:
 
 
 def _part(data: bytes, nesting: int) -> str:
-    """The text of a part of a mail; what is none of it is left out."""
+    """The text of a part of a mail; empty if the part is no text."""
     if nesting == _NESTING_LIMIT:
         return ""
     try:
@@ -155,7 +155,7 @@ def _characters(data: bytes, errors: str = "replace") -> str:
 
 
 def _older(error: UnicodeError) -> tuple[str, int]:
-    """What is no UTF-8 is of Windows-1252: hard spaces and quotes that a mailer made."""
+    """Decode bytes that are no UTF-8 as Windows-1252: hard spaces and quotes of a mailer."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     wrong = error.object[error.start : error.end]

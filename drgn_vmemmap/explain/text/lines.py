@@ -230,7 +230,7 @@ def _joined(pieces: Iterable[_Piece]) -> Iterator[Line]:
     groups = _groups(pieces)
     while some := list(islice(groups, _GROUPS_AT_ONCE)):
         widths = [piece.width for group in some for piece in group[:-1]]
-        # What ends at the same margin each time was cut there; mailers wrap where words end.
+        # Lines that all end at one margin were cut there; mailers wrap where words end.
         is_cut = len(widths) > 1 and len(set(widths)) == 1
         for is_blank, paragraph in groupby(some, key=operator.not_):
             if not is_blank:
@@ -254,8 +254,8 @@ def _at_margin(widths: Sequence[int], lines: range) -> list[bool]:
     """
     Of each of some lines, whether it may have been cut within a word where it ends.
 
-    Where lines are cut, none is longer than those that are; one beside longer ones was not cut.
-    Where several are as long as it, one longer line may be two: decoding joins what ends in ``=``.
+    A line that was cut is as long as the longest line near it. If several are as long as it, one
+    longer line may be two of them: decoding joins lines that end in ``=``.
 
     :param widths: Of all lines of the paragraph.
     """

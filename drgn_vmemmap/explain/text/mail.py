@@ -24,7 +24,7 @@ _KNOWN = re.compile(
 # The first part of a mail that has lost its headers.
 _BOUNDARY = re.compile(r"\s{0,64}--(?P<boundary>[^\s-][^\n]{0,99}?)\r?\n(?=Content-)", re.I)
 
-# How mailboxes, and git, keep mails apart.
+# The line that mailboxes and git write before each mail.
 _MAILS = re.compile(r"^From \S+ .{10,60}\d{4}(?: [+-]\d{4})?\r?$\n", re.MULTILINE)
 
 _PARTS_LIMIT = 1000

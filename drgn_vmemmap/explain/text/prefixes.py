@@ -99,7 +99,7 @@ def without_marks(lines: Sequence[str]) -> Sequence[str]:
 
 _DIGITS = re.compile(r"\d+")
 _SAMPLE = 256
-# What the known prefixes of the kernel's lines do not consist of.
+# Characters that the known prefixes of the kernel's lines do not have.
 _LOGGER = re.compile(r"[^\d\s\[\]<>.,:@+-]")
 _BOUNDARY = re.compile(r"[^\w-]")
 _BOUNDARIES_LIMIT = 6
@@ -107,9 +107,9 @@ _BOUNDARIES_LIMIT = 6
 
 def without_common_start(lines: Sequence[str]) -> Sequence[str]:
     """
-    Lines without what nearly all of them begin with, if messages begin after that, and only there.
+    Lines without the text that nearly all begin with, if messages begin after it, and only there.
 
-    That is what a logger writes whose form is not known here: a host, a unit, a time, a number.
+    A logger whose form is not known here writes such a text: a host, a unit, a time, a number.
     """
     if not _LOGGER.search(_common_start(_shapes(lines[:_SAMPLE]))):
         return lines
@@ -126,7 +126,7 @@ def without_common_start(lines: Sequence[str]) -> Sequence[str]:
 
 
 def _shapes(lines: Iterable[str]) -> list[str]:
-    """What is different in lines, in order: each number is written as 0."""
+    """The distinct lines, sorted, with each number written as 0."""
     return sorted({_DIGITS.sub("0", line) for line in lines if line.strip()})
 
 
@@ -135,7 +135,7 @@ def _begins_message(line: str) -> bool:
 
 
 def _common_start(shapes: Sequence[str]) -> str:
-    """What nine of ten begin with."""
+    """The text that nine of ten sorted shapes begin with."""
     if len(shapes) < 2:
         return ""
     first, last = shapes[len(shapes) // 20], shapes[-1 - len(shapes) // 20]
