@@ -25,7 +25,7 @@ _POISON_LIMIT = 0x10000
 # Indices in files, DMA addresses, counters and orders are below.
 _NUMBER_LIMIT = 1 << 52
 
-# Reference counts are below, in all but the strangest kernels; those of free pages may be.
+# Counts are below this limit, and as near to zero if they are negative.
 _COUNT_LIMIT = 1 << 20
 
 # SECTION_INFO, MIX_SECTION_INFO and NODE_INFO of include/linux/bootmem_info.h, in the low bits.
@@ -92,7 +92,7 @@ class Content:
         return not word or word >> 56 == 0xFF or after & (after - 1) == 0
 
     def is_data_or_entry(self, word: int) -> bool:
-        """Whether a word can be any of the two."""
+        """Whether a word can be of the kernel's allocated data, or an entry of a page table."""
         return self.is_data(word) or self.is_entry(word)
 
     def is_struct_page(self, data: bytes, offset: int = 0) -> bool:

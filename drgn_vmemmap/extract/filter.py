@@ -39,7 +39,7 @@ class Withheld(NamedTuple):
     what: str
     """What the frame should have been."""
     owner: Owner
-    """Whose it is; the kernel's, if it is its content that is something else."""
+    """Whose it is: the kernel's, if only its content is not what it should be."""
 
     def __str__(self) -> str:
         whose = (
@@ -173,14 +173,14 @@ class Filter:
             yield start, part
 
     def _entry_test(self, frame: int) -> Callable[[int], bool]:
-        """What says which words of a table are entries: damaged ones, too, if most others are."""
+        """The test for entries of a table: it admits damaged ones if most words are entries."""
         start, page_size = frame << self._geometry.page_shift, self._geometry.page_size
         words = self._memory.read_each(range(start, start + page_size, WORD), WORD)
         is_table = self._content.is_table(int.from_bytes(word or b"", "little") for word in words)
         return self._content.is_damaged_entry if is_table else self._content.is_entry
 
     def _struct_pages(self, start: int, part: bytes) -> Iterator[tuple[int, bytes]]:
-        """Of a part of a frame, what is of struct pages; of others, what may be a tail's."""
+        """Of a part of a frame, the struct pages; of any other struct page, the marks of a tail."""
         # Fast path: mostly, all are right.
         if self._has_struct_pages_alone(self._frame(start)):
             yield start, part

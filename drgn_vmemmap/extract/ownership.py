@@ -62,8 +62,10 @@ _MARKS = (Part.FREE_PAGES, Part.OWNER_MARKS, Part.TAIL_WORDS)
 
 def check_marks(kernel: Kernel) -> None:
     """
-    :raises CannotAnalyse: if frames of users cannot be told from those of the kernel, or the
-        kernel's image from other memory from boot.
+    Refuse a kernel of which an extract could hold memory of users.
+
+    :raises CannotAnalyse: if frames of users cannot be distinguished from those of the kernel, or
+        the kernel's image from other memory from boot.
     """
     for unrecognised in kernel.unrecognised:
         if unrecognised.part in _MARKS:

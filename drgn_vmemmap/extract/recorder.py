@@ -38,7 +38,7 @@ class Recorder(Memory):
         return data
 
     def _as_before(self, key: tuple[int, int], data: bytes) -> bytes:
-        """What is read now, with what was read before in its place."""
+        """Bytes that are read now, with those that were read before as they were then."""
         start, size = key
         for frame in range(start >> PAGE_SHIFT, (start + size - 1 >> PAGE_SHIFT) + 1):
             others = self._by_frame.setdefault(frame, [])

@@ -132,7 +132,7 @@ class Recording:
     def analyse(self, progress: Progress = SILENT) -> Report:
         """Take a fresh pass, with all checks."""
         self._recorder = Recorder(ProgramMemory(self._prog))
-        # What can be switched, and how much memory there is, may be different each time.
+        # HVO's switch and the size of memory may change between passes.
         self.kernel = discover(self._recorded, self._system_map)
         self._before = set(self._recorder.reads())
         snapshot = Snapshot(self.kernel, self._recorder)
@@ -145,9 +145,9 @@ class Recording:
         """
         The kernel, to be analysed again and again, if it is live.
 
-        :param progress: Ends a pass.
+        :param progress: May end a pass early.
         """
-        # What is only looked at here is not recorded.
+        # Memory that is read only to find out what kernel this is, is not recorded.
         kernel = discover(self._prog, self._system_map)
         return Target(lambda: self.analyse(progress), presence(self._prog, kernel))
 
@@ -297,7 +297,7 @@ def _compare(report: Report, other: Report, what: str) -> None:
 
 
 def _check_findings(report: Report, copy: Report) -> None:
-    """See that what was withheld is not taken for something that is broken."""
+    """Check that memory that was withheld is not taken for a fault of the kernel's."""
     known = set(chain.from_iterable(map(_places, report.findings)))
     for finding in copy.findings:
         if finding.severity is Severity.ERROR and known.isdisjoint(_places(finding)):

@@ -105,7 +105,7 @@ def write_kdump(path: Path, vmcoreinfo: bytes, pieces: Pieces, release: str, hos
 
 def check_writer() -> None:
     """
-    See that vmcores can be written.
+    Check that vmcores can be written.
 
     :raises CannotAnalyse: if the library that writes them is not installed.
     """
@@ -156,7 +156,7 @@ def _correct_header(path: Path, vmcoreinfo: bytes, end: int, host: str) -> None:
 
 
 def _append_marks(path: Path, marks: bytes) -> None:
-    """Where makedumpfile lists what it erased, list what pages are recorded of in part."""
+    """Append the list of the pages that are recorded in part, as makedumpfile's of erased data."""
     with open(path, "r+b") as file:
         start = file.seek(0, 2)
         file.write(marks)
