@@ -45,7 +45,7 @@ def named_origin(origin: Origin) -> str:
 
 
 def named_kernel(kernel: Kernel) -> str:
-    """Its release, and how it is seen."""
+    """The kernel's release, how its memory was read, and where its types are from."""
     return (
         f"Linux {kernel.release}, {_seen(kernel)}, "
         f"{kernel.paging.levels}-level paging, types from {kernel.types_from.upper()}"

@@ -94,7 +94,7 @@ def _totals(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
     for special in report.special:
         freed[special.kind] += special.freed * page_size
     samples = [Sample(value, {"kind": kind}) for kind, value in freed.items()]
-    yield "other_freed_bytes", "What vmemmap that is not the folios' own doing saves.", samples
+    yield "other_freed_bytes", "Memory that special vmemmap saves, such as a device's.", samples
 
 
 def _findings(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:

@@ -48,7 +48,7 @@ class Broken(NamedTuple):
     rule: str
     severity: Severity
     meaning: str
-    """What that would do to a running kernel."""
+    """What a finding does to a running kernel."""
     times: int
     findings: list[Finding]
     """The first ones."""

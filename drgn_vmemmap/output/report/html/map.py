@@ -55,7 +55,7 @@ class PictureRow(NamedTuple):
     """How many pages before it are left out, because nothing is to be seen there."""
     nodes: Sequence[int]
     tracks: list[range]
-    """Columns with memory of no folio."""
+    """Columns with memory, of folios or not."""
     boxes: list[Box]
 
 
@@ -97,6 +97,7 @@ def draw_map(report: Report, listing: Listing) -> Picture:
 
 
 def _tracks(row: Row) -> Iterator[range]:
+    """Columns of a row in which there is memory, side by side."""
     columns = groupby(range(len(row.cells)), lambda c: row.cells[c].state is not CellState.HOLE)
     for is_memory, found in columns:
         if is_memory:
@@ -113,7 +114,7 @@ def _boxes(row: Row, span: int, cell_size: str, listing: Listing) -> Iterator[Bo
 
 
 def _text(cell: Cell, listing: Listing) -> str:
-    """As page.js says it, too."""
+    """A cell in words; page.js uses the same ones."""
     counts: Counter[str] = Counter()
     for number, count in cell.traits:
         counts[listing.traits[number].judgement.verdict.value] += count
@@ -136,7 +137,7 @@ def about(traits: Traits) -> str:
 
 
 def map_data(report: Report, listing: Listing) -> dict[str, Any]:
-    """What the page's script draws parts of the map from, beside the folios."""
+    """The data from which the page's script draws parts of the map, besides the folios."""
     return {
         "unit": SMALLEST,
         "columns": COLUMNS,
@@ -153,7 +154,7 @@ def map_data(report: Report, listing: Listing) -> dict[str, Any]:
 
 
 def _memory(report: Report) -> Iterator[list[int]]:
-    """What memory shows that is no folio's, with those side by side put together."""
+    """States of memory of no folio, each with the PFNs from which and up to which it has it."""
     found: dict[CellState, list[range]] = {}
     for state, pfns in special_memory(report):
         found.setdefault(state, []).append(pfns)
