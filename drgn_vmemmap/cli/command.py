@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, fail, write_output
@@ -59,6 +59,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(fail(CANNOT, f"{message}; see '{self.prog} --help'"))
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A question whether another name is meant than one that does not exist, or all names."""
+    import difflib
+
+    names = list(names)
+    near = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, Parser]:

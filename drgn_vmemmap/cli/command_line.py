@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import options
-from drgn_vmemmap.cli.command import Command, Parser, subparsers
+from drgn_vmemmap.cli.command import Command, Parser, nearest, subparsers
 from drgn_vmemmap.cli.exit_codes import DONE, INCOMPLETE, exit_code_of, warn
 from drgn_vmemmap.cli.parser import COMMANDS, DEFAULT, parser
 
@@ -47,7 +47,7 @@ def execute(options: argparse.Namespace, prog: drgn.Program | None) -> int:
 
 
 def _run(command: Command, options: argparse.Namespace, prog: drgn.Program | None) -> int:
-    """Run a command, and say so where what it misses is the end of its dump."""
+    """Run a command; where it fails or is incomplete, say so if its dump is cut off."""
     from drgn_vmemmap.cli.inputs import keep_inputs
     from drgn_vmemmap.errors import CannotAnalyse
 
@@ -64,7 +64,7 @@ def _run(command: Command, options: argparse.Namespace, prog: drgn.Program | Non
 
 
 def _cut_off(prog: drgn.Program | None) -> str | None:
-    """The end of a program's dump that is missing, in words."""
+    """What is missing at the end of a program's dump, in words; ``None`` if nothing is."""
     from drgn_vmemmap.errors import printable
     from drgn_vmemmap.target.program import dump_path, what_is_cut_off
 
@@ -160,8 +160,4 @@ def _unknown_words(words: list[str], takes_files: bool) -> str:
 def _unknown_command(name: str) -> str:
     if os.path.isfile(name):
         return f"{name!r} is not a command but a file: to analyse it, give it with -c"
-    import difflib
-
-    near = difflib.get_close_matches(name, COMMANDS, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COMMANDS)}"
-    return f"there is no command {name!r}; {hint}"
+    return f"there is no command {name!r}; {nearest(name, COMMANDS)}"

@@ -124,7 +124,7 @@ def say(text: str) -> None:
 
 
 def report_code(report: Report) -> int:
-    """The exit code of what a script makes of a report; one line says so where that is not all."""
+    """The exit code of a script that shows a report; one line says so if it is incomplete."""
     if not report.incomplete:
         return DONE
     reason = "what was needed is not in the dump, or not recognised"

@@ -65,19 +65,19 @@ def _explain(
     from drgn_vmemmap.target.kernel_log import read_kernel_log
 
     with TerminalProgress() as progress:
-        explains = Explainer.of_program(prog, options.system_map, progress)
+        explainer = Explainer.of_program(prog, options.system_map, progress)
     lines, problems = [text.lines], [text.problem]
     has_log = options.stdin
     if options.dmesg:
         own = read_kernel_log(prog)
-        # Of a log that could not be read, nothing is known: not that it names nothing.
+        # A log that could not be read is not said to name nothing.
         has_log = has_log or bool(own.records) or own.problem is None
         lines.append(record_lines(own.records))
         problems.append(own.problem)
-    explanations = [explains.explain(query) for query in queries]
+    explanations = [explainer.explain(query) for query in queries]
     log = None
     if has_log:
-        log = explain_log(explains, chain.from_iterable(lines), Boot.of_program(prog))
+        log = explain_log(explainer, chain.from_iterable(lines), Boot.of_program(prog))
     if log is not None:
         problems.append(in_words(log.architectures))
     code = _report(problems)
@@ -99,7 +99,7 @@ def _explain_text(options: argparse.Namespace, text: Text) -> int:
 
 
 def _report(problems: Iterable[str | None]) -> int:
-    """Say why a log may not be all; give back the exit code for it."""
+    """Say why a log may be incomplete, and return the exit code for it."""
     code = DONE
     for problem in filter(None, problems):
         code = fail(INCOMPLETE, problem)

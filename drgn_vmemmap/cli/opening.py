@@ -89,7 +89,7 @@ def _connected(address: str) -> socket.socket:
     """
     A connection to a socket, as drgn takes its address: ``host:port`` for TCP, or else a path.
 
-    :raises OSError: if there is none; :class:`socket.timeout` if nobody says so.
+    :raises OSError: if there can be none; it is :class:`socket.timeout` if nobody answers.
     """
     import socket
 

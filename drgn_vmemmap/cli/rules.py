@@ -5,10 +5,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 
 from drgn_vmemmap.cli import arguments
-from drgn_vmemmap.cli.command import Command
+from drgn_vmemmap.cli.command import Command, nearest
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, NAME, fail
 from drgn_vmemmap.cli.result import style_for, write
 
@@ -24,7 +23,7 @@ def _run(options: argparse.Namespace, prog: None) -> int:
     from drgn_vmemmap.rules.rule import RULES
 
     for name in options.rules:
-        reason = unknown_rule(name, RULES)
+        reason = unknown_rule(name)
         if reason is not None:
             return fail(CANNOT, reason)
     rules = [RULES[name] for name in options.rules or RULES]
@@ -33,16 +32,11 @@ def _run(options: argparse.Namespace, prog: None) -> int:
     return DONE
 
 
-def unknown_rule(name: str, names: Iterable[str]) -> str | None:
-    """The message on a rule that does not exist, with the nearest one."""
-    import difflib
+def unknown_rule(name: str) -> str | None:
+    """The message on a rule that does not exist, with the nearest one; ``None`` if it exists."""
+    from drgn_vmemmap.rules.rule import RULES
 
-    names = list(names)
-    if name in names:
-        return None
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
-    return f"there is no rule {name!r}; {hint}"
+    return None if name in RULES else f"there is no rule {name!r}; {nearest(name, RULES)}"
 
 
 COMMAND = Command(

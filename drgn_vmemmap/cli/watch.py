@@ -82,14 +82,14 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
 
 
 def _refusal(options: argparse.Namespace, prog: drgn.Program) -> str | None:
-    """Why this cannot be watched."""
+    """Why this program cannot be watched with these options; ``None`` if it can."""
     from drgn_vmemmap.api import is_live
-    from drgn_vmemmap.rules.rule import RULES
 
     if not is_live(prog):
         return "watch needs a live kernel: give -k or --qemu ADDRESS, not a dump"
-    if options.until is not None and options.until not in RULES:
-        return unknown_rule(options.until, RULES)
+    reason = None if options.until is None else unknown_rule(options.until)
+    if reason is not None:
+        return reason
     if options.extract is not None and not os.path.isdir(options.extract):
         return f"{options.extract} is not a directory"
     return None
@@ -147,7 +147,7 @@ def _write(format_name: str, pass_: Pass, tally: Tally) -> None:
 
 
 def _write_ktap(report: Report) -> None:
-    """Write the rules as tests, which a pass fails for all."""
+    """Write the rules as tests: a test fails if its rule was broken in any pass."""
     from drgn_vmemmap.output.report import View, render
 
     sys.stdout.writelines(render(report, "ktap", View(details=True)))
