@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional
 
 from drgn_vmemmap.errors import MissingMemory, printable
 from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.kernel.structs import Struct
+from drgn_vmemmap.kernel.structs import Member, Struct
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 _POINTER_SIZE = 8
@@ -116,56 +116,78 @@ def may_change(snapshot: Snapshot) -> bool:
         return True
 
 
-def _hstate(kernel: Kernel, address: int, data: bytes, hstate: str) -> Hstate:
+def _hstate(kernel: Kernel, address: int, data: bytes, name: str) -> Hstate:
+    """
+    :param address: Virtual address of the ``struct hstate``.
+    :param data: Its bytes.
+    """
     layout = kernel.hstate
+    return Hstate(
+        name=name,
+        order=layout.value(data, "order"),
+        counters=Counters(*(_total(layout, data, counter) for counter in Counters._fields)),
+        node_counters=_node_counters(layout, data),
+        lists=list(_lists(layout, address, data, name)),
+        resv_huge_pages=_total(layout, data, "resv_huge_pages"),
+        max_huge_pages=_total(layout, data, "max_huge_pages"),
+        no_counters=Counters(*(0 if member else None for member in _of_nodes(layout))),
+    )
 
-    def lists(name: str) -> Iterator[tuple[int, int, int]]:
-        """Address of each list's head, and the ``next`` and the ``prev`` pointer in it."""
-        if name not in layout.members:
-            return iter(())
-        member = layout.members[name]
-        heads = count(address + member.offset, member.size)
-        after = member._replace(offset=member.offset + _POINTER_SIZE)
-        before = Struct(layout.size, {name: after}).elements(data, name)
-        return zip(heads, layout.elements(data, name), before)
 
-    def total(name: str) -> Count:
-        if name not in layout.members:
-            return None
-        return _signed(layout.value(data, name), layout.members[name].size)
+def _total(layout: Struct, data: bytes, counter: str) -> Count:
+    """A counter of all nodes together."""
+    if counter not in layout.members:
+        return None
+    return _signed(layout.value(data, counter), layout.members[counter].size)
 
-    of_nodes = [layout.members.get(f"{name}_node") for name in Counters._fields]
+
+def _of_nodes(layout: Struct) -> list[Member | None]:
+    """The array of each counter that has an element for each node; ``None`` if there is none."""
+    return [layout.members.get(f"{counter}_node") for counter in Counters._fields]
+
+
+def _node_counters(layout: Struct, data: bytes) -> dict[int | None, Counters]:
+    """The counters of each node with anything to count."""
+    arrays = _of_nodes(layout)
     missing = [None] * max(member.length for member in layout.members.values())
     columns: list[Sequence[Count]] = [
-        layout.elements(data, f"{name}_node") if member else missing
-        for name, member in zip(Counters._fields, of_nodes)
+        layout.elements(data, f"{counter}_node") if member else missing
+        for counter, member in zip(Counters._fields, arrays)
     ]
-    counted = ((node, counts) for node, counts in enumerate(zip(*columns)) if any(counts))
-    # Lists of nodes that do not exist are empty: they point at themselves, both ways.
-    found = [
-        HstateList(hstate, node, head, first, last)
-        for node, (head, first, last) in enumerate(lists("hugepage_freelists"))
-        if not head == first == last
-    ]
-    found += [HstateList(hstate, None, *each) for each in lists("hugepage_activelist")]
-    return Hstate(
-        name=hstate,
-        order=layout.value(data, "order"),
-        counters=Counters(*map(total, Counters._fields)),
-        node_counters={
-            node: Counters(
-                *(
-                    member and _signed(count or 0, member.size)
-                    for count, member in zip(counts, of_nodes)
-                )
+    return {
+        node: Counters(
+            *(
+                None if member is None else _signed(count or 0, member.size)
+                for count, member in zip(counts, arrays)
             )
-            for node, counts in counted
-        },
-        lists=found,
-        resv_huge_pages=total("resv_huge_pages"),
-        max_huge_pages=total("max_huge_pages"),
-        no_counters=Counters(*(0 if member else None for member in of_nodes)),
-    )
+        )
+        for node, counts in enumerate(zip(*columns))
+        if any(counts)
+    }
+
+
+def _lists(layout: Struct, address: int, data: bytes, hstate: str) -> Iterator[HstateList]:
+    """The free lists that are not empty, and the active list."""
+    free_lists = _list_heads(layout, address, data, "hugepage_freelists")
+    for node, (head, first, last) in enumerate(free_lists):
+        # Lists of nodes that do not exist are empty: they point at themselves, both ways.
+        if not head == first == last:
+            yield HstateList(hstate, node, head, first, last)
+    for head, first, last in _list_heads(layout, address, data, "hugepage_activelist"):
+        yield HstateList(hstate, None, head, first, last)
+
+
+def _list_heads(
+    layout: Struct, address: int, data: bytes, name: str
+) -> Iterator[tuple[int, int, int]]:
+    """Address of each list's head, and the ``next`` and the ``prev`` pointer in it."""
+    if name not in layout.members:
+        return iter(())
+    member = layout.members[name]
+    heads = count(address + member.offset, member.size)
+    after = member._replace(offset=member.offset + _POINTER_SIZE)
+    before = Struct(layout.size, {name: after}).elements(data, name)
+    return zip(heads, layout.elements(data, name), before)
 
 
 def _name(kernel: Kernel, data: bytes) -> str:
@@ -180,8 +202,9 @@ def _name(kernel: Kernel, data: bytes) -> str:
 
 def _signed(count: int, size: int) -> int:
     """
-    A counter of the kernel's that went below zero is a negative number.
+    A counter that went below zero as a negative number.
 
+    :param count: The counter as an unsigned number.
     :param size: Bytes of the counter.
     """
     return count - (1 << 8 * size) if count >> 8 * size - 1 else count
