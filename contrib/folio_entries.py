@@ -39,7 +39,7 @@ def main() -> int:
     for folio, judgement in report.folios:
         print(f"folio {folio.pfn:#x}: {judgement.verdict.value}, layout {judgement.layout.value}")
         start = kernel.geometry.address(folio.pfn)
-        end = start + kernel.geometry.pages_of_order(folio.order) * 4096
+        end = start + kernel.geometry.pages_of_order(folio.order) * kernel.page_size
         entries = (entry for run in walker.walk(start, end) for entry in walker.pages(run))
         for index, entry in enumerate(entries):
             raw = "missing" if entry.raw is None else f"{entry.raw:016x}"

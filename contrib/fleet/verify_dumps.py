@@ -54,7 +54,7 @@ class Row:
     dump: str
     size: str
     modified: str
-    """Of the file, in nanoseconds: with its size, whether it has changed."""
+    """Of the file, in nanoseconds; a dump whose size or time differs has changed."""
     host: str = ""
     time: str = ""
     """Of the crash."""
@@ -142,7 +142,7 @@ class Table:
 
 
 ENCODING = ("utf-8", "surrogateescape")
-"""And what becomes of the names of files, which are bytes of any kind."""
+"""Encoding of the table, and its error handler: names of files may have any bytes."""
 
 
 def _opened(path: Path, mode: str) -> IO[str]:
@@ -175,7 +175,7 @@ def _is_dump(path: Path) -> bool:
 
 
 def row_of(dump: Path) -> Row:
-    """The row of a dump that nothing else is known of."""
+    """The row of a dump that was not verified."""
     try:
         status = dump.stat()
     except OSError:
@@ -256,7 +256,11 @@ def _read_report(code: int, report: dict[str, Any]) -> dict[str, str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Verify what is not in the table yet; gives the exit code."""
+    """
+    Verify the dumps that are not in the table yet.
+
+    :return: The exit code.
+    """
     with Table(options.output) as table:
         paths = (path.absolute() for path in options.paths)
         todo = [dump for dump in find(paths) if _is_due(row_of(dump), table, options.retry)]

@@ -70,7 +70,11 @@ def _built(tree: Path) -> Kernel:
 
 
 def check_from_host(guest: Guest, words: Sequence[str]) -> int:
-    """Check a guest through QEMU; gives the exit code."""
+    """
+    Check a guest through QEMU.
+
+    :return: The exit code.
+    """
     from drgn_vmemmap.cli.launcher import run
 
     sys.argv = ["drgn-vmemmap", "--qemu", str(guest.debug_socket), *words]
@@ -90,7 +94,7 @@ def inside(scenario: Scenario, words: Sequence[str]) -> Scenario:
         raise RecipeError(f"scenario {scenario.name} has programs of its own: check from the host")
     if any(set(word) & set(' "=,') for word in words):
         raise RecipeError("--inside takes plain words only")
-    # What the kernel does not know of its command line, it hands to init as variables.
+    # The kernel passes words of its command line that it does not know to init, as variables.
     passed = f"setup={scenario.script} check={','.join(words)}"
     return replace(
         scenario,
@@ -102,7 +106,11 @@ def inside(scenario: Scenario, words: Sequence[str]) -> Scenario:
 
 
 def print_checked(guest: Guest) -> int:
-    """Print what a guest found in itself; gives the exit code."""
+    """
+    Print what a guest found in itself.
+
+    :return: The exit code.
+    """
     said = guest.wait_for("checked")
     for stream, key in (sys.stdout, "output"), (sys.stderr, "errors"):
         for line in said.get(key, ()):
@@ -160,7 +168,7 @@ def main() -> int:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before "--", and after it."""
+    """The words before "--", and those after it."""
     at = words.index("--") if "--" in words else len(words)
     return words[:at], words[at + 1 :]
 

@@ -75,6 +75,8 @@ class _Physical:
 
 
 class _Reference:
+    """Finds the folios of a kernel, and judges each."""
+
     def __init__(self, prog: drgn.Program, kernel: Kernel) -> None:
         self._prog = prog
         self._kernel = kernel
@@ -274,7 +276,7 @@ class _Reference:
         if folio.node is None or folio.zone is None:
             return Own(layout, zone_known=False)
         zone = kernel.zones[ZoneKey(folio.node, folio.zone)]
-        # An order less, and it would have no tail page to share.
+        # The smallest order whose folios have a vmemmap page of nothing but tails, to share.
         first_order = (2 * PAGE_SIZE // kernel.page.size).bit_length() - 1
         slots = zone + kernel.zone.offset("vmemmap_tails")
         if kernel.tails_by_pointer:
@@ -307,7 +309,7 @@ def _shape(pages: Sequence[Page], reuse: int | None, own: Own) -> Layout:
     if reuse == pages[0].frame:
         return Layout.HEAD_REUSE
     source = REUSED_PAGE.get(own.layout)
-    # Where the entry that decides is missing, it is presumed to be as in this kernel.
+    # Where the entry that decides is missing, this kernel's own layout is presumed.
     if source == 0 and pages[0].frame is None:
         return own.layout
     if reuse == own.tail_frame or not own.zone_known:

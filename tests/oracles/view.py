@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Listed:
-    """A folio as it is found: how its state is found, and whether its head can be read."""
+    """A folio as it is found: in which state, on which node, and whether its head can be read."""
 
     folio: Folio
     state: State

@@ -142,7 +142,11 @@ class PageTables:
             self.map(address + ((pfn - pfns.start) << PAGE_SHIFT), pfn, level, flags)
 
     def split(self, address: int) -> int:
-        """Replace a PMD leaf by a table that maps the same; gives the table's PFN."""
+        """
+        Replace a PMD leaf by a table that maps the same.
+
+        :return: The table's PFN.
+        """
         entry_address = self.entry_address(address, "PMD")
         leaf = self._memory.read_u64(entry_address)
         table = self._allocate()

@@ -112,7 +112,7 @@ def _folio(draw: st.DrawFn, machine: Machine, pfn: int, order: int, broken: bool
 
 @st.composite
 def _half_done(draw: st.DrawFn, machine: Machine, order: int) -> Mapping[int, Vpage]:
-    """Where a remap has come as far as a vmemmap page, or a restore has: the others are as ever."""
+    """The tails that an unfinished remap has not reached, or that an unfinished restore has."""
     first, end = KEPT[machine.layout], machine.vmemmap_pages(order)
     position = draw(st.integers(first, end))
     if draw(st.booleans()):
