@@ -11,7 +11,7 @@ import pytest
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.messages.table import ANY_PFN, MESSAGES
-from drgn_vmemmap.explain.messages.versions import READ, versions
+from drgn_vmemmap.explain.messages.versions import OLDER, READ
 from drgn_vmemmap.explain.text.lines import logical_lines, read_text
 from tests.explain.forms import FORMS
 from tests.explain.wordings import WORDINGS, Wording
@@ -19,6 +19,14 @@ from tests.explain.wordings import WORDINGS, Wording
 Record = Callable[[str, Any], None]
 
 FORM_NAMES = ("dmesg -x", "journalctl -o json, bytes", "quoted, tabs", "mail, base64", "HTML")
+
+
+def versions(kernels: str) -> tuple[str, ...]:
+    """The versions in a range such as ``v5.14 to v6.10``; none for :data:`OLDER`."""
+    if kernels == OLDER:
+        return ()
+    first, _, last = kernels.partition(" to ")
+    return READ[READ.index(first) : READ.index(last or first) + 1]
 
 
 @pytest.mark.parametrize("wording", WORDINGS, ids=lambda wording: wording.line)

@@ -22,11 +22,3 @@ ALL = f"{READ[0]} to {READ[-1]}"
 
 OLDER = f"before {READ[0]}"
 """None that was read; logs of older kernels and of distributions' kernels have it."""
-
-
-def versions(kernels: str) -> tuple[str, ...]:
-    """The versions in a range such as ``v5.14 to v6.10``; none for :data:`OLDER`."""
-    if kernels == OLDER:
-        return ()
-    first, _, last = kernels.partition(" to ")
-    return READ[READ.index(first) : READ.index(last or first) + 1]
