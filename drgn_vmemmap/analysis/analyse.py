@@ -87,14 +87,8 @@ class _Analysis:
         found = find_folios(snapshot, self._hstates, self._progress, compare_tails)
         findings = list(map(lists.search_problem, found.problems))
         counts = _by_class_and_state(found.folios)
-        rows = self._selection.of(found.folios)
-        if len(rows) < len(found.folios):
-            found.folios.pick(rows)
         accounts = Accounts(self._hstates, counts, found.complete)
-        judging = self._judged(found.folios, accounts)
-        if self._selection.verdict is not None:
-            found.folios.pick(_rows_of(judging.reports, Verdict(self._selection.verdict)))
-            judging = self._judged(found.folios, accounts)
+        judging = self._judge_selected(found.folios, accounts)
         findings += judging.findings
         if not self._progress.interrupted:
             findings.extend(self._counters(counts, found))
@@ -141,6 +135,17 @@ class _Analysis:
         )
         for hstate in hstates:
             yield from counters.impossible_counters(hstate, changing)
+
+    def _judge_selected(self, folios: Folios, accounts: Accounts) -> Judging:
+        """Keep the folios that are selected, and judge them."""
+        rows = self._selection.of(folios)
+        if len(rows) < len(folios):
+            folios.pick(rows)
+        judging = self._judged(folios, accounts)
+        if self._selection.verdict is not None:
+            folios.pick(_rows_of(judging.reports, Verdict(self._selection.verdict)))
+            judging = self._judged(folios, accounts)
+        return judging
 
     def _judged(self, folios: Folios, accounts: Accounts) -> Judging:
         judging = Judging(self._snapshot, self._tail_frames, FolioReports(folios), accounts)
