@@ -124,7 +124,7 @@ def comparable(document: Document, path: str) -> Comparable:
 def _comparable(document: Document) -> Comparable:
     kernel = _field(document, "kernel", dict)
     findings = [_checked(f, dict, "a finding") for f in _field(document, "findings", list)]
-    # What only a verification reads, and the dump lacks, is no difference to a report.
+    # A report does not differ by missing memory that only a verification reads.
     rules = Counter(
         _field(finding, "rule", str)
         for finding in findings

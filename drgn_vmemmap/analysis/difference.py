@@ -18,7 +18,7 @@ from drgn_vmemmap.analysis.document import FOLIO_FIELDS
 from drgn_vmemmap.analysis.report import Selection
 from drgn_vmemmap.rules.rule import RULES
 
-# Where the head page is depends on KASLR, and says nothing of the folio.
+# The address of the head page depends on KASLR, and says nothing of the folio.
 _COMPARED = [name for name in FOLIO_FIELDS if name not in ("pfn", "head")]
 
 # Fields that only the page tables decide.

@@ -62,7 +62,7 @@ class Judging:
         self._span = snapshot.kernel.architecture.table_span
         self._tail_frames = tail_frames
         layout = snapshot.kernel.hvo.layout
-        # Of a layout that is not known, folios that share frames are judged one by one.
+        # Where the layout is not known, folios that share frames are judged one by one.
         self._fast = FastPath(snapshot.walker, Layout.NONE if layout is Layout.UNKNOWN else layout)
         self._sizes: dict[int, _Size] = {}
         self._concerned: dict[tuple[int, int, int], bool] = {}
@@ -93,7 +93,7 @@ class Judging:
 
     def _adjacent_runs(self, row: int) -> tuple[list[Run], int]:
         """
-        What maps the beginning of a folio's vmemmap, and the page tables that follow on it.
+        The leaf or page table over the beginning of a folio's vmemmap, and page tables after it.
 
         :return: One leaf or some tables that are alike, and the row of the first folio after it.
         """

@@ -68,7 +68,7 @@ def _end_like(status: int, dumps: Sequence[str]) -> None:
 
 
 def _damage(dumps: Sequence[str]) -> str:
-    """What is wrong with a dump, one of several if it is not known which."""
+    """What is wrong: a dump is cut off, or one of them is damaged."""
     from drgn_vmemmap.target.program import what_is_cut_off
 
     for path in dumps:

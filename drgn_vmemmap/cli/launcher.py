@@ -202,6 +202,6 @@ def _defaults(target: Target) -> list[str]:
     if not target.has("--main-symbols", "--no-default-symbols"):
         added.append("--main-symbols")
     if not target.has("--log-level", "-q", "--quiet"):
-        # What keeps us from working is reported in our own line.
+        # If a command fails, it says so in one line of its own.
         added += ["--log-level", "none"]
     return added

@@ -108,7 +108,7 @@ def _is_called_non_canonical(mention: Mention) -> bool:
 def _levels(mention: Mention) -> int | None:
     """Levels of the page tables, where the log proves how many they are."""
     has_five = bool(mention.value >> 63) and not x86_64.is_canonical(mention.value, 4)
-    # What is not canonical makes no page fault.
+    # An address that is not canonical makes no page fault.
     if has_five and mention.is_page_fault:
         return 5
     cr4 = mention.registers.get("CR4")
@@ -173,7 +173,7 @@ def _evidence(mention: Mention, then: Leaf | None) -> str:
         mention.value - mention.value % STRUCT_PAGE_SIZE,
         mention.value % STRUCT_PAGE_SIZE,
     )
-    # What points to the start of anything proves little, unless a count is at the offset.
+    # A pointer to the start of an object proves little, unless a count is at the offset.
     is_count = offset in COUNTS
     registers = [name for name, value in mention.registers.items() if value == page and is_count]
     known = [name for name in mention.functions if known_function(name)]

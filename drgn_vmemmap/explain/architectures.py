@@ -25,7 +25,7 @@ class ArchitectureLine(NamedTuple):
     pattern: re.Pattern[str]
 
 
-# Of show_regs() and the like of each architecture, and of what handles its faults.
+# Lines of show_regs() and the like of each architecture, and of its handlers of faults.
 ARCHITECTURE_LINES = tuple(
     ArchitectureLine(name, keyword, re.compile(pattern))
     for name, keyword, pattern in (
@@ -47,7 +47,7 @@ ARCHITECTURE_LINES = tuple(
         ("32-bit x86", "eip: ", r"\bEIP: [A-Za-z_0-9]"),
         ("32-bit x86", "eax: ", r"\bEAX: [0-9a-f]{8} EBX: [0-9a-f]{8} "),
         ("32-bit x86", "*pde = ", r"\*pde = [0-9a-f]{8,16}\b"),
-        # Of dump_stack(), which shows no registers.
+        # Lines of dump_stack(), which shows no registers.
         ("arm64", "el0", r"\bel0t?_\w{1,40}\+0x"),
         ("arm64", "el1", r"\bel1h?_\w{1,40}\+0x"),
         ("32-bit ARM", "unwind_backtrace", r"\bunwind_backtrace\)? from "),

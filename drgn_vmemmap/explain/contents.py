@@ -15,7 +15,7 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 _LINKS = ("compound_info", "compound_head")
 
-# What struct folio has of each of its first struct pages.
+# Beginnings of the names of members that struct folio has for each of its first struct pages.
 _OF_EACH_PAGE = ("_flags_", "_head_", "__head", "_mapcount_", "_refcount_", "_private_")
 
 # Members of a page that a folio's may take the place of.

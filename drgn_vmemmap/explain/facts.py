@@ -20,7 +20,7 @@ OOPS_DISTANCE = 128
 _DETAILS_LIMIT = 8
 _FUNCTIONS_LIMIT = 64
 
-# What CSV and the like put around a line.
+# Characters that CSV and the like put around a line.
 _AROUND = " \"'`*\\,]}|"
 _AFTER = re.compile(r"[\"'`]\);?$")
 
@@ -54,7 +54,7 @@ class BootFact(NamedTuple):
     """Whether it is among the last lines of a boot; otherwise, it is a line of an oops."""
 
 
-# What lines say of a fault or a page.
+# Functions that take from a line what it says of a fault or a page.
 
 
 def _detail(about: Mention, match: re.Match[str]) -> None:
@@ -102,7 +102,7 @@ def _register(about: Mention, match: re.Match[str]) -> None:
 
 
 FACTS = (
-    # Of a fault whose address is cut off.
+    # A fault whose address is cut off.
     Fact(
         "page fault for address",
         re.compile(
@@ -220,8 +220,7 @@ FACTS = (
 """What lines say of the fault or the page before them."""
 
 
-# What lines say of the boot.
-
+# Functions that take from a line what it says of the boot.
 _LEVELS = re.compile(
     r"\bCR4: (?P<cr4>[0-9a-f]{16})\b"
     r"|\bPGD (?P<pgd>(?!0\b)[0-9a-f]{1,16}) P4D (?P<p4d>[0-9a-f]{1,16})\b",

@@ -120,7 +120,7 @@ def _logged(explainer: Explainer, mention: Mention, explanation: Explanation) ->
     if mention.walk is not None and not mention.is_page:
         entries = compare(mention.walk, explanation.steps)
         then = None
-        # Of an entry with a reserved bit, it is not known what it mapped.
+        # An entry with a reserved bit was damaged: it is not known what it mapped.
         if not (mention.error_code or 0) & RESERVED:
             then = leaf_of(mention.walk.entries, mention.value, explainer.encryption_mask)
         logged = logged._replace(entries=entries, leaf=then)

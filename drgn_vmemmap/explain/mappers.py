@@ -19,7 +19,7 @@ from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from drgn_vmemmap.vmemmap.tables import VmemmapTables
 
-# What one table of the second level maps, in bytes: tables above it change no more often.
+# Bytes that one table of the second level maps: all walks to them go through the same tables above.
 _DIRECTORY_SPAN = 1 << 30
 
 # The most mappers of a frame that are named: a zone's tail frame has all folios of the zone.

@@ -130,7 +130,7 @@ class _Reader:
         if line.caller is not None:
             self._caller = self._callers.setdefault(line.caller, _Caller())
         self._caller.lines += 1
-        # Of a line that was wrapped, the form that says most is as the kernel wrote it.
+        # A wrapped line is taken in the form in which most of it is recognised.
         forms = [list(self._tokens(form)) for form in line.forms]
         tokens = max(forms, key=lambda form: sum(token.weight for token in form))
         for token in sorted(tokens, key=lambda token: token.start):
@@ -280,7 +280,7 @@ class _Reader:
         caller.fragment = None
 
     def _lose_lines(self) -> None:
-        """What follows missing lines may be of a fault or a page that these named."""
+        """Forget what was named: lines after a gap may be about what the missing lines named."""
         for caller in (self._caller, *self._callers.values()):
             self._end_fragment(caller)
             caller.latest.clear()

@@ -57,7 +57,7 @@ def _encryption_bits(mention: Mention, pfn: int) -> list[int]:
 
 
 def _walk_statements(mention: Mention) -> Iterator[Statement]:
-    """What the walk of a fault proves whose address is not in the log."""
+    """Statements on the walk of a fault whose address is not in the log."""
     then = None if mention.walk is None else leaf_of(mention.walk.entries, 0)
     if then is None:
         return

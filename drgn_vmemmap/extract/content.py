@@ -87,7 +87,7 @@ class Content:
 
     def is_data(self, word: int) -> bool:
         """Whether a word can be of the kernel's allocated data: a pointer, or a map of parts."""
-        # Which parts of a section have a memmap: bits that follow each other.
+        # The map of a section's parts that have a memmap is a row of consecutive bits.
         after = word + (word & -word) & _ALL_ONES
         return not word or word >> 56 == 0xFF or after & (after - 1) == 0
 

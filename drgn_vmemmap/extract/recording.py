@@ -88,7 +88,7 @@ class Written(NamedTuple):
     taken: Counter[str]
     """Bytes that were read, by kind."""
     withheld: list[Withheld]
-    """What of it was not written."""
+    """Memory that was read, and not written."""
     problem: str | None = None
     """Why the kernel's log is not in it, or not all of it, in words."""
 

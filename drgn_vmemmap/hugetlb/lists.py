@@ -38,7 +38,7 @@ class BrokenList(NamedTuple):
     """The dump lacks memory; otherwise, the list itself is damaged."""
     reason: str
     in_flight: bool = False
-    """It is as a processor that stops between two stores of an insertion or a removal leaves it."""
+    """It is as between the two stores of an insertion or a removal."""
     loses_folios: bool = False
     """There may be folios on it that neither of its ends leads to."""
     added: int | None = None

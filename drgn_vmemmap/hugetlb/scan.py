@@ -179,7 +179,7 @@ class MemmapScan:
         if tails.are_alike(frames, infos, has_head=True):
             self.folios.compared[-len(pfns) :] = b"\1" * len(pfns)
         else:
-            # What is not right is read again, to be compared tail by tail: this happens once.
+            # Frames with wrong tails are read again, to be compared tail by tail: once.
             self._tails = None
         return True
 

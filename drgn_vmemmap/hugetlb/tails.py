@@ -251,7 +251,7 @@ class Tails:
         )
 
     def _checks_of(self, tails: bytes, has_head: bool) -> list[_Check]:
-        """What is checked of tails in one frame: no references, where they may have one each."""
+        """The checks of tails in one frame, but that of references where each may have one."""
         may_keep = self._keeps_references and not has_head
         if may_keep and self._page.values(tails, "refcount") == {1}:
             return [check for check in self._checks if check.member != "refcount"]
@@ -270,7 +270,7 @@ def _joined(members: Iterable[Member]) -> list[Member]:
 
 
 def _faults(layout: Struct, page: bytes, checks: Iterable[_Check]) -> Iterator[str]:
-    """What one struct page has that no plain tail has, or lacks."""
+    """What is wrong with one struct page as a plain tail, in words."""
     for check in checks:
         value = layout.value(page, check.member)
         if not check.accepts(value):

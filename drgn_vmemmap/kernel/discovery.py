@@ -69,7 +69,7 @@ def _discover(prog: drgn.Program, system_map: str | None) -> Kernel:
             "take one that keeps the kernel's own pages and is not cut off"
         ) from error
     except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
-        # Of a damaged dump, each number can be any number.
+        # In a damaged dump, any number may have any value.
         reason = printable(str(error)) or type(error).__name__
         raise CannotAnalyse(f"kernel data contradicts itself ({reason}): damaged dump") from error
 

@@ -25,7 +25,7 @@ _PAGE_OFFSET = 0xFFFF888000000000
 # KERNEL_IMAGE_SIZE of arch/x86/include/asm/page_64_types.h: with KASLR; without, it is half of it.
 _IMAGE_SIZE = 1 << 30
 
-# Of x86-64, for dumps whose VMCOREINFO does not say.
+# SECTION_SIZE_BITS of x86-64, for dumps whose VMCOREINFO lacks it, and those that may be.
 _SECTION_SIZE_BITS = 27
 _SECTION_SIZES = range(21, 41)
 

@@ -82,7 +82,7 @@ class _Label(NamedTuple):
 
     @classmethod
     def of(cls, report: Report) -> _Label:
-        """As wide as the report's nodes and addresses need it."""
+        """Columns that are wide enough for the report's nodes and addresses."""
         folios = report.folios.folios
         nodes = {kind.node for kind in folios.class_table if kind.node is not None}
         digits = len(str(max(nodes, default=0)))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.x86_64 import NO_EXECUTE, PAGE_SHIFT, PMD, PTE, PUD, WRITABLE
 
-# Where AMD's processors have the bit of memory encryption; no memory is so large.
+# Bits of an entry that AMD's processors use for memory encryption; no memory is so large.
 ENCRYPTION_BITS = (47, 51)
 
 _LEAVES = {level.name: level for level in (PTE, PMD, PUD)}

@@ -43,7 +43,7 @@ class _Directory(NamedTuple):
     """Its physical address in bytes."""
     entries: memoryview[int]
     above: int
-    """What the levels above leave of the access."""
+    """The access that the levels above leave: see :attr:`Run.above`."""
 
 
 _RUN_SPAN = PMD.entry_span

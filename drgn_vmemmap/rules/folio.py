@@ -56,7 +56,7 @@ def _not_present(context: FolioContext) -> Iterator[Finding]:
 
 
 def _tail_writable(context: FolioContext) -> Iterator[Finding]:
-    """What maps the reuse frame is ``PAGE_KERNEL_RO`` (``vmemmap_remap_pte()``)."""
+    """An entry that maps the reuse frame is ``PAGE_KERNEL_RO`` (``vmemmap_remap_pte()``)."""
     kept, judgement = context.kept, context.judgement
     if judgement.verdict is Verdict.OPTIMIZED:
         if judgement.read_only != judgement.shared:
@@ -85,7 +85,7 @@ def _partly_protected(context: FolioContext, index: int) -> Finding:
 
 
 def _head_read_only(context: FolioContext) -> Iterator[Finding]:
-    """What keeps a frame of its own is ``PAGE_KERNEL`` (``vmemmap_remap_pte()``)."""
+    """The entry of a page that keeps its frame is ``PAGE_KERNEL`` (``vmemmap_remap_pte()``)."""
     for index, entry in enumerate(context.entries[: context.kept]):
         if entry.frame is not None and not entry.access.writable:
             message = "must be writable and is read-only"
@@ -185,7 +185,7 @@ def _flag_mismatch(context: FolioContext) -> Iterator[Finding]:
 
 
 def _unreadable(context: FolioContext) -> Iterator[Finding]:
-    """What cannot be read is named and counted, never guessed."""
+    """Tables and heads that cannot be read are named and counted, never guessed."""
     reported = None
     for index, entry in enumerate(context.entries):
         table = entry.raw_address & -context.kernel.page_size

@@ -148,7 +148,7 @@ class Btf:
         self._bytes = bytearray()
         """The types, as far as they were read."""
         self._words = array("I")
-        """The same as words."""
+        """The types as words of 32 bits, as far as they were read."""
         self._strings = read(header + strings, strings_size)
         self._sizes = _Sizes()
         self._starts = array("I", [0])

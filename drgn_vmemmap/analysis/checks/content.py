@@ -215,7 +215,7 @@ class _TailCheck:
             self._not_compared += missing
 
     def _tails_in(self, batch: _Batch) -> Tails:
-        """What compares the frames of a batch, whose folios are all of one node and zone."""
+        """The checks for the frames of a batch, whose folios are all of one node and zone."""
         found = self._folios.folios.class_of(batch.rows[0]) if batch.rows else None
         place = None
         # A gigantic folio from boot may be of two zones; its reuse frame is of one.

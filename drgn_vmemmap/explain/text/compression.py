@@ -89,9 +89,9 @@ _OPEN: dict[bytes, Callable[[io.BytesIO], Any]] = {
     b"\x28\xb5\x2f\xfd": ZstdFile,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
-    # As the lzma program of old compresses.
+    # The format of the old lzma program.
     b"\x5d\0\0": lzma.open,
-    # As the kernel compresses records in pstore.
+    # The kernel compresses records in pstore so.
     b"\x78\x01": ZlibFile,
     b"\x78\x9c": ZlibFile,
     b"\x78\xda": ZlibFile,

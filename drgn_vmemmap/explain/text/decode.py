@@ -104,7 +104,7 @@ _IS_QUOTED_PRINTABLE = re.compile(r"^.{40,}[^=\n]=[ \t]*\r*$|=3D[^\s=]|=C2=A0", 
 _ENDS_IN_SPACE = re.compile(r"=(?:20|09)\r*$", re.M)
 _EQUALS = re.compile(r"=(?![0-9A-F]{2}|[ \t]*\r*$)", re.M)
 
-# As mails have it, in short lines; and in one line, by base64 -w0 or as a field of JSON.
+# Mails have base64 in short lines; base64 -w0 and fields of JSON have it in one line.
 _BASE64 = re.compile(
     r"(?:^[ \t>]*[A-Za-z0-9+/]{40,}\r*\n)+(?:^[ \t>]*[A-Za-z0-9+/]*={0,2}\r*$)?"
     r"|^[A-Za-z0-9+/_-]{100,}={0,2}\r*$",

@@ -20,7 +20,7 @@ _PART = re.compile(
     re.MULTILINE,
 )
 
-# What stands before each line where parts were quoted or indented.
+# Quote marks and spaces before each line where parts were quoted or indented.
 _QUOTED_PART = re.compile(
     r"^(?P<quote>[ \t>|]{1,64})[A-Z][a-z]{2,12}#\d{1,10}[ \t]Part\d", re.MULTILINE
 )

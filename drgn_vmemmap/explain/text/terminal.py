@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a recorded terminal showed: recordings of asciinema, whose pieces end anywhere."""
+"""The output in recordings of a terminal by asciinema, whose pieces may end anywhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def terminal_text(text: str) -> str:
 
 
 def _output(event: Any) -> str | None:
-    """What an event shows: after its time, and in later versions its kind, is some text."""
+    """The output of an event, which has its time, in later versions its kind, and a text."""
     if not isinstance(event, list) or len(event) not in (2, 3):
         return None
     is_output = len(event) == 2 or event[1] == "o"

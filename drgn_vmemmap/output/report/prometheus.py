@@ -42,7 +42,7 @@ def render(report: Report, view: View) -> Iterator[str]:
 def _kernel(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
     kernel = report.kernel
     labels = {"release": kernel.release, "layout": kernel.hvo.layout.value}
-    # What the report is narrowed to.
+    # The selection that the report is narrowed to.
     labels.update((k, str(v)) for k, v in asdict(report.selection).items() if v is not None)
     yield "info", "The kernel that was analysed.", [Sample(1, labels)]
     if kernel.hvo.enabled is not None:

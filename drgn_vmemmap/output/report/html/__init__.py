@@ -100,7 +100,7 @@ def _template(name: str) -> str | None:
 
 
 def _conclusion(report: Report) -> Conclusion:
-    """What stands beside the title."""
+    """The conclusion that is shown beside the title."""
     concluded = conclusion(report)
     if concluded.kind == "sound" and not report.verified:
         return Conclusion("unverified", "not verified: 'verify' checks all rules")
@@ -133,7 +133,7 @@ def _source(environment: Environment, name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """By which the page's security policy knows its own style and script."""
+    """The hash by which the page's security policy admits its own style and script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

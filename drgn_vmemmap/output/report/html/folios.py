@@ -26,7 +26,7 @@ def findings_of(listing: Listing, findings: Iterable[Finding]) -> array[int]:
 
 
 def worst_of(listing: Listing, findings: Iterable[Finding]) -> array[int]:
-    """What each folio shows on the map for its worst finding; :data:`CellState.HOLE` for none."""
+    """The state that each folio's worst finding has on the map; :data:`CellState.HOLE` for none."""
     worst: dict[int | None, CellState] = {}
     for finding in findings:
         if finding.severity in FOUND:
