@@ -173,7 +173,7 @@ def test_frames_that_wait_for_the_end_of_a_batch_are_counted_and_not_missed(rele
 
 @pytest.mark.parametrize("restored", (0, 2))
 @pytest.mark.parametrize("destructor", (0, 1), ids=("no-destructor", "compound-page"))
-@pytest.mark.parametrize("release", ("5.15.0", "5.18.0", "6.1.0"))
+@pytest.mark.parametrize("release", ("5.15.0", "5.18.0", "6.1.0", "6.4.0"))
 def test_folios_that_left_the_pool_before_they_are_restored_are_in_flight(
     release: str, destructor: int, restored: int
 ) -> None:
@@ -224,7 +224,7 @@ def test_a_gigantic_folio_that_left_the_pool_may_be_remapped_where_the_dump_lack
 
 
 @pytest.mark.parametrize("done", (1, 3, None), ids=("one-page", "three-pages", "all-pages"))
-@pytest.mark.parametrize("release", ("5.15.0", "5.18.0", "6.1.0", "6.6.0"))
+@pytest.mark.parametrize("release", ("5.15.0", "5.18.0", "6.1.0", "6.4.0", "6.6.0"))
 def test_a_folio_that_is_remapped_before_it_is_a_hugetlb_one_is_in_flight(
     release: str, done: int | None
 ) -> None:

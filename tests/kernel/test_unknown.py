@@ -155,10 +155,15 @@ def test_a_kernel_with_a_new_name_is_reported_on_or_refused_by_that_name(
     assert report.unchecked.keys() == {rule for part in parts for rule in UNCHECKED[part]}
 
 
+@pytest.mark.parametrize("enabled", (True, False))
 @pytest.mark.parametrize("release", LINES)
-def test_all_of_a_known_kernel_is_recognised(release: str) -> None:
-    image = Image(Machine(line=LINES[release], folios=FOLIOS[2:]))
-    assert verify(image.prog).kernel.unrecognised == []
+def test_all_of_a_known_kernel_is_recognised(release: str, enabled: bool) -> None:
+    line = LINES[release]
+    image = Image(Machine(line=line, folios=FOLIOS[2:], enabled=enabled))
+    kernel = verify(image.prog).kernel
+    assert kernel.unrecognised == []
+    assert kernel.hvo.layout is line.layout
+    assert kernel.hvo.enabled is (enabled if line.variables else None)
 
 
 @pytest.mark.parametrize("type_name", ("hstate", "folio", "pglist_data"))

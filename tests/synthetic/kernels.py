@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple, Union
@@ -57,6 +57,8 @@ class Line:
     flags_member: str = "unsigned long"
     """Type of ``page->flags``."""
     compound_member: str = "compound_head"
+    folio_has_destructor: bool = False
+    """The destructor and the order are members of ``struct folio``, not of ``struct page``."""
     old_flags: bool = False
     """Page flags are numbered as before v6.6."""
     has_hugetlb_flags: bool = True
@@ -165,6 +167,18 @@ LINES = {
             hosts_memmap=False,
             failed_pages=FailedPages.NOWHERE,
         ),
+        # Vendors' 5.10 with backports is like this one, too.
+        Line(
+            "5.19.0",
+            Layout.HEAD_REUSE,
+            Mark.DESTRUCTOR,
+            {**_KEY, "vmemmap_optimize_mode": "unsigned int"},
+            head_moves=False,
+            dirty_tails=True,
+            old_flags=True,
+            hosts_memmap=False,
+            failed_pages=FailedPages.NOWHERE,
+        ),
         Line(
             "6.1.0",
             Layout.HEAD_REUSE,
@@ -174,6 +188,15 @@ LINES = {
             dirty_tails=True,
             old_flags=True,
             failed_pages=FailedPages.PRIVATE,
+        ),
+        Line(
+            "6.4.0",
+            Layout.HEAD_REUSE,
+            Mark.DESTRUCTOR,
+            {**_KEY, **_SWITCH},
+            folio_has_destructor=True,
+            dirty_tails=True,
+            old_flags=True,
         ),
         Line("6.6.0", Layout.HEAD_REUSE, Mark.FLAG, {**_KEY, **_SWITCH}),
         Line("6.9.0", Layout.HEAD_REUSE, Mark.INVERTED_TYPE, {**_KEY, **_SWITCH}),
@@ -261,6 +284,8 @@ class Types:
     def __init__(self, line: Line, page_size: int, max_nodes: int) -> None:
         self.section_bits = line.section_bits
         self.structs: dict[str, Struct] = {}
+        self._hidden: Collection[str] = ()
+        """Members of ``struct page`` that tests write, and the kernel's types do not have."""
         self.declare("list_head", next="struct list_head *", prev="struct list_head *")
         self.declare("static_key", enabled="atomic_t")
         self.declare("static_key_false", key="struct static_key")
@@ -322,10 +347,17 @@ class Types:
 
     def _declare_page(self, line: Line, size: int) -> None:
         destructor: dict[str, _Declaration] = {}
+        of_folio: dict[str, _Declaration] = {}
         if line.mark is Mark.DESTRUCTOR:
             destructor = {
                 "compound_dtor": ("unsigned char", 16),
                 "compound_order": ("unsigned char", 17),
+            }
+        if line.folio_has_destructor:
+            self._hidden = destructor.keys()
+            of_folio = {
+                "_folio_dtor": ("unsigned char", size + 16),
+                "_folio_order": ("unsigned char", size + 17),
             }
         memcg: dict[str, _Declaration] = {"memcg_data": ("unsigned long", 56)}
         self.declare(
@@ -351,6 +383,7 @@ class Types:
             4 * size,
             page=("struct page", 0),
             _flags_1=("unsigned long", size),
+            **of_folio,
             **(failed if line.failed_pages is FailedPages.FOLIO else {}),
         )
         if line.failed_pages is not FailedPages.NOWHERE:
@@ -437,6 +470,7 @@ class Types:
                 lambda type_name=member.type_name: member_of(type_name), member_name, offset * 8
             )
             for member_name, member in layout.members.items()
+            if name != "page" or member_name not in self._hidden
             for offset in (member.offset,)
         ]
         return prog.struct_type(name, layout.size, members)
