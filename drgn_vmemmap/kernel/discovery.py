@@ -131,7 +131,9 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
         vmemmap=memory_model.vmemmap(lookup, sections),
         image=memory_model.image(lookup),
         direct_map=memory_model.direct_map(lookup),
-        hvo=hvo.hvo(lookup, page, zone, of_nodes),
+        hvo=hvo.hvo(
+            lookup, page, zone, of_nodes, lambda: hugetlb.kept_pages(lookup, hstates, hstate, page)
+        ),
         page=page,
         page_flags=struct_page.page_flags(nodes, zones.zone_count(lookup)),
         head_test=struct_page.head_test(lookup, page),

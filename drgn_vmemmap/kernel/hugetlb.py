@@ -9,10 +9,13 @@ from drgn_vmemmap.kernel.facts import Lock, Poison
 from drgn_vmemmap.kernel.lookup import Lookup, not_supported
 from drgn_vmemmap.kernel.structs import Member, Struct
 from drgn_vmemmap.kernel.unrecognised import Part
+from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 
 _HUGE_MAX_HSTATE = 2  # on x86-64
 # A count beyond this is damage.
 _HSTATES_LIMIT = 16
+# So is an order.
+_ORDERS_END = 64
 
 _CGROUP = "struct hugetlb_cgroup_per_node"
 
@@ -85,6 +88,28 @@ def hstate_count(lookup: Lookup, hstates: int, hstate: Struct) -> int:
     if count > _HSTATES_LIMIT:
         raise MissingFacts(f"hugetlb_max_hstate is {count}, which cannot be: damaged dump")
     return count
+
+
+def kept_pages(lookup: Lookup, hstates: int, hstate: Struct, page: Struct) -> set[int]:
+    """
+    How many vmemmap pages of an optimized folio keep a frame of their own, as hstates have it.
+
+    From v5.14 to v5.19, it is recorded how many do not.
+
+    :param hstates: Virtual address of their array.
+    :return: Nothing where it is not recorded, or HVO was off at boot.
+    """
+    names = ["optimize_vmemmap_pages", "nr_free_vmemmap_pages"]
+    freed = lookup.struct("struct hstate", optional=("freed",), freed=names)
+    if "freed" not in freed.members:
+        return set()
+    count = hstate_count(lookup, hstates, hstate)
+    data = lookup.prog.read(hstates, count * hstate.size)
+    return {
+        (page.size << order) // PAGE_SIZE - without
+        for order, without in zip(hstate.column(data, "order"), freed.column(data, "freed"))
+        if without and order < _ORDERS_END
+    }
 
 
 def lock(lookup: Lookup) -> Lock | None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from drgn_vmemmap.kernel.facts import Hvo, ZoneKey
 from drgn_vmemmap.kernel.layout import Layout
@@ -26,15 +26,23 @@ _HVO_SWITCHES = {
 }
 
 
-def hvo(lookup: Lookup, page: Struct, zone: Struct, zones: Collection[ZoneKey]) -> Hvo:
+def hvo(
+    lookup: Lookup,
+    page: Struct,
+    zone: Struct,
+    zones: Collection[ZoneKey],
+    kept: Callable[[], Collection[int]],
+) -> Hvo:
     """
     HugeTLB vmemmap optimization in this kernel.
 
     :param page: ``struct page``.
     :param zone: ``struct zone``.
     :param zones: The zones that keep tail frames, as far as they were found.
+    :param kept: Finds out how many vmemmap pages of an optimized folio keep their frames; where
+        that is not recorded, it finds nothing.
     """
-    layout = _layout(lookup, zone, zones)
+    layout = _layout(lookup, zone, zones, kept)
     return Hvo(
         layout,
         _enabled(lookup, layout),
@@ -43,21 +51,24 @@ def hvo(lookup: Lookup, page: Struct, zone: Struct, zones: Collection[ZoneKey]) 
     )
 
 
-def _layout(lookup: Lookup, zone: Struct, zones: Collection[ZoneKey]) -> Layout:
+def _layout(
+    lookup: Lookup, zone: Struct, zones: Collection[ZoneKey], kept: Callable[[], Collection[int]]
+) -> Layout:
     # Linux commit 622026e87c40 ("mm/hugetlb: remove fake head pages") (in v7.1)
     # made the folios of a zone share their tails.
     if zone.members:
         # Without the zones, the frames that they keep are not known.
         return Layout.SHARED_TAIL if zones else Layout.UNKNOWN
     # Linux commit e7d324850bfc ("mm: hugetlb: free the 2nd vmemmap page
-    # associated with each HugeTLB page") (in v5.18) came with the first of
-    # these keys; v5.19 renamed it.
+    # associated with each HugeTLB page") (in v5.18) came before the first of
+    # these keys, which is of the next commit; v5.19 renamed it.
     if lookup.has_any("hugetlb_optimize_vmemmap_key", "hugetlb_free_vmemmap_enabled_key"):
         return Layout.HEAD_REUSE
     # Linux commit f41f2ed43ca5 ("mm: hugetlb: free the vmemmap pages
     # associated with each HugeTLB page") (in v5.14)
     if lookup.has_any("hugetlb_free_vmemmap_enabled"):
-        return Layout.TAIL_REUSE
+        # Between those two commits, there is no key.
+        return Layout.HEAD_REUSE if Layout.HEAD_REUSE.kept in kept() else Layout.TAIL_REUSE
     # Where HVO can be switched, it is built in. Nothing is to be accused by the rules of
     # a layout that the kernel does not have.
     if lookup.has_any(*_HVO_SWITCHES):

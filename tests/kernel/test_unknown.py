@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -368,3 +369,17 @@ def test_a_folio_of_an_unknown_layout_may_share_a_frame_that_is_writable() -> No
     report = verify(image.prog)
     assert next(iter(report.folios)).judgement.read_only == ()
     assert not report.broken
+
+
+@pytest.mark.parametrize("enabled", (True, False))
+@pytest.mark.parametrize("layout", (Layout.TAIL_REUSE, Layout.HEAD_REUSE))
+def test_hstates_tell_layouts_apart_where_the_switch_does_not(
+    layout: Layout, enabled: bool
+) -> None:
+    """One commit before v5.18, layouts had changed, and the switch was what it was before."""
+    line = replace(LINES["5.15.0"], layout=layout)
+    folios = FOLIOS if enabled else FOLIOS[2:]
+    report = verify(Image(Machine(line=line, folios=folios, enabled=enabled)).prog)
+    assert report.kernel.hvo.layout is (layout if enabled else Layout.TAIL_REUSE)
+    assert {finding.rule for finding in report.findings} == {"unoptimized"}
+    assert not report.incomplete

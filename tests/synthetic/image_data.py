@@ -13,6 +13,7 @@ from tests.synthetic.debuginfo import section_roots
 from tests.synthetic.image_memory import IMAGE
 from tests.synthetic.image_vmemmap import ImageVmemmap
 from tests.synthetic.kernels import ZONES
+from tests.synthetic.layouts import KEPT
 from tests.synthetic.model import (
     SECTION_PAGES,
     Folio,
@@ -160,6 +161,9 @@ class ImageData(ImageVmemmap):
             "free_huge_pages": len(free),
             "max_huge_pages": len(folios),
         }
+        if self.machine.line.freed_pages and self.machine.enabled:
+            pages = self.machine.vmemmap_pages(order) - KEPT[self.machine.layout]
+            counts[self.machine.line.freed_pages] = pages
         data = bytearray(self.types.structs["hstate"].pack(order=order, **counts))
         name = members["name"].offset
         data[name : name + 32] = hstate_name(order).encode().ljust(32, b"\0")

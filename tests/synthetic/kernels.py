@@ -61,6 +61,8 @@ class Line:
     """The destructor and the order are members of ``struct folio``, not of ``struct page``."""
     old_flags: bool = False
     """Page flags are numbered as before v6.6."""
+    freed_pages: str | None = None
+    """The member of a hstate that says how many vmemmap pages of a folio HVO frees."""
     has_hugetlb_flags: bool = True
     """There is an ``enum hugetlb_page_flags``."""
     failed_pages: FailedPages = FailedPages.FOLIO
@@ -150,6 +152,7 @@ LINES = {
             Layout.TAIL_REUSE,
             Mark.DESTRUCTOR,
             {"hugetlb_free_vmemmap_enabled": "_Bool"},
+            freed_pages="nr_free_vmemmap_pages",
             head_moves=False,
             dirty_tails=True,
             old_flags=True,
@@ -161,6 +164,7 @@ LINES = {
             Layout.HEAD_REUSE,
             Mark.DESTRUCTOR,
             {"hugetlb_free_vmemmap_enabled_key": "struct static_key_false"},
+            freed_pages="nr_free_vmemmap_pages",
             head_moves=False,
             dirty_tails=True,
             old_flags=True,
@@ -173,6 +177,7 @@ LINES = {
             Layout.HEAD_REUSE,
             Mark.DESTRUCTOR,
             {**_KEY, "vmemmap_optimize_mode": "unsigned int"},
+            freed_pages="optimize_vmemmap_pages",
             head_moves=False,
             dirty_tails=True,
             old_flags=True,
@@ -320,6 +325,7 @@ class Types:
             nr_huge_pages_node=f"unsigned int [{max_nodes}]",
             free_huge_pages_node=f"unsigned int [{max_nodes}]",
             surplus_huge_pages_node=f"unsigned int [{max_nodes}]",
+            **({line.freed_pages: "unsigned int"} if line.freed_pages else {}),
             name="char [32]",
         )
         self.enums: dict[str, dict[str, int]] = {
