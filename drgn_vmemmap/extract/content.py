@@ -11,9 +11,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 
+from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.x86_64 import wrong_bits
 from drgn_vmemmap.vmemmap.owners import TAIL
+from drgn_vmemmap.vmemmap.sections import SectionRange
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 WORD = 8
 _ALL_ONES = (1 << 64) - 1
@@ -32,6 +35,12 @@ _COUNT_LIMIT = 1 << 20
 _BOOT_TYPE_BITS = 4
 _BOOT_TYPES = range(1, 4)
 
+# FAKE_NODE_MIN_SIZE of arch/x86/include/asm/numa.h, 32 MiB, in pages: no node is smaller.
+_SMALLEST_NODE = 1 << 13
+
+# Memory whose struct pages are not in the dump may be of any of so many nodes.
+_LIKELY_NODES = 64
+
 # Page types are numbers from here on, as are counts below zero.
 _TYPES = 1 << 31
 
@@ -41,7 +50,7 @@ class Content:
 
     def __init__(self, kernel: Kernel, nodes: Iterable[int]) -> None:
         """
-        :param nodes: NUMA nodes that have memory.
+        :param nodes: NUMA nodes of which there may be struct pages.
         """
         self._kernel = kernel
         self._nodes = frozenset(nodes)
@@ -167,6 +176,26 @@ class Content:
     def _is_any(self, word: int) -> bool:
         """Whether a word can be any member: a pointer, an index, a counter."""
         return word < _NUMBER_LIMIT or self._is_pointer(word)
+
+
+def nodes_of(snapshot: Snapshot, sections: Iterable[SectionRange]) -> Iterator[int]:
+    """
+    The NUMA nodes of which there may be struct pages.
+
+    These are nodes that have memory, and nodes whose zones keep tails: those stay when all of a
+    node's memory has been removed.
+    """
+    kernel = snapshot.kernel
+    yield from {zone.node for zone in kernel.zones}
+    for section in sections:
+        for pfn in section.pfns[::_SMALLEST_NODE]:
+            try:
+                page = snapshot.struct_pages(pfn)
+            except MissingMemory:
+                yield from range(_LIKELY_NODES)
+                continue
+            if not is_poison(page):
+                yield kernel.page_flags.node(kernel.page.value(page, "flags"))
 
 
 def is_poison(page: bytes) -> bool:

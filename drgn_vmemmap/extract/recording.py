@@ -27,7 +27,7 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.api import presence, verify
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
-from drgn_vmemmap.extract.content import Content, is_poison
+from drgn_vmemmap.extract.content import Content, nodes_of
 from drgn_vmemmap.extract.filter import Filter, Filtered, LogMemory, Withheld
 from drgn_vmemmap.extract.ownership import FrameOwners, check_marks
 from drgn_vmemmap.extract.recorder import Recorder
@@ -50,9 +50,6 @@ from drgn_vmemmap.target.program import open_dump
 from drgn_vmemmap.target.symbols import open_kallsyms
 from drgn_vmemmap.target.types import btf_span
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
-
-# Memory whose struct pages are not in the dump may be of any of so many nodes.
-_LIKELY_NODES = 64
 
 
 def extract(
@@ -176,7 +173,7 @@ class Recording:
     def _filter(self) -> Filter:
         snapshot = Snapshot(self.kernel, ProgramMemory(self._prog))
         owners = FrameOwners(snapshot)
-        content = Content(self.kernel, self._nodes(snapshot))
+        content = Content(self.kernel, nodes_of(snapshot, self._report.sections))
         vmemmap = dict(self._frames_of_vmemmap(snapshot))
         log = self._log_memory(snapshot)
         return Filter(snapshot, owners, content, self._tables(), vmemmap, log)
@@ -207,19 +204,6 @@ class Recording:
             return text_memory(self._recorded)
         finally:
             self._recorder = recorder
-
-    def _nodes(self, snapshot: Snapshot) -> Iterator[int]:
-        """The NUMA nodes that have memory: of the first page of each section, where it is known."""
-        kernel = self.kernel
-        for section in self._report.sections:
-            for pfn in section.pfns[:: kernel.sections.pages]:
-                try:
-                    page = snapshot.struct_pages(pfn)
-                except MissingMemory:
-                    yield from range(_LIKELY_NODES)
-                    continue
-                if not is_poison(page):
-                    yield kernel.page_flags.node(kernel.page.value(page, "flags"))
 
     def _tables(self) -> set[int]:
         """PFNs of the frames that were read as page tables."""

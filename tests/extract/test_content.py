@@ -10,13 +10,14 @@ from collections.abc import Mapping
 import pytest
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.extract.content import Content
+from drgn_vmemmap.extract.content import Content, nodes_of
 from drgn_vmemmap.extract.filter import Filter
 from drgn_vmemmap.extract.ownership import FrameOwners
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, SAVED_DIRTY
 from drgn_vmemmap.target.memory import Memory, ProgramMemory
+from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
@@ -112,6 +113,32 @@ def test_a_struct_page_is_of_a_node_that_has_memory(snapshot: Snapshot) -> None:
     page[start : start + 8] = flags.to_bytes(8, "little")
     assert Content(kernel, [0, 3]).is_struct_page(bytes(page))
     assert not Content(kernel, [0]).is_struct_page(bytes(page))
+
+
+@pytest.mark.parametrize(("release", "nodes"), (("7.2.0", {0, 1}), ("6.12.0", {0})))
+def test_the_zones_of_a_node_keep_tails_when_its_memory_is_gone(
+    release: str, nodes: set[int]
+) -> None:
+    machine = Machine(line=LINES[release], nodes=2)
+    image = Image(machine)
+    snapshot = Snapshot(discover(image.prog), ProgramMemory(image.prog))
+    left = SectionRange(machine.node_pfns(0), 0)
+    assert set(nodes_of(snapshot, [left])) == nodes
+
+
+def test_nodes_may_begin_and_end_within_a_section(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each node has 32 MiB."""
+    shift = snapshot.kernel.page_flags.node_shift
+    offset = snapshot.kernel.page.offset("flags")
+
+    def struct_page(pfn: int) -> bytes:
+        return (pfn >> 13 << shift).to_bytes(8, "little").rjust(offset + 8, b"\0").ljust(64, b"\0")
+
+    monkeypatch.setattr(snapshot, "struct_pages", struct_page)
+    section = SectionRange(range(1 << 15), 0)
+    assert set(nodes_of(snapshot, [section])) == {0, 1, 2, 3}
 
 
 def test_a_struct_page_that_is_neither_mapped_nor_referenced_has_no_mappings(
