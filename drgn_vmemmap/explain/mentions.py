@@ -37,9 +37,10 @@ _WORD = re.compile(r"\b(?:0x)?([0-9a-f]{16})\b", re.IGNORECASE)
 # Where lines are missing: console_emit_next_record() of kernel/printk/printk.c, and journald.
 _GAP = re.compile(r"\*\* \d+ printk messages dropped|\bMissed \d+ kernel messages", re.IGNORECASE)
 
-# The kernel's first line, and what journalctl writes between boots.
+# The kernel's first line, and what journalctl writes between boots. ``net/x25/af_x25.c`` writes
+# its own "Linux Version".
 _FIRST_LINE = re.compile(
-    r"\bLinux version (?P<release>\d\S{1,80})|-- (?:Boot [0-9a-f]{32}|Reboot) --", re.IGNORECASE
+    r"\bLinux version (?P<release>\d\S{1,80})|-- (?:Boot [0-9a-f]{32}|Reboot) --"
 )
 
 
