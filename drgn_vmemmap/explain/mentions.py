@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, NamedTuple
 
 from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.caller import Caller, Latest
 from drgn_vmemmap.explain.facts import BOOT_FACTS, FACTS, OOPS_DISTANCE, BootFact, Fact
 from drgn_vmemmap.explain.fragment import (
     OTHER_DUMP,
@@ -22,6 +22,7 @@ from drgn_vmemmap.explain.fragment import (
 )
 from drgn_vmemmap.explain.mention import Mention, Mentions
 from drgn_vmemmap.explain.message import Kind, Message, Named
+from drgn_vmemmap.explain.messages.failures import BANK_STATUS, is_poison, needs_poison
 from drgn_vmemmap.explain.messages.table import ANY_PFN, find_messages
 from drgn_vmemmap.explain.subject import Subject, subjects_of
 from drgn_vmemmap.explain.text.lines import Joined, Line
@@ -69,31 +70,6 @@ _Key = tuple[int, Kind, int]
 """A boot, by its number, and what is named."""
 
 
-class _Latest(NamedTuple):
-    """What was named last, and in which line."""
-
-    mention: Mention
-    line: int
-    before: int
-    """How many mentions there were before this line."""
-
-
-@dataclass
-class _Caller:
-    """A task or a processor that writes to the log, and what its lines are about."""
-
-    lines: int = 0
-    """How many lines it has written so far."""
-    latest: dict[Subject, _Latest] = field(default_factory=dict)
-    """The fault or page that it named last, for each subject of the lines after it."""
-    fragment: Mention | None = None
-    """A fault whose first line is not in the log; ``None`` if its lines are of no such fault."""
-    fragment_line: int = 0
-    """The number of the last line that is of the fragment."""
-    other_dump_line: int = -OOPS_DISTANCE
-    """The number of the line in which it began to dump registers without a page fault."""
-
-
 class _Token(NamedTuple):
     """Something that a line says."""
 
@@ -123,13 +99,13 @@ class _Reader:
         self.mentions.boots.append(self._boot)
         # How many mentions there were when a boot last ended, and when one was last split.
         self._ended = self._split = 0
-        self._caller = _Caller()
-        self._callers: dict[str, _Caller] = {}
+        self._caller = Caller()
+        self._callers: dict[str, Caller] = {}
 
     def read(self, line: Line) -> None:
         """Take what a line says, in the order in which it says it."""
         if line.caller is not None:
-            self._caller = self._callers.setdefault(line.caller, _Caller())
+            self._caller = self._callers.setdefault(line.caller, Caller())
         self._caller.lines += 1
         # A wrapped line is taken in the form in which most of it is recognised.
         forms = [list(self._tokens(form)) for form in line.forms]
@@ -149,7 +125,8 @@ class _Reader:
         for message, match in find_messages(text):
             values = list(message.named(match, self._encryption_mask or 0))
             named.update(value for _, value in values)
-            yield _token(match, self._add, message, values, form.around(*match.span()))
+            add = self._add_if_poison if needs_poison(message, match) else self._add
+            yield _token(match, add, message, values, form.around(*match.span()))
         for match in ANY_PFN.pattern.finditer(text) if ANY_PFN.keyword in lower else ():
             digits = int(match["pfn"] or match["any_pfn"], 16)
             if digits in named:
@@ -184,6 +161,8 @@ class _Reader:
             yield _token(match, self._lose_lines)
         for match in OTHER_DUMP.finditer(lower):
             yield _token(match, self._begin_other_dump)
+        for match in BANK_STATUS.finditer(lower) if "machine check" in lower else ():
+            yield _token(match, self._begin_machine_check, match)
 
     # What is named.
 
@@ -195,9 +174,16 @@ class _Reader:
         if current is not None:
             self._begin(current, before, subjects_of(message))
 
+    def _add_if_poison(self, message: Message, values: list[Named], line: str) -> None:
+        if self._caller.reads_poison:
+            self._add(message, values, line)
+
+    def _begin_machine_check(self, match: re.Match[str]) -> None:
+        self._caller.reads_poison = is_poison(int(match["status"], 16))
+
     def _begin(self, mention: Mention, before: int, subjects: Iterable[Subject]) -> None:
         """Take the next lines for lines on a mention, if they are of these subjects."""
-        latest = _Latest(mention, self._caller.lines, before)
+        latest = Latest(mention, self._caller.lines, before)
         self._caller.latest.update((subject, latest) for subject in subjects)
 
     def _mention(self, mention: Mention) -> Mention | None:
@@ -270,7 +256,7 @@ class _Reader:
                     mention.take(fragment)
                 self._begin(mention, before, (Subject.PAGE_FAULT, Subject.STACK))
 
-    def _end_fragment(self, caller: _Caller) -> None:
+    def _end_fragment(self, caller: Caller) -> None:
         fragment = caller.fragment
         if fragment is not None and (
             with_short_address(fragment) or with_frame(fragment, self._encryption_mask)
@@ -334,7 +320,7 @@ class _Reader:
             self._boot.add_release(match["release"])
         self.mentions.boots.append(self._boot)
         self._ended = len(self.mentions.named)
-        self._caller, self._callers = _Caller(), {}
+        self._caller, self._callers = Caller(), {}
 
 
 def _blank(match: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.paging.leaf import leaf_of
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PHYSICAL_BITS
 
 
 class Kind(enum.Enum):
@@ -105,6 +105,12 @@ def _entry(digits: str) -> int | None:
     return None if leaf is None else leaf.frame
 
 
+def _physical(digits: str) -> int | None:
+    """A physical address, unless no processor has one so high."""
+    value = int(digits, 16)
+    return None if value >> PHYSICAL_BITS else value
+
+
 def _hex_for_certain(digits: str) -> int | None:
     """A number in hex, unless it may as well be in decimal."""
     return None if digits.isdecimal() and digits[0] != "0" else int(digits, 16)
@@ -120,7 +126,7 @@ _GROUPS = {
     "decimal_pfn": (Kind.PFN, _decimal),
     "decimal_end": (Kind.PFN, _decimal_before),
     "entry": (Kind.PFN, _entry),
-    "physical": (Kind.PHYSICAL, _hex),
+    "physical": (Kind.PHYSICAL, _physical),
 }
 
 _NUMBERS = {

@@ -128,7 +128,15 @@ def test_a_message_names_its_page_in_other_forms(
         "{1}[Hardware Error]: physical_address_mask: 0xffffffffffffffc0",
         "mce: [Hardware Error]: CPU 0: Machine Check Exception: 5 Bank 7: be00000000010091",
         "mce: [Hardware Error]: TSC 0 ADDR 1f7ff8040 SYND 5b24000 IPID 9600050f00",
+        "mce: [Hardware Error]: TSC 0 ADDR 1ffffa16b6b4a MISC d012000100000000 "
+        "SYND 4d000000 IPID 500b000000000",
+        "mce: [Hardware Error]: TSC 0 ADDR e1101add1e550012 MISC 86",
+        "mce: [Hardware Error]: TSC 0 ADDR 7f5e3c0 MISC 46",
+        "mce: [Hardware Error]: TSC 0 ADDR 7f5e3c0 MISC 1c6",
+        "mce: [Hardware Error]: TSC 0 ADDR 7f5e3c0 MISC cafebeef",
         "[Hardware Error]: Error Addr: 0x00000001f7ff8040",
+        "EDAC MC0: 1 CE Cannot decode normalized address on mc#0csrow#3channel#0 (csrow:3 "
+        "channel:0 page:0x0 offset:0x0 grain:64 syndrome:0x1)",
         "Use-after-free read at 0x00000000b1946ac5 (in kfence-#42):",
         "page:00000000b1946ac5 is uninitialized and poisoned",
         "HugeTLB: registered 2.00 MiB page size, pre-allocated 0 pages",

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from drgn_vmemmap.explain.mention import Mentions
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.text.lines import read_text
@@ -21,3 +23,26 @@ def test_a_drivers_version_is_no_first_line_of_a_boot() -> None:
     found = read([*first, "X25: Linux Version 0.2", "Memory failure: 0x2ec5: x", *OOPS])
     assert [boot.release for boot in found.boots if boot.release] == ["6.12.117"]
     assert all(mention.boot.memory_is_fixed for mention in found.named)
+
+
+@pytest.mark.parametrize(
+    ("bank", "named"),
+    (
+        # Bit 43 of the status: poison.
+        ("Bank 1: bc800800060c0859", [0x3EC1FA40]),
+        ("Bank 5: bea0000000000108", []),
+    ),
+)
+@pytest.mark.parametrize("kind", ("Machine Check: 0", "Machine Check Exception: 4"))
+def test_the_address_of_an_amd_bank_is_that_of_memory_only_if_poison_was_read(
+    kind: str, bank: str, named: list[int]
+) -> None:
+    found = read(
+        [
+            f"mce: [Hardware Error]: CPU 6: {kind} {bank}",
+            "mce: [Hardware Error]: RIP 10:<ffffffff8107a8f2> {native_safe_halt+0x12/0x20}",
+            "mce: [Hardware Error]: TSC 9883098 ADDR 3ec1fa40 MISC d01a000000000000 IPID 100b0",
+            "mce: [Hardware Error]: PROCESSOR 2:a20f12 TIME 1755581242 SOCKET 0 APIC c",
+        ]
+    )
+    assert [each.value for each in found.named] == named

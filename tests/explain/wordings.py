@@ -511,6 +511,12 @@ WORDINGS = (
     _physical("EDAC of Intel", "EDAC sbridge MC1: ADDR 2ec5040"),
     _physical("machine check", "mce: [Hardware Error]: TSC 3f3c4fe8b2d10 ADDR 2ec5040 MISC 8c"),
     _physical(
+        "machine check", "mce: [Hardware Error]: TSC 0 ADDR 2ec5040 MISC 86 PPIN fc6b80e0ba9d616"
+    ),
+    # A processor of AMD before it named the kinds of its banks, and one of a guest.
+    _physical("machine check", "mce: [Hardware Error]: TSC 0 ADDR 2ec5040 MISC c00a000001000000"),
+    _physical("machine check", "mce: [Hardware Error]: TSC 0 ADDR 2ec5040"),
+    _physical(
         "memory error of the firmware",
         "{1}[Hardware Error]:   physical_address: 0x0000000002ec5040",
     ),

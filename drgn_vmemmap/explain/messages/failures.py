@@ -9,11 +9,53 @@ reports is its own, normalized address, and EDAC's ``page:`` follows where it ca
 
 from __future__ import annotations
 
-from drgn_vmemmap.explain.message import message
+import re
+
+from drgn_vmemmap.explain.message import Message, message
 from drgn_vmemmap.explain.messages.versions import ALL, OLDER
 
 _MCE = "arch/x86/kernel/cpu/mce/core.c"
 _MEMORY_FAILURE = "mm/memory-failure.c"
+
+MACHINE_CHECK = message(
+    "machine check",
+    "[hardware error]",
+    # Intel's processors say in bits 6 to 8 of MISC what the address is: 2 is a physical one, and
+    # AMD's leave 0 there (intel_mce_usable_address()). 0x96 in IPID: a memory controller of AMD,
+    # whose address is a normalized one.
+    r"\[Hardware Error\]:.{0,80}?\bADDR (?P<physical>[0-9a-f]{1,16})\b"
+    r"(?! MISC (?:[0-9a-f]*[4-7c-f][0-9a-f]|[0-9a-f]*[13579bdf][0-9a-f]{2})\b)"
+    r"(?!.{0,80}\bIPID 96[0-9a-f]{8}\b)",
+    ALL,
+    f"__print_mce(), {_MCE}",
+)
+
+BANK_STATUS = re.compile(
+    r"machine check(?: exception)?: [0-9a-f]{1,16} bank \d{1,3}: (?P<status>[0-9a-f]{16})\b"
+)
+"""The status of a processor's bank, in lower case; its address is in one of the next lines."""
+
+# What follows the address, where the processor is one of AMD that names the kind of each bank.
+_KIND_OF_BANK = re.compile(r"(?: (?:MISC|PPIN|SYND\d?) [0-9a-f]{1,16})* IPID ", re.IGNORECASE)
+
+# MCI_STATUS_POISON.
+_POISON = 1 << 43
+
+
+def needs_poison(wording: Message, match: re.Match[str]) -> bool:
+    """
+    Whether an address is that of memory only if poison was read there.
+
+    Follows ``amd_mce_usable_address()`` of ``arch/x86/kernel/cpu/mce/amd.c``: any other address
+    may be one of an instruction, or what the bank calls its own entries.
+    """
+    return wording is MACHINE_CHECK and bool(_KIND_OF_BANK.match(match.string, match.end()))
+
+
+def is_poison(status: int) -> bool:
+    """Whether a bank's status says that poison was read."""
+    return bool(status & _POISON)
+
 
 FAILURES = (
     message(
@@ -103,7 +145,8 @@ FAILURES = (
     message(
         "EDAC",
         "page:0x",
-        r"\bpage:%pfn offset:0x",
+        # Where the driver knows no address, the page and the offset are 0.
+        r"\bpage:(?!0x0 offset:0x0\b)%pfn offset:0x",
         ALL,
         "edac_ce_error() and edac_ue_error(), drivers/edac/edac_mc.c",
     ),
@@ -114,15 +157,7 @@ FAILURES = (
         ALL,
         "skx_mce_output_error(), drivers/edac/skx_common.c; sb_edac.c, pnd2_edac.c, igen6_edac.c",
     ),
-    message(
-        "machine check",
-        "[hardware error]",
-        # 0x96 in IPID: a memory controller of AMD, whose address is a normalized one.
-        r"\[Hardware Error\]:.{0,80}?\bADDR (?P<physical>[0-9a-f]{1,16})\b"
-        r"(?!.{0,80}\bIPID 96[0-9a-f]{8}\b)",
-        ALL,
-        f"__print_mce(), {_MCE}",
-    ),
+    MACHINE_CHECK,
     message(
         "memory error of the firmware",
         "physical_address:",

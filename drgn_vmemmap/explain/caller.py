@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""The tasks and processors that write to a log, each with the state of its own lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from drgn_vmemmap.explain.facts import OOPS_DISTANCE
+from drgn_vmemmap.explain.mention import Mention
+from drgn_vmemmap.explain.subject import Subject
+
+
+class Latest(NamedTuple):
+    """What was named last, and in which line."""
+
+    mention: Mention
+    line: int
+    before: int
+    """How many mentions there were before this line."""
+
+
+@dataclass
+class Caller:
+    """A task or a processor that writes to the log, and what its lines are about."""
+
+    lines: int = 0
+    """How many lines it has written so far."""
+    latest: dict[Subject, Latest] = field(default_factory=dict)
+    """The fault or page that it named last, for each subject of the lines after it."""
+    fragment: Mention | None = None
+    """A fault whose first line is not in the log; ``None`` if its lines are of no such fault."""
+    fragment_line: int = 0
+    """The number of the last line that is of the fragment."""
+    other_dump_line: int = -OOPS_DISTANCE
+    """The number of the line in which it began to dump registers without a page fault."""
+    reads_poison: bool = False
+    """Whether its latest machine check was for poison that was read."""
