@@ -9,6 +9,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import drgn
@@ -26,6 +27,43 @@ SECRET = random.Random(20_26).randbytes(64) * (PAGE_SIZE // 64)
 """A page of a user's. Each 64 bytes are alike, and all eight words of them are at random."""
 
 
+class Recorded:
+    """A recorded kernel, which machines share and none changes."""
+
+    def __init__(self, name: str) -> None:
+        self.program = open_vmcore(name)
+        self._parts = parts_in(str(vmcore(name)))
+        self.snapshot = Snapshot(discover(self.program), ProgramMemory(self.program))
+        self.vmemmap = frozenset(self._frames_of_vmemmap())
+        self._pages: dict[int, bytes] = {}
+
+    def _frames_of_vmemmap(self) -> Iterator[int]:
+        geometry, walker = self.snapshot.geometry, self.snapshot.walker
+        for run in walker.walk(geometry.base, geometry.end):
+            if run.is_last_level or walker.first_frame(run) is not None:
+                yield from (frame for frame in walker.frames(run) if frame is not None)
+
+    def page(self, pfn: int) -> bytes:
+        """A page, with the secret wherever it was not recorded."""
+        if pfn not in self._pages:
+            self._pages[pfn] = self._page(pfn)
+        return self._pages[pfn]
+
+    def _page(self, pfn: int) -> bytes:
+        try:
+            data = self.program.read(pfn << PAGE_SHIFT, PAGE_SIZE, True)
+        except drgn.FaultError:
+            return SECRET
+        page = bytearray(SECRET)
+        for part in self._parts.get(pfn, (range(PAGE_SIZE),)):
+            page[part.start : part.stop] = data[part.start : part.stop]
+        return bytes(page)
+
+
+of_vmcore = cache(Recorded)
+"""The recorded kernel of a vmcore, by its name."""
+
+
 class Machine:
     """
     The memory of a recorded kernel, with a secret wherever it was not recorded.
@@ -37,21 +75,14 @@ class Machine:
         """
         :param name: Of the recorded vmcore.
         """
-        self.recorded = open_vmcore(name)
-        self._parts = parts_in(str(vmcore(name)))
-        self.snapshot = Snapshot(discover(self.recorded), ProgramMemory(self.recorded))
+        self._kernel = of_vmcore(name)
+        self.recorded = self._kernel.program
+        self.snapshot = self._kernel.snapshot
         self.changed: dict[int, bytes] = {}
-        """Pages by their PFN, as they are now."""
+        """Pages by their PFN that are not as they were."""
 
-        self._vmemmap = frozenset(self._frames_of_vmemmap())
         self._name_host()
         self._write_supported_bits()
-
-    def _frames_of_vmemmap(self) -> Iterator[int]:
-        geometry, walker = self.snapshot.geometry, self.snapshot.walker
-        for run in walker.walk(geometry.base, geometry.end):
-            if run.is_last_level or walker.first_frame(run) is not None:
-                yield from (frame for frame in walker.frames(run) if frame is not None)
 
     def _name_host(self) -> None:
         """Write the names of ``init_uts_ns``, which older vmcores do not have."""
@@ -69,7 +100,7 @@ class Machine:
         """Write to the kernel's own data."""
         frame, start = self.snapshot.walker.entry(address).frame, address % PAGE_SIZE
         assert frame is not None
-        page = bytearray(self.changed.get(frame) or self._recorded_page(frame))
+        page = bytearray(self.page(frame))
         page[start : start + len(data)] = data
         self.changed[frame] = bytes(page)
 
@@ -92,7 +123,7 @@ class Machine:
         return b"".join(pieces)
 
     def _piece(self, pfn: int, start: int, size: int) -> bytes:
-        if pfn in self._vmemmap and pfn not in self.changed:
+        if pfn in self._kernel.vmemmap and pfn not in self.changed:
             try:
                 return self.snapshot.memory.read((pfn << PAGE_SHIFT) + start, size)
             except MissingMemory as error:
@@ -100,20 +131,7 @@ class Machine:
         return self.page(pfn)[start : start + size]
 
     def page(self, pfn: int) -> bytes:
-        if pfn not in self.changed:
-            self.changed[pfn] = self._recorded_page(pfn)
-        return self.changed[pfn]
-
-    def _recorded_page(self, pfn: int) -> bytes:
-        """A page, with the secret wherever it was not recorded."""
-        try:
-            data = self.recorded.read(pfn << PAGE_SHIFT, PAGE_SIZE, True)
-        except drgn.FaultError:
-            return SECRET
-        page = bytearray(SECRET)
-        for part in self._parts.get(pfn, (range(PAGE_SIZE),)):
-            page[part.start : part.stop] = data[part.start : part.stop]
-        return bytes(page)
+        return self.changed.get(pfn) or self._kernel.page(pfn)
 
 
 def has_secret(path: Path) -> bool:

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Callable, NamedTuple
 
 import pytest
 
@@ -19,20 +21,38 @@ from drgn_vmemmap.target.recorded_pages import parts_in
 from tests.extract.machine import SECRET, Machine, has_secret
 from tests.support import open_vmcore
 
-NAMES = ("filtered-kdump", "head-reuse", "shared-tail")
-
 
 def extracted(machine: Machine, path: Path, compress: bool) -> Written:
     return extract(machine.program(), str(path), compress)
 
 
-@pytest.mark.parametrize("compress", (False, True))
-@pytest.mark.parametrize("name", NAMES)
+class Extract(NamedTuple):
+    """An extract of a machine on which nothing was changed."""
+
+    path: Path
+    written: Written
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool], Extract]:
+    """Extracts by the machine's name, and whether they are compressed."""
+
+    @cache
+    def of(name: str, compress: bool) -> Extract:
+        path = tmp_path_factory.mktemp(name) / "vmcore"
+        return Extract(path, extracted(Machine(name), path, compress))
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("name", "compress"),
+    (("filtered-kdump", True), ("head-reuse", True), ("head-reuse", False), ("shared-tail", False)),
+)
 def test_nothing_but_what_was_recorded_is_written(
-    name: str, compress: bool, tmp_path: Path
+    name: str, compress: bool, sound: Callable[[str, bool], Extract]
 ) -> None:
-    path = tmp_path / "vmcore"
-    written = extracted(Machine(name), path, compress)
+    path, written = sound(name, compress)
     assert written.withheld == []
     assert not has_secret(path)
 
@@ -43,8 +63,10 @@ def test_the_search_finds_a_secret(tmp_path: Path) -> None:
     assert has_secret(path)
 
 
-def first_frames(machine: Machine) -> tuple[int, int, int]:
+@cache
+def first_frames(name: str) -> tuple[int, int, int]:
     """Of the first optimized folio: its head's frame, its tails' frame, and its page table's."""
+    machine = Machine(name)
     folio = next(each for each in examine(machine.program()).folios if each.judgement.shared)
     address = machine.snapshot.geometry.address(folio.folio.pfn)
     head = machine.snapshot.walker.entry(address)
@@ -54,13 +76,25 @@ def first_frames(machine: Machine) -> tuple[int, int, int]:
     return head.frame, tail.frame, head.raw_address // PAGE_SIZE
 
 
-@pytest.mark.parametrize("which", range(3), ids=("head", "tails", "table"))
-@pytest.mark.parametrize(("name", "compress"), (("shared-tail", False), ("head-reuse", True)))
+HEAD, TAILS, TABLE = range(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "which", "compress"),
+    (
+        ("shared-tail", HEAD, False),
+        ("shared-tail", TAILS, False),
+        ("shared-tail", TABLE, False),
+        ("head-reuse", HEAD, True),
+        ("head-reuse", TAILS, False),
+        ("head-reuse", TABLE, False),
+    ),
+)
 def test_a_frame_that_holds_a_users_page_is_withheld(
     name: str, which: int, compress: bool, tmp_path: Path
 ) -> None:
     machine = Machine(name)
-    frame = first_frames(machine)[which]
+    frame = first_frames(name)[which]
     machine.changed[frame] = SECRET
     path = tmp_path / "vmcore"
     written = extracted(machine, path, compress)
@@ -73,7 +107,7 @@ def test_the_command_names_what_it_withholds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine = Machine("shared-tail")
-    frame = first_frames(machine)[1]
+    frame = first_frames("shared-tail")[TAILS]
     machine.changed[frame] = SECRET
     command_line.run(["extract", str(tmp_path / "vmcore")], machine.program())
     (line,) = (each for each in capsys.readouterr().err.splitlines() if "withheld: " in each)
@@ -83,17 +117,17 @@ def test_the_command_names_what_it_withholds(
 @pytest.mark.parametrize("name", ("shared-tail", "head-reuse"))
 def test_a_short_secret_in_an_empty_page_table_is_withheld(name: str, tmp_path: Path) -> None:
     machine = Machine(name)
-    _, _, table = first_frames(machine)
+    _, _, table = first_frames(name)
     machine.changed[table] = bytes(512) + SECRET[:32] + bytes(4096 - 544)
     path = tmp_path / "vmcore"
     extracted(machine, path, compress=False)
     assert not has_secret(path)
 
 
-def test_a_compressed_extract_knows_of_a_page_what_an_elf_one_knows(tmp_path: Path) -> None:
-    elf, kdump = tmp_path / "elf", tmp_path / "kdump"
-    for path in (elf, kdump):
-        extracted(Machine("head-reuse"), path, compress=path is kdump)
+def test_a_compressed_extract_knows_of_a_page_what_an_elf_one_knows(
+    sound: Callable[[str, bool], Extract],
+) -> None:
+    elf, kdump = (sound("head-reuse", compress).path for compress in (False, True))
     pages = sorted(parts_in(str(kdump)))
     assert pages
     memories = [ProgramMemory(open_vmcore(path)) for path in (elf, kdump)]
