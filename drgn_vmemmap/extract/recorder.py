@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
@@ -26,10 +26,16 @@ class Recorder(Memory):
 
         :raises MissingMemory: as the memory that is recorded does.
         """
+        return self._remembered(self._memory.read, address, size)
+
+    def read_data(self, address: int, size: int) -> bytes:
+        return self._remembered(self._memory.read_data, address, size)
+
+    def _remembered(self, read: Callable[[int, int], bytes], address: int, size: int) -> bytes:
         key = (address, size)
         if key not in self._reads:
             try:
-                self._reads[key] = self._as_before(key, self._memory.read(address, size))
+                self._reads[key] = self._as_before(key, read(address, size))
             except MissingMemory:
                 self._reads[key] = None
         data = self._reads[key]

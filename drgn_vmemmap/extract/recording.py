@@ -267,7 +267,7 @@ def _recorded(
 
     def read(address: int, count: int, offset: int, physical: bool) -> bytes:
         try:
-            return recorder().read(address, count)
+            return recorder().read_data(address, count)
         except MissingMemory as error:
             raise drgn.FaultError(str(error), address) from None
 

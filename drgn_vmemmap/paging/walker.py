@@ -368,16 +368,18 @@ class Walker:
         frame = ((raw & mask) | (address & (level.entry_span - 1))) >> PAGE_SHIFT
         return frame, None if frame < self.paging.max_pfn else Problem.BEYOND_MEMORY
 
-    def read(self, address: int, size: int) -> bytes:
+    def read(self, address: int, size: int, is_data: bool = False) -> bytes:
         """
         Read virtual memory through the page tables.
 
         :param address: Virtual address in bytes.
         :param size: Bytes to read.
+        :param is_data: Whether it is neither a page table nor a struct page.
         :raises NotMapped: if any of it is mapped to no memory.
         :raises MissingMemory: if any of it is not in the dump.
         """
         parts = []
+        read = self.memory.read_data if is_data else self.memory.read
         while size > 0:
             run = self.run_at(address)
             frame = self._frame_at(run, address)
@@ -389,7 +391,7 @@ class Walker:
             # A large leaf may reach beyond memory.
             if frame + (offset + part - 1 >> PAGE_SHIFT) >= self.paging.max_pfn:
                 raise NotMapped(f"virtual address {address + part - 1:#x}")
-            parts.append(self.memory.read((frame << PAGE_SHIFT) + offset, part))
+            parts.append(read((frame << PAGE_SHIFT) + offset, part))
             address += part
             size -= part
         return b"".join(parts)

@@ -8,7 +8,8 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import starmap
 from typing import BinaryIO, NamedTuple, Union
 
 from drgn_vmemmap.target.foreign_files import START_SIZE, what_it_is
@@ -30,6 +31,9 @@ _MACHINE = 12 + 4 * _NAME_SIZE
 # Extended numbering of program headers: sh_info of section 0 has their number.
 _PN_XNUM = 0xFFFF
 _PROGRAM_HEADERS_LIMIT = 1 << 20
+
+_SEGMENT = struct.Struct("<I4xQ8xQQQ8x")
+_PT_LOAD = 1
 
 # How many of the last descriptors are read: those of pages of zeros may all lead to one page.
 _LAST_DESCRIPTORS = 4096
@@ -140,6 +144,32 @@ def is_marked_incomplete(path: str) -> bool:
     return is_elf and bool(header[_ELF_FLAGS] & _ELF_INCOMPLETE)
 
 
+def left_out(path: str) -> list[range]:
+    """
+    Memory that an ELF dump describes, but does not hold.
+
+    Where makedumpfile excludes many pages in a row, they are the end of a segment, and not in the
+    file. drgn reads zeros there.
+
+    :return: Its physical addresses, ascending; ranges do not touch.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(_ELF)) != _ELF:
+                return []
+            short = [each for each in _segments(file) if each.size < each.memory_size]
+    except (OSError, OverflowError, ValueError, struct.error):
+        return []
+    gaps: list[range] = []
+    loads = (each for each in short if each.type == _PT_LOAD)
+    for gap in sorted((each.gap for each in loads), key=lambda gap: gap.start):
+        if gaps and gap.start <= gaps[-1].stop:
+            gaps[-1] = range(gaps[-1].start, max(gaps[-1].stop, gap.stop))
+        else:
+            gaps.append(gap)
+    return gaps
+
+
 def is_flattened(path: str) -> bool:
     """Whether this is a stream of makedumpfile, whose pieces are not where they belong."""
     return _start_of(path, len(_FLATTENED)) == _FLATTENED
@@ -164,6 +194,25 @@ def machine(path: str) -> str | None:
 
 Bitmap = Union[bytes, mmap.mmap]
 """Bits by their number, from the lowest bit of each byte on."""
+
+
+class _Segment(NamedTuple):
+    """What an ELF file's program header says of a segment, in bytes."""
+
+    type: int
+    offset: int
+    """Where it is in the file."""
+    physical: int
+    """Its physical address."""
+    size: int
+    """How much of it is in the file."""
+    memory_size: int
+    """How much memory it stands for."""
+
+    @property
+    def gap(self) -> range:
+        """The physical addresses of what is not in the file."""
+        return range(self.physical + self.size, self.physical + self.memory_size)
 
 
 class _Kdump(NamedTuple):
@@ -254,16 +303,32 @@ def _count_bits(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_elf(file: BinaryIO) -> int:
+    table, number = _program_headers(file)
+    end = table + _SEGMENT.size * number
+    return max(end, _last_end((each.offset, each.size) for each in _segments(file)))
+
+
+def _program_headers(file: BinaryIO) -> tuple[int, int]:
+    """
+    Where an ELF file has its program headers, and their number.
+
+    :raises struct.error: if the file ends within its header.
+    """
     file.seek(0)
-    header = file.read(64)
-    table, sections, number = map(int, struct.unpack_from("<2Q8xH", header, 32))
+    table, sections, number = map(int, struct.unpack_from("<2Q8xH", file.read(64), 32))
     if number == _PN_XNUM:
         file.seek(sections)
         (number,) = struct.unpack_from("<I", file.read(64), 44)
+    return table, number
+
+
+def _segments(file: BinaryIO) -> Iterator[_Segment]:
+    """The segments of an ELF file, as far as their headers are in the file."""
+    table, number = _program_headers(file)
     file.seek(table)
-    headers = file.read(56 * min(number, _PROGRAM_HEADERS_LIMIT))
-    pieces = struct.iter_unpack("<8xQ16xQ16x", headers[: len(headers) // 56 * 56])
-    return max(table + 56 * number, _last_end(pieces))
+    headers = file.read(_SEGMENT.size * min(number, _PROGRAM_HEADERS_LIMIT))
+    complete = len(headers) // _SEGMENT.size * _SEGMENT.size
+    return starmap(_Segment, _SEGMENT.iter_unpack(headers[:complete]))
 
 
 def _last_end(pieces: Iterable[tuple[int, ...]]) -> int:

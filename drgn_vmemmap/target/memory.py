@@ -11,7 +11,7 @@ from typing import NamedTuple
 import drgn
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.target.recorded_pages import guarded
+from drgn_vmemmap.target.recorded_pages import Read, guarded, without_gaps
 
 # Up to this many bytes apart, two pieces are neighbours that one read can fetch.
 _NEIGHBOURS = 4096
@@ -71,6 +71,15 @@ class Memory(ABC):
         :raises MissingMemory: if any of them cannot be had.
         """
 
+    def read_data(self, address: int, size: int) -> bytes:
+        """
+        Read what is neither a page table nor a struct page, as :meth:`read` does.
+
+        Of that, makedumpfile excludes pages of zeros only. Where an ELF dump leaves memory out, it
+        is read as zeros.
+        """
+        return self.read(address, size)
+
     def read_each(self, addresses: Sequence[int], size: int) -> list[bytes | None]:
         """
         Read pieces of one size.
@@ -102,16 +111,14 @@ class ProgramMemory(Memory):
     """The physical memory of a drgn program: a dump, a live kernel, a guest, or an image."""
 
     def __init__(self, prog: drgn.Program) -> None:
-        self._read = guarded(prog)
+        self._read_data = guarded(prog)
+        self._read = without_gaps(prog, self._read_data)
 
     def read(self, address: int, size: int) -> bytes:
-        try:
-            data: bytes = self._read(address, size, True)
-            return data
-        except Exception as error:
-            # A hole is a FaultError; damaged files make drgn's and libkdumpfile's
-            # readers fail with OSError, ValueError and plain Exception too.
-            raise MissingMemory(f"physical address {address:#x}") from error
+        return _read(self._read, address, size)
+
+    def read_data(self, address: int, size: int) -> bytes:
+        return _read(self._read_data, address, size)
 
     def read_each(self, addresses: Sequence[int], size: int) -> list[bytes | None]:
         read = self._read
@@ -139,3 +146,12 @@ class ProgramMemory(Memory):
             return StridedRead(block, range(first, first + number * stride, stride), size)
         parts = [block[at - lowest : at - lowest + size] for at in addresses]
         return StridedRead.joined(parts, size)
+
+
+def _read(read: Read, address: int, size: int) -> bytes:
+    try:
+        return read(address, size, True)
+    except Exception as error:
+        # A hole is a FaultError; damaged files make drgn's and libkdumpfile's
+        # readers fail with OSError, ValueError and plain Exception too.
+        raise MissingMemory(f"physical address {address:#x}") from error

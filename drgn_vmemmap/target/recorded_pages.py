@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-What a kdump-compressed file has recorded: which pages, and what parts of them.
+What a dump has recorded: which pages, and what parts of them.
 
-Pages that the file's bitmap lacks are not asked for: after some hundred of them, the libkdumpfile
-of Debian 13 fails to decompress others, too.
+What an ELF file leaves out at the end of a segment may be a page of zeros, or excluded by
+makedumpfile. drgn reads zeros.
 
-The format has pages only, not parts of them. An extract has zeros for the rest, and lists the
+Pages that the bitmap of a kdump-compressed file lacks are not asked for: after some hundred of
+them, the libkdumpfile of Debian 13 fails to decompress others, too.
+
+That format has pages only, not parts of them. An extract has zeros for the rest, and lists the
 parts that were recorded where makedumpfile lists what it erased: ``offset_eraseinfo`` of
 ``struct kdump_sub_header``. What was not recorded is not in the dump, and is not read as zero.
 """
@@ -15,12 +18,13 @@ from __future__ import annotations
 
 import os
 import struct
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
 import drgn
 
-from drgn_vmemmap.target.dump_file import Bitmap, page_bitmap
+from drgn_vmemmap.target.dump_file import Bitmap, left_out, page_bitmap
 from drgn_vmemmap.target.program import dump_path
 
 Read = Callable[[int, int, bool], bytes]
@@ -103,6 +107,27 @@ def _guard(read: Read, pages: Bitmap, parts: Parts) -> Read:
                 part.start <= wanted.start and wanted.stop <= part.stop for part in of_page
             ):
                 raise drgn.FaultError("not recorded", address)
+        return read(address, size, physical)
+
+    return recorded
+
+
+def without_gaps(prog: drgn.Program, read: Read) -> Read:
+    """
+    What reads a program's physical memory, and nothing that an ELF dump leaves out.
+
+    :param read: Reads all of it, what is left out as zeros.
+    """
+    path = dump_path(prog)
+    gaps = [] if path is None else left_out(path)
+    if not gaps:
+        return read
+    starts = [gap.start for gap in gaps]
+
+    def recorded(address: int, size: int, physical: bool) -> bytes:
+        before = bisect_left(starts, address + size) - 1
+        if before >= 0 and gaps[before].stop > address:
+            raise drgn.FaultError("not recorded", address)
         return read(address, size, physical)
 
     return recorded

@@ -33,7 +33,7 @@ class Snapshot:
         :param size: Bytes to read.
         :raises MissingMemory: if any of it is not mapped, or not in the dump.
         """
-        return self.walker.read(address, size)
+        return self.walker.read(address, size, is_data=not self.geometry.contains(address))
 
     def struct_pages(self, pfn: int, count: int = 1) -> bytes:
         """
