@@ -20,13 +20,28 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 WORD = 8
 _ALL_ONES = (1 << 64) - 1
+_LONG_MAX = (1 << 63) - 1
 
 # LIST_POISON1 and the like, TAIL_MAPPING and PP_SIGNATURE are POISON_POINTER_DELTA and so much.
 _POISON = 0xDEAD000000000000
 _POISON_LIMIT = 0x10000
 
+# A page of a page pool also has its index among those mapped for DMA (netmem_set_dma_index()).
+_PAGE_POOL = _POISON + 0x40
+_PAGE_POOL_OTHER_BITS = ((1 << 32) - 1) << 7 | 3
+
 # Indices in files, DMA addresses, counters and orders are below.
 _NUMBER_LIMIT = 1 << 52
+
+# ENTIRELY_MAPPED of mm/internal.h, in the upper half of a word: a folio mapped by a PMD.
+_ENTIRELY_MAPPED = 0x800000 << 32
+
+# SWP_TYPE_SHIFT of include/linux/swapops.h: bits above the offset, of the swap device's number.
+_SWAP_TYPE_SHIFT = 58
+_SWAP_TYPE_BITS = 5
+
+# BIAS_MAX of net/core/page_pool.c, from which references to a part of a page are counted down.
+_POOL_COUNTS = (_LONG_MAX, _LONG_MAX >> 1)
 
 # Counts are below this limit, and as near to zero if they are negative.
 _COUNT_LIMIT = 1 << 20
@@ -60,7 +75,7 @@ class Content:
         self._masks = frozenset(kernel.tail_info(0, order) for order in range(32))
         self._rules = {
             kernel.page.offset("flags"): self._are_flags,
-            kernel.page.offset("compound_head"): self._is_pointer,
+            kernel.page.offset("compound_head"): self._is_link,
         }
         self._counts: int | None = None
         """Where the word with the counts is in a struct page, in bytes."""
@@ -160,9 +175,27 @@ class Content:
         """Whether a word is a pointer of the kernel's, poisoned or null, or a tail's mask."""
         return not word or word >> 56 == 0xFF or _POISON <= word < _POISON + _POISON_LIMIT
 
+    def _is_link(self, word: int) -> bool:
+        """Whether a word is such a pointer, or the mark of a page pool's page."""
+        return self._is_pointer(word) or word & ~_PAGE_POOL_OTHER_BITS == _PAGE_POOL
+
     def _is_private(self, word: int) -> bool:
+        """Whether a word is any member, or what the following ones are."""
+        return (
+            self._is_any(word)
+            or self._is_in_swap(word)
+            or any(0 <= most - word < _COUNT_LIMIT for most in _POOL_COUNTS)
+            or self._is_of_boot(word)
+        )
+
+    def _is_in_swap(self, word: int) -> bool:
+        """Whether a word is a place on one of the swap devices (``swp_entry()``)."""
+        device, offset = divmod(word, 1 << _SWAP_TYPE_SHIFT)
+        return device < 1 << _SWAP_TYPE_BITS and offset < _NUMBER_LIMIT
+
+    def _is_of_boot(self, word: int) -> bool:
         """
-        Whether a word is any member, or what memory from boot was registered with.
+        Whether a word is what memory from boot was registered with.
 
         Linux commit 752fe17af693 ("mm/hugetlb: add pre-HVO framework") (in v6.15) registers the
         vmemmap of gigantic folios, and its page tables, with a section number that is made of an
@@ -171,11 +204,11 @@ class Content:
         geometry, shift = self._kernel.geometry, self._kernel.sections.pages.bit_length() - 1
         sections = range(geometry.base >> shift, (geometry.end >> shift) + 1)
         is_info = word & ((1 << _BOOT_TYPE_BITS) - 1) in _BOOT_TYPES
-        return self._is_any(word) or (is_info and word >> _BOOT_TYPE_BITS in sections)
+        return is_info and word >> _BOOT_TYPE_BITS in sections
 
     def _is_any(self, word: int) -> bool:
-        """Whether a word can be any member: a pointer, an index, a counter."""
-        return word < _NUMBER_LIMIT or self._is_pointer(word)
+        """Whether a word can be any member: a pointer, an index, one or two counters."""
+        return word & ~_ENTIRELY_MAPPED < _NUMBER_LIMIT or self._is_pointer(word)
 
 
 def nodes_of(snapshot: Snapshot, sections: Iterable[SectionRange]) -> Iterator[int]:

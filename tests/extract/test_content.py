@@ -115,6 +115,26 @@ def test_a_struct_page_is_of_a_node_that_has_memory(snapshot: Snapshot) -> None:
     assert not Content(kernel, [0]).is_struct_page(bytes(page))
 
 
+@pytest.mark.parametrize(
+    ("member", "word"),
+    (
+        ("private", 1 << 58 | 0x1234),  # in swap cache, of the second swap device
+        ("private", 22 << 58 | 0x1234),  # of the last one
+        ("private", (1 << 62) - 2),  # of a page pool, which gives out parts of it
+        ("compound_head", 0xDEAD000000000042 | 700 << 7),  # of a page pool, mapped for DMA
+        ("mapping", 0x8001FF << 32 | 0xFFFFFFFF),  # counts of a folio mapped by a PMD
+    ),
+)
+def test_a_struct_page_has_words_that_are_no_pointers_and_no_small_numbers(
+    snapshot: Snapshot, content: Content, member: str, word: int
+) -> None:
+    start = snapshot.kernel.page.offset(member)
+    page = bytearray(snapshot.struct_pages(FIRST_FOLIO + 512))
+    page[start : start + 8] = word.to_bytes(8, "little")
+    assert content.is_struct_page(bytes(page))
+    assert content.are_struct_pages(bytes(page))
+
+
 @pytest.mark.parametrize(("release", "nodes"), (("7.2.0", {0, 1}), ("6.12.0", {0})))
 def test_the_zones_of_a_node_keep_tails_when_its_memory_is_gone(
     release: str, nodes: set[int]
