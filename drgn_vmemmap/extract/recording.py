@@ -42,7 +42,7 @@ from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.confirmed import counting, recorded
 from drgn_vmemmap.rules.finding import Finding, Severity
-from drgn_vmemmap.target.btf import BtfError
+from drgn_vmemmap.target.btf_kinds import BtfError
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
 from drgn_vmemmap.target.kernel_log import read_kernel_log, text_memory
 from drgn_vmemmap.target.memory import ProgramMemory

@@ -20,7 +20,7 @@ from drgn_vmemmap.kernel import hugetlb, hvo, memory_model, page_types, struct_p
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.kernel.vmcoreinfo import CONFIRMED, REPORT_ONLY, vmcoreinfo
-from drgn_vmemmap.target.btf import BtfError
+from drgn_vmemmap.target.btf_kinds import BtfError
 from drgn_vmemmap.target.symbols import ANY_VARIABLE, NoTypes, functions_only
 from drgn_vmemmap.target.types import add_types_from_btf
 

@@ -11,7 +11,7 @@ import drgn
 
 from drgn_vmemmap.kernel.c_types import enumerators, named_members
 from drgn_vmemmap.kernel.structs import Member
-from drgn_vmemmap.target.btf import BtfError
+from drgn_vmemmap.target.btf_kinds import BtfError
 
 
 class PageNames(NamedTuple):

@@ -9,7 +9,6 @@ not indexed: where they begin is found as far as it is needed, and no more of th
 
 from __future__ import annotations
 
-import enum
 import struct
 from array import array
 from bisect import bisect_right
@@ -17,56 +16,28 @@ from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
+from drgn_vmemmap.target.btf_kinds import (
+    EXTRA,
+    INFO,
+    NAME_OFFSET,
+    SIZE_OR_TYPE,
+    WORDS_EACH,
+    BtfError,
+    Kind,
+    Sizes,
+    kind_of,
+    known_kind,
+)
+
 _HEADER = struct.Struct("<HBBIIIII")
+# Newer kernels may have a longer header: where the layout of their kinds is, and its size.
+_LAYOUT = struct.Struct("<II")
 _MAGIC = 0xEB9F
 _MAGIC_SWAPPED = 0x9FEB
 _VERSION = 1
 
 HEADER_SIZE = _HEADER.size
 """In bytes."""
-
-_NAME_OFFSET, _INFO, _SIZE_OR_TYPE, _EXTRA = range(4)
-"""32-bit words of a type; what its kind adds comes after them."""
-
-
-class Kind(enum.IntEnum):
-    """``BTF_KIND_*``."""
-
-    VOID = 0
-    INT = 1
-    PTR = 2
-    ARRAY = 3
-    STRUCT = 4
-    UNION = 5
-    ENUM = 6
-    FWD = 7
-    TYPEDEF = 8
-    VOLATILE = 9
-    CONST = 10
-    RESTRICT = 11
-    FUNC = 12
-    FUNC_PROTO = 13
-    VAR = 14
-    DATASEC = 15
-    FLOAT = 16
-    DECL_TAG = 17
-    TYPE_TAG = 18
-    ENUM64 = 19
-
-
-_WORDS = {Kind.INT: 1, Kind.ARRAY: 3, Kind.VAR: 1, Kind.DECL_TAG: 1}
-"""Words that a kind adds to a type, once."""
-
-WORDS_EACH = {
-    Kind.STRUCT: 3,
-    Kind.UNION: 3,
-    Kind.ENUM: 2,
-    Kind.FUNC_PROTO: 2,
-    Kind.DATASEC: 3,
-    Kind.ENUM64: 3,
-}
-"""Words that a kind adds to a type for each of its members."""
-
 
 Read = Callable[[int, int], bytes]
 """Reads a part of a blob: an offset and a size in bytes; raises :class:`BtfError` if it cannot."""
@@ -90,27 +61,6 @@ def size_of(header: bytes) -> int:
     if magic != _MAGIC or version != _VERSION:
         raise BtfError("it does not begin as BTF does")
     return int(size + max(types + types_size, strings + strings_size))
-
-
-class BtfError(Exception):
-    """BTF that cannot be used; the message says why."""
-
-
-class _Sizes(dict[int, int]):
-    """How many words a type has, by its ``info`` word: a kernel has few different ones."""
-
-    def __missing__(self, info: int) -> int:
-        """
-        :raises ValueError: for a kind that is not known.
-        """
-        number = info >> 24 & 0x1F
-        try:
-            kind = Kind(number)
-        except ValueError:
-            raise ValueError(f"kind {number}, which is not known") from None
-        each = WORDS_EACH.get(kind, 0)
-        size = self[info] = _EXTRA + _WORDS.get(kind, 0) + each * (info & 0xFFFF)
-        return size
 
 
 class Record(NamedTuple):
@@ -150,11 +100,23 @@ class Btf:
         self._words = array("I")
         """The types as words of 32 bits, as far as they were read."""
         self._strings = read(header + strings, strings_size)
-        self._sizes = _Sizes()
+        self._sizes = Sizes(self._layout(header, size_of(found)))
         self._starts = array("I", [0])
         """Index of the first word of each type that was reached; type 0 is void and has none."""
         self._reached = 0
         """Index of the first word that was not reached."""
+
+    def _layout(self, header: int, end: int) -> bytes:
+        """
+        How large the types of each kind are, as far as the blob says so; see :class:`Sizes`.
+
+        :param header: Size of its header.
+        :param end: Of the blob.
+        """
+        if header < _HEADER.size + _LAYOUT.size:
+            return b""
+        start, size = _LAYOUT.unpack(self._read(_HEADER.size, _LAYOUT.size))
+        return self._read(header + start, size) if header + start + size <= end else b""
 
     def _load(self, words: int) -> bool:
         """
@@ -180,7 +142,7 @@ class Btf:
         """
         end = self._size // 4
         while self._reached < end and (self._reached <= position or len(self._starts) <= type_id):
-            if not self._load(self._reached + _EXTRA):
+            if not self._load(self._reached + EXTRA):
                 raise BtfError("it is cut off")
             self._find_starts()
 
@@ -192,8 +154,8 @@ class Btf:
         """
         first = reached = self._reached
         append, sizes, problem = self._starts.append, self._sizes, "it is cut off"
-        with memoryview(self._words)[_INFO:] as infos:
-            last = min(len(self._words), reached + _PIECE // 4) - _EXTRA
+        with memoryview(self._words)[INFO:] as infos:
+            last = min(len(self._words), reached + _PIECE // 4) - EXTRA
             try:
                 while reached <= last:
                     size = sizes[infos[reached]]
@@ -220,16 +182,16 @@ class Btf:
         if not 0 < type_id < len(self._starts):
             raise BtfError(f"it refers to type {type_id}, which it does not have")
         start = self._starts[type_id]
-        info = self._words[start + _INFO]
+        info = self._words[start + INFO]
         end = start + self._sizes[info]
         self._load(end)
         return Record(
             id=type_id,
-            kind=Kind(info >> 24 & 0x1F),
-            name=self.string(self._words[start + _NAME_OFFSET]),
+            kind=known_kind(info),
+            name=self.string(self._words[start + NAME_OFFSET]),
             flag=bool(info >> 31),
-            size_or_type=self._words[start + _SIZE_OR_TYPE],
-            words=self._words[start + _EXTRA : end],
+            size_or_type=self._words[start + SIZE_OR_TYPE],
+            words=self._words[start + EXTRA : end],
         )
 
     def string(self, offset: int) -> str:
@@ -245,7 +207,7 @@ class Btf:
         """Types of a name and of some kinds."""
         if self._first_named is None:
             return self._search(name, kinds)
-        return (record for record in self._search_sorted(name) if record.kind in kinds)
+        return self._search_sorted(name, kinds)
 
     @cached_property
     def _first_named(self) -> int | None:
@@ -261,21 +223,22 @@ class Btf:
         names = [self._name(type_id) for type_id in range(first, len(self), step)]
         return first if names == sorted(names) else None
 
-    def _search_sorted(self, name: str) -> Iterator[Record]:
-        """Types of a name, where types are sorted by name."""
+    def _search_sorted(self, name: str, kinds: Collection[Kind]) -> Iterator[Record]:
+        """Types of a name and of some kinds, where types are sorted by name."""
         wanted, end = name.encode(), len(self)
         named = range(self._first_named or 1, end)
         for type_id in range(_first(named, lambda other: self._name(other) >= wanted), end):
             if self._name(type_id) != wanted:
                 break
-            yield self.record(type_id)
+            if kind_of(self._words[self._starts[type_id] + INFO]) in kinds:
+                yield self.record(type_id)
 
     def _search(self, name: str, kinds: Collection[Kind]) -> Iterator[Record]:
         """Types of a name and of some kinds, where they are in no order."""
         for position in self._mentions(name):
-            self._load(position + _EXTRA)
+            self._load(position + EXTRA)
             # In a member or parameter, the word after the name is a type's ID, without a kind.
-            if self._words[position + _INFO] >> 24 & 0x1F in kinds:
+            if kind_of(self._words[position + INFO]) in kinds:
                 type_id = self._type_at(position)
                 if self._starts[type_id] == position:
                     yield self.record(type_id)
@@ -285,7 +248,7 @@ class Btf:
         for position in self._mentions(name):
             type_id = self._type_at(position)
             start = self._starts[type_id]
-            kind, index = self._words[start + _INFO] >> 24 & 0x1F, position - start - _EXTRA
+            kind, index = kind_of(self._words[start + INFO]), position - start - EXTRA
             is_enum = kind in (Kind.ENUM, Kind.ENUM64)
             if is_enum and index >= 0 and index % WORDS_EACH[Kind(kind)] == 0:
                 return self.record(type_id)
@@ -298,7 +261,7 @@ class Btf:
 
     def _name(self, type_id: int) -> bytes:
         """A type's name; empty if it has none."""
-        offset = self._words[self._starts[type_id] + _NAME_OFFSET]
+        offset = self._words[self._starts[type_id] + NAME_OFFSET]
         return self._strings[offset : self._strings.find(b"\0", offset)]
 
     def _positions(self, word: int) -> Iterator[int]:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 
 import drgn
 
-from drgn_vmemmap.target.btf import WORDS_EACH, Btf, BtfError, Kind, Record
+from drgn_vmemmap.target.btf import Btf, Record
+from drgn_vmemmap.target.btf_kinds import WORDS_EACH, BtfError, Kind
 
 _QUALIFIERS = {
     Kind.CONST: drgn.Qualifiers.CONST,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import drgn
 
-from drgn_vmemmap.target.btf import HEADER_SIZE, Btf, BtfError, size_of
+from drgn_vmemmap.target.btf import HEADER_SIZE, Btf, size_of
+from drgn_vmemmap.target.btf_kinds import BtfError
 from drgn_vmemmap.target.btf_types import BtfTypes
 from drgn_vmemmap.target.symbols import (
     ANY_VARIABLE,

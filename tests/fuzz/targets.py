@@ -20,7 +20,8 @@ from drgn_vmemmap.explain.text.compression import NotText
 from drgn_vmemmap.explain.text.lines import read_text
 from drgn_vmemmap.explain.text_only import text_only
 from drgn_vmemmap.extract.recording import extract
-from drgn_vmemmap.target.btf import Btf, BtfError, Kind
+from drgn_vmemmap.target.btf import Btf
+from drgn_vmemmap.target.btf_kinds import BtfError, Kind
 from drgn_vmemmap.target.btf_types import BtfTypes
 from drgn_vmemmap.target.dump_file import is_dump, missing_bytes, why_not_a_dump
 from drgn_vmemmap.target.kallsyms import Kallsyms, KernelSymbol

@@ -12,7 +12,8 @@ import pytest
 
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target import types
-from drgn_vmemmap.target.btf import Btf, BtfError, Kind, Record
+from drgn_vmemmap.target.btf import Btf, Record
+from drgn_vmemmap.target.btf_kinds import BtfError, Kind
 from drgn_vmemmap.target.btf_types import BtfTypes
 from tests.support import VMCORES, open_vmcore, recorded
 
@@ -145,6 +146,59 @@ def test_what_is_no_btf_is_refused() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(BtfError, match="kind 25"):
         len(btf_of(blob(INT + type_of(25))))
+
+
+LOCATION, LATER = 20, 40
+"""Numbers of kinds that newer kernels have, or may have."""
+
+
+def blob_with_layout(types: bytes, end: int = LATER + 1) -> bytes:
+    """A blob that says how large the types of each kind before *end* are."""
+    strings = b"\0a\0b\0"
+    sizes = {LOCATION: (4, 4), LATER: (0, 12)}
+    layout = b"".join(struct.pack("<BBH", *sizes.get(kind, (0, 0)), 0) for kind in range(end))
+    places = (len(types) + len(layout), len(strings), len(types), len(layout))
+    return (
+        struct.pack("<HBBI6I", 0xEB9F, 1, 0, 32, 0, len(types), *places) + types + layout + strings
+    )
+
+
+UNKNOWN = type_of(LOCATION, 8, 7, 1, 1, name=0, count=2) + type_of(LATER, 0, 1, 1, 1, count=1)
+
+
+@pytest.mark.parametrize("unnamed", (0, 100))
+def test_types_of_a_kind_that_is_not_known_are_passed_over_where_their_size_is(
+    unnamed: int,
+) -> None:
+    """With many types without a name before the others, all are sorted by name."""
+    pointers = type_of(Kind.PTR, 0, name=0) * unnamed
+    btf = btf_of(blob_with_layout(pointers + UNKNOWN + INT + type_of(Kind.STRUCT, 8, name=3)))
+    assert len(btf) == unnamed + 5
+    for name, kind, place in (("a", Kind.INT, 3), ("b", Kind.STRUCT, 4)):
+        assert [each.id for each in btf.find(name, (kind,))] == [unnamed + place]
+    for place in (1, 2):
+        with pytest.raises(BtfError, match=r"kind [24]0, which is not known"):
+            btf.record(unnamed + place)
+
+
+@pytest.mark.parametrize("end", (0, LOCATION, LATER))
+def test_types_of_a_kind_whose_size_is_not_known_are_refused(end: int) -> None:
+    with pytest.raises(BtfError, match=f"kind {LATER if end == LATER else LOCATION}, which"):
+        len(btf_of(blob_with_layout(INT + UNKNOWN, end)))
+
+
+def test_a_layout_beyond_the_end_is_none() -> None:
+    data = bytearray(blob_with_layout(INT))
+    struct.pack_into("<I", data, 28, 1 << 31)
+    assert len(btf_of(bytes(data))) == 2
+
+
+def test_a_structure_may_have_more_members_than_16_bits_count() -> None:
+    count = 1 << 16
+    members = (1, 1, 0) * count
+    data = blob(type_of(Kind.STRUCT, 8, *members, count=count) + INT)
+    btf = btf_of(data)
+    assert (len(btf), len(btf.record(1).words)) == (3, 3 * count)
 
 
 @pytest.mark.parametrize(
