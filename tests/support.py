@@ -10,14 +10,17 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import drgn
 
 import drgn_vmemmap
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import Report
+from drgn_vmemmap.cli import command_line, crashes, launcher
 from tests.oracles.view import Found
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +91,34 @@ def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
 def vmemmap(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the installed command."""
     return run(COMMAND, *arguments, **options)
+
+
+def answer(
+    *arguments: object, prog: drgn.Program | None = None, stdin: bytes = b""
+) -> subprocess.CompletedProcess[str]:
+    """
+    Run the command in this process, where a test is not about the process itself.
+
+    :param prog: The target. Without one, the command must end before drgn opens it.
+    """
+    words = [*map(str, arguments)]
+    out, err = (TextIOWrapper(BytesIO(), "utf-8") for _ in range(2))
+    text = TextIOWrapper(BytesIO(stdin), "utf-8")
+    streams: dict[str, Any] = {"stdin": text, "stdout": out, "stderr": err}
+    opened = AssertionError("drgn would open a target in this process")
+    process = mock.patch.multiple(sys, argv=["drgn-vmemmap", *words], **streams)
+    in_drgn = mock.patch("runpy.run_module", side_effect=opened)
+    with process, in_drgn, mock.patch.object(crashes, "outlive"):
+        try:
+            code = launcher.run() if prog is None else command_line.run(words, prog)
+        except SystemExit as exit_:
+            assert isinstance(exit_.code, int)
+            code = exit_.code
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode())
+    return subprocess.CompletedProcess(words, code, *texts)
 
 
 class BareDrgn:

@@ -22,7 +22,7 @@ from drgn_vmemmap.analysis.difference import Difference, difference
 from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.output.difference import render
-from tests.support import report_file, vmcore, vmemmap
+from tests.support import answer, report_file, vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, FRESH_W, REUSE_W, Folio, Machine
@@ -232,7 +232,7 @@ def test_a_folio_listed_twice_is_damage() -> None:
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return vmemmap("diff", *arguments)
+    return answer("diff", *arguments)
 
 
 def test_a_dump_does_not_differ_from_its_report() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import drgn_vmemmap
-from tests.support import DRGN, PACKAGE, ROOT, BareDrgn, open_vmcore, run, vmcore, vmemmap
+from tests.support import DRGN, PACKAGE, ROOT, BareDrgn, answer, open_vmcore, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 
@@ -70,18 +70,19 @@ def test_a_script_runs_its_own_code_where_another_release_is_installed(
 
 @pytest.mark.parametrize("path", ("drgn_vmemmap", "../here/drgn_vmemmap"))
 def test_the_bundle_makes_the_page_by_whatever_path_it_is_run(
-    path: str, bundle: Path, tmp_path: Path
+    path: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "here"
     here.mkdir()
+    monkeypatch.chdir(here)
     (here / "drgn_vmemmap").symlink_to(bundle)
     arguments = ("--format", "html")
-    page = vmemmap("-c", VMCORE, *arguments, cwd=here).stdout
+    page = answer(*arguments, prog=open_vmcore(VMCORE)).stdout
     for command in (
         (sys.executable, path, "-c", VMCORE),
         (DRGN, "-q", "-c", VMCORE, path),
     ):
-        done = run(*command, *arguments, cwd=here)
+        done = run(*command, *arguments)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == page
 
@@ -99,7 +100,7 @@ assert (gc.get_threshold(), gc.get_freeze_count()) == before
 """
     done = run(DRGN, "-q", "-c", VMCORE, "-e", code)
     assert (done.returncode, done.stderr) == (0, "")
-    shown = vmemmap("rules", "tail-writable").stdout
+    shown = answer("rules", "tail-writable").stdout
     assert done.stdout == shown + "the script ended with 0\n"
 
 
@@ -111,10 +112,13 @@ atexit.register(print, "the end")
 sys.argv = ["drgn-vmemmap", *sys.argv[1:]]
 main()
 """
-    for arguments in (("rules", "tail-writable"), ("-c", VMCORE, "--format", "json")):
-        done = run(sys.executable, "-c", code, *arguments)
+    for target, prog, arguments in (
+        ((), None, ("rules", "tail-writable")),
+        (("-c", VMCORE), open_vmcore(VMCORE), ("--format", "json")),
+    ):
+        done = run(sys.executable, "-c", code, *target, *arguments)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == vmemmap(*arguments).stdout + "the end\n"
+        assert done.stdout == answer(*arguments, prog=prog).stdout + "the end\n"
 
 
 def test_the_bundle_carries_the_licences_of_what_is_in_it(bundle: Path) -> None:
@@ -139,6 +143,6 @@ run_command(prog, "vmemmap nonsense")
 def test_python_gets_the_same_report() -> None:
     prog = open_vmcore(VMCORE)
     totals = drgn_vmemmap.examine(prog).totals
-    shown = json.loads(vmemmap("-c", VMCORE, "--format", "json").stdout)["totals"]
+    shown = json.loads(answer("--format", "json", prog=prog).stdout)["totals"]
     assert totals.counts.freed == shown["freed"] == 448
     assert totals.net_saved_bytes == shown["net_saved_bytes"]

@@ -7,11 +7,14 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 
-from tests.support import COMMAND, vmcore, vmemmap
+from drgn_vmemmap.cli import command_line
+from tests.support import COMMAND, open_vmcore, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 MARK = "sed s/^/paged:/"
@@ -42,6 +45,25 @@ def on_terminal(*arguments: str, **environment: str) -> tuple[int, list[str]]:
     return process.wait(), shown.decode().splitlines()
 
 
+class Terminal(TextIOWrapper):
+    """A stream that calls itself a terminal; a pager writes elsewhere."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def unpaged(monkeypatch: pytest.MonkeyPatch, *arguments: str, **environment: str) -> list[str]:
+    """The lines that the command itself writes to a terminal, in this process."""
+    for name, value in {"TERM": "xterm", "NO_COLOR": "1", **environment}.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal(BytesIO(), "utf-8")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert command_line.run(arguments, open_vmcore(VMCORE)) == 0
+    stream.flush()
+    assert isinstance(stream.buffer, BytesIO)
+    return stream.buffer.getvalue().decode().splitlines()
+
+
 def test_a_list_of_folios_is_paged() -> None:
     code, lines = on_terminal("--folios", PAGER=MARK)
     assert code == 0 and len(lines) > 72
@@ -64,16 +86,17 @@ def test_the_rules_are_paged() -> None:
     ),
     ids=" ".join,
 )
-def test_short_results_and_those_for_machines_are_not(arguments: tuple[str, ...]) -> None:
-    code, lines = on_terminal(*arguments, PAGER=MARK)
-    assert code == 0 and lines
-    assert not any(line.startswith("paged:") for line in lines)
+def test_short_results_and_those_for_machines_are_not(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert unpaged(monkeypatch, *arguments, PAGER=MARK)
 
 
 @pytest.mark.parametrize("pager", ("", "cat", "/no/such/pager -R"))
-def test_without_a_pager_the_list_is_written_as_it_is(pager: str) -> None:
-    code, lines = on_terminal("--folios", PAGER=pager)
-    assert code == 0 and len(lines) > 72
+def test_without_a_pager_the_list_is_written_as_it_is(
+    pager: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(unpaged(monkeypatch, "--folios", PAGER=pager)) > 72
 
 
 def test_a_terminal_that_can_do_nothing_has_no_pager() -> None:

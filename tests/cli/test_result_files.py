@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import COMMAND, DRGN, PACKAGE, refused, report_file, run, vmcore, vmemmap
+from tests.support import (
+    COMMAND,
+    DRGN,
+    PACKAGE,
+    answer,
+    open_vmcore,
+    refused,
+    report_file,
+    run,
+    vmcore,
+    vmemmap,
+)
 
 VMCORE = vmcore("head-reuse")
 
@@ -34,7 +45,8 @@ def test_a_result_goes_to_a_file_completely(shown: str, tmp_path: Path) -> None:
     assert vmemmap("-c", VMCORE, "-o", path).stdout == ""
     assert path.read_text() == shown
     assert list(tmp_path.iterdir()) == [path]
-    refused(vmemmap("-c", VMCORE, "-o", tmp_path / "no" / "report"), 2, "No such file")
+    prog = open_vmcore(VMCORE)
+    refused(answer("-o", tmp_path / "no" / "report", prog=prog), 2, "No such file")
 
 
 def _flattened(data: bytes) -> bytes:
@@ -49,14 +61,15 @@ def test_a_dump_is_not_replaced(kind: str, tmp_path: Path) -> None:
         content = _flattened(content) if kind == "flattened" else b"\x7fELF".ljust(16) + b"\4\0"
     path.write_bytes(content)
     link.symlink_to(path)
+    prog = open_vmcore(VMCORE)
     for command in (
-        ("-c", VMCORE, "-o", path),
-        ("-c", VMCORE, "verify", "--format", "json", "-o", link),
+        ("-o", path),
+        ("verify", "--format", "json", "-o", link),
         ("diff", VMCORE, VMCORE, "-o", path),
         ("rules", "-o", path),
         ("bundle", path),
     ):
-        refused(vmemmap(*command), 2, "is a dump, and not replaced")
+        refused(answer(*command, prog=prog), 2, "is a dump, and not replaced")
         assert path.read_bytes() == content
 
 
@@ -65,7 +78,7 @@ def test_a_file_with_symbols_is_not_replaced(tmp_path: Path) -> None:
     shutil.copyfile(sys.executable, symbols)
     before = symbols.read_bytes()
     for command in (("-c", VMCORE, "-o", symbols), ("rules", "-o", symbols), ("bundle", symbols)):
-        refused(vmemmap(*command), 2, "is an ELF file, and not replaced")
+        refused(answer(*command), 2, "is an ELF file, and not replaced")
     assert symbols.read_bytes() == before
 
 
@@ -75,9 +88,9 @@ def test_what_a_result_is_made_from_is_not_replaced(tmp_path: Path) -> None:
     log.write_text("Memory failure: 0x2ec5: recovery action for huge page: Recovered\n")
     before = report.read_bytes(), log.read_bytes()
     words = ("-c", VMCORE, "--vmcoreinfo", log, "-o", log)
-    refused(vmemmap(*words), 2, str(log), "give another name")
+    refused(answer(*words), 2, str(log), "give another name")
     for which in ((report, VMCORE), (VMCORE, report)):
-        refused(vmemmap("diff", *which, "-o", report), 2, str(report), "give another name")
+        refused(answer("diff", *which, "-o", report), 2, str(report), "give another name")
     for options in ("", f"-c {VMCORE}"):
         command = f"{COMMAND} {options} explain --stdin -o {log} < {log}"
         refused(run("bash", "-c", command), 2, str(log), "give another name")
@@ -91,8 +104,9 @@ def test_a_dash_is_standard_output(shown: str, tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
-    refused(vmemmap("-c", VMCORE, "-o", ""), 2, "the name of the file is empty")
-    refused(vmemmap("-c", VMCORE, "-o", f"{tmp_path}/new/"), 2, f"{tmp_path}/new/: Is a directory")
+    prog = open_vmcore(VMCORE)
+    refused(answer("-o", "", prog=prog), 2, "the name of the file is empty")
+    refused(answer("-o", f"{tmp_path}/new/", prog=prog), 2, f"{tmp_path}/new/: Is a directory")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,12 +116,13 @@ def test_a_result_goes_through_links_and_to_devices(
 ) -> None:
     link = tmp_path / "link"
     link.symlink_to("report")
-    done = vmemmap("-c", VMCORE, option, link)
-    assert (done.returncode, done.stderr) == (0, "")
+    prog = open_vmcore(VMCORE)
+    done = answer(option, link, prog=prog)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert link.is_symlink()
     assert (tmp_path / "report").read_text() == shown
     assert vmemmap("-c", VMCORE, option, "/dev/stdout").stdout == shown
-    refused(vmemmap("-c", VMCORE, option, "/dev/full"), 2, "/dev/full: No space left")
+    refused(answer(option, "/dev/full", prog=prog), 2, "/dev/full: No space left")
 
 
 def test_a_file_that_standard_output_goes_to_is_not_replaced(shown: str, tmp_path: Path) -> None:
@@ -119,13 +134,12 @@ def test_a_file_that_standard_output_goes_to_is_not_replaced(shown: str, tmp_pat
 
 def test_the_permissions_of_what_is_written_are_the_umasks(tmp_path: Path) -> None:
     names = ("report", "bundle", "vmcore")
-    run(
-        *("bash", "-e", "-c"),
-        f"umask 027; {COMMAND} -c {VMCORE} -o report; {COMMAND} bundle bundle; "
-        f"{COMMAND} -c {VMCORE} extract vmcore",
-        cwd=tmp_path,
-        check=True,
-    )
+    prog, before = open_vmcore(VMCORE), os.umask(0o027)
+    try:
+        for words, name in zip((("-o",), ("bundle",), ("extract",)), names):
+            assert answer(*words, tmp_path / name, prog=prog).returncode == 0
+    finally:
+        os.umask(before)
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names]
     assert modes == [0o640, 0o750, 0o640]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
@@ -173,14 +187,15 @@ def test_a_report_needs_no_current_directory(tmp_path: Path) -> None:
 def test_extract_keeps_what_is_there(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.write_text("mine")
-    refused(vmemmap("-c", VMCORE, "extract", there), 2, "exists")
+    prog = open_vmcore(VMCORE)
+    refused(answer("extract", there, prog=prog), 2, "exists")
     assert there.read_text() == "mine"
-    refused(vmemmap("-c", VMCORE, "extract", tmp_path / "no" / "file"), 2, "No such file")
+    refused(answer("extract", tmp_path / "no" / "file", prog=prog), 2, "No such file")
 
 
 def test_extract_says_how_much_it_took_and_that_the_log_is_not_in_the_dump(tmp_path: Path) -> None:
-    path = tmp_path / "vmcore"
-    done = vmemmap("-c", VMCORE, "extract", path)
+    prog, path = open_vmcore(VMCORE), tmp_path / "vmcore"
+    done = answer("extract", path, prog=prog)
     assert done.returncode == 0
     sizes, kinds = zip(*(line.split(" bytes ") for line in done.stderr.splitlines()))
     assert {*kinds[:-1]} == {
@@ -193,7 +208,7 @@ def test_extract_says_how_much_it_took_and_that_the_log_is_not_in_the_dump(tmp_p
     *taken, _ = map(int, sizes)
     assert sum(taken) < path.stat().st_size < 1.2 * sum(taken)
     path.unlink()
-    done = vmemmap("-c", VMCORE, "extract", "--log", path)
+    done = answer("extract", "--log", path, prog=prog)
     assert (done.returncode, path.exists()) == (3, True)
     assert "the kernel's log: " in done.stderr.splitlines()[-1]
 

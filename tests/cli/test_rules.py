@@ -11,7 +11,7 @@ import pytest
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import DONE
 from drgn_vmemmap.rules.rule import RULES
-from tests.support import refused, vmcore, vmemmap
+from tests.support import answer, refused, vmcore, vmemmap
 
 
 def unwrapped(text: str) -> str:
@@ -44,7 +44,7 @@ def test_without_a_name_all_rules_are_explained(capsys: pytest.CaptureFixture[st
 
 
 def test_machines_get_all_of_it() -> None:
-    documents = json.loads(vmemmap("rules", "--format", "json").stdout)
+    documents = json.loads(answer("rules", "--format", "json").stdout)
     assert [each["rule"] for each in documents] == [*RULES]
     for each in documents:
         rule = RULES[each["rule"]]
@@ -53,5 +53,5 @@ def test_machines_get_all_of_it() -> None:
 
 
 def test_a_rule_that_does_not_exist_is_answered_with_the_nearest_one() -> None:
-    refused(vmemmap("rules", "tail-writeable"), 2, "'tail-writeable'", "'tail-writable'")
-    refused(vmemmap("rules", "tail-writable", "zzz"), 2, "'zzz'", "not-present, tail-writable")
+    refused(answer("rules", "tail-writeable"), 2, "'tail-writeable'", "'tail-writable'")
+    refused(answer("rules", "tail-writable", "zzz"), 2, "'zzz'", "not-present, tail-writable")

@@ -6,28 +6,36 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
 from drgn_vmemmap.cli.command import subparsers
 from drgn_vmemmap.cli.exit_codes import CANNOT
 from drgn_vmemmap.cli.parser import parser
-from tests.support import COMMAND, ROOT, run, vmemmap
+from tests.support import COMMAND, ROOT, answer, run, vmemmap
 
 COMMANDS = subparsers(parser())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_each_command_has_an_example_of_it(command: str) -> None:
-    done = vmemmap(command, "--help")
+    done = answer(command, "--help")
     assert done.returncode == 0
     _, _, samples = done.stdout.partition("examples:\n")
     assert command in samples or command == "report"
     assert samples.strip()
 
 
+@cache
+def completion(shell: str) -> str:
+    """The script that is printed for a shell."""
+    return answer("--print-completion", shell).stdout
+
+
 def test_bash_takes_the_completion() -> None:
     script = vmemmap("--print-completion", "bash").stdout
+    assert script == completion("bash")
     run("bash", "-n", input=script, check=True)
     defined = script + "\ncomplete -p drgn-vmemmap"
     done = run("bash", input=defined, check=True)
@@ -36,14 +44,14 @@ def test_bash_takes_the_completion() -> None:
 
 @pytest.mark.parametrize("shell", ("bash", "zsh"))
 def test_the_completion_knows_each_command_and_its_options(shell: str) -> None:
-    script = vmemmap("--print-completion", shell).stdout
+    script = completion(shell)
     assert all(command in script for command in COMMANDS)
     assert "--folios" in script and "--dmesg" in script
 
 
 def completed(*words: str) -> list[str]:
     """What bash makes of the last word of a command line."""
-    script = vmemmap("--print-completion", "bash").stdout
+    script = completion("bash")
     ask = """
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
 _shtab_drgn_vmemmap && echo "${COMPREPLY[*]}"

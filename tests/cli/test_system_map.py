@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
-from tests.support import open_vmcore, refused, vmcore, vmemmap
+from tests.support import answer, open_vmcore, refused, vmcore, vmemmap
 
 KdumpBuilder = pytest.importorskip("kdumpling", reason="kdumpling writes its dumps").KdumpBuilder
 VMCORE = vmcore("head-reuse")
@@ -44,14 +44,15 @@ def system_map(tmp_path: Path) -> Any:
 def test_a_system_map_gives_what_kallsyms_give(system_map: Any, shown: str) -> None:
     # A kernel can be built without the variable vmemmap_base.
     for without in ((), ("vmemmap_base",)):
-        done = vmemmap("-c", VMCORE, "--system-map", system_map(*without))
+        done = answer("--system-map", system_map(*without), prog=open_vmcore(VMCORE))
         assert (done.returncode, done.stdout) == (0, shown)
 
 
 def test_names_in_a_system_map_may_be_those_that_thin_lto_makes(
     system_map: Any, shown: str
 ) -> None:
-    done = vmemmap("-c", VMCORE, "--system-map", system_map(added=".llvm.123456"))
+    path = system_map(added=".llvm.123456")
+    done = answer("--system-map", path, prog=open_vmcore(VMCORE))
     assert (done.returncode, done.stdout) == (0, shown)
 
 
@@ -66,7 +67,8 @@ def test_names_in_a_system_map_may_be_those_that_thin_lto_makes(
 def test_a_kernel_without(
     system_map: Any, without: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    refused(vmemmap("-c", VMCORE, "--system-map", system_map(*without)), 2, *words)
+    prog = open_vmcore(VMCORE)
+    refused(answer("--system-map", system_map(*without), prog=prog), 2, *words)
 
 
 def test_a_kernel_without_symbols_or_kallsyms(tmp_path: Path) -> None:
@@ -80,4 +82,5 @@ def test_a_kernel_without_symbols_or_kallsyms(tmp_path: Path) -> None:
 
 
 def test_a_device_that_never_ends_is_no_system_map() -> None:
-    refused(vmemmap("-c", VMCORE, "--system-map", "/dev/zero"), 2, "/dev/zero is no System.map")
+    done = answer("--system-map", "/dev/zero", prog=open_vmcore(VMCORE))
+    refused(done, 2, "/dev/zero is no System.map")

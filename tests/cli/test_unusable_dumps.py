@@ -18,7 +18,7 @@ from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.target.memory import ProgramMemory
-from tests.support import COMMAND, ROOT, open_vmcore, refused, run, vmcore, vmemmap
+from tests.support import COMMAND, ROOT, answer, open_vmcore, refused, run, vmcore, vmemmap
 
 KdumpBuilder = pytest.importorskip("kdumpling", reason="kdumpling writes its dumps").KdumpBuilder
 VMCORE = vmcore("head-reuse")
@@ -48,8 +48,8 @@ def test_a_file_that_is_no_dump_yet_gets_an_advice(
 ) -> None:
     path = tmp_path / "vmcore"
     path.write_bytes(content)
-    refused(vmemmap("-c", path), 2, str(path), words)
-    refused(vmemmap("diff", path, VMCORE), 2, str(path), words)
+    refused(answer("-c", path), 2, str(path), words)
+    refused(answer("diff", path, VMCORE), 2, str(path), words)
 
 
 def test_a_fifo_is_refused() -> None:
@@ -180,7 +180,7 @@ def test_btf_that_is_damaged(elf: Path, tmp_path: Path) -> None:
     data[magic : magic + 2] = b"\xeb\x9f"
     damaged = tmp_path / "vmcore"
     damaged.write_bytes(data)
-    refused(vmemmap("-c", damaged), 2, "BTF", "byte order", "-s")
+    refused(answer(prog=open_vmcore(damaged)), 2, "BTF", "byte order", "-s")
 
 
 def test_a_dump_filtered_so_hard_that_heads_are_missing(elf: Path, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_dump_filtered_so_hard_that_heads_are_missing(elf: Path, tmp_path: Pat
             struct.pack_into("<I", data, header, 0)
     filtered = tmp_path / "vmcore"
     filtered.write_bytes(data)
-    done = vmemmap("-c", filtered, "--format", "json")
+    done = answer("--format", "json", prog=open_vmcore(filtered))
     assert (done.returncode, done.stderr) == (3, "")
     findings = json.loads(done.stdout)["findings"]
     assert any(finding["rule"] == "unreadable" for finding in findings)

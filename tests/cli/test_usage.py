@@ -10,33 +10,35 @@ from pathlib import Path
 import pytest
 
 import drgn_vmemmap
-from tests.support import DRGN, PACKAGE, refused, run, vmcore, vmemmap
+from tests.support import DRGN, PACKAGE, answer, open_vmcore, refused, run, vmcore, vmemmap
 
 VMCORE = vmcore("head-reuse")
 
 
 def test_options_of_a_command_stand_before_or_after_it() -> None:
-    after = vmemmap("-c", VMCORE, "verify", "--format", "json").stdout
-    assert vmemmap("--format", "json", "-c", VMCORE, "verify").stdout == after
-    assert vmemmap("--format=json", "verify", "-c", VMCORE).stdout == after
-    assert vmemmap("--form", "json", "verify", f"--core={VMCORE}").stdout == after
-    refused(vmemmap("--all", "report", "-c", VMCORE), 2, "--all", "report --help")
+    prog = open_vmcore(VMCORE)
+    after = answer("verify", "--format", "json", prog=prog).stdout
+    assert answer("--format", "json", "verify", prog=prog).stdout == after
+    assert answer("--format=json", "verify", prog=prog).stdout == after
+    assert vmemmap("--form", "json", "-c", VMCORE, "verify").stdout == after
+    assert vmemmap("--format=json", "verify", f"--core={VMCORE}").stdout == after
+    refused(answer("--all", "report", "-c", VMCORE), 2, "--all", "report --help")
 
 
 def test_an_unknown_command_is_answered_with_the_nearest_one(tmp_path: Path) -> None:
-    refused(vmemmap("-c", VMCORE, "verfy"), 2, "no command 'verfy'", "'verify'")
-    refused(vmemmap("--folios", "zzz"), 2, "no command 'zzz'", "report, verify, explain")
+    refused(answer("-c", VMCORE, "verfy"), 2, "no command 'verfy'", "'verify'")
+    refused(answer("--folios", "zzz"), 2, "no command 'zzz'", "report, verify, explain")
 
 
 def test_a_vmcore_without_its_option_is_answered_with_it() -> None:
     for arguments in ((VMCORE,), (VMCORE, "verify"), ("verify", VMCORE), ("report", VMCORE)):
-        refused(vmemmap(*arguments), 2, str(VMCORE), "-c")
+        refused(answer(*arguments), 2, str(VMCORE), "-c")
 
 
 def test_only_one_target_can_be_given() -> None:
-    refused(vmemmap("-k", "-c", VMCORE), 2, "one target", "-k", f"-c {VMCORE}")
-    refused(vmemmap("--qemu", "socket", "--kernel"), 2, "one target", "--qemu socket", "--kernel")
-    refused(vmemmap("-c", VMCORE, "-c", "other"), 2, "one target", "-c other")
+    refused(answer("-k", "-c", VMCORE), 2, "one target", "-k", f"-c {VMCORE}")
+    refused(answer("--qemu", "socket", "--kernel"), 2, "one target", "--qemu socket", "--kernel")
+    refused(answer("-c", VMCORE, "-c", "other"), 2, "one target", "-c other")
     done = run(DRGN, "-q", "-c", VMCORE, PACKAGE / "__main__.py", "-k", "verify")
     refused(done, 2, "already", "-k")
 
@@ -45,7 +47,7 @@ def test_only_one_target_can_be_given() -> None:
     "option", ("-s", "--symbols", "--extra-symbols", "--vmcoreinfo", "--kernel-directory")
 )
 def test_a_file_of_symbols_that_is_not_there_is_refused(option: str) -> None:
-    refused(vmemmap("-c", VMCORE, option, "/no/vmlinux"), 2, f"{option} /no/vmlinux", "no such")
+    refused(answer("-c", VMCORE, option, "/no/vmlinux"), 2, f"{option} /no/vmlinux", "no such")
 
 
 def test_symbols_of_something_else_are_not_used_in_silence(shown: str) -> None:
@@ -67,25 +69,26 @@ def test_an_error_that_nobody_foresaw_is_one_line_with_its_place(
 
 
 def test_wrong_usage_is_refused() -> None:
-    refused(vmemmap("nonsense"), 2, "nonsense", "--help")
+    refused(answer("nonsense"), 2, "nonsense", "--help")
     refused(vmemmap("--nonsense"), 2, "--nonsense", "--help")
-    refused(vmemmap("-c"), 2, "-c", "argument")
-    refused(vmemmap("--pfn", "many"), 2, "many")
-    refused(vmemmap("--pfn", "a400"), 2, "a400", "0x")
-    refused(vmemmap("-c", VMCORE, "explain", "deadbeef"), 2, "deadbeef", "0x", "16 digits")
-    refused(vmemmap("bundle"), 2, "FILE")
+    refused(answer("-c"), 2, "-c", "argument")
+    refused(answer("--pfn", "many"), 2, "many")
+    refused(answer("--pfn", "a400"), 2, "a400", "0x")
+    asked = answer("explain", "deadbeef", prog=open_vmcore(VMCORE))
+    refused(asked, 2, "deadbeef", "0x", "16 digits")
+    refused(answer("bundle"), 2, "FILE")
 
 
 def test_a_target_that_a_command_does_not_read_is_said_to_be_unused() -> None:
     dump = vmcore("hvo-off")
-    done = vmemmap("-c", dump, "diff", dump, dump)
+    done = answer("-c", dump, "diff", dump, dump)
     assert (done.returncode, done.stdout) == (0, "no difference\n")
     assert done.stderr == "drgn-vmemmap: diff reads no target: the one that is named is not used\n"
 
 
 @pytest.mark.parametrize("seconds", ("soon", "-1", "1e9", "nan", "inf"))
 def test_an_interval_that_is_none_is_refused_by_its_value(seconds: str) -> None:
-    done = vmemmap("watch", f"--interval={seconds}")
+    done = answer("watch", f"--interval={seconds}")
     assert done.returncode == 2
     assert f"'{seconds}' is not a number of seconds up to a day" in done.stderr
 
@@ -94,10 +97,11 @@ def test_a_name_in_a_message_does_not_reach_the_terminal_as_it_is(tmp_path: Path
     name = tmp_path / "a\x1b[2J\nb\u202ec\udcff"
     shown = "a\\x1b[2J\\nb\\u202ec\\udcff"
     refused(vmemmap("-c", name), 2, shown)
-    refused(vmemmap("-c", VMCORE, "-s", name), 2, shown)
-    refused(vmemmap("-c", VMCORE, "-o", name / "report"), 2, shown)
-    refused(vmemmap("report", name), 2, f"unrecognized arguments: {tmp_path}/{shown}")
-    refused(vmemmap("diff", VMCORE, name), 2, shown)
-    done = vmemmap("-c", VMCORE, "extract", name)
+    prog = open_vmcore(VMCORE)
+    refused(answer("-c", VMCORE, "-s", name), 2, shown)
+    refused(answer("-o", name / "report", prog=prog), 2, shown)
+    refused(answer("report", name), 2, f"unrecognized arguments: {tmp_path}/{shown}")
+    refused(answer("diff", VMCORE, name), 2, shown)
+    done = answer("extract", name, prog=prog)
     assert done.returncode == 0
     assert done.stderr.splitlines()[-1].endswith(f"bytes written to {tmp_path}/{shown}")

@@ -9,7 +9,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from unittest import mock
 
 import drgn
 import pytest
@@ -31,9 +34,13 @@ def start(vmcore: str, script: str, *arguments: str) -> subprocess.CompletedProc
 
 
 def run(vmcore: str, script: str, *arguments: str) -> str:
-    done = start(vmcore, script, *arguments)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    """Run a script in this process; gives its output."""
+    out, err = StringIO(), StringIO()
+    given = mock.patch.object(sys, "argv", [script, *arguments])
+    with given, redirect_stdout(out), redirect_stderr(err):
+        code = run_on(open_vmcore(vmcore), script)
+    assert (code, err.getvalue()) == (0, "")
+    return out.getvalue()
 
 
 def run_on(prog: drgn.Program, script: str) -> object:
@@ -162,7 +169,9 @@ def test_folios_in_use_have_an_owner_or_none_in_the_dump(vmcore: str) -> None:
     active = [each for each in recorded(vmcore)["folios"] if each["state"] == "active"]
     verdicts = Counter(each["verdict"] for each in active)
     found: Counter[str] = Counter()
-    for line in run(vmcore, "folio_owners.py").splitlines():
+    done = start(vmcore, "folio_owners.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in done.stdout.splitlines():
         # A recorded vmcore holds what report and verify read, and no inodes.
         assert line.endswith("whose inode or processes are not in the dump")
         count, _, verdict, *_ = line.split()

@@ -7,10 +7,14 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -22,7 +26,14 @@ SCRIPT = ROOT / "contrib" / "fleet" / "verify_dumps.py"
 
 
 def verify(table: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, SCRIPT, "-o", table, *arguments)
+    """Run the script in this process; each dump has one of its own all the same."""
+    words = ["-o", str(table), *map(str, arguments)]
+    out, err = StringIO(), StringIO()
+    given = mock.patch.object(sys, "argv", [str(SCRIPT), *words])
+    with given, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exit_:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert isinstance(exit_.value.code, int)
+    return subprocess.CompletedProcess(words, exit_.value.code, out.getvalue(), err.getvalue())
 
 
 def rows(table: Path) -> dict[str, dict[str, str]]:
@@ -52,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_dump_has_its_row_and_a_broken_one_stops_nothing(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
-    done = verify(table, folder)
+    done = run(sys.executable, SCRIPT, "-o", table, folder)
     assert done.returncode == 1
     found = rows(table)
     assert len(found) == len(NAMES) + 4

@@ -16,19 +16,11 @@ from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.query import parse
 from drgn_vmemmap.explain.text.lines import read_text
 from drgn_vmemmap.output.explanation_document import document
-from tests.support import open_vmcore, recorded, vmcore, vmemmap
+from tests.support import answer, open_vmcore, recorded, vmcore, vmemmap
 
 
-def run(
-    *arguments: object, text: bytes = b"", **environment: str
-) -> subprocess.CompletedProcess[str]:
-    # A log may be bytes of any kind.
-    return vmemmap(
-        *("-c", vmcore("head-reuse"), "explain", *arguments),
-        input=text.decode(errors="surrogateescape"),
-        errors="surrogateescape",
-        env={**os.environ, **environment},
-    )
+def run(*arguments: object, text: bytes = b"") -> subprocess.CompletedProcess[str]:
+    return answer("explain", *arguments, prog=open_vmcore("head-reuse"), stdin=text)
 
 
 def test_a_folio_of_a_recorded_kernel_is_explained() -> None:
@@ -69,7 +61,13 @@ def test_members_have_the_names_of_the_kernels_own_types(offset: int, members: l
 
 def test_an_oops_from_a_mail_is_explained() -> None:
     mail = b"\x1b[31mBUG: Bad page state in process x  pfn:00001\x07\n\xff\xfe\n"
-    done = run("--stdin", text=mail, PYTHONIOENCODING="utf-8:strict")
+    # A log may be bytes of any kind, whatever Python would make of standard input.
+    done = vmemmap(
+        *("-c", vmcore("head-reuse"), "explain", "--stdin"),
+        input=mail.decode(errors="surrogateescape"),
+        errors="surrogateescape",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("1 fault or PFN that the log names is neither")
     assert "\x1b" not in done.stdout
@@ -114,7 +112,7 @@ def test_memory_whose_entries_are_not_in_the_dump_is_not_said_to_be_unmapped() -
 
 
 def test_a_hole_between_two_ranges_of_memory_has_no_struct_page() -> None:
-    done = vmemmap("-c", vmcore("two-nodes-1GiB"), "explain", "phys:0xc8000000")
+    done = answer("explain", "phys:0xc8000000", prog=open_vmcore("two-nodes-1GiB"))
     assert done.stdout.startswith("phys:0xc8000000: a physical address\n")
     assert "frame 0xc8000: has no memmap: no section holds it" in done.stdout
     assert "not in the dump" not in done.stdout

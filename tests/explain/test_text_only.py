@@ -16,7 +16,7 @@ from drgn_vmemmap.explain.text_only import Account, TextReport, text_only
 from drgn_vmemmap.output.text_only import render
 from tests.explain.forms import FORMS
 from tests.explain.logs import BAD_PAGE, FAULT, LOG, OOPS
-from tests.support import COMMAND, run
+from tests.support import COMMAND, answer, run
 
 NOT_MOVED = "Kernel Offset: disabled"
 MOVED = "Kernel Offset: 0x1c00000 from 0xffffffff81000000"
@@ -26,10 +26,9 @@ def report(lines: Sequence[str]) -> TextReport:
     return text_only(read_text("\n".join(lines).encode()).lines)
 
 
-def piped(data: bytes) -> subprocess.CompletedProcess[bytes]:
+def piped(data: bytes, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the command without a target."""
-    command = [str(COMMAND), "explain", "--stdin"]
-    return subprocess.run(command, capture_output=True, input=data, timeout=120)
+    return answer("explain", "--stdin", *options, stdin=data)
 
 
 def account(*lines: str) -> Account:
@@ -309,13 +308,13 @@ def test_what_to_collect_is_what_the_log_lacks() -> None:
 @pytest.mark.parametrize("form", ("serial line", "journalctl -o json, bytes", "mail, base64"))
 def test_the_command_says_the_same_without_a_target_in_every_form(form: str) -> None:
     done, plain = piped(FORMS[form](LOG)), piped(FORMS["bare"](LOG))
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == plain.stdout
-    assert b"certain: it is in the vmemmap, which begins at 0xffa09b7080000000" in done.stdout
+    assert "certain: it is in the vmemmap, which begins at 0xffa09b7080000000" in done.stdout
 
 
 def test_the_command_says_the_same_as_json() -> None:
-    done = run(COMMAND, "explain", "--stdin", "--format", "json", input="\n".join(LOG))
+    done = piped("\n".join(LOG).encode(), "--format", "json")
     found = json.loads(done.stdout)
     assert found["text_only"][0]["value"] == hex(FAULT)
     certainties = {s["certainty"] for each in found["text_only"] for s in each["statements"]}
@@ -340,13 +339,13 @@ def test_a_text_that_names_nothing_says_so() -> None:
 def test_what_is_no_text_is_refused_in_one_line() -> None:
     for data in (b"\x7fELF\2\1\1", b"\x89PNG\r\n\x1a\n", bytes(range(256)) * 16, bytes(100)):
         done = piped(data)
-        assert (done.returncode, done.stdout) == (2, b"")
-        assert len(done.stderr.splitlines()) == 1 and b"no text" in done.stderr
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1 and "no text" in done.stderr
 
 
 def test_what_is_beyond_the_limit_is_counted_with_exit_code_3() -> None:
     log = "\n".join(f"Memory failure: {pfn:#x}: x" for pfn in range(0x1000, 0x1000 + 4100))
-    done = run(COMMAND, "explain", "--stdin", input=log)
+    done = piped(log.encode())
     assert done.returncode == 3
     assert "4 more addresses and PFNs in the text were not explained" in done.stdout
 

@@ -32,8 +32,8 @@ from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.output.terminal import Style
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.vmemmap.sections import SectionRange
-from tests.output.maps import BLOCKS, COLOUR, LETTERS, SOUND, TIB, cell, draw, text
-from tests.support import COMMAND, open_vmcore, vmcore, vmemmap
+from tests.output.maps import BLOCKS, COLOUR, LETTERS, SOUND, TIB, cell, draw, machine, text
+from tests.support import COMMAND, answer, open_vmcore, vmcore, vmemmap
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import REUSE_W, SECTION_PAGES, Folio, Machine, hstate_name
@@ -163,9 +163,20 @@ def test_pipes_and_terminals_are_as_wide_as_the_user_says(
         ({"TERM": "dumb"}, False),
     ),
 )
-def test_colour_is_for_terminals(variables: dict[str, str], has_colour: bool) -> None:
+def test_colour_is_for_terminals(
+    variables: dict[str, str], has_colour: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm", **variables}.items():
+        monkeypatch.setenv(name, value)
+    shown = text(Image(machine()).examine(), Style.of(Terminal(BytesIO(), "utf-8")), 60)
+    assert ("\33[" in shown) == has_colour
+    assert "█" in shown
+
+
+def test_a_terminal_gets_colour() -> None:
     known = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    environment = {**known, "TERM": "xterm", "PYTHONUTF8": "1", **variables}
+    environment = {**known, "TERM": "xterm", "PYTHONUTF8": "1"}
     terminal, theirs = pty.openpty()
     with os.fdopen(terminal, "rb", 0) as ours:
         command = (COMMAND, "-c", vmcore("head-reuse"), "map", "--width", "60")
@@ -175,8 +186,7 @@ def test_colour_is_for_terminals(variables: dict[str, str], has_colour: bool) ->
         os.close(theirs)
         assert (done.returncode, done.stderr) == (0, b"")
         shown = b"".join(_until_closed(ours)).decode()
-    assert ("\33[" in shown) == has_colour
-    assert "█" in shown
+    assert "\33[" in shown and "█" in shown
 
 
 def _until_closed(terminal: object) -> Iterable[bytes]:
@@ -188,14 +198,8 @@ def _until_closed(terminal: object) -> Iterable[bytes]:
             return
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    known = {**os.environ, "PYTHONUTF8": "1", **environment}
-    two_nodes = vmcore("two-nodes-1GiB")
-    return vmemmap("-c", two_nodes, "map", *arguments, env=known)
-
-
 def test_a_recorded_kernel_is_shown() -> None:
-    done = run("--node", 1, "--ascii")
+    done = answer("map", "--node", 1, "--ascii", prog=open_vmcore("two-nodes-1GiB"))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1].startswith("   1  0x1")
     assert "OOOO" in done.stdout and done.stdout.isascii()
@@ -245,14 +249,22 @@ def test_a_place_is_in_bytes_or_a_larger_unit(text: str, number: int) -> None:
     assert arguments.pfn(text) == number
 
 
-def test_the_width_is_that_of_the_terminal_if_none_is_given() -> None:
-    assert run(COLUMNS="100").stdout == run("--width", 100).stdout != run().stdout
+def test_the_width_is_that_of_the_terminal_if_none_is_given(
+    two_nodes: drgn.Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = answer("map", prog=two_nodes).stdout
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = answer("map", prog=two_nodes).stdout
+    assert shown == answer("map", "--width", 100, prog=two_nodes).stdout != usual
 
 
 def test_a_file_has_blocks_and_no_colour(tmp_path: Path) -> None:
-    done = run("-o", tmp_path / "map", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    two_nodes = vmcore("two-nodes-1GiB")
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    done = vmemmap("-c", two_nodes, "map", "-o", tmp_path / "map", env=environment)
     assert (done.returncode, done.stdout) == (0, "")
-    assert (tmp_path / "map").read_text(encoding="utf-8") == run().stdout
+    shown = answer("map", prog=open_vmcore(two_nodes)).stdout
+    assert (tmp_path / "map").read_text(encoding="utf-8") == shown
 
 
 @pytest.mark.parametrize(
