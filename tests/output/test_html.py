@@ -35,7 +35,7 @@ from tests.synthetic.model import FIRST_FOLIO, REUSE_W, Folio, Machine
 from tests.synthetic.strategies import few, machines
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sound() -> Element:
     return parsed(pages.page_of(Image(Machine(folios=(Folio(FIRST_FOLIO),))).prog))
 

@@ -14,6 +14,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pkgutil import get_data
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -107,6 +108,7 @@ def _conclusion(report: Report) -> Conclusion:
     return concluded
 
 
+@cache
 def _environment(page_size: int) -> Environment:
     try:
         from jinja2 import Environment, FunctionLoader, StrictUndefined
