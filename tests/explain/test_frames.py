@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -187,18 +186,16 @@ def test_a_frame_comes_with_the_explanation_of_its_struct_page() -> None:
     assert "0x0003" in inner.write
 
 
-def vmemmap_of(of: Image) -> Iterator[tuple[int, int | None]]:
-    """Each page of the vmemmap by its address, and the frame backing it, read the slow way."""
+def reference(of: Image) -> ReferenceWalker:
+    """Reads the frame that backs a page of the vmemmap the slow way."""
     machine = of.machine
-    walker = ReferenceWalker(
+    return ReferenceWalker(
         of.memory,
         machine.levels,
         of.physical(of.variables["hstates"][1]) >> 21 << 21,
         machine.encryption_mask,
         machine.max_pfn,
     )
-    for address in range(machine.vmemmap, machine.page_address(machine.max_pfn), PAGE_SIZE):
-        yield address, walker.walk(address).frame
 
 
 @few
@@ -208,7 +205,9 @@ def test_all_pages_that_are_mapped_to_a_frame_are_found(
 ) -> None:
     of = Image(machine)
     seen: Counter[int] = Counter()
-    mapped = dict(vmemmap_of(of))
+    walker = reference(of)
+    pages = range(machine.vmemmap, machine.page_address(machine.max_pfn), PAGE_SIZE)
+    mapped = {address: walker.walk(address).frame for address in pages}
     seen.update(frame for frame in mapped.values() if frame is not None)
     explains = Explainer.of_program(of.prog)
     for address in data.draw(st.lists(st.sampled_from(sorted(mapped)), min_size=1, max_size=8)):
@@ -226,9 +225,10 @@ def test_all_pages_that_are_mapped_to_a_frame_are_found(
 def test_each_vmemmap_page_is_said_to_be_of_its_folio(machine: Machine) -> None:
     of = Image(machine)
     explains = Explainer.of_program(of.prog)
-    mapped = dict(vmemmap_of(of))
+    walker = reference(of)
     for report in of.examine().folios:
         start = machine.page_address(report.folio.pfn)
+        first = walker.walk(start).frame
         for index in range(8):
             address = start + index * PAGE_SIZE
             pfn, offset = divmod(address - machine.vmemmap, machine.page_size)
@@ -238,8 +238,8 @@ def test_each_vmemmap_page_is_said_to_be_of_its_folio(machine: Machine) -> None:
             assert page.vmemmap_page == index
             shows_the_head = (
                 offset == 0
-                and mapped[address] is not None
-                and mapped[address] == mapped[start]
+                and first is not None
+                and walker.walk(address).frame == first
                 and REUSED_PAGE.get(report.judgement.layout) == 0
             )
             other = "fake head" if shows_the_head else "tail"
