@@ -46,3 +46,10 @@ def test_the_address_of_an_amd_bank_is_that_of_memory_only_if_poison_was_read(
         ]
     )
     assert [each.value for each in found.named] == named
+
+
+@pytest.mark.parametrize("end", ("pmd:147f96067", "pmd:10a234067 pud:105678067"))
+def test_a_table_after_a_bad_entry_is_not_what_it_maps_where_the_space_is_lost(end: str) -> None:
+    line = "BUG: Bad page map in process ld.lld  pte:8000000002ec5025"
+    for log in ((f"[177850.0] {line}", end), (f"[177850.0] {line}{end}",)):
+        assert {each.value for each in read(log).named} <= {0x2EC5}

@@ -55,7 +55,7 @@ PAGES = (
         "bad page map",
         "bad page map in process",
         # The tables that lead to the entry may follow, which map no page.
-        r"Bad page map in process (?:(?!pgd:).){1,64}? ?(?:pte|pmd|pud):"
+        r"Bad page map in process (?:(?!p(?:gd|ud|md|te):).){1,64}(?:pte|pmd|pud):"
         r"(?P<entry>[0-9a-f]{8,16})\b",
         ALL,
         "print_bad_pte() and print_bad_page_map(), mm/memory.c",
