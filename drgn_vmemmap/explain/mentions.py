@@ -22,6 +22,7 @@ from drgn_vmemmap.explain.fragment import (
 )
 from drgn_vmemmap.explain.mention import Mention, Mentions
 from drgn_vmemmap.explain.message import Kind, Message, Named
+from drgn_vmemmap.explain.messages.addresses import KASAN_RANGE
 from drgn_vmemmap.explain.messages.failures import BANK_STATUS, is_poison, needs_poison
 from drgn_vmemmap.explain.messages.table import ANY_PFN, find_messages
 from drgn_vmemmap.explain.subject import Subject, subjects_of
@@ -29,6 +30,9 @@ from drgn_vmemmap.explain.text.lines import Joined, Line
 
 MENTIONS_LIMIT = 4096
 """The most faults and pages that are kept, and other addresses; the rest is counted."""
+
+# How many lines after a fault the range may be that KASAN computes from its address.
+_RANGE_DISTANCE = 3
 
 # Lines of a dumped struct page.
 _DUMPED = re.compile(r"\b(?:raw|head):(?: [0-9a-f]{16}){1,4}\b", re.IGNORECASE)
@@ -167,12 +171,23 @@ class _Reader:
     # What is named.
 
     def _add(self, message: Message, values: list[Named], line: str) -> None:
-        current, before = None, len(self.mentions.named)
-        for kind, value in values:
-            mention = self._mention(Mention(kind, value, line, message, self._boot))
-            current = current or mention
-        if current is not None:
-            self._begin(current, before, subjects_of(message))
+        before = len(self.mentions.named)
+        found = [
+            self._mention(Mention(kind, value, line, message, self._boot)) for kind, value in values
+        ]
+        kept = [mention for mention in found if mention is not None]
+        if kept and not self._is_on_fault(message):
+            self._begin(kept[0], before, subjects_of(message))
+
+    def _is_on_fault(self, message: Message) -> bool:
+        """Whether a message belongs to an oops whose fault was named before it."""
+        latest = self._caller.latest.get(Subject.STACK)
+        return (
+            message is KASAN_RANGE
+            and latest is not None
+            and latest.mention.is_fault
+            and self._caller.lines - latest.line <= _RANGE_DISTANCE
+        )
 
     def _add_if_poison(self, message: Message, values: list[Named], line: str) -> None:
         if self._caller.reads_poison:

@@ -48,6 +48,26 @@ def test_the_address_of_an_amd_bank_is_that_of_memory_only_if_poison_was_read(
     assert [each.value for each in found.named] == named
 
 
+PROTECTION = (
+    "Oops: general protection fault, probably for non-canonical address 0xdffffc0000000003: 0000 "
+    "[#1] PREEMPT SMP KASAN NOPTI"
+)
+RANGE = "KASAN: null-ptr-deref in range [0x0000000000000018-0x000000000000001f]"
+
+
+def test_registers_and_stack_are_those_of_the_fault_whose_range_kasan_names() -> None:
+    fault, place = read([PROTECTION, RANGE, *OOPS[5:]]).named[:2]
+    assert (fault.value, place.value) == (0xDFFFFC0000000003, 0x18)
+    assert fault.functions[:2] == ["isolate_migratepages_block", "compact_zone"]
+    assert fault.registers["CR4"] == 0x771EF0
+    assert not place.functions and not place.registers
+
+
+def test_a_range_without_its_fault_has_the_lines_after_it() -> None:
+    (place,) = read([RANGE, *OOPS[5:13]]).named
+    assert place.functions == ["isolate_migratepages_block"]
+
+
 @pytest.mark.parametrize("end", ("pmd:147f96067", "pmd:10a234067 pud:105678067"))
 def test_a_table_after_a_bad_entry_is_not_what_it_maps_where_the_space_is_lost(end: str) -> None:
     line = "BUG: Bad page map in process ld.lld  pte:8000000002ec5025"

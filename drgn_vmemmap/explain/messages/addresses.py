@@ -11,6 +11,15 @@ _KASAN = "print_error_description(), mm/kasan/report.c"
 _KFENCE = "kfence_report_error(), mm/kfence/report.c"
 _LIST = "__list_add_valid() and __list_del_entry_valid(), lib/list_debug.c"
 
+KASAN_RANGE = message(
+    "KASAN range",
+    "kasan: ",
+    r"KASAN: [\w -]{1,80} in range \[0x(?P<address>[0-9a-f]{16})-0x[0-9a-f]{16}\]",
+    ALL,
+    "kasan_non_canonical_hook(), mm/kasan/report.c",
+)
+"""What KASAN says in an oops, right after the line that names the address of the fault."""
+
 ADDRESSES = (
     message(
         "KASAN access",
@@ -20,13 +29,7 @@ ADDRESSES = (
         _KASAN,
     ),
     message("KASAN free", "free of addr", r"Free of addr %address", "v6.1 to v7.3", _KASAN),
-    message(
-        "KASAN range",
-        "kasan: ",
-        r"KASAN: [\w -]{1,80} in range \[0x(?P<address>[0-9a-f]{16})-0x[0-9a-f]{16}\]",
-        ALL,
-        "kasan_non_canonical_hook(), mm/kasan/report.c",
-    ),
+    KASAN_RANGE,
     message(
         "KMSAN access",
         "memory access of size",
