@@ -24,6 +24,7 @@ from drgn_vmemmap.explain.mention import Mention, Mentions
 from drgn_vmemmap.explain.message import Kind, Message, Named
 from drgn_vmemmap.explain.messages.addresses import KASAN_RANGE
 from drgn_vmemmap.explain.messages.failures import BANK_STATUS, is_poison, needs_poison
+from drgn_vmemmap.explain.messages.pages import DUMPED_PAGES
 from drgn_vmemmap.explain.messages.table import ANY_PFN, find_messages
 from drgn_vmemmap.explain.subject import Subject, subjects_of
 from drgn_vmemmap.explain.text.lines import Joined, Line
@@ -176,6 +177,8 @@ class _Reader:
             self._mention(Mention(kind, value, line, message, self._boot)) for kind, value in values
         ]
         kept = [mention for mention in found if mention is not None]
+        # Of a page and the address of its struct page, what follows is on the page.
+        kept.sort(key=lambda mention: not (mention.is_page and message in DUMPED_PAGES))
         if kept and not self._is_on_fault(message):
             self._begin(kept[0], before, subjects_of(message))
 

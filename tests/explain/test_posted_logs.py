@@ -10,8 +10,10 @@ import pytest
 
 from drgn_vmemmap.explain.mention import Mentions
 from drgn_vmemmap.explain.mentions import find_mentions
+from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.text.lines import read_text
-from tests.explain.logs import OOPS
+from drgn_vmemmap.explain.text_only import text_only
+from tests.explain.logs import BAD_PAGE, OOPS
 
 
 def read(lines: Sequence[str]) -> Mentions:
@@ -66,6 +68,24 @@ def test_registers_and_stack_are_those_of_the_fault_whose_range_kasan_names() ->
 def test_a_range_without_its_fault_has_the_lines_after_it() -> None:
     (place,) = read([RANGE, *OOPS[5:13]]).named
     assert place.functions == ["isolate_migratepages_block"]
+
+
+DUMPED = (
+    "BUG: Bad page state in process kworker/0:3  pfn:02ec0",
+    "page:ffa09b70800bb000 refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x2ec0",
+    *BAD_PAGE[3:],
+)
+
+
+def test_what_a_struct_page_holds_is_said_of_its_page() -> None:
+    """Kernels before v6.9 log its address too, which ``no_hash_pointers`` leaves as it is."""
+    page, address = read(DUMPED).named
+    assert (page.kind, address.kind) == (Kind.PFN, Kind.ADDRESS)
+    assert page.words[1] == 0xFFA09B70800B8001 and not address.words
+    report = text_only(read_text("\n".join(DUMPED).encode()).lines)
+    said = [text for _, text in report.accounts[0].statements]
+    assert any("that of a tail (compound_head 0xffa09b70800b8001)" in text for text in said)
+    assert any("its vmemmap was remapped and restored" in text for text in said)
 
 
 @pytest.mark.parametrize("end", ("pmd:147f96067", "pmd:10a234067 pud:105678067"))
