@@ -93,3 +93,12 @@ def test_a_table_after_a_bad_entry_is_not_what_it_maps_where_the_space_is_lost(e
     line = "BUG: Bad page map in process ld.lld  pte:8000000002ec5025"
     for log in ((f"[177850.0] {line}", end), (f"[177850.0] {line}{end}",)):
         assert {each.value for each in read(log).named} <= {0x2EC5}
+
+
+def test_a_pfn_does_not_go_on_in_what_a_console_puts_before_the_next_line() -> None:
+    log = (
+        "00016 page:00000000f7f02915 refcount:18 mapcount:0 mapping:0 index:0x20 pfn:0x108750",
+        "00016 head:00000000f7f02915 order:4 compound_mapcount:0 compound_pincount:0",
+        "00016 page dumped because: folio_seek_hole_data",
+    )
+    assert [each.value for each in read(log).named] == [0x108750]

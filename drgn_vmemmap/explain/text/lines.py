@@ -135,6 +135,9 @@ _NUMBER_START = re.compile(
 _POINTER_DIGITS = 16
 _NUMBER_LIMIT = 40
 
+# What a console of a virtual machine may put before each line, such as its seconds.
+_CONSOLE_NUMBER = re.compile(r"\d{1,8} ")
+
 _NEAR = 8
 """How many lines before and after one show whether it reached the margin."""
 
@@ -222,8 +225,16 @@ def _continues(group: Sequence[_Piece], piece: _Piece) -> bool:
     if not text or piece.is_record:
         return False
     if not begins_message(text):
-        return True
+        return not _are_numbered_alike(group[0].text, text)
     return _WITHOUT_FUNCTION.search("".join(before.text for before in group[-2:])) is not None
+
+
+def _are_numbered_alike(first: str, text: str) -> bool:
+    """Whether two lines are messages after numbers of as many digits, such as a console's time."""
+    one, other = _CONSOLE_NUMBER.match(first), _CONSOLE_NUMBER.match(text)
+    if one is None or other is None or one.end() != other.end():
+        return False
+    return begins_message(first[one.end() :]) and begins_message(text[other.end() :])
 
 
 def _joined(pieces: Iterable[_Piece]) -> Iterator[Line]:
