@@ -13,7 +13,7 @@ from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.text.lines import read_text
 from drgn_vmemmap.explain.text_only import text_only
-from tests.explain.logs import BAD_PAGE, OOPS
+from tests.explain.logs import BAD_PAGE, FAULT, OOPS
 
 
 def read(lines: Sequence[str]) -> Mentions:
@@ -102,3 +102,23 @@ def test_a_pfn_does_not_go_on_in_what_a_console_puts_before_the_next_line() -> N
         "00016 page dumped because: folio_seek_hole_data",
     )
     assert [each.value for each in read(log).named] == [0x108750]
+
+
+MAIL = "Subject: Re: BUG: unable to handle page fault for address: {}\nMessage-ID: <1@x>\n\n{}\n"
+FIRST_LINE = "Linux version 6.11.0 (x) #1"
+
+
+def test_a_subject_that_repeats_a_fault_is_no_fault_of_another_boot() -> None:
+    body = "\n".join((FIRST_LINE, *OOPS[:4]))
+    (fault,) = read([MAIL.format(f"{FAULT:016x}", body)]).named
+    assert (fault.value, fault.access, fault.boot.release) == (FAULT, "write", "6.11.0")
+
+
+def test_a_fault_that_only_the_subject_names_is_named() -> None:
+    (fault,) = read([MAIL.format(f"{FAULT:016x}", FIRST_LINE)]).named
+    assert fault.value == FAULT
+
+
+def test_a_subject_without_an_address_is_no_part_of_an_oops() -> None:
+    found = read([MAIL.format("- #PF: supervisor read access", "\n".join(OOPS[:4]))])
+    assert (len(found.named), found.unnamed) == (1, 0)

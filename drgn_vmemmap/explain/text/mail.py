@@ -29,6 +29,8 @@ _MAILS = re.compile(r"^From \S+ .{10,60}\d{4}(?: [+-]\d{4})?\r?$\n", re.MULTILIN
 
 _PARTS_LIMIT = 1000
 
+# An address or a PFN, as it may be in a subject.
+_NUMBER = re.compile(r"\b(?:0x)?([0-9a-f]{4,16})\b")
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _NO_BASE64 = re.compile(r"[\s>]+")
@@ -71,13 +73,23 @@ def _one_mail(text: str, decode: Callable[[bytes], str]) -> str:
     # Damaged headers make the email package fail in many ways.
     except (RecursionError, ValueError, LookupError, TypeError, AttributeError):
         return text
-    return "\n\n".join(parts) or text
+    body = "\n\n".join(parts)
+    subject = str(message.get("subject", ""))
+    return "\n\n".join(filter(None, (subject if _adds_to(body, subject) else "", body))) or text
+
+
+def _adds_to(body: str, subject: str) -> bool:
+    """
+    Whether a subject names what the body does not.
+
+    One that repeats it would be a second fault, in no boot of the log.
+    """
+    numbers = _NUMBER.findall(subject.lower())
+    body = body.lower() if numbers else ""
+    return any(number not in body for number in numbers)
 
 
 def _parts(message: Message, decode: Callable[[bytes], str]) -> Iterator[str]:
-    subject = message.get("subject")
-    if subject is not None:
-        yield str(subject)
     for number, part in enumerate(message.walk()):
         if part.is_multipart() or number > _PARTS_LIMIT:
             continue
