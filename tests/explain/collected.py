@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Callable
 
-from tests.explain.form import Form, dmesg, each, text
+from tests.explain.form import Form, cut_at, dmesg, each, in_a_letter, text
 
 
 def _dictionaries(lines: Sequence[str]) -> bytes:
@@ -172,6 +172,10 @@ COLLECTED: dict[str, Form] = {
     ).encode(),
     "hard spaces, encoded twice": lambda lines: text(lines).replace(" ", "\u00c2\u00a0").encode(),
     "soft hyphens": lambda lines: text(lines).replace("page", "pa\u00adge").encode(),
+    "journalctl, Russian, in a letter": in_a_letter(each("июл 27 14:08:04 vm kernel: {line}")),
+    "journalctl, Chinese, cut at 80": cut_at(each("8月 25 13:52:23 vm kernel: {line}"), 80),
+    "dmesg -T, French, in a letter": in_a_letter(each("[jeu. nov. 26 15:32:49 2026] {line}")),
+    "dmesg -e, Greek, in a letter": in_a_letter(each("[Δεκ26 15:32] {line}")),
     "Windows-1252": lambda lines: b"\x93log\x94\n" + dmesg(lines).replace(b" ", b"\xa0"),
 }
 """These forms by their names."""

@@ -20,6 +20,9 @@ _CTIME = (
     r"(?: [A-Z]{3,5})?(?: \d{4})?"
 )
 
+# Days and months in other languages, which may have more than one script.
+_WORD = r"[^\s\[\]]{1,12}"
+
 _PREFIX = re.compile(
     "|".join(
         (
@@ -31,11 +34,14 @@ _PREFIX = re.compile(
             r"\[ {0,12}[+-]?\d{1,12}(?:\.\d{1,9})?(?:@\d+| < ?[\d.]{1,24} ?>)?\](?:@\d{1,4}|:)?",
             r"\[ {0,12}[TC]\d{1,10}\]",
             rf"\[{_CTIME}\]",
+            rf"\[(?:{_WORD} ){{2,3}}{_CLOCK} \d{{4}}\]",
+            rf"\[(?:{_WORD} ){{1,2}}\d\d:\d\d\]",
             rf"\[{_ISO}\]",
             rf"\[{_CLOCK}\]",
             # Times of syslog and journalctl; the host and the program follow.
             rf"(?:\d{{4}} )?{_CTIME}(?= )",
             rf"{_DAY}{_ISO}",
+            rf"(?:{_WORD} ){{1,3}}{_CLOCK}(?: [A-Z]{{3,5}})?(?: \d{{4}})? [\w.:-]{{1,255}} kernel:",
             # A workflow's job and step, and its time.
             r"[^\[\]:]{1,120}? \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z(?= )",
             r"\d{10}\.\d{1,9}(?= )",
