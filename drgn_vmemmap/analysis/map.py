@@ -137,13 +137,12 @@ def _shown(report: Report, part: Part) -> range:
     start, stop = part.start, part.stop
     if part.node is not None:
         folios = report.folios.folios
-        kinds = {n for n, kind in enumerate(folios.class_table) if kind.node == part.node}
-        rows = [row for row, kind in enumerate(folios.classes) if kind in kinds]
+        classes = {n for n, each in enumerate(folios.class_table) if each.node == part.node}
+        rows = [row for row, number in enumerate(folios.classes) if number in classes]
         if not rows:
             raise NoMap(f"node {part.node} has no HugeTLB folios")
-        last = folios[rows[-1]]
         start = max(start, folios.pfns[rows[0]])
-        stop = min(stop, last.pfn + (1 << last.order))
+        stop = min(stop, folios.pfns_of(rows[-1]).stop)
     return range(start // SMALLEST * SMALLEST, -(-stop // SMALLEST) * SMALLEST)
 
 

@@ -97,11 +97,8 @@ def memory(report: Report) -> Iterator[range]:
     folios = report.folios.folios
     sections = SectionIndex(report.sections)
     # Sections that are not in the dump may have folios, all the same.
-    sizes = [1 << kind.order for kind in folios.class_table]
     missed = [
-        range(pfn, pfn + sizes[kind])
-        for pfn, kind in zip(folios.pfns, folios.classes)
-        if sections.at(pfn) is None
+        folios.pfns_of(row) for row, pfn in enumerate(folios.pfns) if sections.at(pfn) is None
     ]
     there = [*(section.pfns for section in report.sections), *missed]
     return joined(sorted(there, key=lambda pfns: pfns.start))
@@ -112,10 +109,9 @@ def _place(report: Report, finding: Finding, hstate: str | None) -> range:
     folios = report.folios.folios
     if finding.folio is not None:
         row = folios.row_at(finding.folio)
-        kind = None if row is None else folios.class_table[folios.classes[row]]
-        if kind is None or hstate not in (None, kind.hstate):
+        if row is None or hstate not in (None, folios.class_of(row).hstate):
             return range(0)
-        return range(finding.folio, finding.folio + (1 << kind.order))
+        return folios.pfns_of(row)
     geometry = report.kernel.geometry
     if finding.address is not None and finding.address >= geometry.base:
         pfn, _ = geometry.pfn_at(finding.address)

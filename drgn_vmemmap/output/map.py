@@ -84,7 +84,7 @@ class _Label(NamedTuple):
     def of(cls, report: Report) -> _Label:
         """Columns that are wide enough for the report's nodes and addresses."""
         folios = report.folios.folios
-        nodes = {kind.node for kind in folios.class_table if kind.node is not None}
+        nodes = {each.node for each in folios.class_table if each.node is not None}
         digits = len(str(max(nodes, default=0)))
         pfns = [section.pfns.stop for section in report.sections] + list(folios.pfns[-1:])
         address = len(f"{max(pfns, default=0) << report.kernel.geometry.page_shift:#x}")

@@ -20,7 +20,7 @@ from drgn_vmemmap.analysis.map_states import (
     special_memory,
 )
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.output.text import size
+from drgn_vmemmap.output.text import node_name, size
 from drgn_vmemmap.vmemmap.special import joined
 
 COLUMNS = 64
@@ -130,10 +130,10 @@ def _text(cell: Cell, listing: Listing) -> str:
 
 def about(traits: Traits) -> str:
     """What folios with some traits are, in a line."""
-    kind, judgement = traits.folio_class, traits.judgement
-    node = "?" if kind.node is None else kind.node
+    folio_class, judgement = traits.folio_class, traits.judgement
+    node = node_name(folio_class.node)
     verdict, layout = judgement.verdict.value, judgement.layout.value
-    return f"{kind.hstate}, node {node}, {traits.state.value}, {verdict}, layout {layout}"
+    return f"{folio_class.hstate}, node {node}, {traits.state.value}, {verdict}, layout {layout}"
 
 
 def map_data(report: Report, listing: Listing) -> dict[str, Any]:
