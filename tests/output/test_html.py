@@ -164,7 +164,7 @@ def test_special_vmemmap_is_named_and_drawn() -> None:
     report.sections = [SectionRange(special.pfns, 3) for special in report.special]
     page = parsed("".join(html.render(report, View())))
     rows = [cells_of(row) for row in page.one("section", id="summary").all("tr")]
-    assert ["device-dax", "compound pages of a device's memory", "768 MiB", "4 MiB"] in rows
+    assert ["device-dax", "memory of a device", "768 MiB", "4 MiB"] in rows
     cells = [c for c in page.all("rect", "device") if "cell" in c.attributes["class"]]
     assert len(cells) == (0x20000 + 0x10000) // 512
     assert cells[-1].one("title").text == "PFN 0x8fe00 to 0x8ffff, 2 MiB: memory of a device"

@@ -29,9 +29,10 @@ from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.report.html.drawing import Drawing, draw
 from drgn_vmemmap.output.report.html.folios import SHOWN, findings_of, packed, rows, worst_of
 from drgn_vmemmap.output.report.html.map import COLUMNS, draw_map, map_data
-from drgn_vmemmap.output.text import node_name, shown_verdicts, size
+from drgn_vmemmap.output.text import node_name, plural, shown_verdicts, size
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import RULES
+from drgn_vmemmap.vmemmap.special import ABOUT
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -80,6 +81,8 @@ def render(report: Report, view: View) -> Iterator[str]:
         conclusion=_conclusion(report),
         verdicts=shown_verdicts([report.totals.counts]),
         node_name=node_name,
+        plural=plural,
+        special_kinds=ABOUT,
         origin=named_origin(report.origin),
         named_kernel=named_kernel(report.kernel),
         hvo_state=hvo_state(report.kernel),

@@ -10,7 +10,7 @@
   const count = data.count;
   const traits = data.traits;
 
-  // The folios, a column for each thing that is their own: see listing.py.
+  // The folios, a column for each value that each folio has of its own: see listing.py.
   const unpack = (packed) => {
     const column = new Float64Array(count);
     let value = 0, row = 0;
@@ -54,7 +54,7 @@
   const searchable = traits.map((trait) =>
     SEARCHED.map((key) => (key === "node" ? `node${trait.node}` : String(trait[key])).toLowerCase()));
 
-  // What a word asks of a folio: that one of its texts begins with it, or that a PFN is its own.
+  // Make a word a test for folios: one of their texts begins with it, or a PFN is theirs.
   const asks = (word) => {
     const wanted = searchable.map((texts) => texts.some((text) => text.startsWith(word)));
     const pfns = word.match(/^(0x[0-9a-f]+|[0-9]+)(?:-(0x[0-9a-f]+|[0-9]+))?$/);
@@ -174,7 +174,7 @@
   const NAMES = data.states.map(([name]) => name);
   const [OPTIMIZED, PARTLY, OTHER, HOLE] = ["optimized", "partly", "other", "hole"].map((name) => NAMES.indexOf(name));
 
-  // The cells of some memory, as analysis/map.py makes them: of all that meets in a cell, the least state is shown.
+  // The cells of some memory, as analysis/map.py makes them: each shows the least of the states in it.
   const cellsOf = (from, to, span) => {
     const cells = Array.from({ length: (to - from) / span }, (_, index) =>
       ({ begin: from + index * span, state: HOLE, huge: 0, optimized: 0, findings: 0, folios: new Map() }));
