@@ -44,11 +44,18 @@ def document(report: Report, folios: bool) -> dict[str, Any]:
     }
 
 
-def before_folios(report: Report) -> dict[str, Any]:
-    """The part of the document that comes before the list of folios."""
+def preamble() -> dict[str, Any]:
+    """The fields with which each JSON document begins: its version, and the tool's."""
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "drgn-vmemmap", "version": __version__},
+    }
+
+
+def before_folios(report: Report) -> dict[str, Any]:
+    """The part of the document that comes before the list of folios."""
+    return {
+        **preamble(),
         "target": _target(report.origin),
         "kernel": _kernel(report.kernel),
         "hstates": [_hstate(hstate) for hstate in report.hstates],

@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from drgn_vmemmap import __version__
-from drgn_vmemmap.analysis.document import SCHEMA_VERSION
+from drgn_vmemmap.analysis.document import preamble
 from drgn_vmemmap.explain.contents import PageContents
 from drgn_vmemmap.explain.explanation import Explanation, Logged, StructPage
 from drgn_vmemmap.explain.log import Foreign, LogExplanation
@@ -26,8 +25,7 @@ def full_document(
     """
     found = [*explanations, *(() if log is None else log.explanations)]
     return {
-        "schema_version": SCHEMA_VERSION,
-        "tool": {"name": "drgn-vmemmap", "version": __version__},
+        **preamble(),
         "explanations": [document(explanation) for explanation in found],
         "others": None if log is None else len(log.others),
         "other_names": [] if log is None else [each.query.text for each in log.others],

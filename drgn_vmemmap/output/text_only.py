@@ -9,8 +9,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from drgn_vmemmap import __version__
-from drgn_vmemmap.analysis.document import SCHEMA_VERSION
+from drgn_vmemmap.analysis.document import preamble
 from drgn_vmemmap.explain.statements import Statement
 from drgn_vmemmap.explain.text_only import Account, TextReport
 from drgn_vmemmap.output.logged import mention_lines, unnamed_faults
@@ -69,8 +68,7 @@ def _wrapped(label: str, text: str) -> list[str]:
 def document(report: TextReport) -> dict[str, Any]:
     """A report as what JSON is made of; numbers are hex strings."""
     return {
-        "schema_version": SCHEMA_VERSION,
-        "tool": {"name": "drgn-vmemmap", "version": __version__},
+        **preamble(),
         "text_only": [
             {
                 "kind": account.mention.kind.value,
