@@ -21,7 +21,7 @@ HEADING = (
 
 def table(pass_: Pass) -> str:
     """One line per hstate, of less than 80 characters."""
-    stability = pass_.report.stability or Stability(0.0, 1, 0, 0)
+    stability = _stability(pass_)
     clock = time.strftime("%H:%M:%S", time.localtime(pass_.time))
     return "".join(
         f"{clock}  {name.removeprefix('hugepages-'):9}  "
@@ -34,7 +34,7 @@ def table(pass_: Pass) -> str:
 
 def jsonl(pass_: Pass) -> str:
     """One JSON object per hstate."""
-    stability = pass_.report.stability or Stability(0.0, 1, 0, 0)
+    stability = _stability(pass_)
     return "".join(
         json.dumps(
             {
@@ -70,6 +70,11 @@ def broken(pass_: Pass) -> list[str]:
     """The rules that are broken, each once."""
     errors = (f.rule for f in pass_.report.findings if f.severity is Severity.ERROR)
     return [*dict.fromkeys(errors)]
+
+
+def _stability(pass_: Pass) -> Stability:
+    """How much the kernel changed while the pass was confirmed."""
+    return pass_.report.stability or Stability(seconds=0.0, passes=1, moved=0, transient=0)
 
 
 def _saved(pass_: Pass, counts: Counted) -> int:
