@@ -76,9 +76,8 @@ class FrameReader:
         self._kernel = snapshot.kernel
         self._owners = OwnerReader(snapshot)
         geometry = snapshot.geometry
-        size = geometry.struct_size
-        # Struct pages that cross the pages' edges are read one by one.
-        self._together = 1 if size & (size - 1) else geometry.page_size // size
+        # Struct pages that may lie in two pages are read one by one.
+        self._together = geometry.page_size // geometry.struct_size if geometry.is_aligned else 1
         self._counts = self._counts_reader()
         self._unsplit: dict[int, bool | None] = {}
         self._blocks: dict[int, Block | None] = {}
