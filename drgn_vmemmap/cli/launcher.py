@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from drgn_vmemmap.cli import command_line, crashes, opening, options
 from drgn_vmemmap.cli.exit_codes import DONE, exit_code_of, warn
 from drgn_vmemmap.cli.inputs import keep_inputs
-from drgn_vmemmap.cli.options import Target
+from drgn_vmemmap.cli.options import DrgnOptions
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.requirements import check_drgn
 
@@ -147,7 +147,7 @@ def _this_script() -> str:
     return bundle if os.path.isfile(bundle) else os.path.join(package, "__main__.py")
 
 
-def _run_drgn(target: Target, parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
+def _run_drgn(target: DrgnOptions, parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     """
     Run drgn's command line in this process, which runs this one again as its script.
 
@@ -196,7 +196,7 @@ def _refusing_usage() -> Iterator[None]:
         argparse.ArgumentParser.error = before  # type: ignore[method-assign]
 
 
-def _defaults(target: Target) -> list[str]:
+def _defaults(target: DrgnOptions) -> list[str]:
     """Options that leave to drgn only what we need of it, unless the user said otherwise."""
     added = []
     if not target.has("--main-symbols", "--no-default-symbols"):

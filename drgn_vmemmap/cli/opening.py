@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli.exit_codes import NAME
-from drgn_vmemmap.cli.options import Target
+from drgn_vmemmap.cli.options import DrgnOptions
 from drgn_vmemmap.errors import CannotAnalyse, printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _DIRECTORIES = ("--debug-directory", "--debug-link-directory", "--kernel-directo
 _PATIENCE = 5.0
 
 
-def check(target: Target) -> None:
+def check(target: DrgnOptions) -> None:
     """
     Refuse what drgn would ignore, or would wait for without end.
 
@@ -46,12 +46,12 @@ def check(target: Target) -> None:
             )
 
 
-def is_named(target: Target) -> bool:
+def is_named(target: DrgnOptions) -> bool:
     """Whether the options name a target."""
     return target.has(*_TARGETS)
 
 
-def _check_one_target(target: Target) -> None:
+def _check_one_target(target: DrgnOptions) -> None:
     given = [
         name if value is None else f"{name} {value}"
         for name, value in target.given
@@ -61,7 +61,7 @@ def _check_one_target(target: Target) -> None:
         raise CannotAnalyse(f"give one target, not {' and '.join(given)}")
 
 
-def _check_paths(target: Target) -> None:
+def _check_paths(target: DrgnOptions) -> None:
     for names, wanted, what in (
         (_FILES, os.path.exists, "file"),
         (_DIRECTORIES, os.path.isdir, "directory"),
@@ -107,7 +107,7 @@ def _connected(address: str) -> socket.socket:
     return connection
 
 
-def failure(target: Target, message: str) -> CannotAnalyse:
+def failure(target: DrgnOptions, message: str) -> CannotAnalyse:
     """
     The error for a target that drgn could not open.
 
@@ -126,7 +126,7 @@ def failure(target: Target, message: str) -> CannotAnalyse:
     )
 
 
-def unused_symbols(target: Target) -> str | None:
+def unused_symbols(target: DrgnOptions) -> str | None:
     """A warning if none of the files given for debugging symbols was of this kernel."""
     import drgn
 

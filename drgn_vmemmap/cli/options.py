@@ -32,7 +32,7 @@ _OTHERS = {
 }
 
 
-class Target(NamedTuple):
+class DrgnOptions(NamedTuple):
     """drgn's options, as they were given."""
 
     given: Sequence[tuple[str, str | None]]
@@ -60,7 +60,7 @@ def _words(name: str, value: str | None) -> tuple[str, ...]:
     return (f"{name}={value}" if name.startswith("--") else name + value,)
 
 
-def split(arguments: Sequence[str]) -> tuple[Target, list[str]]:
+def split(arguments: Sequence[str]) -> tuple[DrgnOptions, list[str]]:
     """
     Separate drgn's options from ours, wherever they stand before ``--``.
 
@@ -69,7 +69,7 @@ def split(arguments: Sequence[str]) -> tuple[Target, list[str]]:
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     known, rest = target_parser().parse_known_args(arguments[:end])
-    return Target(known.given), [*rest, *arguments[end:]]
+    return DrgnOptions(known.given), [*rest, *arguments[end:]]
 
 
 @cache

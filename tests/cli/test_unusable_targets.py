@@ -18,7 +18,7 @@ import drgn
 import pytest
 
 from drgn_vmemmap.cli import launcher, opening
-from drgn_vmemmap.cli.options import Target
+from drgn_vmemmap.cli.options import DrgnOptions
 from drgn_vmemmap.errors import CannotAnalyse
 from tests.support import COMMAND, refused, vmemmap
 
@@ -69,7 +69,7 @@ def test_a_socket_that_is_not_qemus_gets_one_line(
 def test_a_qemu_that_says_nothing_over_tcp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "_PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        target = Target([("--qemu", f"127.0.0.1:{server.getsockname()[1]}")])
+        target = DrgnOptions([("--qemu", f"127.0.0.1:{server.getsockname()[1]}")])
         with pytest.raises(CannotAnalyse, match="says nothing"):
             opening.check(target)
         monkeypatch.setattr(opening, "_PATIENCE", 20.0)
