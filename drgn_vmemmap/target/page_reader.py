@@ -11,8 +11,8 @@ from drgn_vmemmap.errors import MissingMemory
 Read = Callable[[int, int], bytes]
 """Reads some bytes of the kernel's memory at a virtual address."""
 
-_PAGE_SHIFT = 12
-PAGE_SIZE = 1 << _PAGE_SHIFT
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
 """Memory is read, and missing from a dump, in pieces of this size in bytes."""
 
 _ALL_ADDRESSES = range(1 << 64)
@@ -37,9 +37,9 @@ class PageReader:
         :param size: In bytes.
         :raises MissingMemory: if it cannot be read.
         """
-        number = address >> _PAGE_SHIFT
+        number = address >> PAGE_SHIFT
         if number not in self._pages:
-            page = range(number << _PAGE_SHIFT, number + 1 << _PAGE_SHIFT)
+            page = range(number << PAGE_SHIFT, number + 1 << PAGE_SHIFT)
             start = max(page.start, self._limits.start)
             stop = min(page.stop, self._limits.stop)
             if not start <= address <= address + size <= stop:

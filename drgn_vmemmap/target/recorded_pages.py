@@ -25,16 +25,13 @@ from functools import lru_cache
 import drgn
 
 from drgn_vmemmap.target.dump_file import Bitmap, left_out, page_bitmap
+from drgn_vmemmap.target.page_reader import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.target.program import dump_path
 
 Read = Callable[[int, int, bool], bytes]
 
 Parts = Mapping[int, "tuple[range, ...]"]
 """Recorded bytes of pages, by the page's PFN."""
-
-# block_size of the files that are marked so.
-_PAGE_SHIFT = 12
-_PAGE_SIZE = 1 << _PAGE_SHIFT
 
 _TITLE = b"drgn-vmemmap: bytes that are recorded of these pages\n"
 
@@ -54,7 +51,7 @@ def marks_of(pieces: Mapping[int, bytes]) -> bytes:
     parts: dict[int, list[range]] = {}
     for address, data in pieces.items():
         for pfn, part in _by_page(address, len(data)):
-            if len(part) < _PAGE_SIZE:
+            if len(part) < PAGE_SIZE:
                 parts.setdefault(pfn, []).append(part)
     return _TITLE + b"".join(_line(pfn, of_page) for pfn, of_page in parts.items())
 
@@ -67,8 +64,8 @@ def _by_page(address: int, size: int) -> Iterator[tuple[int, range]]:
     """Split consecutive bytes by page: each page's PFN, and the offsets of its bytes in it."""
     end = address + size
     while address < end:
-        pfn, start = address >> _PAGE_SHIFT, address & (_PAGE_SIZE - 1)
-        stop = min(_PAGE_SIZE, start + end - address)
+        pfn, start = address >> PAGE_SHIFT, address & (PAGE_SIZE - 1)
+        stop = min(PAGE_SIZE, start + end - address)
         yield pfn, range(start, stop)
         address += stop - start
 
@@ -98,7 +95,7 @@ def parts_in(path: str) -> Parts:
 
 def _guard(read: Read, pages: Bitmap, parts: Parts) -> Read:
     def recorded(address: int, size: int, physical: bool) -> bytes:
-        first, last = address >> _PAGE_SHIFT, address + size - 1 >> _PAGE_SHIFT
+        first, last = address >> PAGE_SHIFT, address + size - 1 >> PAGE_SHIFT
         if not _are_set(pages, first, last):
             raise drgn.FaultError("not recorded", address)
         for pfn, wanted in _by_page(address, size) if parts else ():
