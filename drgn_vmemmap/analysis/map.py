@@ -23,7 +23,7 @@ from drgn_vmemmap.analysis.map_states import (
     special_memory,
 )
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.paging.x86_64 import PHYSICAL_BITS
+from drgn_vmemmap.paging.x86_64 import PFN_LIMIT
 from drgn_vmemmap.rules.finding import Severity
 
 SMALLEST = 1 << 9
@@ -83,8 +83,8 @@ class Part(NamedTuple):
     """Memory from the first of its folios to the last; ``None`` for all nodes."""
     start: int = 0
     """PFN."""
-    stop: int = 1 << PHYSICAL_BITS
-    """First PFN after the part; no memory has more frames than bytes."""
+    stop: int = PFN_LIMIT
+    """First PFN after the part."""
 
 
 class NoMap(ValueError):

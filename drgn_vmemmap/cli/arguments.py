@@ -7,9 +7,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PHYSICAL_BITS
-
-PFN_LIMIT = 1 << (PHYSICAL_BITS - PAGE_SHIFT)
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PFN_LIMIT
 
 
 def add_format(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:

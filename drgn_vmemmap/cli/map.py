@@ -12,6 +12,7 @@ from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
 from drgn_vmemmap.cli.exit_codes import CANNOT, NAME, fail, verification_code
 from drgn_vmemmap.cli.result import style_for, write
+from drgn_vmemmap.paging.x86_64 import PFN_LIMIT
 
 if TYPE_CHECKING:
     import drgn
@@ -32,7 +33,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         dest="stop",
         type=arguments.pfn,
-        default=arguments.PFN_LIMIT,
+        default=PFN_LIMIT,
         metavar="WHERE",
         help="leave out what is from there on",
     )

@@ -15,9 +15,7 @@ from drgn_vmemmap.kernel.facts import MemmapCounters, Sections
 from drgn_vmemmap.kernel.lookup import IMAGE_BASE, Lookup
 from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.paging.mapping import Paging
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS, lack_no_execute
-
-_PFN_LIMIT = 1 << (PHYSICAL_BITS - PAGE_SHIFT)
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PFN_LIMIT, lack_no_execute
 
 # __PAGE_OFFSET_BASE_L4: the direct map of a kernel that does not move it.
 _PAGE_OFFSET = 0xFFFF888000000000
@@ -87,7 +85,7 @@ def is_booting(lookup: Lookup) -> bool | None:
 
 def _memory_end(lookup: Lookup) -> int:
     max_pfn = lookup.variable("max_pfn", 8) or 0
-    return max_pfn if 0 < max_pfn < _PFN_LIMIT else _PFN_LIMIT
+    return max_pfn if 0 < max_pfn < PFN_LIMIT else PFN_LIMIT
 
 
 def _max_pfn(lookup: Lookup, sections: Sections) -> int:
@@ -105,7 +103,7 @@ def _max_pfn(lookup: Lookup, sections: Sections) -> int:
         if sections.section.value(root, "section_mem_map", at=number * sections.section.size)
     ]
     end = (last * per_root + present[-1] + 1) * sections.pages if present else 0
-    return max(sections.memory_end, min(end, _PFN_LIMIT))
+    return max(sections.memory_end, min(end, PFN_LIMIT))
 
 
 def _without_zeros(data: bytes) -> bytes:

@@ -17,6 +17,8 @@ PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 PHYSICAL_BITS = 52
 """Bits of the longest physical address."""
+PFN_LIMIT = 1 << PHYSICAL_BITS - PAGE_SHIFT
+"""First PFN after the largest physical memory."""
 ENTRY_SIZE = 8
 ENTRIES_PER_TABLE = PAGE_SIZE // ENTRY_SIZE
 
