@@ -177,7 +177,7 @@ class _Reader:
             self._mention(Mention(kind, value, line, message, self._boot)) for kind, value in values
         ]
         kept = [mention for mention in found if mention is not None]
-        # Of a page and the address of its struct page, what follows is on the page.
+        # Lines after a page and the address of its struct page are about the page.
         kept.sort(key=lambda mention: not (mention.is_page and message in DUMPED_PAGES))
         if kept and not self._is_on_fault(message):
             self._begin(kept[0], before, subjects_of(message))

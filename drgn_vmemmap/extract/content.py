@@ -176,11 +176,11 @@ class Content:
         return not word or word >> 56 == 0xFF or _POISON <= word < _POISON + _POISON_LIMIT
 
     def _is_link(self, word: int) -> bool:
-        """Whether a word is such a pointer, or the mark of a page pool's page."""
+        """Whether a word is a link to a head or in a list, or the mark of a page pool's page."""
         return self._is_pointer(word) or word & ~_PAGE_POOL_OTHER_BITS == _PAGE_POOL
 
     def _is_private(self, word: int) -> bool:
-        """Whether a word is any member, or what the following ones are."""
+        """Whether a word is any member, a place in swap, a page pool's count, or from boot."""
         return (
             self._is_any(word)
             or self._is_in_swap(word)

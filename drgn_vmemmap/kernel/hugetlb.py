@@ -14,7 +14,7 @@ from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 _HUGE_MAX_HSTATE = 2  # on x86-64
 # A count beyond this is damage.
 _HSTATES_LIMIT = 16
-# So is an order.
+# An order from this one on is damage, too.
 _ORDERS_END = 64
 
 _CGROUP = "struct hugetlb_cgroup_per_node"

@@ -225,7 +225,7 @@ def _is_of_gcc(prog: drgn.Program) -> bool:
 
 
 def _by_source_names(prog: drgn.Program, index: SymbolFinder) -> SymbolFinder:
-    """What finds the symbols of an index, and those that ThinLTO renamed by both of their names."""
+    """Make a finder of an index's symbols that finds what ThinLTO renamed by both of its names."""
     renamed = [
         drgn.Symbol(name, symbol.address, symbol.size, symbol.binding, symbol.kind)
         for symbol in index(prog, None, None, False)

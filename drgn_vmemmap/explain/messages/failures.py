@@ -35,7 +35,7 @@ BANK_STATUS = re.compile(
 )
 """The status of a processor's bank, in lower case; its address is in one of the next lines."""
 
-# What follows the address, where the processor is one of AMD that names the kind of each bank.
+# The text after the address in lines of AMD's processors that name the kind of each bank.
 _KIND_OF_BANK = re.compile(r"(?: (?:MISC|PPIN|SYND\d?) [0-9a-f]{1,16})* IPID ", re.IGNORECASE)
 
 # MCI_STATUS_POISON.
