@@ -26,6 +26,9 @@ _LONG_MAX = (1 << 63) - 1
 _POISON = 0xDEAD000000000000
 _POISON_LIMIT = 0x10000
 
+# set_page_pfmemalloc() of include/linux/mm.h: a page from the reserves has this in lru.next.
+_FROM_RESERVES = 1 << 1
+
 # A page of a page pool also has its index among those mapped for DMA (netmem_set_dma_index()).
 _PAGE_POOL = _POISON + 0x40
 _PAGE_POOL_OTHER_BITS = ((1 << 32) - 1) << 7 | 3
@@ -176,8 +179,9 @@ class Content:
         return not word or word >> 56 == 0xFF or _POISON <= word < _POISON + _POISON_LIMIT
 
     def _is_link(self, word: int) -> bool:
-        """Whether a word is a link to a head or in a list, or the mark of a page pool's page."""
-        return self._is_pointer(word) or word & ~_PAGE_POOL_OTHER_BITS == _PAGE_POOL
+        """Whether a word is a link to a head or in a list, or a mark of reserves or a page pool."""
+        is_of_pool = word & ~_PAGE_POOL_OTHER_BITS == _PAGE_POOL
+        return self._is_pointer(word) or word == _FROM_RESERVES or is_of_pool
 
     def _is_private(self, word: int) -> bool:
         """Whether a word is any member, a place in swap, a page pool's count, or from boot."""

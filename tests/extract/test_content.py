@@ -121,6 +121,7 @@ def test_a_struct_page_is_of_a_node_that_has_memory(snapshot: Snapshot) -> None:
         ("private", 1 << 58 | 0x1234),  # in swap cache, of the second swap device
         ("private", 22 << 58 | 0x1234),  # of the last one
         ("private", (1 << 62) - 2),  # of a page pool, which gives out parts of it
+        ("compound_head", 2),  # allocated from the reserves (pfmemalloc)
         ("compound_head", 0xDEAD000000000042 | 700 << 7),  # of a page pool, mapped for DMA
         ("mapping", 0x8001FF << 32 | 0xFFFFFFFF),  # counts of a folio mapped by a PMD
     ),
