@@ -45,6 +45,8 @@ class PageContents(NamedTuple):
     In a folio's first tails, the folio's members that lie there, and their values. The tail's own
     members in their place are ``None``.
     """
+    is_of_device: bool = False
+    """Whether it is in ``ZONE_DEVICE``."""
 
     @property
     def is_tail(self) -> bool:
@@ -89,6 +91,7 @@ class ContentsReader:
             link_name=next((name for name in _LINKS if name in self._members), ""),
             head=head,
             of_folio=list(self._of_folio(page, tail)),
+            is_of_device=self._kernel.page_flags.zone(flags) == self._kernel.device_zone,
         )
 
     def _flag_names(self, flags: int) -> list[str]:
@@ -164,6 +167,8 @@ def usage(contents: PageContents) -> str:
     # The allocator clears PG_head before it takes pages back.
     if kind or "head" in contents.flag_names:
         return f"reference count 0 (frozen){kind}"
+    if contents.is_of_device:
+        return "reference count 0: memory of a device that nothing uses"
     return "reference count 0: frozen, on a per-CPU list, or on its way to the buddy allocator"
 
 

@@ -16,7 +16,7 @@ from drgn_vmemmap.kernel.structs import Member
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES
+from tests.synthetic.kernels import LINES, ZONES
 from tests.synthetic.model import FIRST_FOLIO, Machine
 
 
@@ -38,6 +38,9 @@ FOLIO = (
     *(("_beyond", word(256)), ("_mapping_4", word(280))),
 )
 """Members of ``struct folio``, as kernels have them and as they may come to have them."""
+
+DEVICE = ZONES.index("ZONE_DEVICE") << 64 - Machine().nodes_shift - 3
+"""Flags of a page of a device's memory: the zone's number lies below the node's."""
 
 _OWN_MAPCOUNT = (*FOLIO, ("_in_place_of_mapcount", half(112)))
 
@@ -177,6 +180,8 @@ def test_a_list_that_leads_to_a_struct_page_makes_no_tail() -> None:
         ({"page_type": 0xF4 << 24}, "reference count 0 (frozen), type hugetlb"),
         ({"flags": 1 << 6}, "reference count 0 (frozen)"),
         ({}, "reference count 0: frozen, on a per-CPU list, or on its way to the buddy allocator"),
+        ({"flags": DEVICE}, "reference count 0: memory of a device that nothing uses"),
+        ({"flags": DEVICE, "_refcount": 1}, "in use, reference count 1"),
         ({"without": ["_refcount"]}, "reference count unknown"),
     ),
 )
