@@ -58,8 +58,10 @@ def is_unreliable(snapshot: Snapshot, folio: Folio) -> bool:
 def failed_pages(snapshot: Snapshot, folio: Folio) -> FailedPages:
     """The pages of a poisoned folio that failed, as far as the kernel recorded them."""
     poison = snapshot.kernel.poison
-    if poison.list is None or not poison.page.members:
+    if not poison.page.members:
         return FailedPages([], "this kernel keeps no list of failed pages")
+    if poison.list is None:
+        return FailedPages([], "it is not known where this kernel keeps the list of failed pages")
     pfns: set[int] = set()
     gap = None
     try:

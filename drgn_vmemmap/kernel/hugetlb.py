@@ -144,7 +144,12 @@ def poison(lookup: Lookup) -> Poison:
 def _failed_pages_list(lookup: Lookup) -> Member | None:
     """Where a folio's list of failed pages begins, from the head page on."""
     try:
-        folio = lookup.struct("struct folio", optional=("list",), list=["_hugetlb_hwpoison"])
+        folio = lookup.struct(
+            "struct folio",
+            optional=("list", "subpool"),
+            list=["hugetlb_hwpoison.first", "_hugetlb_hwpoison"],
+            subpool=["_hugetlb_subpool"],
+        )
         page = lookup.struct("struct page", private=["private"])
     except CannotAnalyse:
         return None
@@ -152,8 +157,8 @@ def _failed_pages_list(lookup: Lookup) -> Member | None:
     # before, it was in the private of the tail SUBPAGE_INDEX_HWPOISON: the one after those of the
     # subpool and, if they are built, of the cgroups. That enumeration has no name, and may not be
     # among the types.
-    if "list" in folio.members:
-        return folio.members["list"]
+    if "list" in folio.members or "subpool" in folio.members:
+        return folio.members.get("list")
     tail = lookup.constant("SUBPAGE_INDEX_HWPOISON", 4 if lookup.has_type(_CGROUP) else 2)
     private = page.members["private"]
     return private._replace(offset=tail * page.size + private.offset)

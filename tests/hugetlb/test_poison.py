@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from drgn import Program, Type, TypeKind, TypeKindSet
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.explain.explainer import Explainer
@@ -47,13 +48,16 @@ def poison(kernel: EditedKernel, pfn: int, failed: list[int], unreliable: bool =
     return message
 
 
-@pytest.mark.parametrize("release", ("6.1.0", "6.6.0", "6.12.0", "7.2.0"))
-def test_the_failed_pages_of_a_folio_are_named_on_each_line_of_kernels(release: str) -> None:
+@pytest.mark.parametrize(
+    ("release", "tail"), (("6.1.0", 4), ("6.6.0", 2), ("6.12.0", 2), ("7.2.0", 2), ("coming", 3))
+)
+def test_the_failed_pages_are_named_on_each_line_of_kernels(release: str, tail: int) -> None:
     image = Image(Machine(line=LINES[release], folios=(Folio(FIRST_FOLIO, remapped=False),)))
     failed = FIRST_FOLIO + 7
-    assert poison(EditedKernel(image.prog), FIRST_FOLIO, [failed]) == (
-        f"memory failed at PFN {failed:#x}"
-    )
+    kernel = EditedKernel(image.prog)
+    assert kernel.kernel.poison.list is not None
+    assert kernel.kernel.poison.list.offset == tail * 64 + 40
+    assert poison(kernel, FIRST_FOLIO, [failed]) == (f"memory failed at PFN {failed:#x}")
 
 
 def test_a_kernel_that_keeps_no_list_of_failed_pages_is_said_to_keep_none() -> None:
@@ -76,6 +80,23 @@ def test_v6_1_keeps_the_list_in_the_tail_after_those_of_the_cgroups() -> None:
     kernel.write(place + 8, image.machine.page_address(FIRST_FOLIO + 300))
     (message,) = (f.message for f in kernel.analyse().findings if f.rule == "poisoned")
     assert message.startswith(f"memory failed at PFN {FIRST_FOLIO + 300:#x}; the folio is optim")
+
+
+def test_a_list_under_an_unknown_name_is_not_looked_for_where_it_once_was() -> None:
+    image = Image(Machine(line=LINES["coming"], folios=(Folio(FIRST_FOLIO),)))
+
+    def find(prog: Program, kinds: TypeKindSet, name: str, filename: str | None) -> Type | None:
+        if name != "folio" or TypeKind.STRUCT not in kinds:
+            return None
+        folio = image.types.find(prog, kinds, name, filename)
+        assert folio is not None
+        members = [member for member in folio.members if member.name != "hugetlb_hwpoison"]
+        return prog.struct_type("folio", folio.size, members)
+
+    image.prog.register_type_finder("another folio", find, enable_index=0)
+    image.write_page(FIRST_FOLIO, flags=image.memmap.flags(FIRST_FOLIO, "PG_head", "PG_hwpoison"))
+    (message,) = (f.message for f in image.examine().findings if f.rule == "poisoned")
+    assert message.startswith("memory failed; it is not known where this kernel keeps the list")
 
 
 def with_unknown_failures(release: str, state: State, counted: bool) -> Image:

@@ -38,7 +38,8 @@ class FailedPages(enum.Enum):
 
     NOWHERE = "there is no such list"
     PRIVATE = "the private of the fifth struct page"
-    FOLIO = "struct folio"
+    FOLIO = "struct folio, as a pointer"
+    FOLIO_LIST = "struct folio, as a list"
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,7 @@ LINES = {
                 compound_member="compound_info",
                 counts_memmap=True,
                 has_section_order=True,
+                failed_pages=FailedPages.FOLIO_LIST,
                 tails_by_pointer=True,
                 device_tails=attributes,
             )
@@ -382,18 +384,28 @@ class Types:
             _refcount=("atomic_t", 52),
             **(memcg if size >= 64 else {}),
         )
+        self.declare("llist_node", next="struct llist_node *")
+        self.declare("llist_head", first="struct llist_node *")
         # struct folio lies over the first struct pages.
-        failed: dict[str, _Declaration] = {"_hugetlb_hwpoison": ("void *", 2 * size + 40)}
+        failed: dict[FailedPages, dict[str, _Declaration]] = {
+            FailedPages.FOLIO: {
+                "_hugetlb_subpool": ("void *", 2 * size + 16),
+                "_hugetlb_hwpoison": ("void *", 2 * size + 40),
+            },
+            FailedPages.FOLIO_LIST: {
+                "_hugetlb_subpool": ("void *", 3 * size + 16),
+                "hugetlb_hwpoison": ("struct llist_head", 3 * size + 40),
+            },
+        }
         self.declare(
             "folio",
             4 * size,
             page=("struct page", 0),
             _flags_1=("unsigned long", size),
             **of_folio,
-            **(failed if line.failed_pages is FailedPages.FOLIO else {}),
+            **failed.get(line.failed_pages, {}),
         )
         if line.failed_pages is not FailedPages.NOWHERE:
-            self.declare("llist_node", next="struct llist_node *")
             self.declare("raw_hwp_page", node="struct llist_node", page="struct page *")
             self.declare("hugetlb_cgroup_per_node", usage="unsigned long [2]")
 
