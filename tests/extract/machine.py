@@ -36,6 +36,7 @@ class Recorded:
         self.snapshot = Snapshot(discover(self.program), ProgramMemory(self.program))
         self.vmemmap = frozenset(self._frames_of_vmemmap())
         self._pages: dict[int, bytes] = {}
+        self._parts_of_vmemmap: dict[tuple[int, int], bytes | None] = {}
 
     def _frames_of_vmemmap(self) -> Iterator[int]:
         geometry, walker = self.snapshot.geometry, self.snapshot.walker
@@ -48,6 +49,16 @@ class Recorded:
         if pfn not in self._pages:
             self._pages[pfn] = self._page(pfn)
         return self._pages[pfn]
+
+    def vmemmap_at(self, address: int, size: int) -> bytes | None:
+        """Some bytes of a frame that backs the vmemmap; nothing, if they were not recorded."""
+        key = address, size
+        if key not in self._parts_of_vmemmap:
+            try:
+                self._parts_of_vmemmap[key] = self.snapshot.memory.read(address, size)
+            except MissingMemory:
+                self._parts_of_vmemmap[key] = None
+        return self._parts_of_vmemmap[key]
 
     def _page(self, pfn: int) -> bytes:
         try:
@@ -124,10 +135,11 @@ class Machine:
 
     def _piece(self, pfn: int, start: int, size: int) -> bytes:
         if pfn in self._kernel.vmemmap and pfn not in self.changed:
-            try:
-                return self.snapshot.memory.read((pfn << PAGE_SHIFT) + start, size)
-            except MissingMemory as error:
-                raise drgn.FaultError("was not recorded", (pfn << PAGE_SHIFT) + start) from error
+            address = (pfn << PAGE_SHIFT) + start
+            data = self._kernel.vmemmap_at(address, size)
+            if data is None:
+                raise drgn.FaultError("was not recorded", address)
+            return data
         return self.page(pfn)[start : start + size]
 
     def page(self, pfn: int) -> bytes:
