@@ -11,6 +11,7 @@ from functools import cache
 import drgn
 
 from drgn_vmemmap import discover, examine, verify
+from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
@@ -53,7 +54,8 @@ class PartialDump:
         self.page_of_sections = -1
         """The frame of the first page of sections."""
         symbols = set(self.memory.reads)
-        examine(self.program())
+        prog = self.program()
+        report = examine(prog)
         reported = self._frames_read()
         verify(self.program())
         self.only_verified = sorted(self._frames_read() - reported)
@@ -62,7 +64,7 @@ class PartialDump:
         for read in self.memory.reads:
             kind = "symbols and types" if read in symbols else f"{read[1]} bytes at a time"
             kinds.setdefault(kind, set()).update(frames_of(*read))
-        kinds.update(self._by_meaning())
+        kinds.update(self._by_meaning(report, ProgramMemory(prog)))
         self.heads = sorted(kinds["heads"])
         """Frames of the folios' head pages."""
         self.kinds = [sorted(frames) for frames in kinds.values() if frames]
@@ -93,10 +95,9 @@ class PartialDump:
     def _frames_read(self) -> set[int]:
         return {frame for read in self.memory.reads for frame in frames_of(*read)}
 
-    def _by_meaning(self) -> Iterator[tuple[str, set[int]]]:
-        prog = self.program()
-        kernel = discover(prog)
-        snapshot = Snapshot(kernel, ProgramMemory(prog))
+    def _by_meaning(self, report: Report, memory: ProgramMemory) -> Iterator[tuple[str, set[int]]]:
+        kernel = report.kernel
+        snapshot = Snapshot(kernel, memory)
         walker = snapshot.walker
 
         def frame_of(address: int) -> int:
@@ -113,7 +114,7 @@ class PartialDump:
         zones = (address + kernel.zone.offset("vmemmap_tails") for address in kernel.zones.values())
         yield "zones", set(map(frame_of, zones))
         geometry = snapshot.geometry
-        heads = (geometry.address(folio.pfn) for folio, _ in examine(prog).folios)
+        heads = (geometry.address(folio.pfn) for folio, _ in report.folios)
         yield "heads", set(map(frame_of, heads))
         addresses = map(geometry.address, range(0, kernel.paging.max_pfn, SECTION_PAGES))
         tables = (table for address in addresses for table in walker.tables(address))
