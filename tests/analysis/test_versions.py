@@ -16,7 +16,7 @@ from drgn_vmemmap.analysis.comparable import comparable
 from drgn_vmemmap.analysis.difference import Difference, difference
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.output.difference import render
-from tests.support import report_file, vmcore, vmemmap
+from tests.support import answer, open_vmcore, report_file
 
 REPORT: dict[str, Any] = json.loads(report_file("head-reuse").read_text())
 FINDING = {"rule": "tail-writable", "severity": "error"}
@@ -123,7 +123,7 @@ def test_a_base_that_is_not_known_is_of_no_other_boot() -> None:
 def test_a_report_in_another_charset_is_read(charset: str, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_bytes(json.dumps(REPORT).encode(charset))
-    done = vmemmap("diff", path, report_file("head-reuse"))
+    done = answer("diff", path, report_file("head-reuse"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "no difference\n", "")
 
 
@@ -131,7 +131,7 @@ def test_a_report_in_another_charset_is_read(charset: str, tmp_path: Path) -> No
 def test_a_number_that_no_report_has_takes_no_time(digits: int, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text('{"schema_version": 1, "folios": [' + "9" * digits + "]}")
-    done = vmemmap("diff", path, report_file("head-reuse"))
+    done = answer("diff", path, report_file("head-reuse"))
     assert done.returncode == 2
     assert done.stderr.endswith(f"a number of {digits:,} digits is none of 64 bits\n")
 
@@ -139,7 +139,7 @@ def test_a_number_that_no_report_has_takes_no_time(digits: int, tmp_path: Path) 
 def test_a_report_in_json_lines_gets_an_advice(tmp_path: Path) -> None:
     path = tmp_path / "report.jsonl"
     command = ("report", "--folios", "--format", "jsonl", "-o", path)
-    assert vmemmap("-c", vmcore("head-reuse"), *command).returncode == 0
-    done = vmemmap("diff", path, report_file("head-reuse"))
+    assert answer(*command, prog=open_vmcore("head-reuse")).returncode == 0
+    done = answer("diff", path, report_file("head-reuse"))
     assert done.returncode == 2
     assert done.stderr.endswith("has JSON in each line: write it with --folios --format json\n")

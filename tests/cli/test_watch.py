@@ -31,7 +31,7 @@ from drgn_vmemmap.paging.x86_64 import PHYSICAL_BITS
 from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.rules.rule import RULES
 from tests.damage.edited import EditedKernel
-from tests.support import ROOT, open_vmcore, vmcore, vmemmap
+from tests.support import ROOT, answer, open_vmcore, vmcore, vmemmap
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 
@@ -193,13 +193,14 @@ def test_a_wrong_request_gets_one_line(
 
 def test_a_command_belongs_to_watch_and_must_be_there() -> None:
     for words in (("watch", "--"), ("verify", "--", "true"), ("--", "true")):
-        done = vmemmap("-c", vmcore("head-reuse"), *words)
+        done = answer("-c", vmcore("head-reuse"), *words)
         assert (done.returncode, done.stdout) == (CANNOT, "")
         assert len(done.stderr.splitlines()) == 1 and "--" in done.stderr
 
 
 def test_a_dump_is_not_watched() -> None:
-    done = vmemmap("-c", vmcore("head-reuse"), "watch", "--", "touch", "/no/such/file")
+    words = ("watch", "--", "touch", "/no/such/file")
+    done = answer(*words, prog=open_vmcore("head-reuse"))
     assert (done.returncode, done.stdout) == (CANNOT, "")
     assert "needs a live kernel" in done.stderr and len(done.stderr.splitlines()) == 1
 
@@ -339,7 +340,7 @@ def test_what_only_the_last_pass_saw_is_not_found_in_its_vmcore(
     report = api.verify(open_vmcore(tmp_path / "vmcore"))
     errors = [f for f in report.findings if f.severity is Severity.ERROR]
     assert [(f.rule, f.folio, f.index) for f in errors] == [("tail-writable", lasting, 3)]
-    done = vmemmap("-c", tmp_path / "vmcore")
+    done = answer(prog=open_vmcore(tmp_path / "vmcore"))
     assert "written while it ran" in done.stdout
 
 
