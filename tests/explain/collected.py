@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Callable
 
-from tests.explain.form import Form, cut_at, dmesg, each, in_a_letter, text
+from tests.explain.form import Form, cut_at, dmesg, each, in_a_letter, quoted_of, text
 
 
 def _dictionaries(lines: Sequence[str]) -> bytes:
@@ -176,6 +176,12 @@ COLLECTED: dict[str, Form] = {
     "journalctl, Chinese, cut at 80": cut_at(each("8月 25 13:52:23 vm kernel: {line}"), 80),
     "dmesg -T, French, in a letter": in_a_letter(each("[jeu. nov. 26 15:32:49 2026] {line}")),
     "dmesg -e, Greek, in a letter": in_a_letter(each("[Δεκ26 15:32] {line}")),
+    "pod, in a letter": in_a_letter(each("[pod/dmesg-abc/dmesg] [  {s}] {line}")),
+    "CSV, fenced": lambda lines: (
+        b"### Log\n\n```csv\n" + each('"2026-11-26","vm","{line}"')(lines) + b"```\n\nThanks\n"
+    ),
+    "cat -n, quoted": quoted_of(each("{n:6}\t{line}"), b"> "),
+    "dmesg, cut at 80 and indented": quoted_of(cut_at(dmesg, 80), b"    "),
     "Windows-1252": lambda lines: b"\x93log\x94\n" + dmesg(lines).replace(b" ", b"\xa0"),
 }
 """These forms by their names."""

@@ -16,13 +16,8 @@ from drgn_vmemmap.explain.text.beginnings import begins_message
 from drgn_vmemmap.explain.text.decode import decode
 from drgn_vmemmap.explain.text.fragments import in_order
 from drgn_vmemmap.explain.text.limits import cut_lines, read_ends
-from drgn_vmemmap.explain.text.prefixes import (
-    without_common_start,
-    without_marks,
-    without_numbers,
-    without_prefix,
-    without_quotes,
-)
+from drgn_vmemmap.explain.text.paragraphs import bare_lines
+from drgn_vmemmap.explain.text.prefixes import without_prefix, without_quotes
 
 
 class Joined(NamedTuple):
@@ -180,14 +175,8 @@ def _blocks(text: str) -> Iterator[list[str]]:
         yield lines
 
 
-def _bare_lines(text: str) -> Iterator[str]:
-    """Lines without what nearly all of them begin with."""
-    for block in _blocks(text):
-        yield from without_common_start(without_marks(without_numbers(block)))
-
-
 def _pieces(text: str) -> Iterator[_Piece]:
-    for line in _bare_lines(text):
+    for line in (line for block in _blocks(text) for line in bare_lines(block)):
         if not line.strip():
             yield _Piece("", False, 0)
             continue
