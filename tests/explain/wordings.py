@@ -413,6 +413,10 @@ WORDINGS = (
             "Kernel panic - not syncing: Memory failure: 0x2ec5: unrecoverable page",
         ),
     ),
+    _pfn(
+        "memory failure of a page that a process lost",
+        "Memory failure: Unable to find user space address 2ec5 in qemu-system-x86",
+    ),
     _pfn("memory failure of no node", "Memory failure: pfn=0x2ec5, invalid nid=-1"),
     _pfn(
         "memory failure that panics",

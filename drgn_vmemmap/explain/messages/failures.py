@@ -66,6 +66,14 @@ FAILURES = (
         _MEMORY_FAILURE,
     ),
     message(
+        "memory failure of a page that a process lost",
+        "unable to find user space address",
+        # What the kernel calls an address is the PFN: page_to_pfn().
+        r"Unable to find user space address %barepfn in ",
+        "v5.14 to v6.8",
+        f"add_to_kill(), {_MEMORY_FAILURE}",
+    ),
+    message(
         "memory failure of no node",
         "memory failure: pfn=",
         r"Memory failure: pfn=%pfn, invalid nid",
