@@ -96,7 +96,7 @@ def kept_tail(
         severity = Severity.WARNING
         message += (
             ", as in memory of a gigantic folio from boot; page checks (CONFIG_DEBUG_VM, "
-            "debug_pagealloc) trip over it when the folio is freed"
+            "debug_pagealloc) report it as bad when the folio is freed"
         )
     finding = rule.finding_at(
         page.entry, message, page.folio, page.vmemmap_page, "tails of this folio", severity

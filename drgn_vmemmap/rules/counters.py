@@ -64,7 +64,7 @@ def count_mismatches(
     is_moving = may_move and _are_of_one_folio(found)
     for each in found:
         if is_moving:
-            yield IN_FLIGHT.finding(f"{each}: as while a folio is moved under hugetlb_lock")
+            yield IN_FLIGHT.finding(f"{each}: as can be while a folio is moved under hugetlb_lock")
         else:
             yield COUNT_MISMATCH.finding(str(each))
 

@@ -30,7 +30,7 @@ def broken_list(broken: BrokenList) -> Finding:
     rule, reason = UNREADABLE if broken.unreadable else LIST_CORRUPT, broken.reason
     if broken.in_flight:
         rule = IN_FLIGHT
-        reason += ": as between the two stores of an insertion or a removal"
+        reason += ": as can be between the two stores of an insertion or a removal"
     return rule.finding(f"{broken.list}: {reason}", address=broken.address)
 
 

@@ -185,7 +185,7 @@ TAIL_CONTENT = Rule(
     "tail-content",
     Severity.ERROR,
     "A struct page that stands for tails of a folio is a tail of it.",
-    "compound_head() of a tail leads elsewhere, or freeing the folio trips over the tail.",
+    "compound_head() of a tail leads elsewhere, or freeing the folio reports a bad page.",
     "prep_compound_tail() of mm/internal.h, free_tail_page_prepare() of mm/page_alloc.c",
     Needs.CONTENT,
     verify_only=True,

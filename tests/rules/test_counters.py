@@ -108,7 +108,7 @@ def test_counters_that_are_caught_under_their_lock_are_in_flight(
     found = caught(locked, of_all, of_node, name)
     assert set(found) == {"in-flight"}
     assert all(
-        "as while a folio is moved under hugetlb_lock" in each for each in found["in-flight"]
+        "as can be while a folio is moved under hugetlb_lock" in each for each in found["in-flight"]
     )
 
 

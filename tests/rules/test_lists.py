@@ -110,7 +110,7 @@ def test_a_folio_that_is_being_removed_is_in_flight(removed: int) -> None:
         image.memmap.link(pfns[removed + 1], ring[removed + 3], ring[removed])
     assert lists_of(image) == ["in-flight"]
     (message,) = (f.message for f in image.examine().findings if f.rule == "in-flight")
-    assert message.endswith(": as between the two stores of an insertion or a removal")
+    assert message.endswith(": as can be between the two stores of an insertion or a removal")
 
 
 def test_lists_of_a_hstate_whose_order_cannot_be_are_not_followed() -> None:
