@@ -91,7 +91,7 @@ _OPEN: dict[bytes, Callable[[io.BytesIO], Any]] = {
     b"\xfd7zXZ\0": lzma.open,
     # The format of the old lzma program.
     b"\x5d\0\0": lzma.open,
-    # The kernel compresses records in pstore so.
+    # The formats in which the kernel compresses records in pstore.
     b"\x78\x01": ZlibFile,
     b"\x78\x9c": ZlibFile,
     b"\x78\xda": ZlibFile,

@@ -130,7 +130,7 @@ _NUMBER_START = re.compile(
 _POINTER_DIGITS = 16
 _NUMBER_LIMIT = 40
 
-# What a console of a virtual machine may put before each line, such as its seconds.
+# A number that a virtual machine's console may put before each line, such as its seconds.
 _CONSOLE_NUMBER = re.compile(r"\d{1,8} ")
 
 _NEAR = 8

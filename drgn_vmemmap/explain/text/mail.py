@@ -80,9 +80,9 @@ def _one_mail(text: str, decode: Callable[[bytes], str]) -> str:
 
 def _adds_to(body: str, subject: str) -> bool:
     """
-    Whether a subject names what the body does not.
+    Whether a subject names an address or a PFN that the body does not.
 
-    One that repeats it would be a second fault, in no boot of the log.
+    A subject that repeats the body would count as a second fault, of no boot of the log.
     """
     numbers = _NUMBER.findall(subject.lower())
     body = body.lower() if numbers else ""
