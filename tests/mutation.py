@@ -44,7 +44,7 @@ SUBJECTS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
         ("explain/test_frames.py", "explain/test_places.py", "explain/test_walks.py"),
     ),
     "log parser": (
-        ("explain/text/*.py", "explain/mention*.py", "explain/facts.py", "explain/boot.py"),
+        ("explain/text/*.py", "explain/mention*.py", "explain/*facts.py", "explain/boot.py"),
         ("explain",),
     ),
 }

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Callable, NamedTuple
 
 from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.boot_facts import BOOT_FACTS, BootFact
 from drgn_vmemmap.explain.caller import Caller, Latest
-from drgn_vmemmap.explain.facts import BOOT_FACTS, FACTS, OOPS_DISTANCE, BootFact, Fact
+from drgn_vmemmap.explain.facts import FACTS, OOPS_DISTANCE, Fact
 from drgn_vmemmap.explain.fragment import (
     OTHER_DUMP,
     is_page_fault,
