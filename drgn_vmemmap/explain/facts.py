@@ -19,7 +19,7 @@ _FUNCTIONS_LIMIT = 64
 
 # Characters that CSV and the like put around a line.
 _AROUND = " \"'`*\\,]}|"
-_AFTER = re.compile(r"[\"'`]\);?$")
+_AFTER = re.compile(r"[\"'`]\);?$|\",.*")
 
 _ENTRY = re.compile(r"\b(PGD|P4D|PUD|PMD|PTE) ([0-9A-F]{1,16})\b")
 

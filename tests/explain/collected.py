@@ -126,6 +126,7 @@ COLLECTED: dict[str, Form] = {
     "base64 for URLs": lambda lines: base64.urlsafe_b64encode(gzip.compress(dmesg(lines))),
     "ABRT": lambda lines: b"backtrace:\n" + each(":{line}")(lines),
     "KTAP": each("# # [  {s}] {line}"),
+    "CSV, more columns after it": each('"{line}","2026-11-26T15:32:04.000+0000",vm'),
     "CSV": each('"2026-11-26 15:32:04","host","{line}"'),
     "logfmt": each('ts=2026-11-26T15:32:04Z host=vm msg="{line}"'),
     "Android, processor and task": each("[  {s}] c3     71 {line}"),
@@ -157,6 +158,7 @@ COLLECTED: dict[str, Form] = {
     "YAML": lambda lines: b"dmesg:\n" + each('  - "[  {s}] {line}"')(lines),
     "a list of Python": lambda lines: repr(text(lines).splitlines()).encode(),
     "a box": _boxed,
+    "a box of double lines": each("║ [  {s}] {line} ║"),
     "Markdown, bold": each("**[  {s}] {line}**"),
     "patch that removes it": each("-[  {s}] {line}"),
     "addresses in capitals": lambda lines: re.sub(

@@ -68,7 +68,7 @@ _PREFIXES_LIMIT = 8
 
 # Quote marks: > of mails, with initials before it, | and : of some mailers, + of patches.
 _QUOTE = re.compile(
-    r"\s*(?:(?:[A-Za-z]{1,3})?>|[|│┃]|»|:(?=\s+[\[B#>:]))[ \t]?|\s*[+*-] ?(?=[\[B#])"
+    r"\s*(?:(?:[A-Za-z]{1,3})?>|[|│┃║]|»|:(?=\s+[\[B#>:]))[ \t]?|\s*[+*-] ?(?=[\[B#])"
 )
 _QUOTES_LIMIT = 256
 
@@ -157,7 +157,7 @@ def without_quotes(line: str) -> str:
             break
         position = mark.end()
     # The other side of a box, or of a terminal's pane.
-    return line[position:].rstrip(" \t│┃")
+    return line[position:].rstrip(" \t│┃║")
 
 
 def without_prefix(line: str) -> str:
