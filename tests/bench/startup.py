@@ -48,8 +48,9 @@ def timings(times: int, vmcores: Sequence[str] = VMCORES) -> list[Timing]:
 
 def _timings(name: str, directory: Path, times: int) -> list[Timing]:
     commands = _commands(name, directory)
-    for command in commands.values():
-        _time(command)
+    if times > 1:
+        for command in commands.values():
+            _time(command)
     runs = [{key: _time(command) for key, command in commands.items()} for _ in range(times)]
     return [
         Timing(
