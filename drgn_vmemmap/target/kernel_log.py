@@ -154,5 +154,6 @@ def _left_text(prog: drgn.Program) -> list[bytes]:
         try:
             memory += prog.read(start + offset, length)
         except Exception:
-            memory += bytes(length)
+            # Of missing memory one byte, which ends a text, is enough to search.
+            memory += b"\0"
     return _TEXT.findall(memory)
