@@ -28,7 +28,7 @@ from drgn_vmemmap.rules.rule import RULES
 from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.special import DEVICE, SpecialVmemmap
 from tests.output.page import VMCORE, Element, cells_of, data_of, parsed, unpacked
-from tests.support import BareDrgn, open_vmcore, run, vmemmap
+from tests.support import BareDrgn, answer, open_vmcore, run
 from tests.synthetic import pages
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, REUSE_W, Folio, Machine
@@ -272,7 +272,7 @@ def test_two_hundred_thousand_folios_are_a_page_of_some_megabytes() -> None:
 
 def test_the_command_writes_the_page_also_from_the_bundle(bundle: Path, tmp_path: Path) -> None:
     installed, bundled = tmp_path / "installed", tmp_path / "bundled"
-    done = vmemmap("-c", VMCORE, "--format", "html", "-o", installed)
+    done = answer("--format", "html", "-o", installed, prog=open_vmcore(VMCORE))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     done = run(sys.executable, bundle, "-c", VMCORE, "--format", "html", "-o", bundled)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
