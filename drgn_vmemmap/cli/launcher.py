@@ -156,7 +156,7 @@ def _run_drgn(target: DrgnOptions, parsed: argparse.Namespace, arguments: Sequen
     """
     keep_inputs(parsed, target.values("--vmcoreinfo"))
     opening.check(target)
-    crashes.outlive(target.values("-c", "--core"))
+    crashes.outlive(target.values(*opening.CORE))
     sys.argv = ["drgn", *_defaults(target), *target.words(), _this_script(), *arguments]
     try:
         with _refusing_usage():
@@ -197,11 +197,18 @@ def _refusing_usage() -> Iterator[None]:
 
 
 def _defaults(target: DrgnOptions) -> list[str]:
-    """Options that leave to drgn only what we need of it, unless the user said otherwise."""
+    """
+    Options that leave to drgn only what we need of it, and tell it what it would not find out,
+    unless the user said otherwise.
+    """
+    from drgn_vmemmap.target.kdump_names import is_nameless
+
     added = []
     if not target.has("--main-symbols", "--no-default-symbols"):
         added.append("--main-symbols")
     if not target.has("--log-level", "-q", "--quiet"):
         # If a command fails, it says so in one line of its own.
         added += ["--log-level", "none"]
+    if not target.has("--architecture") and any(map(is_nameless, target.values(*opening.CORE))):
+        added += ["--architecture", "x86_64"]
     return added

@@ -15,9 +15,9 @@ from drgn_vmemmap.errors import CannotAnalyse, printable
 if TYPE_CHECKING:
     import socket
 
-_CORE = ("-c", "--core")
+CORE = ("-c", "--core")
 _KERNEL = ("-k", "--kernel")
-_TARGETS = frozenset((*_CORE, *_KERNEL, "--qemu"))
+_TARGETS = frozenset((*CORE, *_KERNEL, "--qemu"))
 _SYMBOLS = ("-s", "--symbols")
 _FILES = (*_SYMBOLS, "--extra-symbols", "--vmcoreinfo")
 _DIRECTORIES = ("--debug-directory", "--debug-link-directory", "--kernel-directory")
@@ -36,7 +36,7 @@ def check(target: DrgnOptions) -> None:
 
     _check_one_target(target)
     _check_paths(target)
-    for path in target.values(*_CORE):
+    for path in target.values(*CORE):
         check_dump(path)
     for address in target.values("--qemu"):
         if _is_silent(address):
@@ -116,7 +116,7 @@ def failure(target: DrgnOptions, message: str) -> CannotAnalyse:
     from drgn_vmemmap.target.program import cannot_open
 
     reason = re.sub(r"^(error: |\[Errno \d+\] )", "", printable(message.strip().splitlines()[-1]))
-    for path in target.values(*_CORE):
+    for path in target.values(*CORE):
         return cannot_open(path, reason)
     if "Operation not permitted: '/proc/kcore'" in message:
         # open_kcore() of fs/proc/kcore.c; users other than root are refused by the file's mode.

@@ -24,10 +24,6 @@ _ELF = b"\x7fELF\x02\x01"
 _STATUS, _KDUMP_INCOMPLETE = 424, 0x8
 _ELF_FLAGS, _ELF_INCOMPLETE = 48, 0x1
 
-# utsname of struct disk_dump_header, and its machine.
-_NAME_SIZE = 65
-_MACHINE = 12 + 4 * _NAME_SIZE
-
 # Extended numbering of program headers: sh_info of section 0 has their number.
 _PN_XNUM = 0xFFFF
 _PROGRAM_HEADERS_LIMIT = 1 << 20
@@ -182,14 +178,6 @@ def is_part(path: str) -> bool:
             return file.read(len(_KDUMP)) == _KDUMP and _kdump(file).is_split
     except (OSError, OverflowError, ValueError, struct.error):
         return False
-
-
-def machine(path: str) -> str | None:
-    """The machine that a kdump-compressed file is of, as ``uname -m`` names it."""
-    header = _start_of(path, _MACHINE + _NAME_SIZE)
-    name = header[_MACHINE:].partition(b"\0")[0]
-    is_name = header.startswith(_KDUMP) and name.replace(b"_", b"").isalnum()
-    return name.decode() if is_name else None
 
 
 Bitmap = Union[bytes, mmap.mmap]

@@ -16,10 +16,10 @@ from drgn_vmemmap.target.dump_file import (
     is_flattened,
     is_marked_incomplete,
     is_part,
-    machine,
     missing_bytes,
     why_not_a_dump,
 )
+from drgn_vmemmap.target.kdump_names import is_nameless, machine
 
 _PATH = "drgn_vmemmap: path of the dump"
 """Key of the dump's path in a program's cache: older drgn has no ``Program.core_dump_path``."""
@@ -36,7 +36,8 @@ def open_dump(path: str, name: str | None = None) -> drgn.Program:
     :raises CannotAnalyse: if it cannot be opened; the message says why.
     """
     check_dump(path, name)
-    prog = drgn.Program()
+    platform = drgn.Platform(drgn.Architecture.X86_64) if is_nameless(path) else None
+    prog = drgn.Program(platform)
     try:
         prog.set_core_dump(path)
         prog.cache[_PATH] = os.path.abspath(path)
@@ -105,13 +106,13 @@ def _in_our_words(path: str, reason: str) -> str:
     What is wrong with a dump, and what to do, where the message of drgn or libkdumpfile says
     neither; otherwise, that message.
     """
+    if machine(path) not in (None, "x86_64"):
+        return f"it is of a kernel for {machine(path)}: only x86-64 can be analysed"
     if is_flattened(path):
         return (
             f"{reason}: it is flattened, and cut off or of another kind than kdump-compressed: "
             "copy it again, or rearrange it with makedumpfile -R NEW first"
         )
-    if machine(path) not in (None, "x86_64"):
-        return f"it is of a kernel for {machine(path)}: only x86-64 can be analysed"
     if reason.endswith(_NO_VMCOREINFO):
         return "it has no VMCOREINFO: give that, as a text, with --vmcoreinfo"
     return reason

@@ -51,6 +51,20 @@ def test_an_option_of_drgn_is_handed_to_it(option: str, monkeypatch: pytest.Monk
     assert words[start : start + len(given)] == given
 
 
+def test_drgn_is_told_the_architecture_that_a_dump_by_qemu_does_not_show(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "vmcore"
+    data = bytearray(vmcore("head-reuse").read_bytes())
+    data[12 : 12 + 4 * 65] = bytes(4 * 65)
+    path.write_bytes(data)
+    words = words_for_drgn(monkeypatch, "-c", str(path))
+    assert words[words.index("--architecture") + 1] == "x86_64"
+    words = words_for_drgn(monkeypatch, "-c", str(path), "--architecture", "S390X")
+    assert "x86_64" not in words
+    assert "--architecture" not in words_for_drgn(monkeypatch, "-c", str(vmcore("head-reuse")))
+
+
 def test_without_a_target_drgn_chooses_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not {"-c", "--core", "-k", "--qemu"} & {*words_for_drgn(monkeypatch, "verify")}
     assert "debug the running kernel (default)" in run(DRGN, "--help").stdout

@@ -20,7 +20,8 @@ import pytest
 
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
-from drgn_vmemmap.target.dump_file import machine, missing_bytes, page_bitmap, why_not_a_dump
+from drgn_vmemmap.target.dump_file import missing_bytes, page_bitmap, why_not_a_dump
+from drgn_vmemmap.target.kdump_names import is_nameless, machine
 from drgn_vmemmap.target.program import open_dump, what_is_cut_off
 from drgn_vmemmap.target.recorded_pages import guarded
 from tests.support import ROOT, VMCORES, open_vmcore, vmcore
@@ -238,11 +239,33 @@ def test_a_flattened_dump_is_opened_and_says_what_to_do_if_it_cannot_be(tmp_path
 def test_a_kdump_of_another_machine_says_so(tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
     data = bytearray(KDUMP.read_bytes())
-    assert machine(str(KDUMP)) == "x86_64"
+    assert machine(str(KDUMP)) == "x86_64" and not is_nameless(str(KDUMP))
     data[272:279] = b"s390x\0\0"
     path.write_bytes(data)
     with pytest.raises(CannotAnalyse, match="s390x: only x86-64"):
         open_dump(str(path))
+
+
+def test_a_flattened_kdump_of_another_machine_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    data = bytearray(KDUMP.read_bytes())
+    data[272:279] = b"s390x\0\0"
+    path.write_bytes(_flattened(bytes(data)))
+    with pytest.raises(CannotAnalyse, match="s390x: only x86-64"):
+        open_dump(str(path))
+
+
+@pytest.mark.parametrize("number", (0, 2, 3), ids=("system", "release", "version"))
+def test_a_kdump_that_does_not_name_its_kernel_is_opened(number: int, tmp_path: Path) -> None:
+    # As QEMU writes it: libkdumpfile does not believe its machine, either.
+    path = tmp_path / "vmcore"
+    data = bytearray(KDUMP.read_bytes())
+    start = 12 + 65 * number
+    data[start : start + 65] = bytes(65)
+    for content in (bytes(data), _flattened(bytes(data))):
+        path.write_bytes(content)
+        assert is_nameless(str(path))
+        assert open_dump(str(path)).flags & drgn.ProgramFlags.IS_LINUX_KERNEL
 
 
 def test_a_kdump_without_vmcoreinfo_says_how_to_give_it(tmp_path: Path) -> None:
