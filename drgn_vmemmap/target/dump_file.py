@@ -8,13 +8,19 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import starmap
-from typing import BinaryIO, NamedTuple, Union
+from typing import BinaryIO, NamedTuple
 
 from drgn_vmemmap.target.foreign_files import START_SIZE, what_it_is
+from drgn_vmemmap.target.kdump_file import (
+    DESCRIPTOR_SIZE,
+    KDUMP,
+    LAST_DESCRIPTORS,
+    last_end,
+    layout_of,
+)
 
-_KDUMP = b"KDUMP   "
 _FLATTENED = b"makedumpfile\0"
 _ANY_ELF = b"\x7fELF"
 _ELF = b"\x7fELF\x02\x01"
@@ -30,10 +36,6 @@ _PROGRAM_HEADERS_LIMIT = 1 << 20
 
 _SEGMENT = struct.Struct("<I4xQ8xQQQ8x")
 _PT_LOAD = 1
-
-# How many of the last descriptors are read: those of pages of zeros may all lead to one page.
-_LAST_DESCRIPTORS = 4096
-_DESCRIPTOR_SIZE = 24
 
 
 def why_not_a_dump(path: str) -> str | None:
@@ -54,7 +56,7 @@ def why_not_a_dump(path: str) -> str | None:
             start = file.read(START_SIZE)
             if not start:
                 return "is empty: the dump was not written"
-            if start.startswith(_KDUMP):
+            if start.startswith(KDUMP):
                 return _why_not_a_kdump(file)
     except OSError:
         return None
@@ -64,7 +66,7 @@ def why_not_a_dump(path: str) -> str | None:
 def is_kdump(path: str) -> bool:
     """Whether this is a regular file that begins as those do that libkdumpfile reads."""
     # What is read of a pipe is gone.
-    return os.path.isfile(path) and _start_of(path, len(_KDUMP)) == _KDUMP
+    return os.path.isfile(path) and _start_of(path, len(KDUMP)) == KDUMP
 
 
 def _start_of(path: str, size: int) -> bytes:
@@ -76,33 +78,11 @@ def _start_of(path: str, size: int) -> bytes:
         return b""
 
 
-def page_bitmap(path: str) -> Bitmap | None:
-    """
-    Which pages a kdump-compressed file has.
-
-    :return: A bit for each PFN, from the lowest bit of each byte on; ``None`` for a file of another
-        kind, or of another page size, and for one of several that a dump was split into.
-    """
-    try:
-        with open(path, "rb") as file:
-            if file.read(len(_KDUMP)) != _KDUMP:
-                return None
-            kdump = _kdump(file)
-            size = kdump.bitmaps_size // 2
-            is_whole = os.fstat(file.fileno()).st_size >= kdump.descriptors
-            if kdump.is_split or kdump.block_size != mmap.PAGESIZE or not size or not is_whole:
-                return None
-            # The second bitmap begins at a multiple of the page size, as mmap() requires it.
-            return mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ, offset=kdump.bitmaps + size)
-    except (OSError, OverflowError, ValueError, struct.error):
-        return None
-
-
 def is_dump(path: str) -> bool:
     """Whether a file begins as dumps do: as a kdump-compressed one, or as an ELF core file."""
     with open(path, "rb") as file:
         start = file.read(18)
-    return start.startswith(_KDUMP) or (start.startswith(_ANY_ELF) and start[16:18] == b"\4\0")
+    return start.startswith(KDUMP) or (start.startswith(_ANY_ELF) and start[16:18] == b"\4\0")
 
 
 def is_elf(path: str) -> bool:
@@ -120,7 +100,7 @@ def missing_bytes(path: str) -> int:
     try:
         with open(path, "rb") as file:
             start = file.read(16)
-            if start.startswith(_KDUMP):
+            if start.startswith(KDUMP):
                 end = _end_of_kdump(file)
             elif start.startswith(_ELF):
                 end = _end_of_elf(file)
@@ -134,7 +114,7 @@ def missing_bytes(path: str) -> int:
 def is_marked_incomplete(path: str) -> bool:
     """Whether makedumpfile could not write all of a dump, as it says in the dump's header."""
     header = _start_of(path, _STATUS + 4)
-    if header.startswith(_KDUMP) and len(header) == _STATUS + 4:
+    if header.startswith(KDUMP) and len(header) == _STATUS + 4:
         return bool(header[_STATUS] & _KDUMP_INCOMPLETE)
     is_elf = header.startswith(_ELF) and len(header) > _ELF_FLAGS
     return is_elf and bool(header[_ELF_FLAGS] & _ELF_INCOMPLETE)
@@ -175,13 +155,9 @@ def is_part(path: str) -> bool:
     """Whether a kdump-compressed file is one of several that makedumpfile split a dump into."""
     try:
         with open(path, "rb") as file:
-            return file.read(len(_KDUMP)) == _KDUMP and _kdump(file).is_split
+            return file.read(len(KDUMP)) == KDUMP and layout_of(file).is_split
     except (OSError, OverflowError, ValueError, struct.error):
         return False
-
-
-Bitmap = Union[bytes, mmap.mmap]
-"""Bits by their number, from the lowest bit of each byte on."""
 
 
 class _Segment(NamedTuple):
@@ -203,47 +179,6 @@ class _Segment(NamedTuple):
         return range(self.physical + self.size, self.physical + self.memory_size)
 
 
-class _Kdump(NamedTuple):
-    """
-    The layout of a kdump-compressed file, in bytes.
-
-    See makedumpfile's ``struct disk_dump_header``, ``struct kdump_sub_header``, ``page_desc_t``.
-    """
-
-    block_size: int
-    """Of a page. Headers, bitmaps and descriptors begin at multiples of it."""
-    bitmaps: int
-    """Where two bitmaps of pages begin; the second one has the pages that are in the file."""
-    bitmaps_size: int
-    """Of both together."""
-    parts: tuple[tuple[int, int], ...]
-    """Where VMCOREINFO, the notes and the list of what was erased are, and their sizes."""
-    is_split: bool
-    """Whether other files have some of the pages."""
-
-    @property
-    def descriptors(self) -> int:
-        """Where the descriptors of the pages begin."""
-        return self.bitmaps + self.bitmaps_size
-
-
-def _kdump(file: BinaryIO) -> _Kdump:
-    """
-    :raises struct.error: if the file ends within its headers.
-    """
-    file.seek(0)
-    block_size, sub_header, bitmap_blocks = struct.unpack_from("<3I", file.read(440), 428)
-    file.seek(block_size)
-    split, *parts = struct.unpack_from("<12xi16x6Q", file.read(80))
-    return _Kdump(
-        block_size,
-        (1 + sub_header) * block_size,
-        bitmap_blocks * block_size,
-        tuple(zip(parts[::2], parts[1::2])),
-        bool(split),
-    )
-
-
 def _why_not_a_kdump(file: BinaryIO) -> str | None:
     """
     Why libkdumpfile must not open a file, as a predicate; ``None`` if it may.
@@ -252,7 +187,7 @@ def _why_not_a_kdump(file: BinaryIO) -> str | None:
     which ends the process.
     """
     try:
-        kdump = _kdump(file)
+        kdump = layout_of(file)
     except struct.error:
         return "is cut off before its first page: copy it again"
     size = os.fstat(file.fileno()).st_size
@@ -265,18 +200,18 @@ def _why_not_a_kdump(file: BinaryIO) -> str | None:
 
 
 def _end_of_kdump(file: BinaryIO) -> int:
-    kdump = _kdump(file)
+    kdump = layout_of(file)
     end = max(kdump.descriptors, *(start + size for start, size in kdump.parts))
     if kdump.is_split or os.fstat(file.fileno()).st_size < kdump.descriptors:
         return end
     file.seek(kdump.bitmaps + kdump.bitmaps_size // 2)
     pages = _count_bits(file, kdump.bitmaps_size // 2)
-    end = max(end, kdump.descriptors + pages * _DESCRIPTOR_SIZE)
-    first = max(0, pages - _LAST_DESCRIPTORS)
-    file.seek(kdump.descriptors + first * _DESCRIPTOR_SIZE)
-    descriptors = file.read((pages - first) * _DESCRIPTOR_SIZE)
-    complete = len(descriptors) // _DESCRIPTOR_SIZE * _DESCRIPTOR_SIZE
-    return max(end, _last_end(struct.iter_unpack("<QI12x", descriptors[:complete])))
+    end = max(end, kdump.descriptors + pages * DESCRIPTOR_SIZE)
+    first = max(0, pages - LAST_DESCRIPTORS)
+    file.seek(kdump.descriptors + first * DESCRIPTOR_SIZE)
+    descriptors = file.read((pages - first) * DESCRIPTOR_SIZE)
+    complete = len(descriptors) // DESCRIPTOR_SIZE * DESCRIPTOR_SIZE
+    return max(end, last_end(struct.iter_unpack("<QI12x", descriptors[:complete])))
 
 
 def _count_bits(file: BinaryIO, size: int) -> int:
@@ -293,7 +228,7 @@ def _count_bits(file: BinaryIO, size: int) -> int:
 def _end_of_elf(file: BinaryIO) -> int:
     table, number = _program_headers(file)
     end = table + _SEGMENT.size * number
-    return max(end, _last_end((each.offset, each.size) for each in _segments(file)))
+    return max(end, last_end((each.offset, each.size) for each in _segments(file)))
 
 
 def _program_headers(file: BinaryIO) -> tuple[int, int]:
@@ -317,8 +252,3 @@ def _segments(file: BinaryIO) -> Iterator[_Segment]:
     headers = file.read(_SEGMENT.size * min(number, _PROGRAM_HEADERS_LIMIT))
     complete = len(headers) // _SEGMENT.size * _SEGMENT.size
     return starmap(_Segment, _SEGMENT.iter_unpack(headers[:complete]))
-
-
-def _last_end(pieces: Iterable[tuple[int, ...]]) -> int:
-    """Where the last of some pieces ends, given the offset and size of each."""
-    return max((offset + size for offset, size in pieces), default=0)

@@ -24,7 +24,8 @@ from functools import lru_cache
 
 import drgn
 
-from drgn_vmemmap.target.dump_file import Bitmap, left_out, page_bitmap
+from drgn_vmemmap.target.dump_file import left_out
+from drgn_vmemmap.target.kdump_file import Bitmap, page_bitmap
 from drgn_vmemmap.target.page_reader import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.target.program import dump_path
 

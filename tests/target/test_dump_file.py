@@ -20,7 +20,8 @@ import pytest
 
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
-from drgn_vmemmap.target.dump_file import missing_bytes, page_bitmap, why_not_a_dump
+from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
+from drgn_vmemmap.target.kdump_file import page_bitmap
 from drgn_vmemmap.target.kdump_names import is_nameless, machine
 from drgn_vmemmap.target.program import open_dump, what_is_cut_off
 from drgn_vmemmap.target.recorded_pages import guarded
@@ -290,6 +291,28 @@ def test_the_bitmap_of_a_kdump_says_which_pages_can_be_read(path: Path) -> None:
     for pfn in sorted({pfn + 1 for pfn in has} - {*has})[:20]:
         with pytest.raises(Exception, match=r"could not read memory|xcluded"):
             prog.read(pfn << 12, 4096, physical=True)
+
+
+def test_the_bitmap_lacks_pages_that_end_beyond_a_file(tmp_path: Path) -> None:
+    whole, data = page_bitmap(str(KDUMP)), KDUMP.read_bytes()
+    assert whole is not None
+    bits = whole[:]
+    path = tmp_path / "vmcore"
+    block_size, sub_header, bitmaps = struct.unpack_from("<3I", data, 428)
+    start = (1 + sub_header + bitmaps) * block_size
+    pfns = [pfn for pfn in range(8 * len(bits)) if bits[pfn >> 3] >> (pfn & 7) & 1]
+    places = [struct.unpack_from("<QI", data, start + 24 * number) for number in range(len(pfns))]
+    for number in (len(pfns) - 1, len(pfns) // 2, 1):
+        offset, length = places[number]
+        for missing, lacks in ((0, number + 1), (1, number), (length - 1, number)):
+            path.write_bytes(data[: offset + length - missing])
+            bitmap = page_bitmap(str(path))
+            assert bitmap is not None
+            left = [pfn for pfn in pfns if bitmap[pfn >> 3] >> (pfn & 7) & 1]
+            assert left == pfns[:lacks]
+    path.write_bytes(data[: start + 24 * 3 + 1])
+    bitmap = page_bitmap(str(path))
+    assert bitmap is not None and not any(bitmap)
 
 
 def test_only_a_kdump_has_a_bitmap(elf: Path, tmp_path: Path) -> None:

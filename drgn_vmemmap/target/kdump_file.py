@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""How a kdump-compressed file is laid out, and which pages it has."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterable
+from typing import BinaryIO, NamedTuple, Union
+
+KDUMP = b"KDUMP   "
+"""How such a file begins."""
+
+DESCRIPTOR_SIZE = 24
+"""Of a ``page_desc_t``, in bytes."""
+
+LAST_DESCRIPTORS = 4096
+"""How many of the last descriptors are read at once."""
+
+Bitmap = Union[bytes, mmap.mmap]
+"""Bits by their number, from the lowest bit of each byte on."""
+
+
+class Kdump(NamedTuple):
+    """
+    The layout of a kdump-compressed file, in bytes.
+
+    See makedumpfile's ``struct disk_dump_header``, ``struct kdump_sub_header``, ``page_desc_t``.
+    """
+
+    block_size: int
+    """Of a page. Headers, bitmaps and descriptors begin at multiples of it."""
+    bitmaps: int
+    """Where two bitmaps of pages begin; the second one has the pages that are in the file."""
+    bitmaps_size: int
+    """Of both together."""
+    parts: tuple[tuple[int, int], ...]
+    """Where VMCOREINFO, the notes and the list of what was erased are, and their sizes."""
+    is_split: bool
+    """Whether other files have some of the pages."""
+
+    @property
+    def descriptors(self) -> int:
+        """Where the descriptors of the pages begin."""
+        return self.bitmaps + self.bitmaps_size
+
+
+def layout_of(file: BinaryIO) -> Kdump:
+    """
+    :raises struct.error: if the file ends within its headers.
+    """
+    file.seek(0)
+    block_size, sub_header, bitmap_blocks = struct.unpack_from("<3I", file.read(440), 428)
+    file.seek(block_size)
+    split, *parts = struct.unpack_from("<12xi16x6Q", file.read(80))
+    return Kdump(
+        block_size,
+        (1 + sub_header) * block_size,
+        bitmap_blocks * block_size,
+        tuple(zip(parts[::2], parts[1::2])),
+        bool(split),
+    )
+
+
+def page_bitmap(path: str) -> Bitmap | None:
+    """
+    Which pages a kdump-compressed file has.
+
+    :return: A bit for each PFN, from the lowest bit of each byte on; ``None`` for a file of another
+        kind, or of another page size, and for one of several that a dump was split into.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(KDUMP)) != KDUMP:
+                return None
+            kdump = layout_of(file)
+            size = kdump.bitmaps_size // 2
+            is_whole = os.fstat(file.fileno()).st_size >= kdump.descriptors
+            if kdump.is_split or kdump.block_size != mmap.PAGESIZE or not size or not is_whole:
+                return None
+            # The second bitmap begins at a multiple of the page size, as mmap() requires it.
+            start = kdump.bitmaps + size
+            bits = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ, offset=start)
+            return _without_pages_beyond(bits, file, kdump) if _is_cut_off(file, kdump) else bits
+    except (OSError, OverflowError, ValueError, struct.error):
+        return None
+
+
+def _is_cut_off(file: BinaryIO, kdump: Kdump) -> bool:
+    """Whether a file ends before its last page, or before the descriptors of its pages."""
+    file.seek(kdump.descriptors)
+    data = file.read(DESCRIPTOR_SIZE)
+    if len(data) < DESCRIPTOR_SIZE:
+        return True
+    # The first page follows the last descriptor. Pages of zeros may all lead to it.
+    (first,) = struct.unpack_from("<Q", data)
+    count = (first - kdump.descriptors) // DESCRIPTOR_SIZE
+    while count > 0:
+        number = min(count, LAST_DESCRIPTORS)
+        count -= number
+        file.seek(kdump.descriptors + count * DESCRIPTOR_SIZE)
+        data = file.read(number * DESCRIPTOR_SIZE)
+        if len(data) < number * DESCRIPTOR_SIZE:
+            return True
+        pages = [page for page in struct.iter_unpack("<QI12x", data) if page[0] != first]
+        if pages:
+            return last_end(pages) > os.fstat(file.fileno()).st_size
+    return False
+
+
+def _without_pages_beyond(bits: mmap.mmap, file: BinaryIO, kdump: Kdump) -> bytes:
+    """
+    A bitmap of pages without those that end beyond a file.
+
+    What the file lacks of a page that is not compressed, libkdumpfile may read as zeros.
+    """
+    left = bytearray(bits)
+    size = os.fstat(file.fileno()).st_size
+    pfns = (pfn for pfn in range(8 * len(bits)) if bits[pfn >> 3] >> (pfn & 7) & 1)
+    file.seek(kdump.descriptors)
+    for pfn in pfns:
+        descriptor = file.read(DESCRIPTOR_SIZE)
+        is_whole = len(descriptor) == DESCRIPTOR_SIZE
+        if not is_whole or sum(struct.unpack_from("<QI", descriptor)) > size:
+            left[pfn >> 3] &= ~(1 << (pfn & 7))
+    return bytes(left)
+
+
+def last_end(pieces: Iterable[tuple[int, ...]]) -> int:
+    """Where the last of some pieces ends, given the offset and size of each."""
+    return max((offset + size for offset, size in pieces), default=0)
