@@ -78,6 +78,14 @@ def _start_of(path: str, size: int) -> bytes:
         return b""
 
 
+def is_block_device(path: str) -> bool:
+    """Whether this is a disk, or a part of one: kdump can write to it without a file system."""
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
 def is_dump(path: str) -> bool:
     """Whether a file begins as dumps do: as a kdump-compressed one, or as an ELF core file."""
     with open(path, "rb") as file:
@@ -106,7 +114,9 @@ def missing_bytes(path: str) -> int:
                 end = _end_of_elf(file)
             else:
                 end = 0
-            return max(0, end - os.fstat(file.fileno()).st_size)
+            status = os.fstat(file.fileno())
+            # The size of a device is not known.
+            return max(0, end - status.st_size) if stat.S_ISREG(status.st_mode) else 0
     except (OSError, OverflowError, ValueError, struct.error):
         return 0
 

@@ -12,6 +12,7 @@ import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, printable
 from drgn_vmemmap.target.dump_file import (
+    is_block_device,
     is_dump,
     is_flattened,
     is_marked_incomplete,
@@ -106,6 +107,9 @@ def _in_our_words(path: str, reason: str) -> str:
     What is wrong with a dump, and what to do, where the message of drgn or libkdumpfile says
     neither; otherwise, that message.
     """
+    if is_block_device(path):
+        # Of an ELF file, drgn's libelf must know the size.
+        return f"{reason}: copy it from the device to a file first"
     if machine(path) not in (None, "x86_64"):
         return f"it is of a kernel for {machine(path)}: only x86-64 can be analysed"
     if is_flattened(path):

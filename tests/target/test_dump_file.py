@@ -10,6 +10,7 @@ import io
 import lzma
 import os
 import socket
+import stat
 import struct
 import tarfile
 import tempfile
@@ -23,7 +24,7 @@ from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
 from drgn_vmemmap.target.kdump_file import page_bitmap
 from drgn_vmemmap.target.kdump_names import is_nameless, machine
-from drgn_vmemmap.target.program import open_dump, what_is_cut_off
+from drgn_vmemmap.target.program import cannot_open, open_dump, what_is_cut_off
 from drgn_vmemmap.target.recorded_pages import guarded
 from tests.support import ROOT, VMCORES, open_vmcore, vmcore
 
@@ -144,6 +145,17 @@ def test_a_kdump_that_ends_within_its_bitmaps_is_not_opened(size: int, tmp_path:
     path.write_bytes(KDUMP.read_bytes()[:size])
     with pytest.raises(CannotAnalyse, match="cut off before its first page"):
         open_dump(str(path))
+
+
+def test_a_dump_on_a_device_is_not_said_to_be_cut_off(
+    elf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # drgn says so of an ELF file on a device, whose size is 0. Only root can make a device here.
+    monkeypatch.setattr(stat, "S_ISBLK", lambda mode: True)
+    monkeypatch.setattr(stat, "S_ISREG", lambda mode: False)
+    monkeypatch.setattr(os, "fstat", lambda file: os.stat(os.devnull))
+    error = cannot_open(str(elf), "not an ELF core file")
+    assert str(error).endswith("not an ELF core file: copy it from the device to a file first")
 
 
 @pytest.mark.parametrize("missing", (5000, 9000))
