@@ -38,6 +38,8 @@ _KINDS = (
     (0, b"\xd1\xba\xd1\xba", _VMWARE),
     (0, b"PAGEDU", "is a dump of Windows"),
     (0, b"version https://git-lfs", "is a pointer of Git LFS: get the file with git lfs pull"),
+    # kdump writes it beside the dump, as makedumpfile --dump-dmesg does.
+    (0, b"[    0.0000", "is a kernel's log, not its dump: drgn-vmemmap explain --stdin reads logs"),
     (0, b"<!DOCTYPE html", _PAGE),
     (0, b"<html", _PAGE),
 )

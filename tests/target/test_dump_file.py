@@ -76,6 +76,7 @@ def _tar() -> bytes:
         (b"\xd2\xbe\xd2\xbe\x08\0\0\0", "vmss2core"),
         (b"PAGEDU64", "Windows"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"[    0.000000] Linux version 6.12.118\n", "explain --stdin"),
         (b"<!DOCTYPE html>\n", "download"),
         (b"LibvirtQemudSave\2\0\0\0", "virsh dump --memory-only"),
         (b"QEVM\0\0\0\3", "virsh dump --memory-only"),
