@@ -17,6 +17,7 @@ from drgn_vmemmap.target.kdump_file import (
     DESCRIPTOR_SIZE,
     KDUMP,
     LAST_DESCRIPTORS,
+    count_bits,
     last_end,
     layout_of,
 )
@@ -231,7 +232,7 @@ def _count_bits(file: BinaryIO, size: int) -> int:
         if not data:
             break
         size -= len(data)
-        count += bin(int.from_bytes(data, "little")).count("1")
+        count += count_bits(data)
     return count
 
 

@@ -19,6 +19,12 @@ DESCRIPTOR_SIZE = 24
 LAST_DESCRIPTORS = 4096
 """How many of the last descriptors are read at once."""
 
+# Offset and size of a page.
+_PAGE = struct.Struct("<QI12x")
+
+# Bytes of a bitmap whose bits are counted together.
+_CHUNK = 1 << 16
+
 Bitmap = Union[bytes, mmap.mmap]
 """Bits by their number, from the lowest bit of each byte on."""
 
@@ -84,7 +90,7 @@ def page_bitmap(path: str) -> Bitmap | None:
             start = kdump.bitmaps + size
             bits = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ, offset=start)
             return _without_pages_beyond(bits, file, kdump) if _is_cut_off(file, kdump) else bits
-    except (OSError, OverflowError, ValueError, struct.error):
+    except (OSError, OverflowError, ValueError, MemoryError, struct.error):
         return None
 
 
@@ -104,7 +110,7 @@ def _is_cut_off(file: BinaryIO, kdump: Kdump) -> bool:
         data = file.read(number * DESCRIPTOR_SIZE)
         if len(data) < number * DESCRIPTOR_SIZE:
             return True
-        pages = [page for page in struct.iter_unpack("<QI12x", data) if page[0] != first]
+        pages = [page for page in _PAGE.iter_unpack(data) if page[0] != first]
         if pages:
             return last_end(pages) > os.fstat(file.fileno()).st_size
     return False
@@ -112,20 +118,49 @@ def _is_cut_off(file: BinaryIO, kdump: Kdump) -> bool:
 
 def _without_pages_beyond(bits: mmap.mmap, file: BinaryIO, kdump: Kdump) -> bytes:
     """
-    A bitmap of pages without those that end beyond a file.
+    A bitmap of pages up to the first one that ends beyond a file.
 
-    What the file lacks of a page that is not compressed, libkdumpfile may read as zeros.
+    Pages are in the order of their PFNs. What the file lacks of a page that is not compressed,
+    libkdumpfile may read as zeros.
     """
-    left = bytearray(bits)
+    left = _pages_within(file, kdump)
+    for start in range(0, len(bits), _CHUNK):
+        chunk = bits[start : start + _CHUNK]
+        count = count_bits(chunk)
+        if count > left:
+            return bits[:start] + _first_bits(chunk, left)
+        left -= count
+    return bits[:]
+
+
+def _pages_within(file: BinaryIO, kdump: Kdump) -> int:
+    """How many pages there are before the first one that ends beyond a file."""
     size = os.fstat(file.fileno()).st_size
-    pfns = (pfn for pfn in range(8 * len(bits)) if bits[pfn >> 3] >> (pfn & 7) & 1)
     file.seek(kdump.descriptors)
-    for pfn in pfns:
-        descriptor = file.read(DESCRIPTOR_SIZE)
-        is_whole = len(descriptor) == DESCRIPTOR_SIZE
-        if not is_whole or sum(struct.unpack_from("<QI", descriptor)) > size:
-            left[pfn >> 3] &= ~(1 << (pfn & 7))
-    return bytes(left)
+    pages = 0
+    while data := file.read(LAST_DESCRIPTORS * DESCRIPTOR_SIZE):
+        complete = len(data) // DESCRIPTOR_SIZE * DESCRIPTOR_SIZE
+        for offset, length in _PAGE.iter_unpack(data[:complete]):
+            if offset + length > size:
+                return pages
+            pages += 1
+    return pages
+
+
+def _first_bits(bits: bytes, count: int) -> bytes:
+    """Some bits up to so many of those that are set."""
+    kept = bytearray()
+    for byte in bits:
+        while count_bits(bytes([byte])) > count:
+            byte &= ~(1 << byte.bit_length() - 1)
+        count -= count_bits(bytes([byte]))
+        kept.append(byte)
+    return bytes(kept)
+
+
+def count_bits(data: bytes) -> int:
+    """How many bits are set in some bytes."""
+    return bin(int.from_bytes(data, "little")).count("1")
 
 
 def last_end(pieces: Iterable[tuple[int, ...]]) -> int:
