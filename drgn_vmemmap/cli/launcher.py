@@ -26,6 +26,14 @@ from drgn_vmemmap.cli.options import DrgnOptions
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.requirements import check_drgn
 
+# drgn's plugin that has crash's commands, for its prompt. Loading it takes a tenth of the time of a
+# short command.
+_PROMPT_PLUGIN = "crash_commands"
+_DISABLED_PLUGINS = "DRGN_DISABLE_PLUGINS"
+
+_until_opened = contextlib.ExitStack()
+"""Undoes what is to hold only until drgn has opened the target."""
+
 # After how many new objects the garbage collector runs. Python's default is some hundreds.
 _GARBAGE_THRESHOLD = 50_000
 
@@ -40,6 +48,7 @@ def main() -> NoReturn:
     prog = _program_of_drgn()
     with _little_garbage_collection():
         if prog is not None:
+            _until_opened.close()
             _let_interrupts_raise()
             sys.exit(command_line.run(sys.argv[1:], prog))
         _let_interrupts_end_this_process()
@@ -158,8 +167,9 @@ def _run_drgn(target: DrgnOptions, parsed: argparse.Namespace, arguments: Sequen
     opening.check(target)
     crashes.outlive(target.values(*opening.CORE))
     sys.argv = ["drgn", *_defaults(target), *target.words(), _this_script(), *arguments]
+    _disable_prompt_plugin()
     try:
-        with _refusing_usage():
+        with _until_opened, _refusing_usage():
             runpy.run_module("drgn", run_name="__main__")
     except SystemExit as exit_:
         if isinstance(exit_.code, str):
@@ -175,6 +185,16 @@ def _run_drgn(target: DrgnOptions, parsed: argparse.Namespace, arguments: Sequen
     if unused is not None:
         warn(unused)
     return code
+
+
+def _disable_prompt_plugin() -> None:
+    """Add a plugin to those that drgn is not to load, until the target is open."""
+    before = os.environ.get(_DISABLED_PLUGINS)
+    os.environ[_DISABLED_PLUGINS] = ",".join(filter(None, (before, _PROMPT_PLUGIN)))
+    if before is None:
+        _until_opened.callback(os.environ.pop, _DISABLED_PLUGINS)
+    else:
+        _until_opened.callback(os.environ.__setitem__, _DISABLED_PLUGINS, before)
 
 
 class _WrongUsage(Exception):

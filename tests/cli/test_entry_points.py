@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -85,6 +86,28 @@ def test_the_bundle_makes_the_page_by_whatever_path_it_is_run(
         done = run(*command, *arguments)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == page
+
+
+@pytest.mark.parametrize("disabled", (None, "mine"))
+def test_drgn_opens_the_target_without_crashs_commands(
+    disabled: str | None, tmp_path: Path
+) -> None:
+    """What the user disabled is disabled for the command that ``watch`` starts, and no more."""
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        "import os, sys\n"
+        "from drgn_vmemmap.cli import command_line\n"
+        "def run(arguments, prog):\n"
+        "    print(os.environ.get('DRGN_DISABLE_PLUGINS'), 'drgn.commands._crash' in sys.modules)\n"
+        "    return 0\n"
+        "command_line.run = run\n"
+    )
+    environment = {**os.environ, "DRGN_PLUGINS": f"probe={probe}"}
+    environment.pop("DRGN_DISABLE_PLUGINS", None)
+    if disabled is not None:
+        environment["DRGN_DISABLE_PLUGINS"] = disabled
+    done = vmemmap("-c", VMCORE, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{disabled} False\n", "")
 
 
 def test_a_script_does_not_end_a_process_of_drgns_that_goes_on() -> None:
