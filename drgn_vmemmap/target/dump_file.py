@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import starmap
 from typing import BinaryIO, NamedTuple
 
+from drgn_vmemmap.target.flattened import FLATTENED, rearranged, starts_with
 from drgn_vmemmap.target.foreign_files import START_SIZE, what_it_is
 from drgn_vmemmap.target.kdump_file import (
     DESCRIPTOR_SIZE,
@@ -22,7 +23,6 @@ from drgn_vmemmap.target.kdump_file import (
     layout_of,
 )
 
-_FLATTENED = b"makedumpfile\0"
 _ANY_ELF = b"\x7fELF"
 _ELF = b"\x7fELF\x02\x01"
 
@@ -36,6 +36,7 @@ _PN_XNUM = 0xFFFF
 _PROGRAM_HEADERS_LIMIT = 1 << 20
 
 _SEGMENT = struct.Struct("<I4xQ8xQQQ8x")
+_HEADERS_LIMIT = (1 + _PROGRAM_HEADERS_LIMIT) * _SEGMENT.size
 _PT_LOAD = 1
 
 
@@ -142,9 +143,10 @@ def left_out(path: str) -> list[range]:
     """
     try:
         with open(path, "rb") as file:
-            if file.read(len(_ELF)) != _ELF:
+            if not starts_with(file, _ELF):
                 return []
-            short = [each for each in _segments(file) if each.size < each.memory_size]
+            headers = rearranged(file, _HEADERS_LIMIT)
+            short = [each for each in _segments(headers) if each.size < each.memory_size]
     except (OSError, OverflowError, ValueError, struct.error):
         return []
     gaps: list[range] = []
@@ -159,7 +161,7 @@ def left_out(path: str) -> list[range]:
 
 def is_flattened(path: str) -> bool:
     """Whether this is a stream of makedumpfile, whose pieces are not where they belong."""
-    return _start_of(path, len(_FLATTENED)) == _FLATTENED
+    return _start_of(path, len(FLATTENED)) == FLATTENED
 
 
 def is_part(path: str) -> bool:

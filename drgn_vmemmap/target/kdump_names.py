@@ -4,11 +4,8 @@
 
 from __future__ import annotations
 
-_KDUMP = b"KDUMP   "
-_FLATTENED = b"makedumpfile\0"
-
-# A flattened file has a header of its own, and before each piece where it belongs, and its size.
-_FIRST_PIECE = 4096 + 16
+from drgn_vmemmap.target.flattened import FIRST_PIECE, FLATTENED
+from drgn_vmemmap.target.kdump_file import KDUMP
 
 # utsname of struct disk_dump_header: system, host, release, version, machine.
 _NAMES, _NAME_SIZE, _NUMBER = 12, 65, 5
@@ -33,12 +30,12 @@ def _names(path: str) -> list[bytes]:
     """Its names; empty ones for a file of another kind."""
     try:
         with open(path, "rb") as file:
-            start = file.read(len(_FLATTENED))
-            file.seek(_FIRST_PIECE if start == _FLATTENED else 0)
+            start = file.read(len(FLATTENED))
+            file.seek(FIRST_PIECE if start == FLATTENED else 0)
             header = file.read(_NAMES + _NUMBER * _NAME_SIZE)
     except OSError:
         header = b""
-    if not header.startswith(_KDUMP):
+    if not header.startswith(KDUMP):
         return [b""] * _NUMBER
     starts = range(_NAMES, _NAMES + _NUMBER * _NAME_SIZE, _NAME_SIZE)
     return [header[start : start + _NAME_SIZE].partition(b"\0")[0] for start in starts]

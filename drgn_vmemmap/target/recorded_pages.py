@@ -21,6 +21,7 @@ import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from typing import TypeVar
 
 import drgn
 
@@ -28,6 +29,8 @@ from drgn_vmemmap.target.dump_file import left_out
 from drgn_vmemmap.target.kdump_file import Bitmap, page_bitmap
 from drgn_vmemmap.target.page_reader import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.target.program import dump_path
+
+_T = TypeVar("_T")
 
 Read = Callable[[int, int, bool], bytes]
 
@@ -79,7 +82,7 @@ def guarded(prog: drgn.Program) -> Read:
     """
     read: Read = prog.read
     path = dump_path(prog)
-    pages = None if path is None else page_bitmap(path)
+    pages = None if path is None else _known_of(path, _pages, None)
     if path is None or pages is None:
         return read
     return _guard(read, pages, parts_in(path))
@@ -87,11 +90,7 @@ def guarded(prog: drgn.Program) -> Read:
 
 def parts_in(path: str) -> Parts:
     """The pages of a file that were recorded in part."""
-    try:
-        status = os.stat(path)
-        return _read_marks(path, status.st_size, status.st_mtime_ns)
-    except OSError:
-        return {}
+    return _known_of(path, _read_marks, {})
 
 
 def _guard(read: Read, pages: Bitmap, parts: Parts) -> Read:
@@ -117,7 +116,7 @@ def without_gaps(prog: drgn.Program, read: Read) -> Read:
     :param read: Reads all of it, what is left out as zeros.
     """
     path = dump_path(prog)
-    gaps = [] if path is None else left_out(path)
+    gaps: list[range] = [] if path is None else _known_of(path, _gaps, [])
     if not gaps:
         return read
     starts = [gap.start for gap in gaps]
@@ -140,6 +139,30 @@ def _are_set(bitmap: Bitmap, first: int, last: int) -> bool:
     bits = int.from_bytes(bitmap[first >> 3 : (last >> 3) + 1], "little") >> (first & 7)
     wanted = (1 << last - first + 1) - 1
     return bits & wanted == wanted
+
+
+def _known_of(path: str, find: Callable[[str, int, int], _T], nothing: _T) -> _T:
+    """
+    A fact about a file, found once as long as the file does not change.
+
+    :param find: Finds it, given the file's path, its size, and when it was modified.
+    :param nothing: The fact, if the file cannot be read.
+    """
+    try:
+        status = os.stat(path)
+        return find(path, status.st_size, status.st_mtime_ns)
+    except OSError:
+        return nothing
+
+
+@lru_cache(maxsize=4)
+def _pages(path: str, size: int, modified: int) -> Bitmap | None:
+    return page_bitmap(path)
+
+
+@lru_cache(maxsize=4)
+def _gaps(path: str, size: int, modified: int) -> list[range]:
+    return left_out(path)
 
 
 @lru_cache(maxsize=4)

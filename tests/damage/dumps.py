@@ -51,3 +51,12 @@ def write_damaged(path: Path, name: str, provoke: Callable[[EditedKernel], objec
     changed = chain.from_iterable(places.items() for places in edited.memory.bytes.values())
     for address, byte in changed:
         write_physical(path, address, bytes((byte,)))
+
+
+def flattened(data: bytes, size: int = 1 << 16) -> bytes:
+    """As ``makedumpfile -F`` writes it: pieces, each with its offset and its size."""
+    pieces = [struct.pack(">12sxxxxqq", b"makedumpfile", 1, 1).ljust(4096, b"\0")]
+    for start in range(0, len(data), size):
+        piece = data[start : start + size]
+        pieces += [struct.pack(">qq", start, len(piece)), piece]
+    return b"".join([*pieces, struct.pack(">qq", -1, -1)])

@@ -19,9 +19,11 @@ from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.target.dump_file import left_out
+from drgn_vmemmap.target.flattened import rearranged
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.target.program import open_dump
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
+from tests.damage.dumps import flattened
 from tests.support import open_vmcore, recorded
 
 PT_LOAD = 1
@@ -110,3 +112,37 @@ def test_a_dump_leaves_out_what_no_segment_holds(elf: Path) -> None:
     for address in (head << 12, (head << 12) + size - 8):
         with pytest.raises(MissingMemory):
             memory.read(address, 8)
+
+
+def test_a_flattened_dump_leaves_out_what_the_dump_does(elf: Path, tmp_path: Path) -> None:
+    snapshot = snapshot_of(elf)
+    entry = snapshot.walker.entry(snapshot.geometry.address(FOLIO)).raw_address
+    size = end_segment(elf, entry, lambda data, place: place)
+    path = tmp_path / "flattened"
+    path.write_bytes(flattened(elf.read_bytes()))
+    assert left_out(str(path)) == left_out(str(elf)) == [range(entry, entry + size)]
+    memory = ProgramMemory(open_dump(str(path)))
+    assert memory.read_data(entry, 8) == bytes(8)
+    with pytest.raises(MissingMemory):
+        memory.read(entry, 8)
+
+
+def test_pieces_of_a_flattened_dump_may_be_in_any_order_and_written_again(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 16
+    stream = flattened(data, 1000)
+    head, pieces, end = stream[:4096], stream[4096:-16], stream[-16:]
+    first, rest = pieces[:1016], pieces[1016:]
+    stale = struct.pack(">qq", 0, 8) + b"\xff" * 8
+    path = tmp_path / "flattened"
+    path.write_bytes(head + rest + stale + first + end + b"more")
+    with path.open("rb") as file:
+        assert rearranged(file, 1 << 20).read() == data
+        assert rearranged(file, 1500).read() == data[:1500]
+
+
+def test_a_piece_that_lies_ends(tmp_path: Path) -> None:
+    path = tmp_path / "flattened"
+    header = flattened(b"")[:4096]
+    for offset, size in ((0, -1), (-2, 8), (1 << 62, 8), (0, 1 << 62), (8, 1 << 40)):
+        path.write_bytes(header + struct.pack(">qq", offset, size) + b"\x7fELF\2\1\0\0")
+        assert left_out(str(path)) == []

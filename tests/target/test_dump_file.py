@@ -26,6 +26,7 @@ from drgn_vmemmap.target.kdump_file import page_bitmap
 from drgn_vmemmap.target.kdump_names import is_nameless, machine
 from drgn_vmemmap.target.program import cannot_open, open_dump, what_is_cut_off
 from drgn_vmemmap.target.recorded_pages import guarded
+from tests.damage.dumps import flattened
 from tests.support import ROOT, VMCORES, open_vmcore, vmcore
 
 KDUMP = vmcore("head-reuse")
@@ -230,18 +231,9 @@ def test_a_part_of_a_dump_says_that_it_is_one(tmp_path: Path) -> None:
     assert "makedumpfile --reassemble" in str(what_is_cut_off(str(path)))
 
 
-def _flattened(data: bytes) -> bytes:
-    """As ``makedumpfile -F`` writes it: pieces, each with its offset and its size."""
-    pieces = [struct.pack(">12sxxxxqq", b"makedumpfile", 1, 1).ljust(4096, b"\0")]
-    for start in range(0, len(data), 1 << 16):
-        piece = data[start : start + (1 << 16)]
-        pieces += [struct.pack(">qq", start, len(piece)), piece]
-    return b"".join([*pieces, struct.pack(">qq", -1, -1)])
-
-
 def test_a_flattened_dump_is_opened_and_says_what_to_do_if_it_cannot_be(tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
-    data = _flattened(KDUMP.read_bytes())
+    data = flattened(KDUMP.read_bytes())
     path.write_bytes(data)
     assert open_dump(str(path)).flags & drgn.ProgramFlags.IS_LINUX_KERNEL
     for size in (4096, len(data) // 2, len(data) - 16):
@@ -264,7 +256,7 @@ def test_a_flattened_kdump_of_another_machine_says_so(tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
     data = bytearray(KDUMP.read_bytes())
     data[272:279] = b"s390x\0\0"
-    path.write_bytes(_flattened(bytes(data)))
+    path.write_bytes(flattened(bytes(data)))
     with pytest.raises(CannotAnalyse, match="s390x: only x86-64"):
         open_dump(str(path))
 
@@ -276,7 +268,7 @@ def test_a_kdump_that_does_not_name_its_kernel_is_opened(number: int, tmp_path: 
     data = bytearray(KDUMP.read_bytes())
     start = 12 + 65 * number
     data[start : start + 65] = bytes(65)
-    for content in (bytes(data), _flattened(bytes(data))):
+    for content in (bytes(data), flattened(bytes(data))):
         path.write_bytes(content)
         assert is_nameless(str(path))
         assert open_dump(str(path)).flags & drgn.ProgramFlags.IS_LINUX_KERNEL
