@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import starmap
 from typing import BinaryIO, NamedTuple
 
-from drgn_vmemmap.target.flattened import FLATTENED, rearranged, starts_with
+from drgn_vmemmap.target.flattened import FLATTENED, first_bytes, rearranged
 from drgn_vmemmap.target.foreign_files import START_SIZE, what_it_is
 from drgn_vmemmap.target.kdump_file import (
     DESCRIPTOR_SIZE,
@@ -22,6 +22,7 @@ from drgn_vmemmap.target.kdump_file import (
     last_end,
     layout_of,
 )
+from drgn_vmemmap.target.page_reader import PAGE_SIZE
 
 _ANY_ELF = b"\x7fELF"
 _ELF = b"\x7fELF\x02\x01"
@@ -30,6 +31,9 @@ _ELF = b"\x7fELF\x02\x01"
 # sets in them: DUMP_DH_COMPRESSED_INCOMPLETE and DUMP_ELF_INCOMPLETE.
 _STATUS, _KDUMP_INCOMPLETE = 424, 0x8
 _ELF_FLAGS, _ELF_INCOMPLETE = 48, 0x1
+
+# The size of pages in struct disk_dump_header.
+_BLOCK_SIZE = 428
 
 # Extended numbering of program headers: sh_info of section 0 has their number.
 _PN_XNUM = 0xFFFF
@@ -60,6 +64,8 @@ def why_not_a_dump(path: str) -> str | None:
                 return "is empty: the dump was not written"
             if start.startswith(KDUMP):
                 return _why_not_a_kdump(file)
+            if start.startswith(FLATTENED):
+                return _why_not_of_x86_64(first_bytes(file, _BLOCK_SIZE + 4))
     except OSError:
         return None
     return what_it_is(start)
@@ -143,7 +149,7 @@ def left_out(path: str) -> list[range]:
     """
     try:
         with open(path, "rb") as file:
-            if not starts_with(file, _ELF):
+            if first_bytes(file, len(_ELF)) != _ELF:
                 return []
             headers = rearranged(file, _HEADERS_LIMIT)
             short = [each for each in _segments(headers) if each.size < each.memory_size]
@@ -206,10 +212,23 @@ def _why_not_a_kdump(file: BinaryIO) -> str | None:
     size = os.fstat(file.fileno()).st_size
     if size < kdump.descriptors:
         return "is cut off before its first page: copy it again"
+    other = _why_not_of_x86_64(first_bytes(file, _BLOCK_SIZE + 4))
+    if other is not None:
+        return other
     mapped = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     if any(start < mapped < start + length for start, length in kdump.parts):
         return "is cut off within its notes: copy it again"
     return None
+
+
+def _why_not_of_x86_64(header: bytes) -> str | None:
+    """Why a file whose header has another size of pages is not analysed; ``None`` if it has not."""
+    if not header.startswith(KDUMP) or len(header) < _BLOCK_SIZE + 4:
+        return None
+    (size,) = struct.unpack_from("<I", header, _BLOCK_SIZE)
+    if size == PAGE_SIZE:
+        return None
+    return f"has pages of {size:,} bytes: only x86-64 can be analysed, whose pages have 4,096"
 
 
 def _end_of_kdump(file: BinaryIO) -> int:

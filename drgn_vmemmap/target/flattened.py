@@ -17,17 +17,19 @@ FLATTENED = b"makedumpfile\0"
 
 _HEADER_SIZE = 4096
 _PIECE = struct.Struct(">qq")
-
-FIRST_PIECE = _HEADER_SIZE + _PIECE.size
-"""Where the bytes of the first piece begin, with which the dump begins."""
+_FIRST_PIECE = _HEADER_SIZE + _PIECE.size
 
 
-def starts_with(file: BinaryIO, start: bytes) -> bool:
-    """Whether a dump, flattened or not, has these first bytes."""
+def first_bytes(file: BinaryIO, size: int) -> bytes:
+    """
+    The first bytes of a dump, flattened or not, as its first piece has them.
+
+    :param size: How many, at most.
+    """
     file.seek(0)
     is_flattened = file.read(len(FLATTENED)) == FLATTENED
-    file.seek(FIRST_PIECE if is_flattened else 0)
-    return file.read(len(start)) == start
+    file.seek(_FIRST_PIECE if is_flattened else 0)
+    return file.read(size)
 
 
 def rearranged(file: BinaryIO, size: int) -> BinaryIO:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from drgn_vmemmap.target.flattened import FIRST_PIECE, FLATTENED
+from drgn_vmemmap.target.flattened import first_bytes
 from drgn_vmemmap.target.kdump_file import KDUMP
 
 # utsname of struct disk_dump_header: system, host, release, version, machine.
@@ -30,9 +30,7 @@ def _names(path: str) -> list[bytes]:
     """Its names; empty ones for a file of another kind."""
     try:
         with open(path, "rb") as file:
-            start = file.read(len(FLATTENED))
-            file.seek(FIRST_PIECE if start == FLATTENED else 0)
-            header = file.read(_NAMES + _NUMBER * _NAME_SIZE)
+            header = first_bytes(file, _NAMES + _NUMBER * _NAME_SIZE)
     except OSError:
         header = b""
     if not header.startswith(KDUMP):

@@ -14,6 +14,7 @@ import stat
 import struct
 import tarfile
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import drgn
@@ -249,6 +250,19 @@ def test_a_kdump_of_another_machine_says_so(tmp_path: Path) -> None:
     data[272:279] = b"s390x\0\0"
     path.write_bytes(data)
     with pytest.raises(CannotAnalyse, match="s390x: only x86-64"):
+        open_dump(str(path))
+
+
+@pytest.mark.parametrize("form", (bytes, flattened))
+def test_a_kdump_with_pages_of_another_size_is_of_another_machine(
+    form: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "vmcore"
+    data = bytearray(KDUMP.read_bytes())
+    data[428:432] = (1 << 16).to_bytes(4, "little")
+    # Headers are as large as pages.
+    path.write_bytes(form(bytes(data).ljust(64 << 16, b"\0")))
+    with pytest.raises(CannotAnalyse, match="has pages of 65,536 bytes: only x86-64"):
         open_dump(str(path))
 
 
