@@ -100,7 +100,8 @@ def _is_cut_off(file: BinaryIO, kdump: Kdump) -> bool:
     data = file.read(DESCRIPTOR_SIZE)
     if len(data) < DESCRIPTOR_SIZE:
         return True
-    # The first page follows the last descriptor. Pages of zeros may all lead to it.
+    # The first page follows the last descriptor, perhaps after a gap. Pages of zeros may all lead
+    # to it.
     (first,) = struct.unpack_from("<Q", data)
     count = (first - kdump.descriptors) // DESCRIPTOR_SIZE
     while count > 0:
@@ -110,7 +111,7 @@ def _is_cut_off(file: BinaryIO, kdump: Kdump) -> bool:
         data = file.read(number * DESCRIPTOR_SIZE)
         if len(data) < number * DESCRIPTOR_SIZE:
             return True
-        pages = [page for page in _PAGE.iter_unpack(data) if page[0] != first]
+        pages = [(at, length) for at, length in _PAGE.iter_unpack(data) if length and at != first]
         if pages:
             return last_end(pages) > os.fstat(file.fileno()).st_size
     return False

@@ -22,6 +22,7 @@ import pytest
 
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
+from drgn_vmemmap.target import kdump_file
 from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
 from drgn_vmemmap.target.kdump_file import page_bitmap
 from drgn_vmemmap.target.kdump_names import is_nameless, machine
@@ -312,7 +313,11 @@ def test_the_bitmap_of_a_kdump_says_which_pages_can_be_read(path: Path) -> None:
             prog.read(pfn << 12, 4096, physical=True)
 
 
-def test_the_bitmap_lacks_pages_that_end_beyond_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", (1 << 16, 64))
+def test_the_bitmap_lacks_pages_that_end_beyond_a_file(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kdump_file, "_CHUNK", chunk)
     whole, data = page_bitmap(str(KDUMP)), KDUMP.read_bytes()
     assert whole is not None
     bits = whole[:]
@@ -327,11 +332,33 @@ def test_the_bitmap_lacks_pages_that_end_beyond_a_file(tmp_path: Path) -> None:
             path.write_bytes(data[: offset + length - missing])
             bitmap = page_bitmap(str(path))
             assert bitmap is not None
-            left = [pfn for pfn in pfns if bitmap[pfn >> 3] >> (pfn & 7) & 1]
-            assert left == pfns[:lacks]
-    path.write_bytes(data[: start + 24 * 3 + 1])
-    bitmap = page_bitmap(str(path))
-    assert bitmap is not None and not any(bitmap)
+            there = bitmap[:].ljust(len(bits), b"\0")
+            assert [pfn for pfn in pfns if there[pfn >> 3] >> (pfn & 7) & 1] == pfns[:lacks]
+    for size in (start, start + 24 * 3 + 1):
+        path.write_bytes(data[:size])
+        bitmap = page_bitmap(str(path))
+        assert bitmap is not None and not any(bitmap)
+
+
+@pytest.mark.parametrize("zeros", (3, None))
+def test_pages_of_zeros_at_the_end_do_not_hide_that_a_file_is_cut_off(
+    zeros: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They all lead to the first page, which is in the file."""
+    monkeypatch.setattr(kdump_file, "LAST_DESCRIPTORS", 2)
+    whole, data = page_bitmap(str(KDUMP)), bytearray(KDUMP.read_bytes())
+    assert whole is not None
+    pages = kdump_file.count_bits(whole[:])
+    block_size, sub_header, bitmaps = struct.unpack_from("<3I", data, 428)
+    start = (1 + sub_header + bitmaps) * block_size
+    last = pages - (pages if zeros is None else zeros)
+    data[start + 24 * last : start + 24 * pages] = data[start : start + 24] * (pages - last)
+    offset, length = struct.unpack_from("<QI", data, start + 24 * max(0, last - 1))
+    path = tmp_path / "vmcore"
+    for missing, left in [(0, pages), (1, last - 1)] if last else [(0, pages)]:
+        path.write_bytes(data[: offset + length - missing])
+        bitmap = page_bitmap(str(path))
+        assert bitmap is not None and kdump_file.count_bits(bitmap[:]) == left
 
 
 def test_only_a_kdump_has_a_bitmap(elf: Path, tmp_path: Path) -> None:
