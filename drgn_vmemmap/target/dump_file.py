@@ -15,10 +15,10 @@ from typing import BinaryIO, NamedTuple
 from drgn_vmemmap.target.flattened import FLATTENED, first_bytes, rearranged
 from drgn_vmemmap.target.foreign_files import START_SIZE, what_it_is
 from drgn_vmemmap.target.kdump_file import (
-    DESCRIPTOR_SIZE,
+    HEADER_SIZE,
     KDUMP,
-    LAST_DESCRIPTORS,
-    count_bits,
+    block_size,
+    end_of,
     last_end,
     layout_of,
 )
@@ -31,9 +31,6 @@ _ELF = b"\x7fELF\x02\x01"
 # sets in them: DUMP_DH_COMPRESSED_INCOMPLETE and DUMP_ELF_INCOMPLETE.
 _STATUS, _KDUMP_INCOMPLETE = 424, 0x8
 _ELF_FLAGS, _ELF_INCOMPLETE = 48, 0x1
-
-# The size of pages in struct disk_dump_header.
-_BLOCK_SIZE = 428
 
 # Extended numbering of program headers: sh_info of section 0 has their number.
 _PN_XNUM = 0xFFFF
@@ -65,7 +62,7 @@ def why_not_a_dump(path: str) -> str | None:
             if start.startswith(KDUMP):
                 return _why_not_a_kdump(file)
             if start.startswith(FLATTENED):
-                return _why_not_of_x86_64(first_bytes(file, _BLOCK_SIZE + 4))
+                return _why_not_of_x86_64(block_size(first_bytes(file, HEADER_SIZE)))
     except OSError:
         return None
     return what_it_is(start)
@@ -117,7 +114,7 @@ def missing_bytes(path: str) -> int:
         with open(path, "rb") as file:
             start = file.read(16)
             if start.startswith(KDUMP):
-                end = _end_of_kdump(file)
+                end = end_of(file)
             elif start.startswith(_ELF):
                 end = _end_of_elf(file)
             else:
@@ -212,49 +209,20 @@ def _why_not_a_kdump(file: BinaryIO) -> str | None:
     size = os.fstat(file.fileno()).st_size
     if size < kdump.descriptors:
         return "is cut off before its first page: copy it again"
-    other = _why_not_of_x86_64(first_bytes(file, _BLOCK_SIZE + 4))
-    if other is not None:
-        return other
+    reason = _why_not_of_x86_64(kdump.block_size)
+    if reason is not None:
+        return reason
     mapped = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     if any(start < mapped < start + length for start, length in kdump.parts):
         return "is cut off within its notes: copy it again"
     return None
 
 
-def _why_not_of_x86_64(header: bytes) -> str | None:
-    """Why a file whose header has another size of pages is not analysed; ``None`` if it has not."""
-    if not header.startswith(KDUMP) or len(header) < _BLOCK_SIZE + 4:
+def _why_not_of_x86_64(page_size: int | None) -> str | None:
+    """Why a dump with pages of some size is not analysed; ``None`` if it may be."""
+    if page_size in (None, PAGE_SIZE):
         return None
-    (size,) = struct.unpack_from("<I", header, _BLOCK_SIZE)
-    if size == PAGE_SIZE:
-        return None
-    return f"has pages of {size:,} bytes: only x86-64 can be analysed, whose pages have 4,096"
-
-
-def _end_of_kdump(file: BinaryIO) -> int:
-    kdump = layout_of(file)
-    end = max(kdump.descriptors, *(start + size for start, size in kdump.parts))
-    if kdump.is_split or os.fstat(file.fileno()).st_size < kdump.descriptors:
-        return end
-    file.seek(kdump.bitmaps + kdump.bitmaps_size // 2)
-    pages = _count_bits(file, kdump.bitmaps_size // 2)
-    end = max(end, kdump.descriptors + pages * DESCRIPTOR_SIZE)
-    first = max(0, pages - LAST_DESCRIPTORS)
-    file.seek(kdump.descriptors + first * DESCRIPTOR_SIZE)
-    descriptors = file.read((pages - first) * DESCRIPTOR_SIZE)
-    complete = len(descriptors) // DESCRIPTOR_SIZE * DESCRIPTOR_SIZE
-    return max(end, last_end(struct.iter_unpack("<QI12x", descriptors[:complete])))
-
-
-def _count_bits(file: BinaryIO, size: int) -> int:
-    count = 0
-    while size > 0:
-        data = file.read(min(size, 1 << 16))
-        if not data:
-            break
-        size -= len(data)
-        count += count_bits(data)
-    return count
+    return f"has pages of {page_size:,} bytes: only x86-64 can be analysed, whose pages have 4,096"
 
 
 def _end_of_elf(file: BinaryIO) -> int:

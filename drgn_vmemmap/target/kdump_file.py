@@ -7,20 +7,24 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple, Union
 
 KDUMP = b"KDUMP   "
 """How such a file begins."""
 
-DESCRIPTOR_SIZE = 24
-"""Of a ``page_desc_t``, in bytes."""
+HEADER_SIZE = 440
+"""How much of ``struct disk_dump_header`` is read, in bytes."""
 
-LAST_DESCRIPTORS = 4096
-"""How many of the last descriptors are read at once."""
+# The size of a page, and of the header that follows, and of the bitmaps in pages.
+_SIZES = struct.Struct("<3I")
+_SIZES_AT = 428
 
-# Offset and size of a page.
+# Offset and size of a page, in its page_desc_t.
 _PAGE = struct.Struct("<QI12x")
+
+# How many descriptors are read at once; pages of zeros may all lead to one page.
+_DESCRIPTORS = 4096
 
 # Bytes of a bitmap whose bits are counted together.
 _CHUNK = 1 << 16
@@ -58,7 +62,7 @@ def layout_of(file: BinaryIO) -> Kdump:
     :raises struct.error: if the file ends within its headers.
     """
     file.seek(0)
-    block_size, sub_header, bitmap_blocks = struct.unpack_from("<3I", file.read(440), 428)
+    block_size, sub_header, bitmap_blocks = _SIZES.unpack_from(file.read(HEADER_SIZE), _SIZES_AT)
     file.seek(block_size)
     split, *parts = struct.unpack_from("<12xi16x6Q", file.read(80))
     return Kdump(
@@ -68,6 +72,53 @@ def layout_of(file: BinaryIO) -> Kdump:
         tuple(zip(parts[::2], parts[1::2])),
         bool(split),
     )
+
+
+def block_size(header: bytes) -> int | None:
+    """
+    Size of the pages, in bytes.
+
+    :param header: The first bytes of a dump, up to :data:`HEADER_SIZE`.
+    :return: ``None`` for a file of another kind, or one that ends within its header.
+    """
+    if not header.startswith(KDUMP) or len(header) < HEADER_SIZE:
+        return None
+    return int(_SIZES.unpack_from(header, _SIZES_AT)[0])
+
+
+def end_of(file: BinaryIO) -> int:
+    """
+    Where a kdump-compressed file must end at least.
+
+    :raises struct.error: if the file ends within its headers.
+    """
+    kdump = layout_of(file)
+    end = max(kdump.descriptors, *(start + size for start, size in kdump.parts))
+    if kdump.is_split or os.fstat(file.fileno()).st_size < kdump.descriptors:
+        return end
+    pages = _count_pages(file, kdump)
+    end = max(end, kdump.descriptors + pages * _PAGE.size)
+    first = max(0, pages - _DESCRIPTORS)
+    file.seek(kdump.descriptors + first * _PAGE.size)
+    return max(end, last_end(_whole(file.read((pages - first) * _PAGE.size))))
+
+
+def _count_pages(file: BinaryIO, kdump: Kdump) -> int:
+    """How many pages a file has by its second bitmap."""
+    size, count = kdump.bitmaps_size // 2, 0
+    file.seek(kdump.bitmaps + size)
+    while size > 0:
+        data = file.read(min(size, _CHUNK))
+        if not data:
+            break
+        size -= len(data)
+        count += _count_bits(data)
+    return count
+
+
+def _whole(descriptors: bytes) -> Iterator[tuple[int, int]]:
+    """Offset and size of the pages of some descriptors, the last of which may be cut off."""
+    return _PAGE.iter_unpack(descriptors[: len(descriptors) // _PAGE.size * _PAGE.size])
 
 
 def page_bitmap(path: str) -> Bitmap | None:
@@ -97,19 +148,19 @@ def page_bitmap(path: str) -> Bitmap | None:
 def _is_cut_off(file: BinaryIO, kdump: Kdump) -> bool:
     """Whether a file ends before its last page, or before the descriptors of its pages."""
     file.seek(kdump.descriptors)
-    data = file.read(DESCRIPTOR_SIZE)
-    if len(data) < DESCRIPTOR_SIZE:
+    data = file.read(_PAGE.size)
+    if len(data) < _PAGE.size:
         return True
     # The first page follows the last descriptor, perhaps after a gap. Pages of zeros may all lead
     # to it.
     (first,) = struct.unpack_from("<Q", data)
-    count = (first - kdump.descriptors) // DESCRIPTOR_SIZE
+    count = (first - kdump.descriptors) // _PAGE.size
     while count > 0:
-        number = min(count, LAST_DESCRIPTORS)
+        number = min(count, _DESCRIPTORS)
         count -= number
-        file.seek(kdump.descriptors + count * DESCRIPTOR_SIZE)
-        data = file.read(number * DESCRIPTOR_SIZE)
-        if len(data) < number * DESCRIPTOR_SIZE:
+        file.seek(kdump.descriptors + count * _PAGE.size)
+        data = file.read(number * _PAGE.size)
+        if len(data) < number * _PAGE.size:
             return True
         pages = [(at, length) for at, length in _PAGE.iter_unpack(data) if length and at != first]
         if pages:
@@ -127,7 +178,7 @@ def _without_pages_beyond(bits: mmap.mmap, file: BinaryIO, kdump: Kdump) -> byte
     left = _pages_within(file, kdump)
     for start in range(0, len(bits), _CHUNK):
         chunk = bits[start : start + _CHUNK]
-        count = count_bits(chunk)
+        count = _count_bits(chunk)
         if count > left:
             return bits[:start] + _first_bits(chunk, left)
         left -= count
@@ -139,9 +190,8 @@ def _pages_within(file: BinaryIO, kdump: Kdump) -> int:
     size = os.fstat(file.fileno()).st_size
     file.seek(kdump.descriptors)
     pages = 0
-    while data := file.read(LAST_DESCRIPTORS * DESCRIPTOR_SIZE):
-        complete = len(data) // DESCRIPTOR_SIZE * DESCRIPTOR_SIZE
-        for offset, length in _PAGE.iter_unpack(data[:complete]):
+    while data := file.read(_DESCRIPTORS * _PAGE.size):
+        for offset, length in _whole(data):
             if offset + length > size:
                 return pages
             pages += 1
@@ -152,14 +202,14 @@ def _first_bits(bits: bytes, count: int) -> bytes:
     """Some bits up to so many of those that are set."""
     kept = bytearray()
     for byte in bits:
-        while count_bits(bytes([byte])) > count:
+        while _count_bits(bytes([byte])) > count:
             byte &= ~(1 << byte.bit_length() - 1)
-        count -= count_bits(bytes([byte]))
+        count -= _count_bits(bytes([byte]))
         kept.append(byte)
     return bytes(kept)
 
 
-def count_bits(data: bytes) -> int:
+def _count_bits(data: bytes) -> int:
     """How many bits are set in some bytes."""
     return bin(int.from_bytes(data, "little")).count("1")
 

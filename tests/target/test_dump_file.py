@@ -345,10 +345,10 @@ def test_pages_of_zeros_at_the_end_do_not_hide_that_a_file_is_cut_off(
     zeros: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They all lead to the first page, which is in the file."""
-    monkeypatch.setattr(kdump_file, "LAST_DESCRIPTORS", 2)
+    monkeypatch.setattr(kdump_file, "_DESCRIPTORS", 2)
     whole, data = page_bitmap(str(KDUMP)), bytearray(KDUMP.read_bytes())
     assert whole is not None
-    pages = kdump_file.count_bits(whole[:])
+    pages = kdump_file._count_bits(whole[:])
     block_size, sub_header, bitmaps = struct.unpack_from("<3I", data, 428)
     start = (1 + sub_header + bitmaps) * block_size
     last = pages - (pages if zeros is None else zeros)
@@ -358,7 +358,7 @@ def test_pages_of_zeros_at_the_end_do_not_hide_that_a_file_is_cut_off(
     for missing, left in [(0, pages), (1, last - 1)] if last else [(0, pages)]:
         path.write_bytes(data[: offset + length - missing])
         bitmap = page_bitmap(str(path))
-        assert bitmap is not None and kdump_file.count_bits(bitmap[:]) == left
+        assert bitmap is not None and kdump_file._count_bits(bitmap[:]) == left
 
 
 def test_only_a_kdump_has_a_bitmap(elf: Path, tmp_path: Path) -> None:

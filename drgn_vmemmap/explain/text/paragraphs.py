@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What all lines of a log begin with: a logger's words, numbers, marks, or an indent."""
+"""Text that all lines of a log begin with: a logger's words, numbers, marks, or an indent."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from drgn_vmemmap.explain.text.prefixes import (
     without_quotes,
 )
 
-# What stands alone around a log in a letter, in Markdown and in HTML.
+# Lines around a log in a post: fences of Markdown, tags of HTML, and empty lines.
 _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})|\s*</?\w+>\s*$|\s*$")
 
 
 def bare_lines(lines: Sequence[str]) -> Iterator[str]:
-    """Lines without what nearly all of them begin with, or all of a paragraph."""
+    """Lines without the text that nearly all of them, or all in a paragraph, begin with."""
     bare = _bare(lines)
     if bare is not lines:
         yield from bare
