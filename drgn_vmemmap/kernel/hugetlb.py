@@ -92,12 +92,12 @@ def hstate_count(lookup: Lookup, hstates: int, hstate: Struct) -> int:
 
 def kept_pages(lookup: Lookup, hstates: int, hstate: Struct, page: Struct) -> set[int]:
     """
-    How many vmemmap pages of an optimized folio keep a frame of their own, as hstates have it.
+    How many vmemmap pages of an optimized folio keep a frame of their own, by its hstate.
 
-    From v5.14 to v5.19, it is recorded how many do not.
+    Hstates of kernels from v5.14 to v5.19 record how many do not.
 
     :param hstates: Virtual address of their array.
-    :return: Nothing where it is not recorded, or HVO was off at boot.
+    :return: Such numbers, one for each size; none if they are not recorded, or HVO was off at boot.
     """
     names = ["optimize_vmemmap_pages", "nr_free_vmemmap_pages"]
     freed = lookup.struct("struct hstate", optional=("freed",), freed=names)
