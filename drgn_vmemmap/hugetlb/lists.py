@@ -12,6 +12,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
@@ -67,16 +68,8 @@ class ListWalk:
         self._classes = classes
         self._folios = folios
         self._links = links
-        geometry = snapshot.geometry
-        self._base = geometry.base + snapshot.kernel.links_offset
-        """Address of the list pointers of PFN 0."""
-        size = geometry.struct_size
-        self._addresses = array("Q", [self._base + pfn * size for pfn in folios.pfns])
-        """Of each folio, the address of its list pointers."""
-        self._rows = dict(zip(self._addresses, range(len(folios))))
-        """Rows of the folios that the memmap shows, by these addresses."""
-        self._following = list(map(self._rows.get, links.next))
-        """Of each folio, the row of the one that it leads to; ``None`` if it leads elsewhere."""
+        self._rows = dict(zip(links.addresses, range(len(folios))))
+        """Rows of the folios that the memmap shows, by the addresses of their list pointers."""
         self._in_memmap = len(folios)
         """How many folios the memmap shows; they are in ascending order."""
         self._added: set[int] = set()
@@ -111,7 +104,7 @@ class ListWalk:
     def _of_no_section(self, list_: HstateList, row: int) -> BrokenList:
         pfn = self._folios.pfns[row]
         reason = f"leads to PFN {pfn:#x}, of memory that has no section"
-        return BrokenList(list_, self._addresses[row], False, reason)
+        return BrokenList(list_, self._links.addresses[row], False, reason)
 
     def _is_off_list(self, row: int) -> bool:
         return self._folios.states[row] == OFF_LIST
@@ -138,8 +131,10 @@ class ListWalk:
         :param chain: Receives the rows of its folios.
         :raises _Broken: where it cannot be followed.
         """
-        state, states, following = _state(list_), self._folios.states, self._following
-        row, pointer = self._rows.get(list_.first), list_.first
+        state, states = _state(list_), self._folios.states
+        row_at, following = self._rows.get, self._links.next
+        pointer = list_.first
+        row = row_at(pointer)
         try:
             while pointer != list_.head:
                 if row is None or states[row] != OFF_LIST:
@@ -147,8 +142,8 @@ class ListWalk:
                 while row is not None and states[row] == OFF_LIST:
                     states[row] = state
                     chain.append(row)
-                    row = following[row]
-                pointer = self._links.next[chain[-1]]
+                    pointer = following[row]
+                    row = row_at(pointer)
         finally:
             self._end_at_another_order(order, chain)
 
@@ -161,7 +156,7 @@ class ListWalk:
         :return: Whether both ends lead to all folios between them.
         """
         states, of_order, last = self._folios.states, self._of_order(order), list_.last
-        end = self._addresses[chain[-1]] if chain else list_.head
+        end = self._links.addresses[chain[-1]] if chain else list_.head
         after = list_.head
         while last != end:
             row = self._rows.get(last)
@@ -190,7 +185,8 @@ class ListWalk:
             self._folios.states[row] = OFF_LIST
         del chain[wrong:]
         pfn, found = self._folios.pfns[first], self._folios.class_of(first).order
-        raise _Broken(self._addresses[first], f"leads to PFN {pfn:#x}, a folio of order {found}")
+        reason = f"leads to PFN {pfn:#x}, a folio of order {found}"
+        raise _Broken(self._links.addresses[first], reason)
 
     def _of_order(self, order: int) -> set[int]:
         """Classes of an order."""
@@ -208,12 +204,12 @@ class ListWalk:
         wrong = self._wrong_ways_back(list_, chain, closes)
         if not wrong:
             return
-        ways = [list_.head, *(self._addresses[row] for row in chain[: wrong[0]])]
+        ways = [list_.head, *(self._links.addresses[row] for row in chain[: wrong[0]])]
         what, address, back = "its head", list_.head, list_.last
         if wrong[0] < len(chain):
             row = chain[wrong[0]]
             what = f"the folio at PFN {self._folios.pfns[row]:#x}"
-            address, back = self._addresses[row], self._links.prev[row]
+            address, back = self._links.addresses[row], self._links.prev[row]
         reason = f"{what} has {back:#x} for the one before it, not {ways[-1]:#x}"
         # __list_add() and __list_del() write next->prev first; hugetlb_lock admits one at a time.
         if len(wrong) > 1 or not closes:
@@ -230,9 +226,8 @@ class ListWalk:
         before, wrong = list_.head, list[int]()
         for start in range(0, len(chain), _TOGETHER):
             rows = chain[start : start + _TOGETHER]
-            ways = [before, *map(self._addresses.__getitem__, rows)]
-            before = ways.pop()
-            back = list(map(self._links.prev.__getitem__, rows))
+            *ways, before = before, *_values(self._links.addresses, rows)
+            back = _values(self._links.prev, rows)
             # Fast path: mostly, all lead back.
             if back != ways:
                 pairs = enumerate(zip(back, ways), start)
@@ -255,7 +250,7 @@ class ListWalk:
             if classes[row] in elsewhere:
                 pfn, node = self._folios.pfns[row], self._folios.class_of(row).node
                 reason = f"holds the folio at PFN {pfn:#x} of node {node}"
-                yield BrokenList(list_, self._addresses[row], False, reason)
+                yield BrokenList(list_, self._links.addresses[row], False, reason)
 
     def _step_off(self, list_: HstateList, order: int, pointer: int) -> int:
         """
@@ -291,9 +286,7 @@ class ListWalk:
         row = len(self._folios)
         self._added.add(pfn)
         self._folios.add(pfn, class_number, state)
-        self._links.add(next_, prev)
-        self._following.append(self._rows.get(next_))
-        self._addresses.append(self._base + pfn * self._snapshot.geometry.struct_size)
+        self._links.add(pfn, next_, prev)
         return row
 
     def _is_known(self, pfn: int) -> bool:
@@ -304,7 +297,7 @@ class ListWalk:
 
     def _pfn(self, pointer: int) -> int | None:
         """PFN of the folio whose list pointers are at an address; ``None`` if it can be none's."""
-        return self._snapshot.geometry.pfn_of(pointer - self._base + self._snapshot.geometry.base)
+        return self._snapshot.geometry.pfn_of(pointer - self._snapshot.kernel.links_offset)
 
     def _follow_alone(self, list_: HstateList, order: int) -> bool:
         """
@@ -341,6 +334,12 @@ class ListWalk:
                 raise _NotAFolio
             yield pfn
             pointer = head.next
+
+
+def _values(column: array[int], rows: Sequence[int]) -> list[int]:
+    """Values of a column at some rows."""
+    # Of one row alone, itemgetter() makes no tuple.
+    return list(itemgetter(*rows)(column)) if len(rows) > 1 else [column[row] for row in rows]
 
 
 def _state(list_: HstateList) -> int:

@@ -43,7 +43,9 @@ class MemmapScan:
             wrong tail ends that.
         """
         self.folios = Folios()
-        self.links = Links()
+        self.links = Links(
+            snapshot.geometry.base + snapshot.kernel.links_offset, snapshot.geometry.struct_size
+        )
         self.classes = HeadClasses(snapshot, hstates, self.folios)
         self.removed: list[tuple[int, int]] = []
         """PFNs and classes of folios that left their pool, but whose vmemmap is not restored."""
@@ -222,7 +224,7 @@ class MemmapScan:
             return False
         classes = array("I", numbers) * (len(pfns) // len(keys))
         self.folios.extend(pfns, classes, OFF_LIST)
-        self.links.extend(*heads.columns((self._link_word, self._link_word + 1), 8))
+        self.links.extend(pfns, *heads.columns((self._link_word, self._link_word + 1), 8))
         self._end = pfns[-1] + self._step
         return True
 
@@ -253,7 +255,7 @@ class MemmapScan:
             self._end = pfn + size
             self.folios.add(pfn, number, OFF_LIST)
             links = memoryview(pages).cast("Q")
-            self.links.add(links[self._link_word], links[self._link_word + 1])
+            self.links.add(pfn, links[self._link_word], links[self._link_word + 1])
 
     def _add_removed(self, pfn: int, pages: bytes) -> None:
         """Add the folio at a PFN, if one left its pool or is being made, and it is remapped."""

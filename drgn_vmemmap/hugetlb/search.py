@@ -94,7 +94,7 @@ def find_folios(
     problems += walk.follow(hstates, index)
     for pfn, number in scan.removed:
         scan.folios.add(pfn, number, OFF_LIST)
-        scan.links.add(0, 0)
+        scan.links.add(pfn, 0, 0)
     _put_in_order(snapshot, scan.folios, scan.links, walk.has_added or bool(scan.removed))
     return SearchResult(scan.folios, sections, problems)
 
