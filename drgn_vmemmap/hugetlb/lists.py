@@ -241,12 +241,11 @@ class ListWalk:
     def _of_another_node(self, list_: HstateList, chain: list[int]) -> Iterator[BrokenList]:
         """Folios on a free list of a node that are of another one."""
         classes, table = self._folios.classes, self._folios.class_table
-        elsewhere = {
-            number
-            for number in set(map(classes.__getitem__, chain))
-            if table[number].node != list_.node
-        }
-        for row in chain if elsewhere else ():
+        elsewhere = {number for number, each in enumerate(table) if each.node != list_.node}
+        # Fast path: mostly, all are of one node.
+        if not elsewhere or elsewhere.isdisjoint(map(classes.__getitem__, chain)):
+            return
+        for row in chain:
             if classes[row] in elsewhere:
                 pfn, node = self._folios.pfns[row], self._folios.class_of(row).node
                 reason = f"holds the folio at PFN {pfn:#x} of node {node}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from drgn_vmemmap.hugetlb.folio import OFF_LIST, Folios, Links
@@ -132,7 +133,7 @@ class MemmapScan:
         :return: Whether there is one of the smallest size at each of them, or none at all.
         """
         pfns = range(parts[0].pfns.start, parts[-1].pfns.stop, self._step)
-        frames = [frame for part in parts for frame in self._frames(part)]
+        frames = list(chain.from_iterable(map(self._frames, parts)))
         shift = self._snapshot.geometry.page_shift
         addresses = [frame << shift for frame in frames if frame is not None]
         if len(addresses) == len(pfns) and self._add_compared(parts, pfns, addresses):
