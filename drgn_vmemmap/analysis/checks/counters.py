@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.hugetlb.folio import OFF_LIST
 from drgn_vmemmap.hvo.ownership import Ownership
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
@@ -32,7 +33,7 @@ def check_memmap_counters(context: VmemmapContext, ownership: Ownership) -> Iter
     # Without a later fix, kernels count a device's vmemmap as if it shared nothing.
     of_devices = sum(other.freed for other in context.report.special if other.kind == DEVICE)
     surplus = counted - found
-    if not any(_is_possible(context, each) for each in (surplus, surplus - of_devices)):
+    if surplus and not any(_is_possible(context, each) for each in (surplus, surplus - of_devices)):
         yield frame_rules.memmap_count_mismatch(counted, found)
 
 
@@ -52,15 +53,23 @@ def _frames_of_folios_in_flight(context: VmemmapContext) -> int:
     How many frames may be counted although they do not back the vmemmap yet, or not any more.
 
     Those of a batch of folios wait on one list until it is done
-    (``hugetlb_vmemmap_optimize_folios()``).
+    (``hugetlb_vmemmap_optimize_folios()``). A folio of the batch that is done looks as one in
+    migration does: optimized, and on no list.
     """
     folios = context.report.folios.folios
-    rows = (
+    in_flight = {
         folios.row_at(finding.folio)
         for finding in context.report.findings
         if finding.rule == IN_FLIGHT.name and finding.folio is not None
-    )
-    orders = (folios.class_of(row).order for row in rows if row is not None)
+    }
+    done = {
+        row
+        for row, state in enumerate(folios.states)
+        if state == OFF_LIST
+        and folios.class_of(row).flag_optimized
+        and context.may_be_in_flight(row)
+    }
+    orders = (folios.class_of(row).order for row in in_flight | done if row is not None)
     return sum(map(context.geometry.pages_of_order, orders))
 
 
