@@ -8,7 +8,7 @@ these are made of:
 
     >>> import drgn_vmemmap
     >>> report = drgn_vmemmap.examine(prog)
-    >>> report.totals.counts.optimized
+    >>> report.totals.counts.as_dict()["optimized"]
     64
 """
 

@@ -5,18 +5,21 @@
 from __future__ import annotations
 
 import doctest
+from types import ModuleType
 
 import drgn
 import pytest
 
+import drgn_vmemmap
 from drgn_vmemmap import examine, helpers
 from drgn_vmemmap.helpers import for_each_hugetlb_folio, hugetlb_folio_hvo_state, vmemmap_walk
 from tests.support import open_vmcore, recorded
 
 
-def test_the_examples_are_true() -> None:
-    failed, tried = doctest.testmod(helpers, extraglobs={"prog": open_vmcore("head-reuse")})
-    assert tried >= 8
+@pytest.mark.parametrize("module, examples", [(helpers, 8), (drgn_vmemmap, 3)])
+def test_the_examples_are_true(module: ModuleType, examples: int) -> None:
+    failed, tried = doctest.testmod(module, extraglobs={"prog": open_vmcore("head-reuse")})
+    assert tried >= examples
     assert failed == 0
 
 
