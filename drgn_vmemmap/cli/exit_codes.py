@@ -37,23 +37,24 @@ def exit_code_of(run: Callable[[], int | None]) -> int:
 
     from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
 
+    code = DONE
     try:
-        code = run()
+        code = run() or DONE
         sys.stdout.flush()
-        return code or DONE
+        return code
     except (MissingFacts, FaultError) as error:
         return fail(INCOMPLETE, str(error))
     except CannotAnalyse as error:
         return fail(CANNOT, str(error))
     except BrokenPipeError:
-        # The reader has seen enough.
-        _discard(sys.stdout)
-        return DONE
+        # The reader has seen enough of the result, and the exit code says what it is.
+        discard(sys.stdout)
+        return code
     except UnicodeEncodeError as error:
         return fail(CANNOT, f"{error.encoding} cannot encode this result: write it with -o FILE")
     except OSError as error:
         if error.filename is None:
-            _discard(sys.stdout)
+            discard(sys.stdout)
         return fail(CANNOT, _in_words(error))
     except KeyboardInterrupt:
         return fail(INCOMPLETE, "interrupted")
@@ -71,14 +72,14 @@ def write_output(text: str) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard(sys.stdout)
+        discard(sys.stdout)
     except OSError as error:
-        _discard(sys.stdout)
+        discard(sys.stdout)
         return fail(CANNOT, _in_words(error))
     return DONE
 
 
-def _discard(stream: TextIO) -> None:
+def discard(stream: TextIO) -> None:
     """Discard what is still buffered for a stream, so that Python does not try again."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -120,7 +121,7 @@ def say(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        _discard(sys.stderr)
+        discard(sys.stderr)
 
 
 def report_code(report: Report) -> int:

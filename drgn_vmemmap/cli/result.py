@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
+from drgn_vmemmap.cli.exit_codes import discard
 from drgn_vmemmap.files import atomic_file
 
 if TYPE_CHECKING:
@@ -26,13 +27,19 @@ def style_for(path: str | None) -> Style:
 
 def write(result: str | Iterable[str], path: str | None, page: bool = False) -> None:
     """
-    Write a result.
+    Write a result, or as much of it as its reader wants: whatever that is, the exit code is the
+    result's.
 
     :param result: Its text, or the pieces of it.
     :param path: A file, which is written completely or not at all; ``None`` for standard output.
     :param page: Show it by the user's pager if standard output is a terminal.
     """
     pieces = (result,) if isinstance(result, str) else result
+    with contextlib.suppress(BrokenPipeError):
+        _write(pieces, path, page)
+
+
+def _write(pieces: Iterable[str], path: str | None, page: bool) -> None:
     if path is not None and not _is_standard_output(path):
         with atomic_file(path) as file, TextIOWrapper(file, encoding="utf-8") as text:
             text.writelines(pieces)
@@ -43,6 +50,21 @@ def write(result: str | Iterable[str], path: str | None, page: bool = False) -> 
         sys.stdout.writelines(pieces)
     else:
         _show(pieces, pager)
+
+
+def write_on(text: str) -> bool:
+    """
+    Write a part of a result to standard output, at once.
+
+    :return: Whether somebody still reads it. What is written after that goes nowhere.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard(sys.stdout)
+        return False
+    return True
 
 
 def _is_standard_output(path: str) -> bool:

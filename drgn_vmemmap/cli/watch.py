@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, NAME, fail, say, warn
+from drgn_vmemmap.cli.result import write_on
 from drgn_vmemmap.cli.rules import unknown_rule
 from drgn_vmemmap.errors import printable
 
@@ -111,14 +112,17 @@ def _watch(
     target, recording = watched
     for pass_ in watch(target, interval, options.count, progress, child.is_over):
         is_broken = tally.add(pass_)
-        _write(options.format, pass_, tally)
+        is_read = write_on(_lines(options.format, pass_, tally))
         if is_broken:
             _report_broken(options, pass_, tally, recording)
             if options.until is not None:
                 break
+        # A command runs to its end, and is judged, whether or not somebody reads what we write.
+        if not is_read and not options.child:
+            break
     report = tally.report()
     if options.format == "ktap" and report is not None:
-        _write_ktap(report)
+        write_on(_ktap(report))
 
 
 def _watched(
@@ -135,22 +139,22 @@ def _watched(
     return recording.target(progress), recording
 
 
-def _write(format_name: str, pass_: Pass, tally: Tally) -> None:
-    """Write what one pass saw."""
+def _lines(format_name: str, pass_: Pass, tally: Tally) -> str:
+    """What one pass saw, in words; nothing in KTAP, which is of all passes together."""
     from drgn_vmemmap.output import watch as lines
 
     if format_name == "jsonl":
-        sys.stdout.write(lines.jsonl(pass_))
-    elif format_name == "table":
-        sys.stdout.write(("" if tally.passes > 1 else lines.HEADING) + lines.table(pass_))
-    sys.stdout.flush()
+        return lines.jsonl(pass_)
+    if format_name == "table":
+        return ("" if tally.passes > 1 else lines.HEADING) + lines.table(pass_)
+    return ""
 
 
-def _write_ktap(report: Report) -> None:
-    """Write the rules as tests: a test fails if its rule was broken in any pass."""
+def _ktap(report: Report) -> str:
+    """The rules as tests: a test fails if its rule was broken in any pass."""
     from drgn_vmemmap.output.report import View, render
 
-    sys.stdout.writelines(render(report, "ktap", View(details=True)))
+    return "".join(render(report, "ktap", View(details=True)))
 
 
 def _report_broken(

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from drgn_vmemmap import api
+from drgn_vmemmap.cli import command_line
+from drgn_vmemmap.cli.exit_codes import FOUND_ERRORS
+from tests.damage.edited import EditedKernel
 from tests.support import (
     COMMAND,
     DRGN,
@@ -32,6 +36,21 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     command = f"{COMMAND} -c {VMCORE} --folios | head -n 1"
     done = run("bash", "-o", "pipefail", "-c", command)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", ("diff {0} {1}", "diff --format json {0} {1}", "verify"))
+def test_a_reader_that_leaves_early_does_not_change_the_exit_code(
+    words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = EditedKernel(open_vmcore(VMCORE))
+    broken.write_entry(broken.optimized[0], 3, 0)
+    monkeypatch.setattr(api, "verify", lambda *_, **__: broken.check())
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        arguments = words.format(report_file("head-reuse"), report_file("hvo-off")).split()
+        assert command_line.run(arguments, broken.prog) == FOUND_ERRORS
 
 
 @pytest.mark.parametrize("arguments", ("--help", "verify --help", "--version"))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -266,6 +267,33 @@ def test_rules_are_tests_of_all_passes_together(
     assert lines[0] == "KTAP version 1"
     assert any(line.startswith("not ok") and "tail-writable" in line for line in lines)
     assert any(line.startswith("ok") and "head-read-only" in line for line in lines)
+
+
+@contextlib.contextmanager
+def without_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let standard output be a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as output, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", output)
+        yield
+
+
+@pytest.mark.parametrize("format_name", ("table", "jsonl", "ktap"))
+def test_a_command_runs_to_its_end_whether_or_not_the_passes_are_read(
+    format_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--format", format_name, *shell("sleep 0.5; exit 7"))
+    with without_reader(monkeypatch):
+        assert run(monkeypatch, still(), *words) == 7
+        assert run(monkeypatch, broken_in((False, True)), *words) == FOUND_ERRORS
+
+
+def test_passes_that_nobody_reads_end_where_there_is_no_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with without_reader(monkeypatch):
+        assert run(monkeypatch, still(), "--interval", "0") == DONE
 
 
 def test_watching_until_a_rule_is_broken_ends_the_command(
