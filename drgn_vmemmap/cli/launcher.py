@@ -12,6 +12,7 @@ import argparse
 import atexit
 import contextlib
 import gc
+import io
 import os
 import runpy
 import signal
@@ -135,6 +136,11 @@ def _occupy_standard_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        # With python -u or PYTHONUNBUFFERED, a write that takes only a part, as of a disk that
+        # becomes full, loses the rest in silence.
+        encoding, errors = sys.stdout.encoding, sys.stdout.errors
+        sys.stdout = os.fdopen(1, "w", encoding=encoding, errors=errors, closefd=False)
 
 
 def _program_of_drgn() -> Any:

@@ -59,6 +59,15 @@ def test_help_that_cannot_be_written_is_an_error(arguments: str) -> None:
         refused(run("bash", "-c", f"{COMMAND} {arguments} {output}"), 2, reason)
 
 
+def test_a_result_of_which_a_part_is_written_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "help"
+    for unbuffered in "", "1":
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = run("bash", "-c", f"ulimit -f 1; {COMMAND} --help > {path}", env=environment)
+        refused(done, 2, "File too large")
+        assert path.stat().st_size == 1024
+
+
 def test_a_result_goes_to_a_file_completely(shown: str, tmp_path: Path) -> None:
     path = tmp_path / "report"
     assert vmemmap("-c", VMCORE, "-o", path).stdout == ""
