@@ -32,6 +32,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import drgn_vmemmap
 from drgn_vmemmap.cli import arguments
+from drgn_vmemmap.cli.result import write_on
 from drgn_vmemmap.errors import printable
 from drgn_vmemmap.output.report.csv import no_formula
 
@@ -267,7 +268,7 @@ def run(options: argparse.Namespace) -> int:
         for number, row in enumerate(_verified(todo, options), 1):
             table.add(row)
             print(f"{number}/{len(todo)} {printable(row.dump)}: {row.verdict}", file=sys.stderr)
-    print(shown(table.ordered()))
+    write_on(shown(table.ordered()) + "\n")
     verdicts = {row.verdict for row in table.rows.values()}
     if "broken" in verdicts:
         return BROKEN

@@ -59,8 +59,7 @@ def write_on(text: str) -> bool:
     :return: Whether somebody still reads it. What is written after that goes nowhere.
     """
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        print(text, end="", flush=True)
     except BrokenPipeError:
         discard(sys.stdout)
         return False

@@ -128,6 +128,20 @@ def test_names_of_files_are_bytes_of_any_kind(tmp_path: Path) -> None:
     assert verify(table, tmp_path).stderr == ""
 
 
+def test_a_reader_that_leaves_early_does_not_change_the_exit_code(tmp_path: Path) -> None:
+    table, folder = tmp_path / "table.csv", tmp_path / "folder"
+    folder.mkdir()
+    assert verify(table, folder).returncode == 0
+    with open(table, "a") as file:
+        file.write("/vmcore,1,1,,,,broken,,,,tail-writable 1\r\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer) as output:
+        streams = {"capture_output": False, "stdout": output, "stderr": subprocess.PIPE}
+        done = run(sys.executable, SCRIPT, "-o", table, folder, **streams)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_two_do_not_write_the_same_table(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     with open(table, "a") as file:
