@@ -68,7 +68,7 @@ class Difference(NamedTuple):
     outside: Pair
     """How many folios of each report are outside of what the other one was narrowed to."""
     incomplete: tuple[bool, bool]
-    """Whether each report lacks memory that it needed."""
+    """Whether each report lacks memory that it needed, or was interrupted."""
     totals: dict[str, Pair]
     """Each total; none where the reports do not cover the same folios completely."""
     hstates: dict[str, dict[str, Pair]]

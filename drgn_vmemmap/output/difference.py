@@ -97,13 +97,13 @@ def _summary(difference: Difference) -> Iterator[str]:
 
 def _gaps(difference: Difference) -> Iterator[str]:
     """Lines on what could not be compared, and why."""
-    which = [name for name, lacks in zip(("A", "B"), difference.incomplete) if lacks]
+    which = [name for name, is_one in zip(("A", "B"), difference.incomplete) if is_one]
     if which:
-        lack = f"{' and '.join(which)} lack{'s' if len(which) == 1 else ''} memory"
+        reason = f"{' and '.join(which)} {'is' if len(which) == 1 else 'are'} incomplete"
         unknown = (
             plural(len(difference.unknown), "folio") if difference.unknown else "what is missing"
         )
-        yield f"{lack}: {unknown} cannot be compared, nor can totals and rules"
+        yield f"{reason}: {unknown} cannot be compared, nor can totals and rules"
     elif difference.unknown:
         yield f"{plural(len(difference.unknown), 'folio')} cannot be compared"
     for count, name, other in zip(difference.outside, ("A", "B"), ("B", "A")):

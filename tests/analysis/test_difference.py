@@ -89,20 +89,27 @@ def test_a_folio_that_cannot_be_read_did_not_go() -> None:
     assert found.totals == found.rules == {}
     assert text(found).splitlines() == [
         "no difference is known",
-        "B lacks memory: 1 folio cannot be compared, nor can totals and rules",
+        "B is incomplete: 1 folio cannot be compared, nor can totals and rules",
     ]
 
 
 def test_a_folio_that_could_not_be_read_before_did_not_appear() -> None:
     found = between([Folio(ONE), UNREADABLE], [Folio(ONE), Folio(OTHER)])
     assert (found.differs, found.complete, found.unknown) == (False, False, [OTHER])
-    assert "A lacks memory" in text(found)
+    assert "A is incomplete" in text(found)
 
 
 def test_two_incomplete_reports_are_not_without_difference() -> None:
     found = between([Folio(ONE), UNREADABLE], [Folio(ONE), UNREADABLE])
     assert (found.differs, found.complete) == (False, False)
-    assert "A and B lack memory" in text(found)
+    assert "A and B are incomplete" in text(found)
+
+
+def test_a_report_that_the_user_interrupted_is_incomplete() -> None:
+    one = document_of(Folio(ONE))
+    found = compared(one, {**one, "interrupted": True})
+    assert (found.differs, found.complete) == (False, False)
+    assert "B is incomplete" in text(found) and "memory" not in text(found)
 
 
 def test_what_is_certain_is_a_difference_whatever_is_missing() -> None:

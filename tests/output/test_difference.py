@@ -132,14 +132,14 @@ UNKNOWN = [FIRST, SECOND]
             {"incomplete": (True, False)},
             [
                 "no difference is known",
-                "A lacks memory: what is missing cannot be compared, nor can totals and rules",
+                "A is incomplete: what is missing cannot be compared, nor can totals and rules",
             ],
         ),
         (
             {"incomplete": (True, True), "unknown": UNKNOWN[:1]},
             [
                 "no difference is known",
-                "A and B lack memory: 1 folio cannot be compared, nor can totals and rules",
+                "A and B are incomplete: 1 folio cannot be compared, nor can totals and rules",
             ],
         ),
         (
@@ -159,7 +159,7 @@ UNKNOWN = [FIRST, SECOND]
             {"outside": (1, 0), "incomplete": (False, True)},
             [
                 "no difference is known",
-                "B lacks memory: what is missing cannot be compared, nor can totals and rules",
+                "B is incomplete: what is missing cannot be compared, nor can totals and rules",
                 "B is narrowed: 1 folio of A cannot be compared",
             ],
         ),
