@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drgn_vmemmap.explain.facts import OOPS_DISTANCE
+from drgn_vmemmap.explain.facts import DETAIL_DISTANCE, OOPS_DISTANCE
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.subject import Subject
 
@@ -37,3 +37,22 @@ class Caller:
     """The number of the line in which it began to dump registers without a page fault."""
     reads_poison: bool = False
     """Whether its latest machine check was for poison that was read."""
+
+    def begin_other_dump(self) -> None:
+        """Take the next registers and functions for those of no page fault."""
+        self.other_dump_line = self.lines
+        # A BUG or a WARNING may say more of an address; of a page fault, it is another dump.
+        latest = self.latest
+        if Subject.STACK in latest and latest[Subject.STACK] is latest.get(Subject.PAGE_FAULT):
+            del latest[Subject.STACK]
+
+    def end_other_dump(self) -> None:
+        """
+        Take them for those of a page fault, of which a line is.
+
+        The kernel dumps one fault at a time; the line that names a BUG does not wait for that.
+        """
+        self.other_dump_line = -OOPS_DISTANCE
+        fault = self.latest.get(Subject.PAGE_FAULT)
+        if fault is not None and self.lines - fault.line <= DETAIL_DISTANCE:
+            self.latest[Subject.STACK] = fault

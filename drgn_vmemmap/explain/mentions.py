@@ -245,6 +245,8 @@ class _Reader:
 
     def _add_fact(self, fact: Fact, match: re.Match[str], form: Joined) -> None:
         caller = self._caller
+        if fact.subject is Subject.PAGE_FAULT:
+            caller.end_other_dump()
         latest = caller.latest.get(fact.subject)
         if latest and caller.fragment and caller.fragment_line > latest.line:
             latest = None
@@ -292,13 +294,8 @@ class _Reader:
             caller.latest.clear()
 
     def _begin_other_dump(self) -> None:
-        caller = self._caller
-        self._end_fragment(caller)
-        caller.other_dump_line = caller.lines
-        # A BUG or a WARNING may say more of an address; of a page fault, it is another dump.
-        latest = caller.latest
-        if Subject.STACK in latest and latest[Subject.STACK] is latest.get(Subject.PAGE_FAULT):
-            del latest[Subject.STACK]
+        self._end_fragment(self._caller)
+        self._caller.begin_other_dump()
 
     # What lines say of the boot.
 

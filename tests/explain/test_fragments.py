@@ -73,6 +73,28 @@ def test_registers_of_what_was_no_page_fault_name_no_address(line: str) -> None:
     assert read([line, "RIP: 0010:foo+0x1/0x2", *REGISTERS]).named == []
 
 
+@pytest.mark.parametrize(
+    "line",
+    (
+        "Oops: Total 1 times",
+        "Command line: ro softlockup_panic=1",
+        "traps: foo[9] general protection fault ip:7f8a01 sp:7ffd02 error:0 in libc.so.6[7f0000]",
+    ),
+)
+@pytest.mark.parametrize("first", (3, 7))
+def test_a_line_that_begins_no_dump_hides_no_fault_after_it(line: str, first: int) -> None:
+    """The first is of pstore's zones, on a block device."""
+    (mention,) = read([line, *OOPS[first:]]).named
+    assert mention.value == FAULT
+    assert mention.functions[0] == "isolate_migratepages_block"
+
+
+def test_a_walk_after_another_dump_begins_a_fault() -> None:
+    warning = ("WARNING: CPU: 0 PID: 71 at mm/page_alloc.c:123 free_unref_page+0x1/0x2", *REGISTERS)
+    mention = only([*warning, *OOPS[3:]])
+    assert (mention.kind, mention.value, mention.access) == (Kind.FAULT, FAULT, "write")
+
+
 def test_an_address_of_user_space_in_cr2_is_not_named() -> None:
     assert (
         read(["RIP: 0010:foo+0x1/0x2", "CR2: 00007fe300000000 CR3: 0000000036022000"]).named == []

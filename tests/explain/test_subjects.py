@@ -138,6 +138,17 @@ def test_functions_and_registers_of_another_dump_are_not_the_faults(dump: str) -
     assert [each.functions for each in found] == [["isolate_migratepages_block"]] * 2
 
 
+@pytest.mark.parametrize("before", range(1, 5))
+def test_registers_after_the_error_code_are_the_faults_whatever_stands_before_it(
+    before: int,
+) -> None:
+    """Other processors' faults wait until it is dumped, after a line that names their BUG."""
+    dump = ("------------[ cut here ]------------", "kernel BUG at mm/slub.c:553!")
+    (fault,) = mentions((*FAULT_LINES[:before], *dump, *FAULT_LINES[before:]))
+    assert fault.functions == ["isolate_migratepages_block"]
+    assert fault.registers["CR4"] == 0x771EF0
+
+
 def test_a_corrupted_list_has_the_functions_of_the_bug_that_follows() -> None:
     corrupted = "list_del corruption, ffffea0000010048->next is NULL"
     (address,) = mentions((corrupted, "kernel BUG at lib/list_debug.c:1!", FAULT_LINES[5]))
