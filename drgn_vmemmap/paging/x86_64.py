@@ -52,7 +52,7 @@ PAGE_KERNEL_RO = PRESENT | NO_EXECUTE
 _OF_KERNEL = (
     # _PAGE_TABLE and _KERNPG_TABLE
     (PRESENT | WRITABLE | ACCESSED | DIRTY, USER),
-    # PAGE_KERNEL, and what set_memory_ro(), _uc(), _np() and debug_pagealloc make of it
+    # PAGE_KERNEL, and what set_memory_ro(), _uc() and _np() make of it
     (NO_EXECUTE, (PAGE_SIZE - 1) & ~USER | SAVED_DIRTY),
     # PAGE_KERNEL_ROX
     (PRESENT | ACCESSED, DIRTY | LARGE | GLOBAL),
@@ -247,11 +247,17 @@ def wrong_bits(entry: int, addresses: int, has_no_execute: bool = True) -> int:
     """
     How many bits an entry differs by from the nearest that the kernel makes for its own memory.
 
+    Of an entry that is not present, the kernel inverts the address, so that a processor that
+    reads ahead finds no memory there (``__pte_needs_invert()``). With PTI, it makes such entries
+    over parts of its image that it frees (``free_kernel_image_pages()``).
+
     :param addresses: Mask of the bits that an entry's physical address may have.
     :param has_no_execute: Whether the machine has NX.
     """
+    forms = (entry,) if entry & PRESENT else (entry, entry ^ _ADDRESS_MASK | PRESENT)
     return min(
-        bin((every & ~entry) | (entry & ~(every | some | addresses))).count("1")
+        bin((every & ~form) | (form & ~(every | some | addresses))).count("1")
+        for form in forms
         for every, some in (_OF_KERNEL if has_no_execute else _OF_KERNEL_WITHOUT_NX)
     )
 

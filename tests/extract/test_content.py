@@ -24,6 +24,9 @@ from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 
 NX = 1 << 63
+INVERTED = (1 << 52) - PAGE_SIZE
+"""The bits of an address, which are inverted in an entry that is not present."""
+
 TEXTS = {
     "pins": b"".join(b"%cpin%02d\0\0" % ("eacgio"[i % 6].encode(), i % 100) for i in range(512)),
     "text": b"a secret, and another secret: 4111-1111-1111-1111. ".ljust(64, b"!") * 64,
@@ -79,7 +82,8 @@ def content(snapshot: Snapshot) -> Content:
         NX | SAVED_DIRTY | 0x2000121,  # PAGE_KERNEL after ptep_set_wrprotect() of v6.6
         0x2000161,  # PAGE_KERNEL_ROX
         NX | 0x200017B,  # set_memory_uc()
-        NX | 0x2000060,  # debug_pagealloc
+        NX | INVERTED ^ 0x2000060,  # debug_pagealloc, KFENCE
+        NX | INVERTED ^ 0x2000062,  # set_memory_np_noalias() of the image's, with PTI
     ),
 )
 def test_an_entry_of_the_kernels_is_written(content: Content, entry: int) -> None:
