@@ -184,7 +184,12 @@ _ALL = (
         "a pool of 64 optimized folios that shrinks to 10: the others are restored and given back",
         script="shrunk.sh",
     ),
-    Scenario("surplus", "8 folios in the pool and 8 surplus ones, all in use", script="surplus.sh"),
+    Scenario(
+        "surplus",
+        "8 folios in the pool and 8 surplus ones, all in use; page table isolation (PTI)",
+        script="surplus.sh",
+        command_line=f"{HVO} pti=on",
+    ),
     replace(
         BASIC,
         name="basic-4level",
