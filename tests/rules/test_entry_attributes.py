@@ -81,3 +81,34 @@ def test_a_large_leaf_is_named_once(release: str, change: int, words: str) -> No
     (finding,) = (f for f in verify(changed.prog).findings if f.rule != "unoptimized")
     assert (finding.rule, finding.folio) == ("entry-attributes", UNSPLIT)
     assert words in finding.message
+
+
+@every_layout
+def test_entries_over_memory_of_no_folio_are_named_together_where_they_are_alike(
+    release: str,
+) -> None:
+    changed, first = image(release), FIRST_FOLIO + 512 * 4
+    changes = {1: USER, 2: USER, 3: USER, 4: UNCACHED, 6: USER, 7: USER}
+    for index, change in changes.items():
+        changed.write_entry(first, index, changed.entry(first, index) | change)
+    found = [f for f in verify(changed.prog).findings if f.rule == "entry-attributes"]
+    assert [(f.address, f.message) for f in found] == [
+        (
+            changed.machine.page_address(first + 64 * start),
+            f"vmemmap of PFNs {first + 64 * start:#x} to {first + 64 * stop - 1:#x}: "
+            f"PTE entry has {words}",
+        )
+        for start, stop, words in ((1, 4, "USER"), (4, 5, "PWT, PCD"), (6, 8, "USER"))
+    ]
+
+
+@every_layout
+def test_a_large_leaf_over_memory_of_no_folio_is_named_once(release: str) -> None:
+    """Leaves before and after it are as they should be."""
+    changed, pfn = image(release), UNSPLIT + 64 * 512
+    changed.write_entry(pfn, 0, changed.entry(pfn, level="PMD") | USER, level="PMD")
+    (finding,) = (f for f in verify(changed.prog).findings if f.rule == "entry-attributes")
+    assert finding.folio is None
+    assert finding.message == (
+        f"vmemmap of PFNs {pfn:#x} to {pfn + 64 * 512 - 1:#x}: PMD entry has USER"
+    )
