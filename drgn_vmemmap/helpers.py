@@ -93,9 +93,7 @@ def hugetlb_folio_hvo_state(folio: Object) -> Judgement:
     node, zone = kernel.page_flags.node(head.flags), kernel.page_flags.zone(head.flags)
     folio_class = FolioClass(head.order, hstate="", node=node, zone=zone, flag_optimized=None)
     entries = read_entries(snapshot, Folio(pfn, head.order, "", node, zone, State.OFF_LIST, None))
-    return judge(
-        entries, kernel.hvo.layout, TailFrames(snapshot, [head.order]).acceptable(folio_class)
-    )
+    return judge(entries, kernel.hvo.layout, TailFrames(snapshot).acceptable(folio_class))
 
 
 def vmemmap_walk(prog: Program, address: IntegerLike) -> Iterator[Step]:

@@ -80,7 +80,7 @@ class _Analysis:
         self._hstates = hstates
         self._selection = selection
         self._progress = progress
-        self._tail_frames = TailFrames(snapshot, [hstate.order for hstate in hstates])
+        self._tail_frames = TailFrames(snapshot)
 
     def report(self, compare_tails: bool) -> Report:
         snapshot = self._snapshot

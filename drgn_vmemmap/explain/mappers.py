@@ -77,7 +77,7 @@ class Mappers:
         self._geometry = snapshot.geometry
         self._folios = folios
         self._sections = sections
-        self._tail_frames = TailFrames(snapshot, {each.order for each in folios.class_table})
+        self._tail_frames = TailFrames(snapshot)
         self._known: dict[int, ReverseMap] = {}
         self.complete = True
         """Whether all page tables of the vmemmap could be read so far."""

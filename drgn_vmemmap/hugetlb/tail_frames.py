@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
@@ -13,11 +13,8 @@ from drgn_vmemmap.hugetlb.folio import Folio, FolioClass
 from drgn_vmemmap.kernel.facts import ZoneKey
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
-# The orders of all hstates that x86-64 can have are below this one.
-_ORDERS_END = 23
-
+# The order of 1 GiB, the largest pages that HugeTLB and device DAX have on x86-64.
 _PUD_ORDER = 18
-"""Of 1 GiB: device DAX has pages of that size, whether a hstate has it or not."""
 
 
 class InvalidSlot(NamedTuple):
@@ -44,15 +41,12 @@ class TailFrames:
     ``VMEMMAP_TAIL_MIN_ORDER`` on, a pointer to the frame's ``struct page``.
     """
 
-    def __init__(self, snapshot: Snapshot, orders: Iterable[int]) -> None:
-        """
-        :param orders: Those that a hstate has.
-        """
+    def __init__(self, snapshot: Snapshot) -> None:
         self._by_zone: dict[ZoneKey, dict[int, int] | None] = {}
         self.invalid: list[InvalidSlot] = []
         """Slots that lead to no struct page."""
         for key, address in snapshot.kernel.zones.items():
-            slots = _slots(snapshot, address, orders)
+            slots = _slots(snapshot, address)
             self._by_zone[key] = None if slots is None else self._frames(snapshot, key, slots)
 
     def _frames(
@@ -112,7 +106,7 @@ def _name(zone: ZoneKey, order: int) -> str:
     return f"zone {zone.zone} of node {zone.node}, order {order}"
 
 
-def _slots(snapshot: Snapshot, zone: int, orders: Iterable[int]) -> dict[int, int] | None:
+def _slots(snapshot: Snapshot, zone: int) -> dict[int, int] | None:
     """
     The pointers to the struct pages of a zone's tail frames, by order; those that are null are
     left out.
@@ -126,11 +120,10 @@ def _slots(snapshot: Snapshot, zone: int, orders: Iterable[int]) -> dict[int, in
     count = member.length
     try:
         if snapshot.kernel.tails_by_pointer:
-            # Not in v7.3. How long the array is, is not recorded: it has at least the orders of the
-            # hstates, and that of the largest pages of a device (MAX_FOLIO_ORDER).
+            # Not in v7.3. How long the array is, is not recorded: it goes to the order of the
+            # largest pages of a device (MAX_FOLIO_ORDER), whether a hstate has it or not.
             array = int.from_bytes(snapshot.read(array, 8), "little")
-            last_order = max((_PUD_ORDER, *(order for order in orders if order < _ORDERS_END)))
-            count = max(last_order + 1 - first_order, 0) if array else 0
+            count = _PUD_ORDER + 1 - first_order if array else 0
         data = snapshot.read(array, count * 8)
     except MissingMemory:
         return None

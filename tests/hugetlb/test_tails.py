@@ -252,6 +252,15 @@ def test_tails_that_a_zone_keeps_for_a_device_are_reserved(
     assert errors(device) == [("tail-content", None, None)]
 
 
+def test_tails_that_a_zone_keeps_end_with_those_of_1_gib_whatever_order_a_hstate_has() -> None:
+    kernel = Image(Machine(line=LINES["coming"], folios=(Folio(OPTIMIZED),)))
+    kernel.write_hstate(18, order=20)
+    kernel.write(kernel.tail_slot(0, 3, 20), 0x1234)
+    assert errors(kernel) == []
+    kernel.write(kernel.tail_slot(0, 3, 18), 0x1234)
+    assert errors(kernel) == [("reuse-invalid", None, None)]
+
+
 SCHEDULING, RUNNING = 1, 3
 """Of ``enum system_states``: before and after the last initcall."""
 
