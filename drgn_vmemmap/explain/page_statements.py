@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from drgn_vmemmap.explain.mention import Mention
@@ -18,6 +19,11 @@ from drgn_vmemmap.explain.struct_page import (
 )
 from drgn_vmemmap.paging.leaf import ENCRYPTION_BITS, leaf_of
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
+
+# What the kernel calls a page; a process may have any name.
+_HUGE_PAGE = re.compile(
+    r"recovery action for (?:free )?huge page|\bhugepage (?:isolation|migration)|\bHugeTLB: "
+)
 
 
 def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
@@ -37,7 +43,7 @@ def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
         f"physical address {pfn << PAGE_SHIFT:#x}; in a huge page of 2 MiB, that with the head "
         f"PFN {head:#x}, its struct page is number {tail} in vmemmap page {index}"
     )
-    if "huge page" in mention.line.lower() or "hugetlb" in mention.line.lower():
+    if _HUGE_PAGE.search(mention.line):
         yield certain("the kernel calls it a huge page")
     if mention.boot.vmemmap is not None:
         address = mention.boot.vmemmap + pfn * STRUCT_PAGE_SIZE

@@ -234,6 +234,24 @@ def test_a_tails_mask_says_of_which_order_its_folio_is(link: int, where: str) ->
     assert where in certain
 
 
+@pytest.mark.parametrize(
+    ("line", "is_huge"),
+    (
+        ("Memory failure: 0x2ec5: recovery action for free huge page: Recovered", True),
+        ("Memory failure: 0x2ec5: recovery action for free buddy page: Recovered", False),
+        ("Soft offline: 0x2ec5: hugepage migration failed -12, type 0x17ffff()", True),
+        ("HugeTLB: unexpected refcount on PFN 11973", True),
+        ("BUG: Bad page state in process hugetlb-vmemmap  pfn:02ec5", False),
+        ("Memory failure: 0x2ec5: Killing huge page:71 due to hardware memory corruption", False),
+    ),
+)
+def test_a_huge_page_is_what_the_kernel_calls_so_not_what_a_process_is_called(
+    line: str, is_huge: bool
+) -> None:
+    of = account(line)
+    assert ("the kernel calls it a huge page" in said(of, Certainty.CERTAIN)) is is_huge
+
+
 def test_a_memory_failure_says_of_which_huge_page_it_may_be() -> None:
     of = account("Memory failure: 0x2ec5: recovery action for huge page: Recovered")
     certain = said(of, Certainty.CERTAIN)
