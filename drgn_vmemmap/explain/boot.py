@@ -48,7 +48,9 @@ class Boot:
 
     release: str | None = None
     kernel_offset: int | None = None
-    """How far KASLR moved the kernel, in bytes; 0 where it is disabled."""
+    """How far KASLR moved the kernel, in bytes; 0 where it is disabled, or moved it nowhere."""
+    kaslr_is_disabled: bool = False
+    """Whether a line says so."""
     build_id: str | None = None
     command_line: str | None = None
     vmemmap: int | None = None
@@ -115,7 +117,7 @@ class Boot:
     @property
     def memory_is_fixed(self) -> bool:
         """Whether KASLR is known to be off, so that it moved no region of memory."""
-        return self.kernel_offset == 0 or "nokaslr" in self._parameters()
+        return self.kaslr_is_disabled or "nokaslr" in self._parameters()
 
     @property
     def hvo_at_boot(self) -> bool | None:

@@ -48,6 +48,7 @@ def _release_of_crash(boot: Boot, match: re.Match[str]) -> None:
 def _offset(boot: Boot, match: re.Match[str]) -> None:
     """Where KASLR put the kernel, as a panic names it."""
     boot.kernel_offset = _offset_in(match)
+    boot.kaslr_is_disabled = match["offset"] is None
 
 
 def _offset_in(match: re.Match[str]) -> int:

@@ -88,7 +88,7 @@ def _boot_statements(boot: Boot) -> Iterator[Statement]:
         yield certain(f"it was one for {boot.other_architecture}")
         return
     if boot.kernel_offset is not None:
-        how = f"on, by {boot.kernel_offset:#x}" if boot.kernel_offset else "off"
+        how = "off" if boot.memory_is_fixed else f"on, by {boot.kernel_offset:#x}"
         yield certain(f"KASLR of the kernel's image was {how}")
     elif boot.memory_is_fixed:
         yield certain("KASLR was off, by the command line's nokaslr")
