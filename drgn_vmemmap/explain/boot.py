@@ -11,7 +11,12 @@ from dataclasses import dataclass
 import drgn
 
 from drgn_vmemmap.explain.architectures import OTHER, architecture_of_release
-from drgn_vmemmap.explain.struct_page import STRUCT_PAGE_SIZE, base_from_tail, is_tail
+from drgn_vmemmap.explain.struct_page import (
+    STRUCT_PAGE_SIZE,
+    base_from_tail,
+    is_tail,
+    order_of_mask,
+)
 from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo
 
 # CONFIG_RANDOMIZE_MEMORY moves the vmemmap by multiples of this.
@@ -94,7 +99,7 @@ class Boot:
 
     def add_tail(self, pfn: int, link: int) -> None:
         """Learn the vmemmap's base from a tail's PFN and its pointer to its head."""
-        if self.vmemmap is None and is_tail(link):
+        if self.vmemmap is None and is_tail(link) and order_of_mask(link) is None:
             self.vmemmap = base_from_tail(pfn, link, BASE_ALIGNMENT)
 
     @property

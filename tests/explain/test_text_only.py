@@ -238,6 +238,17 @@ def test_a_tails_mask_says_of_which_order_its_folio_is(link: int, where: str) ->
     assert where in certain
 
 
+def test_a_tails_mask_proves_no_place_of_the_vmemmap() -> None:
+    """With the PFN of a head just below 64 GiB, it would lead to a base that is aligned."""
+    found = report(
+        [
+            "page: refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0xfffec0",
+            "raw: 0017ffffc0000000 ffffffffffff8001 0000000000000000 dead000000000400",
+        ]
+    )
+    assert not any("the vmemmap began at" in text for _, text in found.boots[0])
+
+
 @pytest.mark.parametrize(
     ("line", "is_huge"),
     (
