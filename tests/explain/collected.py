@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import html
 import json
 import re
 import textwrap
@@ -109,6 +110,13 @@ def _exported(lines: Sequence[str]) -> bytes:
     return "".join(rows).encode()
 
 
+def _marked(lines: Sequence[str]) -> bytes:
+    """HTML with marks for what was searched for, and places where numbers may be wrapped."""
+    rows = html.escape(text(lines)).replace("BUG", "<strong>BUG</strong>").splitlines()
+    marked = (row.replace("ffa09b", "<mark>ffa0</mark>9b<wbr>") for row in rows)
+    return "".join(f"<dd>{row}</dd>" for row in marked).encode()
+
+
 def _boxed(lines: Sequence[str]) -> bytes:
     return "\n".join(f"│ {row} │" for row in text(lines).splitlines()).encode()
 
@@ -157,6 +165,7 @@ COLLECTED: dict[str, Form] = {
     "CSV, numbered": each('"{n}","vm","kernel","{line}"'),
     "YAML": lambda lines: b"dmesg:\n" + each('  - "[  {s}] {line}"')(lines),
     "a list of Python": lambda lines: repr(text(lines).splitlines()).encode(),
+    "HTML, marked": _marked,
     "a box": _boxed,
     "a box of double lines": each("║ [  {s}] {line} ║"),
     "Markdown, bold": each("**[  {s}] {line}**"),

@@ -89,10 +89,17 @@ _WRITTEN_ESCAPE = re.compile(
 # where they wrap a line. A hard space that was encoded twice is one.
 _UNSEEN = re.compile("[\0\x11\x13\u00ad\u200b-\u200f\u2060\ufeff]|[↩↵⏎](?=\r*$)", re.MULTILINE)
 
-_TAGS = re.compile(r"<(?:br|/?(?:p|div|pre|tr|li|td|blockquote))\b[^<>]{0,256}>", re.IGNORECASE)
+_TAGS = re.compile(
+    r"<(?:[bh]r|/?(?:p|div|pre|t[rdh]|li|d[td]|h[1-6]|blockquote))\b[^<>]{0,256}>", re.IGNORECASE
+)
 # Markdown: characters that would mean something, and line ends that are to stay.
 _ESCAPED = re.compile(r"\\([\[\]<>()*_#`~+.!-])|\\(?=\r*$)", re.MULTILINE)
-_MARKUP = re.compile(r"</?(?:span|b|i|a|code|tt|font|html|body|head|table|em)\b[^<>]{0,512}>", re.I)
+# Within a number, too: <wbr> is where it may be wrapped, <mark> what was searched for.
+_MARKUP = re.compile(
+    r"</?(?:span|b|i|u|s|a|code|tt|font|html|body|head|table|tbody|em|strong|mark|wbr|small|big|su[bp]"
+    r"|samp|kbd|ins|del)\b[^<>]{0,512}>",
+    re.IGNORECASE,
+)
 
 _SOFT_BREAK = re.compile(r"(?<!=)=[ \t]*\r*\n(?P<quote>[ \t]*(?:>[ \t]?)*)")
 _QUOTED = re.compile(r"(?:=(?:[0-9A-F]{2}|3d))+")
