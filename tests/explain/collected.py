@@ -117,6 +117,23 @@ def _marked(lines: Sequence[str]) -> bytes:
     return "".join(f"<dd>{row}</dd>" for row in marked).encode()
 
 
+def _verbose(lines: Sequence[str]) -> bytes:
+    """``journalctl -o verbose``, with fields before and after the message."""
+    rows = (
+        f"Thu 2026-11-26 15:32:49.123456 UTC [s=3c5a;i={n};b=0123;m=5f3;t=62;x=9d2]\n"
+        "    _TRANSPORT=kernel\n    PRIORITY=1\n    SYSLOG_IDENTIFIER=kernel\n"
+        f"    MESSAGE={line}\n    _KERNEL_SUBSYSTEM=pci\n    _HOSTNAME=a host\n"
+        for n, line in enumerate(lines)
+    )
+    return "".join(rows).encode()
+
+
+def _context(lines: Sequence[str]) -> bytes:
+    """``grep -n -A``: a colon after the number of a line that was found, a dash after others."""
+    rows = (f"{n}{':' if 'BUG' in line else '-'}{line}\n" for n, line in enumerate(lines, 97))
+    return "".join(rows).encode()
+
+
 def _boxed(lines: Sequence[str]) -> bytes:
     return "\n".join(f"│ {row} │" for row in text(lines).splitlines()).encode()
 
@@ -166,6 +183,10 @@ COLLECTED: dict[str, Form] = {
     "YAML": lambda lines: b"dmesg:\n" + each('  - "[  {s}] {line}"')(lines),
     "a list of Python": lambda lines: repr(text(lines).splitlines()).encode(),
     "HTML, marked": _marked,
+    "journalctl -o verbose, all fields": _verbose,
+    "grep -n -A": _context,
+    "diff": each("< {line}"),
+    "one string, CRLF": lambda lines: text(lines, "\\r\\n").encode(),
     "a box": _boxed,
     "a box of double lines": each("║ [  {s}] {line} ║"),
     "Markdown, bold": each("**[  {s}] {line}**"),

@@ -115,8 +115,12 @@ _OTHER_LINE_END = re.compile(r"[\r\u2028\u2029\x85]")
 # CONFIG_PRINTK_CALLER: on a console, and in /dev/kmsg and netconsole.
 _CALLER = re.compile(r"\[ ?([TC]\d{1,10})\]|\bcaller=([TC]\d{1,10})")
 
-# Lines of /dev/kmsg and netconsole after a record: its device, and who wrote it.
-_DICTIONARY = re.compile(r" (?:SUBSYSTEM|DEVICE|cpu|taskname|release|msgid)=\S+$")
+# Lines of /dev/kmsg and netconsole after a record, and of journalctl -o verbose around one: its
+# device, who wrote it, and where.
+_FIELD = re.compile(
+    r" (?:(?:SUBSYSTEM|DEVICE|cpu|taskname|release|msgid)=\S+$"
+    r"|(?:_[A-Z_]{2,64}|PRIORITY|SYSLOG_[A-Z]{2,32})=)"
+)
 
 # A line that ends before the function that it names, or within that.
 _WITHOUT_FUNCTION = re.compile(r"(?:(?:^| )\?|\bRIP: [0-9a-f]{4}:[\w.]{0,128}) ?$")
@@ -181,7 +185,7 @@ def _pieces(text: str) -> Iterator[_Piece]:
             yield _Piece("", False, 0)
             continue
         words = _one_space(without_quotes(line))
-        if _DICTIONARY.match(words):
+        if _FIELD.match(words):
             continue
         bare = without_prefix(words)
         caller = _CALLER.search(words, 0, len(words) - len(bare))
