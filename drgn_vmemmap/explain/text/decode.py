@@ -75,7 +75,7 @@ _ESCAPES = re.compile(
 
 # How rsyslog, dmesg, /dev/kmsg, journalctl, cat -v and JSON write some characters.
 _WRITTEN = re.compile(
-    r"#0(?:11|12|15|33)(?!\d)|\\0(?:11|12|15|33)|\\(?:x|u00)(?P<code>[0-7][0-9a-f])|\^I|\\[tn]",
+    r"#0(?:11|12|15|33)(?!\d)|\\0(?:11|12|15|33)|\\(?:x|u00)(?P<code>[0-7][0-9a-f])|\^I|\\[tnr]",
     re.IGNORECASE,
 )
 _WRITTEN_ESCAPE = re.compile(

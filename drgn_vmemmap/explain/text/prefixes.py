@@ -66,15 +66,16 @@ _PREFIX = re.compile(
 )
 _PREFIXES_LIMIT = 8
 
-# Quote marks: > of mails, with initials before it, | and : of some mailers, + of patches.
+# Quote marks: > of mails, with initials before it, | and : of some mailers, + of patches, < of
+# diff.
 _QUOTE = re.compile(
-    r"\s*(?:(?:[A-Za-z]{1,3})?>|[|│┃║]|»|:(?=\s+[\[B#>:]))[ \t]?|\s*[+*-] ?(?=[\[B#])"
+    r"\s*(?:(?:[A-Za-z]{1,3})?>|<(?= )|[|│┃║]|»|:(?=\s+[\[B#>:]))[ \t]?|\s*[+*-] ?(?=[\[B#])"
 )
 _QUOTES_LIMIT = 256
 
 
-# cat -n, grep -n and pagers put the number of each line before it.
-_NUMBER = re.compile(r"[ \t]*(?P<number>\d{1,8})(?:[:\t]|[ \t](?=[ \t]*\S))")
+# cat -n, grep -n and pagers put the number of each line before it; grep -A has a dash after it.
+_NUMBER = re.compile(r"[ \t]*(?P<number>\d{1,8})(?:[:\t-]|[ \t](?=[ \t]*\S))")
 _NUMBERED_SHARE = 0.9
 
 _MARKS = (re.compile(r"^:"), re.compile(r"^(?:# )+"))
