@@ -164,6 +164,7 @@ COLLECTED: dict[str, Form] = {
     "milliseconds": each("1795793569123\t{line}"),
     "Fluent Bit": each('[0] kmsg: [1795793569.1, {{"priority"=>1, "msg"=>"{line}"}}]'),
     "Graylog": _records(lambda line: {"version": "1.1", "short_message": line}),
+    "Graylog, cut": _records(lambda line: {"short_message": line[:64], "full_message": line}),
     "Splunk": _records(lambda line: {"result": {"_raw": "Nov 26 15:32:04 vm kernel: " + line}}),
     "Loki": _loki,
     "OpenTelemetry": _telemetry,

@@ -13,7 +13,7 @@ _MESSAGE_KEYS = frozenset(
     (
         *("message", "msg", "log", "line", "text", "textpayload", "body", "content", "@message"),
         # EC2's console output, Graylog, Splunk, OpenTelemetry, Loki.
-        *("output", "short_message", "_raw", "stringvalue", "values"),
+        *("output", "short_message", "full_message", "_raw", "stringvalue", "values"),
         # VictoriaLogs, Azure, LogScale, Elastic's event.
         *("_msg", "syslogmessage", "rawdata", "@rawstring", "original"),
     )
@@ -134,8 +134,10 @@ def _messages(value: Any) -> Iterator[str]:
         if isinstance(node, dict):
             parts: list[Any] = []
             caller = _caller(node)
+            # Of Graylog's two, the short one may be cut.
+            keys = _MESSAGE_KEYS - {"short_message"} if "full_message" in node else _MESSAGE_KEYS
             for key, below in node.items():
-                if str(key).lower() in _MESSAGE_KEYS and not isinstance(below, dict):
+                if str(key).lower() in keys and not isinstance(below, dict):
                     yield from (caller + line for line in _lines(below))
                 elif isinstance(below, (dict, list)):
                     parts.append(below)
