@@ -135,6 +135,12 @@ def test_a_fault_whose_address_is_cut_off_is_counted_unless_cr2_has_it(digits: s
     assert (mention.kind, mention.value) == (Kind.FAULT, FAULT)
 
 
+@pytest.mark.parametrize("words", ("unable to handle page fault for", "NULL pointer dereference,"))
+def test_an_address_is_read_without_the_space_before_it(words: str) -> None:
+    mention = only([f"BUG: {words} address:{FAULT:016x}", *OOPS[1:4]])
+    assert (mention.kind, mention.value, mention.access) == (Kind.FAULT, FAULT, "write")
+
+
 # Several.
 
 

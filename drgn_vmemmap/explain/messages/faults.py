@@ -39,14 +39,14 @@ PAGE_FAULTS = (
     message(
         "page fault",
         "page fault for address",
-        r"unable to handle page fault for address: %fault",
+        r"unable to handle page fault for address: ?%fault",
         ALL,
         _FAULT,
     ),
     message(
         "NULL pointer dereference",
         "null pointer dereference",
-        r"NULL pointer dereference, address: %fault",
+        r"NULL pointer dereference, address: ?%fault",
         ALL,
         _FAULT,
     ),
