@@ -28,6 +28,9 @@ _PATH = "drgn_vmemmap: path of the dump"
 _NO_VMCOREINFO = ("missing NT_AUXV", "linux.vmcoreinfo.raw is not set")
 """How drgn's and libkdumpfile's messages end where a dump has no VMCOREINFO."""
 
+_NO_VMCOREINFO_OF_QEMU = "unrecognized QEMU memory dump"
+"""How drgn's message begins where QEMU made the dump."""
+
 
 def open_dump(path: str, name: str | None = None) -> drgn.Program:
     """
@@ -119,6 +122,12 @@ def _in_our_words(path: str, reason: str) -> str:
         )
     if reason.endswith(_NO_VMCOREINFO):
         return "it has no VMCOREINFO: give that, as a text, with --vmcoreinfo"
+    if reason.startswith(_NO_VMCOREINFO_OF_QEMU):
+        return (
+            "it has no VMCOREINFO: give that, as a text, with --vmcoreinfo. QEMU adds it if it "
+            "runs with -device vmcoreinfo, and the guest has loaded qemu_fw_cfg since it last "
+            "booted or woke up"
+        )
     return reason
 
 

@@ -78,6 +78,15 @@ def test_an_elf_dump_without_vmcoreinfo_says_how_to_give_it(elf: Path, tmp_path:
     refused(vmemmap("-c", path), 2, str(path), "has no VMCOREINFO", "--vmcoreinfo")
 
 
+def test_a_dump_of_a_guest_that_woke_up_says_how_to_give_vmcoreinfo(tmp_path: Path) -> None:
+    builder = KdumpBuilder(arch="x86_64")
+    builder.add_custom_note("QEMU", 0, bytes(440))
+    builder.add_memory_segment(0x1000, bytes(4096))
+    builder.write(str(tmp_path / "vmcore"))
+    done = vmemmap("-c", tmp_path / "vmcore")
+    refused(done, 2, "has no VMCOREINFO", "--vmcoreinfo", "qemu_fw_cfg since it last booted")
+
+
 def test_another_architecture(tmp_path: Path) -> None:
     builder = KdumpBuilder(arch="aarch64")
     root = "SYMBOL(swapper_pg_dir)=ffff800081000000"
