@@ -86,10 +86,10 @@ def discard(stream: TextIO) -> None:
 
 
 def _in_words(error: OSError) -> str:
-    if error.filename:
-        return f"{error.filename}: {error.strerror}"
+    if error.filename is not None:
+        return f"{error.filename or repr('')}: {error.strerror}"
     if error.errno == errno.EBADF:
-        return "standard output is closed: write the result to a file with -o FILE"
+        return "standard output is closed: redirect it to a file or a pipe"
     return error.strerror or str(error)
 
 

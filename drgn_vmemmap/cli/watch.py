@@ -92,7 +92,7 @@ def _refusal(options: argparse.Namespace, prog: drgn.Program) -> str | None:
     if reason is not None:
         return reason
     if options.extract is not None and not os.path.isdir(options.extract):
-        return f"{options.extract} is not a directory"
+        return f"{options.extract or repr('')} is not a directory"
     return None
 
 

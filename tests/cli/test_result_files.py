@@ -177,7 +177,7 @@ def test_a_closed_standard_output_is_refused_unless_there_is_a_file(
     shown: str, tmp_path: Path
 ) -> None:
     command = f"{COMMAND} -c {VMCORE}"
-    refused(run("bash", "-c", f"{command} >&-"), 2, "standard output is closed", "-o FILE")
+    refused(run("bash", "-c", f"{command} >&-"), 2, "standard output is closed", "redirect it")
     assert run("bash", "-c", f"{command} >&- 2>&-").returncode == 2
     done = run("bash", "-c", f"{command} -o {tmp_path}/report <&- >&- 2>&-")
     assert done.returncode == 0
