@@ -88,7 +88,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         option, _ = target.given[0]
         known.error(f"drgn has opened its target already: {option} belongs before the script")
     words, child = _without_child(rest)
-    parsed, unknown = known.parse_known_args(_command_first(known, words))
+    words = _command_first(known, words)
+    if child and _takes_words(known, words[0]):
+        words, child = [*words, "--", *child], None
+    parsed, unknown = known.parse_known_args(words)
     command = subparsers(known)[parsed.command.name]
     if unknown:
         command.error(_unknown_words(unknown, takes_files=not parsed.command.needs_program))
@@ -101,11 +104,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _without_child(arguments: list[str]) -> tuple[list[str], list[str] | None]:
-    """Our own words, and those of a command after ``--``, if there is one."""
+    """Our own words, and those after ``--``, if it is there: most often those of a command."""
     if "--" not in arguments:
         return arguments, None
     end = arguments.index("--")
     return arguments[:end], arguments[end + 1 :]
+
+
+def _takes_words(known: Parser, name: str) -> bool:
+    """Whether a command takes words, such as files: after ``--``, they may begin with a hyphen."""
+    parser = subparsers(known).get(name)
+    return parser is not None and bool(parser._get_positional_actions())
 
 
 def _command_first(known: Parser, arguments: list[str]) -> list[str]:

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 import drgn_vmemmap
-from tests.support import DRGN, PACKAGE, answer, open_vmcore, refused, run, vmcore, vmemmap
+from tests.support import (
+    DRGN,
+    PACKAGE,
+    answer,
+    open_vmcore,
+    refused,
+    report_file,
+    run,
+    vmcore,
+    vmemmap,
+)
 
 VMCORE = vmcore("head-reuse")
 
@@ -33,6 +43,22 @@ def test_an_unknown_command_is_answered_with_the_nearest_one(tmp_path: Path) -> 
 def test_a_vmcore_without_its_option_is_answered_with_it() -> None:
     for arguments in ((VMCORE,), (VMCORE, "verify"), ("verify", VMCORE), ("report", VMCORE)):
         refused(answer(*arguments), 2, str(VMCORE), "-c")
+
+
+def test_names_of_files_may_begin_with_a_hyphen_after_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("-a", "--format"):
+        Path(name).write_bytes(report_file("head-reuse").read_bytes())
+    done = answer("diff", "--format", "table", "--", "-a", "--format")
+    assert (done.returncode, done.stdout) == (0, "no difference\n")
+    assert answer("rules", "--", "tail-writable").stdout == answer("rules", "tail-writable").stdout
+    refused(answer("diff", "--"), 2, "required: A, B")
+
+
+def test_an_empty_name_is_named() -> None:
+    refused(answer("diff", "", "b"), 2, "'': No such file")
 
 
 def test_only_one_target_can_be_given() -> None:
