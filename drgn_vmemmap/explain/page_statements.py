@@ -25,6 +25,9 @@ _HUGE_PAGE = re.compile(
     r"recovery action for (?:free )?huge page|\bhugepage (?:isolation|migration)|\bHugeTLB: "
 )
 
+# The page type of the folio of a dumped page.
+_HUGETLB_TYPE = re.compile(r"\bpage_type: \w+\(hugetlb\)")
+
 
 def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
     """Say what a log proves of a page that it names by its PFN."""
@@ -52,7 +55,12 @@ def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
         yield from _walk_statements(mention)
     if len(mention.words) > 1:
         yield from _dumped_statements(mention, pfn)
-    yield unknown("whether the page is of a HugeTLB folio, and if that is optimized: only a dump")
+    if any(map(_HUGETLB_TYPE.search, mention.details)):
+        yield certain("its folio had the page type of a HugeTLB folio")
+        yield unknown("whether that folio is optimized: only a dump")
+    else:
+        what = "whether the page is of a HugeTLB folio, and if that is optimized"
+        yield unknown(f"{what}: only a dump")
 
 
 def _encryption_bits(mention: Mention, pfn: int) -> list[int]:

@@ -238,6 +238,18 @@ def test_a_tails_mask_says_of_which_order_its_folio_is(link: int, where: str) ->
     assert where in certain
 
 
+@pytest.mark.parametrize(
+    ("page_type", "is_hugetlb"),
+    (("f4(hugetlb)", True), ("0xfffeffff(hugetlb)", True), ("f5(slab)", False)),
+)
+def test_a_dumped_page_of_a_hugetlb_folio_is_not_said_to_be_of_an_unknown_one(
+    page_type: str, is_hugetlb: bool
+) -> None:
+    of = account(*BAD_PAGE[2:4], f"page_type: {page_type}", *BAD_PAGE[4:])
+    assert ("the page type of a HugeTLB folio" in said(of, Certainty.CERTAIN)) is is_hugetlb
+    assert ("whether the page is of a HugeTLB" in said(of, Certainty.UNKNOWN)) is not is_hugetlb
+
+
 def test_a_tails_mask_proves_no_place_of_the_vmemmap() -> None:
     """With the PFN of a head just below 64 GiB, it would lead to a base that is aligned."""
     found = report(
