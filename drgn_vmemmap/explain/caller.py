@@ -35,12 +35,41 @@ class Caller:
     """The number of the last line that is of the fragment."""
     other_dump_line: int = -OOPS_DISTANCE
     """The number of the line in which it began to dump registers without a page fault."""
+    dump: tuple[Latest, str] | None = None
+    """What is dumped, and the line that names the task."""
+    undumped: Latest | None = None
+    """What may still be dumped after functions of another time."""
     reads_poison: bool = False
     """Whether its latest machine check was for poison that was read."""
 
+    def forget(self) -> None:
+        """Forget what was named: the next lines may be about something else."""
+        self.latest.clear()
+        self.undumped = None
+
+    def begin_dump(self, task: str) -> None:
+        """
+        Take the line of a dump that names its task.
+
+        Each dump has one; two loggers may have written it twice.
+        """
+        latest, self.undumped = self.latest.get(Subject.STACK, self.undumped), None
+        if latest is None:
+            return
+        if self.dump is None or self.dump[0] is not latest:
+            self.dump = latest, task
+            self.latest[Subject.STACK] = latest
+        elif self.dump[1] != task:
+            self.latest.pop(Subject.STACK, None)
+
+    def begin_earlier_stack(self) -> None:
+        """Take the next functions for those of another time."""
+        self.other_dump_line = self.lines
+        self.undumped = self.latest.pop(Subject.STACK, self.undumped)
+
     def begin_other_dump(self) -> None:
         """Take the next registers and functions for those of no page fault."""
-        self.other_dump_line = self.lines
+        self.other_dump_line, self.undumped = self.lines, None
         # A BUG or a WARNING may say more of an address; of a page fault, it is another dump.
         latest = self.latest
         if Subject.STACK in latest and latest[Subject.STACK] is latest.get(Subject.PAGE_FAULT):

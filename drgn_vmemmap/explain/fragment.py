@@ -33,17 +33,6 @@ X86_32 = message(
 )
 """A fault whose address has half the digits, as has one of x86-64 that was cut off."""
 
-OTHER_DUMP = re.compile(
-    r"kernel bug at|warning: (?:cpu: |\S+\.[ch]:\d+ at )|nmi backtrace|info: (?:task|rcu)"
-    r"|lockup (?:- |on cpu)|general protection fault(?! ip:)|invalid opcode|divide error"
-    r"|stack segment|oops: (?!oops|bad pagetable|total \d)[a-z]|sysrq: "
-)
-"""
-How a dump of registers begins that no page fault caused, in lower case.
-
-Of a process's fault (``ip:``), the kernel dumps none; ``Oops: Total`` is a head line of pstore.
-"""
-
 _FIRST_LINE = re.compile("unable to handle page fault", re.IGNORECASE)
 
 

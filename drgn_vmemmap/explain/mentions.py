@@ -12,9 +12,9 @@ from typing import Callable, NamedTuple
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.boot_facts import BOOT_FACTS, BootFact
 from drgn_vmemmap.explain.caller import Caller, Latest
+from drgn_vmemmap.explain.dumps import EARLIER_STACK, OTHER_DUMP, TASK
 from drgn_vmemmap.explain.facts import FACTS, OOPS_DISTANCE, Fact
 from drgn_vmemmap.explain.fragment import (
-    OTHER_DUMP,
     is_page_fault,
     new_fragment,
     with_address,
@@ -167,6 +167,10 @@ class _Reader:
             yield _token(match, self._lose_lines)
         for match in OTHER_DUMP.finditer(lower):
             yield _token(match, self._begin_other_dump)
+        for match in EARLIER_STACK.finditer(lower):
+            yield _token(match, self._caller.begin_earlier_stack)
+        for match in TASK.finditer(lower) if "tainted" in lower else ():
+            yield _token(match, self._caller.begin_dump, match[0])
         for match in BANK_STATUS.finditer(lower) if "machine check" in lower else ():
             yield _token(match, self._begin_machine_check, match)
 
@@ -291,7 +295,7 @@ class _Reader:
         """Forget what was named: lines after a gap may be about what the missing lines named."""
         for caller in (self._caller, *self._callers.values()):
             self._end_fragment(caller)
-            caller.latest.clear()
+            caller.forget()
 
     def _begin_other_dump(self) -> None:
         self._end_fragment(self._caller)

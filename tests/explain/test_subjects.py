@@ -149,6 +149,50 @@ def test_registers_after_the_error_code_are_the_faults_whatever_stands_before_it
     assert fault.registers["CR4"] == 0x771EF0
 
 
+TASK = "CPU: 0 UID: 0 PID: 71 Comm: kcompactd0 Not tainted 6.12.117 #1 PREEMPT(voluntary)"
+REPORTS = (
+    ("BUG: sleeping function called from invalid context at ./include/linux/percpu-rwsem.h:49",),
+    ("foo: page allocation failure: order:9, mode:0x40dc0(GFP_KERNEL), nodemask=(null)",),
+    ("Kernel panic - not syncing: KASAN: panic_on_warn set ...",),
+    (),
+)
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_functions_of_a_later_report_are_not_the_faults(report: tuple[str, ...]) -> None:
+    """It names its task in other words: the oops has tainted the kernel."""
+    oops = (*FAULT_LINES[:5], TASK, *FAULT_LINES[5:])
+    task = TASK.replace("Not tainted", "Tainted: G      D           ")
+    (fault,) = mentions((*oops, *report, task, "Call Trace:", " dump_stack_lvl+0x4/0x6"))
+    assert fault.functions == ["isolate_migratepages_block"]
+    (fault,) = mentions(line for line in oops for _ in range(2))
+    assert fault.functions == ["isolate_migratepages_block"]
+
+
+@pytest.mark.parametrize(
+    "section",
+    (
+        "Allocated by task 4242:",
+        "Freed by task 4242 on cpu 1 at 100.5s:",
+        "page last free pid 4242 tgid 4242 stack trace:",
+        "Last potentially related work creation:",
+    ),
+)
+def test_functions_of_the_memorys_past_are_not_those_of_an_access(section: str) -> None:
+    access = "Read of size 8 at addr ffffea0000010034 by task foo/71"
+    (address,) = mentions((access, TASK, " foo+0x1/0x2", section, " vmemmap_remap_pte+0x1/0x2"))
+    assert address.functions == ["foo"]
+
+
+def test_registers_after_the_memorys_past_are_those_of_the_access() -> None:
+    """KFENCE writes them at the end of its report."""
+    access = "Out-of-bounds read at 0xffffea0000010034 (1B left of kfence-#72):"
+    past = ("allocated by task 4242 on cpu 0 at 32.919330s:", " vmemmap_remap_pte+0x1/0x2")
+    (address,) = mentions((access, " foo+0x1/0x2", *past, TASK, FAULT_LINES[6]))
+    assert address.functions == ["foo"]
+    assert address.registers["CR4"] == 0x771EF0
+
+
 def test_a_corrupted_list_has_the_functions_of_the_bug_that_follows() -> None:
     corrupted = "list_del corruption, ffffea0000010048->next is NULL"
     (address,) = mentions((corrupted, "kernel BUG at lib/list_debug.c:1!", FAULT_LINES[5]))

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Lines with which the kernel begins to dump registers and functions, in lower case."""
+
+from __future__ import annotations
+
+import re
+
+OTHER_DUMP = re.compile(
+    r"kernel bug at|warning: (?:cpu: |\S+\.[ch]:\d+ at )|nmi backtrace|info: (?:task|rcu)"
+    r"|lockup (?:- |on cpu)|general protection fault(?! ip:)|invalid opcode|divide error"
+    r"|stack segment|oops: (?!oops|bad pagetable|total \d)[a-z]|sysrq: "
+)
+"""
+How a dump begins that no page fault caused.
+
+Of a process's fault (``ip:``), the kernel dumps none; ``Oops: Total`` is a head line of pstore.
+"""
+
+EARLIER_STACK = re.compile(
+    r"\b(?:allocated|freed) by task \d|\bpage last (?:allocated|free)\b"
+    r"|\bpotentially related work creation:|\buninit was (?:created|stored)\b"
+)
+"""How functions begin that were on the stack when something happened to the memory before."""
+
+TASK = re.compile(
+    r"\bcpu: ?\d{1,6} (?:uid: \d{1,10} )?pid: \d{1,10} comm: .{1,80}?"
+    r"(?:not tainted|tainted: [a-z -]{1,60}?) \d"
+)
+"""
+The line of each dump that names its task, and how the kernel was tainted: the first oops of a boot
+taints it.
+"""
