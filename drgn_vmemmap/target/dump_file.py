@@ -162,6 +162,16 @@ def left_out(path: str) -> list[range]:
     return gaps
 
 
+def is_without_segments(path: str) -> bool:
+    """Whether an ELF dump has no segments of memory: Xen's ``xl dump-core`` writes sections."""
+    try:
+        with open(path, "rb") as file:
+            is_elf = file.read(len(_ELF)) == _ELF
+            return is_elf and all(each.type != _PT_LOAD for each in _segments(file))
+    except (OSError, OverflowError, ValueError, struct.error):
+        return False
+
+
 def is_flattened(path: str) -> bool:
     """Whether this is a stream of makedumpfile, whose pieces are not where they belong."""
     return _start_of(path, len(FLATTENED)) == FLATTENED

@@ -32,6 +32,9 @@ _KINDS = (
     # LiME, and AVML, which compresses what it writes.
     (0, b"EMiL", _ACQUIRED),
     (0, b"AVML", _ACQUIRED),
+    # Of pmemsave of QEMU, .vmem of VMware, or /dev/mem: the BIOS's interrupt vectors, of which
+    # the first ones lead to its empty routine, and which Linux leaves alone.
+    (0, b"\x53\xff\0\xf0\x53\xff\0\xf0", _ACQUIRED),
     (0, b"\xd2\xbe\xd2\xbe", _VMWARE),
     (0, b"\xd0\xbe\xd2\xbe", _VMWARE),
     (0, b"\xd3\xbe\xd3\xbe", _VMWARE),

@@ -17,6 +17,7 @@ from drgn_vmemmap.target.dump_file import (
     is_flattened,
     is_marked_incomplete,
     is_part,
+    is_without_segments,
     missing_bytes,
     why_not_a_dump,
 )
@@ -119,6 +120,11 @@ def _in_our_words(path: str, reason: str) -> str:
         return (
             f"{reason}: it is flattened, and cut off or of another kind than kdump-compressed: "
             "copy it again, or rearrange it with makedumpfile -R NEW first"
+        )
+    if is_without_segments(path):
+        return (
+            "it has no segments of memory, as a dump by Xen's xl dump-core has none: take a dump "
+            "with kdump in the guest"
         )
     if reason.endswith(_NO_VMCOREINFO):
         return "it has no VMCOREINFO: give that, as a text, with --vmcoreinfo"

@@ -76,6 +76,7 @@ def _tar() -> bytes:
         (b"QFI\xfb\0\0\0\3", "disk"),
         (b"EMiL\1\0\0\0", "take a dump"),
         (b"AVML\2\0\0\0", "take a dump"),
+        (bytes.fromhex("53ff00f0 53ff00f0 c3e200f0 53ff00f0"), "take a dump"),
         (b"\xd2\xbe\xd2\xbe\x08\0\0\0", "vmss2core"),
         (b"PAGEDU64", "Windows"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
@@ -296,6 +297,18 @@ def test_a_kdump_without_vmcoreinfo_says_how_to_give_it(tmp_path: Path) -> None:
         struct.pack_into("<QQ", data, 4096 + offset, 0, 0)
     path.write_bytes(data)
     with pytest.raises(CannotAnalyse, match=r"has no VMCOREINFO: .* --vmcoreinfo"):
+        open_dump(str(path))
+
+
+def test_a_dump_by_xen_is_not_taken_for_one_that_lacks_vmcoreinfo_alone(
+    elf: Path, tmp_path: Path
+) -> None:
+    # Its memory is in a section, .xen_pages.
+    path = tmp_path / "core"
+    header = bytearray(elf.read_bytes()[:64])
+    struct.pack_into("<H", header, 56, 0)  # e_phnum
+    path.write_bytes(header)
+    with pytest.raises(CannotAnalyse, match=r"xl dump-core has none: take a dump with kdump"):
         open_dump(str(path))
 
 
