@@ -67,3 +67,8 @@ def __getattr__(name: str) -> Any:
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     return getattr(import_module(f"{__name__}.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    # What is not imported yet is there, too: drgn's prompt completes these names.
+    return sorted({*globals(), *__all__})
