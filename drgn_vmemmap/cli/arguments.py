@@ -28,15 +28,25 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def _output(path: str) -> str | None:
     """The path of a file to write; ``None`` for standard output."""
-    if not path:
-        raise argparse.ArgumentTypeError("the name of the file is empty")
-    return None if path == "-" else path
+    return None if path == "-" else nonempty(path)
+
+
+def nonempty(text: str) -> str:
+    """
+    The name of a file, or the like.
+
+    :raises argparse.ArgumentTypeError: if it is empty, as a variable is that is not set.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
 
 
 def add_system_map(parser: argparse.ArgumentParser) -> None:
     """Add ``--system-map``."""
     parser.add_argument(
         "--system-map",
+        type=nonempty,
         metavar="FILE",
         help="symbols for a dump without debugging symbols of a kernel before 6.0",
     )

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import argparse
 
+from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
 from drgn_vmemmap.cli.exit_codes import DONE, NAME
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("file", type=arguments.nonempty, metavar="FILE")
 
 
 def _run(options: argparse.Namespace, prog: None) -> int:

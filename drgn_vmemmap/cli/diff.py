@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("before", metavar="A")
-    parser.add_argument("after", metavar="B")
+    parser.add_argument("before", type=arguments.nonempty, metavar="A")
+    parser.add_argument("after", type=arguments.nonempty, metavar="B")
     arguments.add_format(parser, ("table", "json"))
     arguments.add_output(parser)
     arguments.add_system_map(parser)

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="the vmcore to write; it must not exist")
+    parser.add_argument(
+        "file",
+        type=arguments.nonempty,
+        metavar="FILE",
+        help="the vmcore to write; it must not exist",
+    )
     parser.add_argument(
         "--compress", action="store_true", help="write a kdump-compressed file instead of ELF"
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+from drgn_vmemmap.cli.arguments import nonempty
 from drgn_vmemmap.cli.command import Parser
 from drgn_vmemmap.cli.exit_codes import NAME
 
@@ -96,6 +97,7 @@ def _add(parser: argparse._ActionsContainer, names: str, metavar: str | None, he
         *names.split("/"),
         action=_Keep,
         nargs=0 if metavar is None else None,
+        type=nonempty,
         default=argparse.SUPPRESS,
         metavar=metavar,
         help=help_,

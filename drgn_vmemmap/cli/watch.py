@@ -49,6 +49,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--extract",
+        type=arguments.nonempty,
         metavar="DIR",
         help="write the smallest vmcore of the first moment when something is broken",
     )
@@ -92,7 +93,7 @@ def _refusal(options: argparse.Namespace, prog: drgn.Program) -> str | None:
     if reason is not None:
         return reason
     if options.extract is not None and not os.path.isdir(options.extract):
-        return f"{options.extract or repr('')} is not a directory"
+        return f"{options.extract} is not a directory"
     return None
 
 

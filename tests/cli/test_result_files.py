@@ -133,7 +133,7 @@ def test_a_dash_is_standard_output(shown: str, tmp_path: Path) -> None:
 
 def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
     prog = open_vmcore(VMCORE)
-    refused(answer("-o", "", prog=prog), 2, "the name of the file is empty")
+    refused(answer("-o", "", prog=prog), 2, "the name is empty")
     refused(answer("-o", f"{tmp_path}/new/", prog=prog), 2, f"{tmp_path}/new/: Is a directory")
     assert list(tmp_path.iterdir()) == []
 

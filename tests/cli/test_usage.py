@@ -57,8 +57,26 @@ def test_names_of_files_may_begin_with_a_hyphen_after_two(
     refused(answer("diff", "--"), 2, "required: A, B")
 
 
-def test_an_empty_name_is_named() -> None:
-    refused(answer("diff", "", "b"), 2, "'': No such file")
+@pytest.mark.parametrize(
+    "words",
+    (
+        ("-c", ""),
+        ("--core=",),
+        ("-s", ""),
+        ("--qemu", ""),
+        ("--vmcoreinfo", ""),
+        ("--system-map", ""),
+        ("-o", ""),
+        ("diff", "", "b"),
+        ("extract", ""),
+        ("bundle", ""),
+        ("watch", "--extract", ""),
+    ),
+)
+def test_an_empty_name_is_refused_as_that_of_a_variable_that_is_not_set(
+    words: tuple[str, ...],
+) -> None:
+    refused(answer(*words), 2, "the name is empty")
 
 
 def test_only_one_target_can_be_given() -> None:
