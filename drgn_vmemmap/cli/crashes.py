@@ -9,6 +9,7 @@ kernel ends the process by SIGBUS, which is no exception.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from drgn_vmemmap.cli.exit_codes import CANNOT, fail
 
 _CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
+
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 _PASSED_ON = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 
@@ -34,10 +37,26 @@ def outlive(paths: Iterable[str]) -> None:
         return
     awaited = {signal.SIGCHLD, *_PASSED_ON}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    parent = os.getpid()
     child = os.fork()
     if child:
         _end_like(_status(child, awaited), dumps)
+    _end_with(parent)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with(parent: int) -> None:
+    """
+    Let the kernel end this process when its parent ends.
+
+    SIGKILL, as a time limit sends it, reaches the parent alone, which cannot pass it on.
+    """
+    with contextlib.suppress(ImportError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(CANNOT)
 
 
 def _status(child: int, awaited: set[signal.Signals]) -> int:

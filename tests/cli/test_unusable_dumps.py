@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -132,6 +134,17 @@ def crashing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_dump_that_crashes_its_reader(crashing: Path) -> None:
     refused(vmemmap("-c", crashing), 2, f"{crashing} cannot be read: ", "SIGBUS")
     refused(vmemmap("diff", VMCORE, crashing), 2, f"{crashing} cannot be read: ", "SIGBUS")
+
+
+def test_the_process_that_reads_a_dump_ends_with_the_one_that_a_time_limit_kills() -> None:
+    outlive = f"from drgn_vmemmap.cli import crashes; crashes.outlive([{str(VMCORE)!r}])"
+    code = f"{outlive}; import time; print(flush=True); time.sleep(60)"
+    with subprocess.Popen((sys.executable, "-c", code), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        process.kill()
+        # Its output ends when nobody has it open any more.
+        assert select.select([process.stdout], [], [], 20) == ([process.stdout], [], [])
 
 
 @pytest.mark.parametrize(
