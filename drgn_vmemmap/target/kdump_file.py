@@ -98,9 +98,7 @@ def end_of(file: BinaryIO) -> int:
         return end
     pages = _count_pages(file, kdump)
     end = max(end, kdump.descriptors + pages * _PAGE.size)
-    first = max(0, pages - _DESCRIPTORS)
-    file.seek(kdump.descriptors + first * _PAGE.size)
-    return max(end, last_end(_whole(file.read((pages - first) * _PAGE.size))))
+    return max(end, _end_of_pages(file, kdump, pages))
 
 
 def _count_pages(file: BinaryIO, kdump: Kdump) -> int:
@@ -147,25 +145,35 @@ def page_bitmap(path: str) -> Bitmap | None:
 
 def _is_cut_off(file: BinaryIO, kdump: Kdump) -> bool:
     """Whether a file ends before its last page, or before the descriptors of its pages."""
-    file.seek(kdump.descriptors)
-    data = file.read(_PAGE.size)
-    if len(data) < _PAGE.size:
+    size = os.fstat(file.fileno()).st_size
+    if size < kdump.descriptors + _PAGE.size:
         return True
-    # The first page follows the last descriptor, perhaps after a gap. Pages of zeros may all lead
-    # to it.
-    (first,) = struct.unpack_from("<Q", data)
+    # The first page follows the last descriptor, perhaps after a gap.
+    file.seek(kdump.descriptors)
+    (first,) = struct.unpack("<Q", file.read(8))
     count = (first - kdump.descriptors) // _PAGE.size
-    while count > 0:
-        number = min(count, _DESCRIPTORS)
-        count -= number
-        file.seek(kdump.descriptors + count * _PAGE.size)
-        data = file.read(number * _PAGE.size)
-        if len(data) < number * _PAGE.size:
-            return True
-        pages = [(at, length) for at, length in _PAGE.iter_unpack(data) if length and at != first]
-        if pages:
-            return last_end(pages) > os.fstat(file.fileno()).st_size
-    return False
+    if size < kdump.descriptors + count * _PAGE.size:
+        return True
+    return size < _end_of_pages(file, kdump, count)
+
+
+def _end_of_pages(file: BinaryIO, kdump: Kdump, count: int) -> int:
+    """
+    Where the last of some pages ends; 0 for none.
+
+    :param count: How many, by their descriptors; some of these may be of no page.
+    """
+    file.seek(kdump.descriptors)
+    first, length = next(_whole(file.read(_PAGE.size)), (0, 0))
+    for end in range(count, 0, -_DESCRIPTORS):
+        start = max(0, end - _DESCRIPTORS)
+        file.seek(kdump.descriptors + start * _PAGE.size)
+        pages = _whole(file.read((end - start) * _PAGE.size))
+        # All pages of zeros may lead to one page, which lies before all others.
+        found = [(at, size) for at, size in pages if size and at > first]
+        if found:
+            return last_end(found)
+    return first + length if count > 0 else 0
 
 
 def _without_pages_beyond(bits: mmap.mmap, file: BinaryIO, kdump: Kdump) -> bytes:

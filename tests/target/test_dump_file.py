@@ -353,11 +353,12 @@ def test_the_bitmap_lacks_pages_that_end_beyond_a_file(
         assert bitmap is not None and not any(bitmap)
 
 
+@pytest.mark.parametrize("begins_with_zeros", (True, False))
 @pytest.mark.parametrize("zeros", (3, None))
 def test_pages_of_zeros_at_the_end_do_not_hide_that_a_file_is_cut_off(
-    zeros: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    zeros: int | None, begins_with_zeros: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They all lead to the first page, which is in the file."""
+    """They all lead to one page before all others, be it that of the first PFN or not."""
     monkeypatch.setattr(kdump_file, "_DESCRIPTORS", 2)
     whole, data = page_bitmap(str(KDUMP)), bytearray(KDUMP.read_bytes())
     assert whole is not None
@@ -366,12 +367,17 @@ def test_pages_of_zeros_at_the_end_do_not_hide_that_a_file_is_cut_off(
     start = (1 + sub_header + bitmaps) * block_size
     last = pages - (pages if zeros is None else zeros)
     data[start + 24 * last : start + 24 * pages] = data[start : start + 24] * (pages - last)
+    if not begins_with_zeros:
+        data[start : start + 24] = data[start + 24 : start + 48]
     offset, length = struct.unpack_from("<QI", data, start + 24 * max(0, last - 1))
+    # The notes, which come after the pages, are not in the way.
+    data[4128:4176] = bytes(48)
     path = tmp_path / "vmcore"
     for missing, left in [(0, pages), (1, last - 1)] if last else [(0, pages)]:
         path.write_bytes(data[: offset + length - missing])
         bitmap = page_bitmap(str(path))
         assert bitmap is not None and kdump_file._count_bits(bitmap[:]) == left
+        assert missing_bytes(str(path)) == missing
 
 
 def test_only_a_kdump_has_a_bitmap(elf: Path, tmp_path: Path) -> None:
