@@ -196,6 +196,26 @@ def test_frames_of_a_folio_that_is_counted_and_on_no_list_are_missed(release: st
     assert "add up to" in accusations(verify(image.prog))[0]
 
 
+def test_frames_of_a_broken_folio_do_not_wait_to_be_counted() -> None:
+    image = Image(machine("6.12.0", Folio(FLYING, edits={5: REUSE_W})))
+    address = image.variables["nr_memmap_pages"][1]
+    image.write(address, image.memory.read_u64(image.physical(address)) + 1)
+    assert {accusation.partition(":")[0] for accusation in accusations(verify(image.prog))} == {
+        "tail-writable",
+        "count-mismatch",
+    }
+
+
+def test_frames_that_back_the_vmemmap_are_counted_whatever_is_in_flight() -> None:
+    image = Image(machine("6.12.0", flying({}, order=18)))
+    address = image.variables["nr_memmap_pages"][1]
+    count = image.memory.read_u64(image.physical(address))
+    for counted, is_right in ((count, True), (count + 4095, True), (count - 1, False)):
+        image.write(address, counted)
+        found = "".join(accusations(verify(image.prog)))
+        assert ("add up to" in found) == (not is_right), counted
+
+
 @pytest.mark.parametrize("restored", (0, 2))
 @pytest.mark.parametrize("destructor", (0, 1), ids=("no-destructor", "compound-page"))
 @pytest.mark.parametrize("release", ("5.15.0", "5.18.0", "6.1.0", "6.4.0"))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -404,9 +405,28 @@ def test_a_wrong_count_of_the_frames_that_back_the_vmemmap_is_reported(
     count = image.memory.read_u64(image.physical(address))
     image.write(address, count + 1)
     (message,) = (f.message for f in verify(image.prog).findings if f.rule == "count-mismatch")
+    of_boot, found = image.variables["nr_memmap_boot_pages"][1], re.findall(r"\d+", message)
+    counted = image.memory.read_u64(image.physical(of_boot)) + count + 1
     assert message.startswith("nr_memmap_boot_pages and nr_memmap_pages add up to ")
-    image.write(address, count)
+    assert found[0] == str(counted) and (found[1] == str(counted - 1) or section is Section.DEVICE)
+    # Only the sum is right: each may be below zero.
+    image.write(address, (-3) % (1 << 64))
+    image.write(of_boot, counted - 1 + 3)
     assert "count-mismatch" not in {f.rule for f in verify(image.prog).findings}
+
+
+@pytest.mark.parametrize("release", ("6.18.0", "7.2.0"))
+def test_what_boot_saved_for_its_folios_is_not_counted(release: str) -> None:
+    """A device's vmemmap may be, as if it shared nothing."""
+    pfn = GIB >> PAGE_SHIFT
+    numbers = range(pfn // SECTION_PAGES, 2 * pfn // SECTION_PAGES)
+    sections = dict.fromkeys(numbers, Section.PREPARED)
+    folios = (Folio(pfn, 18),)
+    machine = Machine(line=LINES[release], node_size=3 * GIB, folios=folios, sections=sections)
+    image = Image(machine)
+    address = image.variables["nr_memmap_pages"][1]
+    image.write(address, image.memory.read_u64(image.physical(address)) + 4095)
+    assert [f.rule for f in verify(image.prog).findings] == ["count-mismatch"]
 
 
 @pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
@@ -430,9 +450,16 @@ def freed_of_folio(release: str) -> int:
 
 @pytest.mark.parametrize("release", ("6.12.0", "6.18.0"))
 @pytest.mark.parametrize("removed", (1, 2))
-def test_memory_from_boot_that_was_removed_may_still_be_counted(release: str, removed: int) -> None:
-    """Kernels of v6.11 to v6.16 do not take its frames from ``nr_memmap_boot_pages``."""
+@pytest.mark.parametrize("reserved", (0, 32, SECTION_PAGES))
+def test_memory_from_boot_that_was_removed_may_still_be_counted(
+    release: str, removed: int, reserved: int
+) -> None:
+    """
+    Kernels of v6.11 to v6.16 do not take its frames from ``nr_memmap_boot_pages``. Mostly, memory
+    ends within a section: the firmware keeps the last pages.
+    """
     image = Image(Machine(line=LINES[release], folios=(Folio(OPTIMIZED),)))
+    image.write(image.variables["max_pfn"][1], image.machine.max_pfn - reserved)
     array = image.memory.read_u64(image.physical(image.variables["mem_section"][1]))
     sections = image.memory.read_u64(image.physical(array))
     for number in range(5, 5 + removed):
@@ -444,7 +471,7 @@ def test_memory_from_boot_that_was_removed_may_still_be_counted(release: str, re
     for still_counted in range(removed + 1):
         image.write(counter, count - 512 * still_counted)
         assert verify(image.prog).findings == []
-    for wrong in (count + 1, count + 512, count - 512 * removed - 1):
+    for wrong in (count + 1, count + 512, count - 512 * removed + 1, count - 512 * removed - 1):
         image.write(counter, wrong)
         assert [f.rule for f in verify(image.prog).findings] == ["count-mismatch"]
 

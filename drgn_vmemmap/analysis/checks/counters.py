@@ -87,6 +87,6 @@ def _removed_sections(context: VmemmapContext) -> int:
     those of removed memory from boot are not taken from ``nr_memmap_boot_pages``.
     """
     facts = context.kernel.sections
-    present = (section.pfns for section in context.report.sections)
-    there = sum(pfn < facts.memory_end for pfns in present for pfn in pfns[:: facts.pages])
-    return max(facts.memory_end // facts.pages - there, 0)
+    starts = (pfn for each in context.report.sections for pfn in each.pfns[:: facts.pages])
+    # Memory may end within a section.
+    return -(-facts.memory_end // facts.pages) - sum(pfn < facts.memory_end for pfn in starts)
