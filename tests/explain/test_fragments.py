@@ -199,6 +199,47 @@ def test_a_line_that_is_too_far_from_its_fault_is_no_fault_of_its_own() -> None:
     assert ([mention.value for mention in found.named], found.unnamed) == ([FAULT], 0)
 
 
+OTHER_BOOT = tuple(
+    line.replace(f"{FAULT:x}", f"{OTHER_FAULT:x}")
+    .replace("6.12.117", "6.12.118")
+    .replace("isolate_migratepages_block", "foo")
+    for line in OOPS
+)
+
+
+def _stored(kind: str, lines: Sequence[str]) -> str:
+    """Parts of what a boot first stores in pstore."""
+    log = "".join(f"<1>[  100.{n:06}] {line}\n" for n, line in enumerate(lines))
+    parts = [log[start : start + 300] for start in range(0, len(log), 300)]
+    return "".join(f"{kind}#1 Part{n}\n{part}\n" for n, part in enumerate(reversed(parts), 1))
+
+
+def _sent(first: int, lines: Sequence[str]) -> str:
+    """Fragments that a boot sends by netconsole from a time on, in microseconds."""
+    return "".join(
+        f"6,{n},{first + n},-,ncfrag={start}/{len(line)};{line[start : start + 40]}\n"
+        for n, line in enumerate(lines)
+        for start in range(0, len(line), 40)
+    )
+
+
+@pytest.mark.parametrize(
+    "log",
+    (
+        _stored("Oops", OOPS) + _stored("Oops", OTHER_BOOT),
+        _stored("Oops", OOPS) + _stored("Panic", OTHER_BOOT),
+        _sent(1004123, OOPS) + _sent(2000555, OTHER_BOOT),
+    ),
+    ids=("pstore", "pstore, of two kinds", "netconsole"),
+)
+def test_pieces_of_two_boots_are_not_mixed_although_they_have_the_same_numbers(log: str) -> None:
+    one, other = read([log]).named
+    assert (one.value, one.boot.release, one.access) == (FAULT, "6.12.117", "write")
+    assert (other.value, other.boot.release, other.access) == (OTHER_FAULT, "6.12.118", "write")
+    assert one.functions[:2] == ["isolate_migratepages_block", "compact_zone"]
+    assert other.functions[:2] == ["foo", "compact_zone"]
+
+
 def test_the_first_struct_page_of_a_vmemmap_is_that_of_pfn_0() -> None:
     boot = Boot(vmemmap=0xFFFFEA0000000000)
     assert boot.pfn_at(0xFFFFEA0000000000) == 0

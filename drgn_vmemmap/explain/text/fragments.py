@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _FRAGMENT = re.compile(
-    r"(?P<head>\d{1,4},(?P<sequence>\d{1,20}),\d{1,20},[-c+](?:,[^;\s,]{1,128})*?),"
+    r"(?P<head>\d{1,4},\d{1,20},\d{1,20},[-c+](?:,[^;\s,]{1,128})*?),"
     r"ncfrag=(?P<offset>\d{1,10})/\d{1,10};"
 )
 
@@ -69,7 +69,8 @@ def _netconsole_joined(text: str) -> str:
         stop = matches[number + 1].start() if number + 1 < len(matches) else len(text)
         line_end = text.find("\n", match.end(), stop)
         end = stop if line_end < 0 else line_end
-        key = match["sequence"]
+        # Each boot counts its records from 0; no two have the same number at the same time.
+        key = match["head"]
         if key not in records:
             records[key] = {}
             pieces.append((f"\n{match['head']};", key))
@@ -87,6 +88,7 @@ def _record(fragments: dict[int, str]) -> str:
 class _Part(NamedTuple):
     """A part of a log from pstore."""
 
+    boot: int
     stored: int
     """How often the kernel had stored its log when it stored this one."""
     order: int
@@ -104,16 +106,32 @@ def _pstore_in_order(text: str) -> str:
         return text
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
     parts = [
-        _Part(int(mark["count"]), -int(mark["part"]), text[mark.end() : end].strip("\r\n"))
-        for mark, end in zip(marks, ends)
+        _Part(boot, int(mark["count"]), -int(mark["part"]), text[mark.end() : end].strip("\r\n"))
+        for boot, mark, end in zip(_boots(marks), marks, ends)
     ]
-    parts.sort(key=lambda part: part[:2])
+    parts.sort(key=lambda part: part[:3])
     return text[: marks[0].start()] + "".join(_pstore_joined(parts))
+
+
+def _boots(marks: Iterable[re.Match[str]]) -> Iterator[int]:
+    """The boot that stored each part, by a number: each boot counts how often it stores its log."""
+    boot = 0
+    kinds: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
+    for mark in marks:
+        kind, count, part = mark["kind"], mark["count"], mark["part"]
+        if (count, part) in seen or kinds.get(count, kind) != kind:
+            boot += 1
+            kinds.clear()
+            seen.clear()
+        kinds[count] = kind
+        seen.add((count, part))
+        yield boot
 
 
 def _pstore_joined(parts: list[_Part]) -> Iterator[str]:
     for part, later in zip(parts, [*parts[1:], None]):
         yield part.text
-        is_cut = later is not None and later.stored == part.stored
+        is_cut = later is not None and later[:2] == part[:2]
         if later is None or not is_cut or _LINE_START.match(later.text):
             yield "\n"
