@@ -134,6 +134,10 @@ def _context(lines: Sequence[str]) -> bytes:
     return "".join(rows).encode()
 
 
+def _newest_first(form: Form) -> Form:
+    return lambda lines: b"\n".join(reversed(form(lines).splitlines()))
+
+
 def _boxed(lines: Sequence[str]) -> bytes:
     return "\n".join(f"│ {row} │" for row in text(lines).splitlines()).encode()
 
@@ -186,6 +190,11 @@ COLLECTED: dict[str, Form] = {
     "HTML, marked": _marked,
     "journalctl -o verbose, all fields": _verbose,
     "grep -n -A": _context,
+    "dmesg, newest first": _newest_first(dmesg),
+    "rsyslog, newest first": _newest_first(each("2026-11-26T15:32:04.{n:06}Z host kernel: {line}")),
+    "JSON, newest first": lambda lines: _records(lambda line: {"textPayload": line})(
+        text(lines).splitlines()[::-1]
+    ),
     "diff": each("< {line}"),
     "one string, CRLF": lambda lines: text(lines, "\\r\\n").encode(),
     "a box": _boxed,

@@ -50,6 +50,20 @@ def test_the_address_of_an_amd_bank_is_that_of_memory_only_if_poison_was_read(
     assert [each.value for each in found.named] == named
 
 
+def test_a_log_whose_newest_line_is_the_first_keeps_the_lines_of_each_fault() -> None:
+    other = FAULT + 0x1000
+    rows = [
+        f"Nov 26 15:32:{n:02} host kernel: {line}"
+        for n, line in enumerate(
+            [*OOPS, *(line.replace(f"{FAULT:x}", f"{other:x}") for line in OOPS[:3])]
+        )
+    ]
+    header = "-- Journal begins at Thu 2026-11-26"
+    for first, second in (read([header, *rows]).named, read([header, *reversed(rows)]).named):
+        assert (first.value, first.access, first.functions[0]) == (FAULT, "write", OOPS[7][10:36])
+        assert (second.value, second.access, second.walk) == (other, "write", None)
+
+
 PROTECTION = (
     "Oops: general protection fault, probably for non-canonical address 0xdffffc0000000003: 0000 "
     "[#1] PREEMPT SMP KASAN NOPTI"

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from drgn_vmemmap.explain.text.order import oldest_first
+
 _FRAGMENT = re.compile(
     r"(?P<head>\d{1,4},\d{1,20},\d{1,20},[-c+](?:,[^;\s,]{1,128})*?),"
     r"ncfrag=(?P<offset>\d{1,10})/\d{1,10};"
@@ -30,8 +32,8 @@ _LINE_START = re.compile(r"\s*<\d{1,3}>")
 
 
 def in_order(text: str) -> str:
-    """The text with fragments of netconsole and containers, and parts of pstore, in order."""
-    return _pstore_in_order(_netconsole_joined(_containers_joined(text)))
+    """The text with lines, fragments of netconsole and containers, and parts of pstore in order."""
+    return _pstore_in_order(_netconsole_joined(_containers_joined(oldest_first(text))))
 
 
 def _containers_joined(text: str) -> str:
