@@ -89,10 +89,10 @@ def _register(about: Mention, match: re.Match[str]) -> None:
 FACTS = (
     # A fault whose address is cut off.
     Fact(
-        "page fault for address",
+        " address:",
         re.compile(
-            r"unable to handle page fault for address:(?! ?(?:0x)?[0-9a-f]{16}\b)"
-            r"(?: [0-9a-f]{1,15}\b)?",
+            r"(?:unable to handle page fault for|NULL pointer dereference,) address:"
+            r"(?! ?(?:0x)?[0-9a-f]{16}\b)(?: [0-9a-f]{1,15}\b)?",
             re.I,
         ),
         Subject.PAGE_FAULT,

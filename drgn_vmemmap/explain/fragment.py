@@ -27,13 +27,13 @@ WALK = message("walk", "pgd ", r"\bPGD [0-9a-f]", ALL, "dump_pagetable(), arch/x
 X86_32 = message(
     "fault of 32-bit x86",
     "page fault for address",
-    r"page fault for address: (?P<fault>[0-9a-f]{8})$",
+    r"(?:page fault for|dereference,) address: (?P<fault>[0-9a-f]{8})$",
     ALL,
     "show_fault_oops(), arch/x86/mm/fault.c",
 )
 """A fault whose address has half the digits, as has one of x86-64 that was cut off."""
 
-_FIRST_LINE = re.compile("unable to handle page fault", re.IGNORECASE)
+_FIRST_LINE = re.compile("unable to handle page fault|pointer dereference, ", re.IGNORECASE)
 
 
 def new_fragment(line: str, boot: Boot) -> Mention:
@@ -56,14 +56,15 @@ def is_page_fault(fragment: Mention) -> bool:
 
 def with_address(fragment: Mention) -> bool:
     """
-    Take the address of a fragment from CR2, if that is one of the kernel.
+    Take the address of a fragment from CR2.
 
-    If the fragment is not certainly of a page fault, it may be that of an earlier one.
+    If the fragment is not certainly of a page fault, it may be that of an earlier one, and is
+    taken only if it is one of the kernel.
     """
-    address = fragment.registers.get("CR2", 0)
-    if not address >> 63:
+    address, is_fault = fragment.registers.get("CR2"), is_page_fault(fragment)
+    if address is None or not (is_fault or address >> 63):
         return False
-    fragment.kind = Kind.FAULT if is_page_fault(fragment) else Kind.ADDRESS
+    fragment.kind = Kind.FAULT if is_fault else Kind.ADDRESS
     fragment.value, fragment.message = address, CR2
     return True
 

@@ -97,6 +97,14 @@ def test_what_a_log_of_another_architecture_names_is_listed(name: str, form: str
     assert (report.collect, report.unnamed) == ([], 0)
 
 
+def test_a_null_pointer_of_32_bits_is_named() -> None:
+    first = "BUG: kernel NULL pointer dereference, address: 000000c8"
+    lines = "\n".join((first, *OOPSES["32-bit x86"][1:]))
+    found = find_mentions(read_text(lines.encode()).lines)
+    assert [mention.value for mention in found.named] == [0xC8]
+    assert found.unnamed == 0
+
+
 @pytest.mark.parametrize("name", [name for name, lines in OOPSES.items() if len(lines) > 1])
 def test_the_lines_after_the_first_show_the_architecture(name: str) -> None:
     found = find_mentions(read_text("\n".join(OOPSES[name][1:]).encode()).lines)

@@ -101,6 +101,12 @@ def test_an_address_of_user_space_in_cr2_is_not_named() -> None:
     )
 
 
+def test_a_page_fault_without_its_first_line_may_be_one_of_low_addresses() -> None:
+    null = [line.replace(f"{FAULT:016x}", f"{8:016x}") for line in OOPS[1:]]
+    mention = only(["BUG: kernel NULL pointer derefer", *null])
+    assert (mention.kind, mention.value, mention.access) == (Kind.FAULT, 8, "write")
+
+
 def test_a_walk_alone_names_the_frame_that_it_leads_to() -> None:
     mention = only([WALK_LINE])
     assert (mention.kind, mention.value, mention.line) == (Kind.PFN, FRAME, WALK_LINE)
