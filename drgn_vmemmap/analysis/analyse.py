@@ -14,6 +14,7 @@ from drgn_vmemmap.analysis.report import EVERYTHING, Counts, HstateReport, Repor
 from drgn_vmemmap.errors import MissingFacts, MissingMemory
 from drgn_vmemmap.hugetlb.accounting import Accounts
 from drgn_vmemmap.hugetlb.folio import STATES, FolioClass, Folios, State
+from drgn_vmemmap.hugetlb.head import count_with_reservation
 from drgn_vmemmap.hugetlb.hstate import BrokenHstate, Hstate, may_change, read_hstates
 from drgn_vmemmap.hugetlb.search import SearchResult, find_folios
 from drgn_vmemmap.hugetlb.tail_frames import TailFrames
@@ -88,10 +89,11 @@ class _Analysis:
         findings = list(map(lists.search_problem, found.problems))
         counts = _by_class_and_state(found.folios)
         accounts = Accounts(self._hstates, counts, found.complete)
+        with_reservation = self._with_reservation(found)
         judging = self._judge_selected(found.folios, accounts)
         findings += judging.findings
         if not self._progress.interrupted:
-            findings.extend(self._counters(counts, found))
+            findings.extend(self._counters(counts, found, with_reservation))
         findings += (lists.shared_slot(*shared) for shared in self._tail_frames.shared())
         findings += map(lists.invalid_slot, self._tail_frames.invalid)
         special, unknown = self._special(found.sections, judging.reports.folios)
@@ -124,7 +126,10 @@ class _Analysis:
         )
 
     def _counters(
-        self, folios: Mapping[tuple[FolioClass, State], int], found: SearchResult
+        self,
+        folios: Mapping[tuple[FolioClass, State], int],
+        found: SearchResult,
+        with_reservation: Mapping[str, int],
     ) -> Iterator[Finding]:
         """Compare the kernel's counters with the folios that were found."""
         hstates, changing = self._hstates, may_change(self._snapshot)
@@ -134,7 +139,24 @@ class _Analysis:
             hstates, folios, found.complete, found.incomplete_lists, may_move
         )
         for hstate in hstates:
-            yield from counters.impossible_counters(hstate, changing)
+            reservations = with_reservation.get(hstate.name, 0)
+            yield from counters.impossible_counters(hstate, changing, reservations)
+
+    def _with_reservation(self, found: SearchResult) -> dict[str, int]:
+        """
+        How many folios may give back a reservation when they are freed, of each hstate on which it
+        matters, as its reservations are below zero.
+        """
+        below_zero = {
+            hstate.name: -hstate.resv_huge_pages
+            for hstate in self._hstates
+            if hstate.resv_huge_pages is not None and hstate.resv_huge_pages < 0
+        }
+        if not found.complete:
+            return below_zero
+        return {
+            name: count_with_reservation(self._snapshot, found.folios, name) for name in below_zero
+        }
 
     def _judge_selected(self, folios: Folios, accounts: Accounts) -> Judging:
         """Keep the folios that are selected, and judge them."""

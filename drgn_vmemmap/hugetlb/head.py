@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.hugetlb.folio import FolioClass, Folios
+from drgn_vmemmap.hugetlb.folio import STATES, FolioClass, Folios, State
 from drgn_vmemmap.hugetlb.hstate import Hstate
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.structs import PageTest
@@ -92,6 +92,27 @@ def may_be_of_folio(snapshot: Snapshot, pfn: int, orders: Iterable[int]) -> bool
             if entry.problem in (None, Problem.UNREADABLE):
                 return True
     return False
+
+
+def count_with_reservation(snapshot: Snapshot, folios: Folios, hstate: str) -> int:
+    """
+    How many folios of a hstate give back a reservation when they are freed, or may do so, as their
+    heads are not in the dump.
+    """
+    bit, count = snapshot.kernel.reservation_bit, 0
+    if bit is None:
+        return 0
+    for row, pfn in enumerate(folios.pfns):
+        # Such a folio is in use, or is being given back.
+        if STATES[folios.states[row]] is State.FREE or folios.class_of(row).hstate != hstate:
+            continue
+        try:
+            head = read_head(snapshot, pfn)
+        except MissingMemory:
+            count += 1
+        else:
+            count += head is not None and head.private >> bit & 1
+    return count
 
 
 class HeadClasses:

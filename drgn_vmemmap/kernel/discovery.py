@@ -153,6 +153,7 @@ def _facts(lookup: Lookup, types_from: str) -> Kernel:
         hstates=hstates,
         hstate_count=hugetlb.hstate_count(lookup, hstates, hstate),
         hugetlb_lock=hugetlb.lock(lookup),
+        reservation_bit=hugetlb.reservation_bit(lookup),
         zone=zone,
         tails_by_pointer=zones.tails_by_pointer(lookup),
         zones=of_nodes,

@@ -219,6 +219,8 @@ class Kernel:
     hstate_count: int
     hugetlb_lock: Lock | None
     """Held while lists and counters change; ``None`` if it was not recognised."""
+    reservation_bit: int | None
+    """Bit number of ``HPG_restore_reserve`` in the head page's ``private``; ``None`` without it."""
     zone: Struct
     """``struct zone``; without members where zones keep no tail frames."""
     tails_by_pointer: bool

@@ -126,6 +126,11 @@ def lock(lookup: Lookup) -> Lock | None:
     return Lock(address + held.offset, held.size) if held.is_number else None
 
 
+def reservation_bit(lookup: Lookup) -> int | None:
+    """Bit number of ``HPG_restore_reserve``: a folio that gives back a reservation when freed."""
+    return lookup.enumerators("enum hugetlb_page_flags").get("HPG_restore_reserve")
+
+
 def poison(lookup: Lookup) -> Poison:
     """How the kernel records memory of a folio that failed, as far as it does."""
     bit = lookup.enumerators("enum pageflags").get("PG_hwpoison")

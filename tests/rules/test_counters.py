@@ -12,7 +12,7 @@ from drgn_vmemmap.hugetlb.folio import State
 from tests.damage.edited import EditedKernel
 from tests.support import open_vmcore
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES
+from tests.synthetic.kernels import LINES, OPTIMIZED_BIT
 from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
 from tests.synthetic.physical import PAGE_SHIFT
 
@@ -47,6 +47,34 @@ def test_a_counter_that_cannot_be_is_a_warning(
 ) -> None:
     kernel.write(counter(kernel, name), value % (1 << 64))
     assert f"hugepages-2048kB: {name} {message}" in mismatches(kernel)
+
+
+@pytest.mark.parametrize("state", State, ids=lambda state: state.value)
+@pytest.mark.parametrize("reservations", (-1, -2))
+def test_reservations_are_below_zero_while_folios_are_held_whose_mapping_is_gone(
+    reservations: int, state: State
+) -> None:
+    # A process that ends has taken the reservation from the counter; a folio of it that migrates,
+    # or that somebody pinned, gives it back when it is freed.
+    held, other = Folio(FIRST_FOLIO, state=state), Folio(FIRST_FOLIO + 512, state=State.ACTIVE)
+    image = Image(Machine(line=LINES["6.12.0"], folios=(held, other)))
+    image.write_hstate(9, resv_huge_pages=reservations % (1 << 64))
+    image.write_page(held.pfn, private=1 << OPTIMIZED_BIT | 1)  # HPG_restore_reserve
+    report = verify(image.prog)
+    (finding,) = (f for f in report.findings if "resv_huge_pages" in f.message)
+    assert f"hugepages-2048kB: resv_huge_pages is {reservations}" in finding.message
+    is_lawful = reservations == -1 and state is not State.FREE
+    assert finding.rule == ("in-flight" if is_lawful else "count-mismatch")
+
+
+def test_reservations_below_zero_accuse_nobody_where_a_folio_in_use_is_not_in_the_dump() -> None:
+    held = Folio(FIRST_FOLIO + 512, state=State.ACTIVE, remapped=False)
+    image = Image(Machine(line=LINES["6.12.0"], folios=(Folio(FIRST_FOLIO), held)))
+    image.write_hstate(9, resv_huge_pages=(1 << 64) - 1)
+    image.drop_frame(image.memmap.boot_frame(image.memmap.number(held.pfn)))
+    report = verify(image.prog)
+    assert report.incomplete
+    assert "count-mismatch" not in {finding.rule for finding in report.findings}
 
 
 def test_all_counters_are_in_the_document(kernel: EditedKernel) -> None:
