@@ -46,6 +46,7 @@ def main() -> NoReturn:
     :raises SystemExit: with the exit code, as a script of drgn, whose process may go on.
     """
     _occupy_standard_streams()
+    _see_how_children_end()
     prog = _program_of_drgn()
     with _little_garbage_collection():
         if prog is not None:
@@ -119,6 +120,16 @@ def _let_interrupts_raise() -> None:
     """Let Ctrl-C raise an exception, which a command says in one line."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _see_how_children_end() -> None:
+    """
+    Undo that this process was started with SIGCHLD ignored.
+
+    How a child ends would be lost, and to wait for the one that reads a dump would take for ever.
+    """
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _occupy_standard_streams() -> None:

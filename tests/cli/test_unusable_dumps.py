@@ -136,6 +136,14 @@ def test_a_dump_that_crashes_its_reader(crashing: Path) -> None:
     refused(vmemmap("diff", VMCORE, crashing), 2, f"{crashing} cannot be read: ", "SIGBUS")
 
 
+def test_a_dump_is_read_where_children_are_ignored() -> None:
+    def ignore_children() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    done = vmemmap("diff", VMCORE, VMCORE, preexec_fn=ignore_children)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "no difference\n", "")
+
+
 def test_the_process_that_reads_a_dump_ends_with_the_one_that_a_time_limit_kills() -> None:
     outlive = f"from drgn_vmemmap.cli import crashes; crashes.outlive([{str(VMCORE)!r}])"
     code = f"{outlive}; import time; print(flush=True); time.sleep(60)"
