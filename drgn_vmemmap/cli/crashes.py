@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from drgn_vmemmap.cli.exit_codes import CANNOT, fail
 
@@ -72,7 +73,7 @@ def _status(child: int, awaited: set[signal.Signals]) -> int:
             os.kill(child, received.si_signo)
 
 
-def _end_like(status: int, dumps: Sequence[str]) -> None:
+def _end_like(status: int, dumps: Sequence[str]) -> NoReturn:
     """End this process as its child ended."""
     if not os.WIFSIGNALED(status):
         os._exit(os.WEXITSTATUS(status))
@@ -84,6 +85,8 @@ def _end_like(status: int, dumps: Sequence[str]) -> None:
     signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
+    # The first process of a container outlives its own signals.
+    os._exit(128 + number)
 
 
 def _damage(dumps: Sequence[str]) -> str:

@@ -136,6 +136,14 @@ def test_a_dump_that_crashes_its_reader(crashing: Path) -> None:
     refused(vmemmap("diff", VMCORE, crashing), 2, f"{crashing} cannot be read: ", "SIGBUS")
 
 
+def test_the_first_process_of_a_container_ends_though_it_outlives_its_own_signals() -> None:
+    code = (
+        "import os; from drgn_vmemmap.cli import crashes; "
+        f"os.kill = lambda *_: None; crashes._end_like({int(signal.SIGTERM)}, [])"
+    )
+    assert run(sys.executable, "-c", code).returncode == 128 + signal.SIGTERM
+
+
 def test_a_dump_is_read_where_children_are_ignored() -> None:
     def ignore_children() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
