@@ -67,8 +67,24 @@ def _check_paths(target: DrgnOptions) -> None:
         (_DIRECTORIES, os.path.isdir, "directory"),
     ):
         for name, path in target.given:
-            if name in names and path is not None and not wanted(path):
+            if name not in names or path is None:
+                continue
+            if not wanted(path):
                 raise CannotAnalyse(f"{name} {path}: there is no such {what}")
+            if not _may_be_read(path):
+                raise CannotAnalyse(f"{name} {path}: you may not read this {what}")
+
+
+def _may_be_read(path: str) -> bool:
+    """Whether this process may read a file or a directory; drgn ignores those that it may not."""
+    # To open a FIFO would take it from its reader.
+    if not (os.path.isfile(path) or os.path.isdir(path)):
+        return True
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except PermissionError:
+        return False
+    return True
 
 
 def _is_silent(address: str) -> bool:

@@ -94,6 +94,18 @@ def test_a_file_of_symbols_that_is_not_there_is_refused(option: str) -> None:
     refused(answer("-c", VMCORE, option, "/no/vmlinux"), 2, f"{option} /no/vmlinux", "no such")
 
 
+@pytest.mark.parametrize("option", ("-s", "--vmcoreinfo", "--debug-directory"))
+def test_symbols_that_the_user_may_not_read_are_refused(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: str, flags: int) -> int:
+        raise PermissionError(13, "Permission denied", path)
+
+    # Nothing is kept from root.
+    monkeypatch.setattr("os.open", denied)
+    refused(answer("-c", VMCORE, option, tmp_path), 2, f"{option} {tmp_path}", "may not read")
+
+
 def test_symbols_of_something_else_are_not_used_in_silence(shown: str) -> None:
     done = vmemmap("-c", VMCORE, "-s", sys.executable)
     assert (done.returncode, done.stdout) == (0, shown)
