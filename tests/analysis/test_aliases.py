@@ -15,6 +15,7 @@ from drgn_vmemmap.analysis.report import Report
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.physical import WRITABLE
 
 every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
 
@@ -23,6 +24,12 @@ def many(release: str, count: int, **machine: Any) -> Image:
     """So many folios that are not optimized."""
     folios = tuple(Folio(FIRST_FOLIO + 512 * n, remapped=False) for n in range(count))
     return Image(Machine(line=LINES[release], folios=folios, **machine))
+
+
+def map_to(image: Image, pfn: int, index: int, frame: int) -> None:
+    """Map a vmemmap page to another frame."""
+    mask = ((1 << 52) - 1) & -4096
+    image.write_entry(pfn, index, image.entry(pfn, index) & ~mask | frame << 12)
 
 
 def aliased(report: Report) -> Counter[tuple[int | None, int | None]]:
@@ -54,6 +61,8 @@ def test_a_frame_that_backs_a_page_of_each_folio_costs_as_much_as_there_are_foli
     frame = image.frames[FIRST_FOLIO][3]
     other = f"vmemmap page 3 of folio {FIRST_FOLIO:#x}"
     assert messages[pfns[1]] == f"frame {frame:#x} also backs {other} and 198 more"
+    other = f"vmemmap page 3 of folio {pfns[1]:#x}"
+    assert messages[pfns[0]] == f"frame {frame:#x} also backs {other} and 198 more"
 
 
 @every_layout
@@ -76,7 +85,50 @@ def test_entries_and_leaves_that_map_one_frame_are_all_named(release: str) -> No
     image.write_entry(by_leaf[1], 0, image.entry(by_leaf[0], level="PMD"), level="PMD")
     frame = image.frames[by_leaf[0]][0]
     assert frame is not None
-    mask = ((1 << 52) - 1) & -4096
-    image.write_entry(by_pte, 5, image.entry(by_pte, 5) & ~mask | frame << 12)
+    map_to(image, by_pte, 5, frame)
     found = aliased(verify(image.prog))
     assert found == Counter([(by_pte, 5), (by_leaf[0], 0), (by_leaf[1], 0)])
+
+
+@every_layout
+def test_a_frame_of_a_folio_that_vmemmap_of_no_folio_maps_is_named_for_both(release: str) -> None:
+    """Vmemmap of no folio has no reason to share anything: it is an orphan of a remap."""
+    stray, folio = FIRST_FOLIO, FIRST_FOLIO + 512 * 8
+    split = frozenset((FIRST_FOLIO >> 15,))
+    folios = (Folio(folio, remapped=False),)
+    image = Image(Machine(line=LINES[release], folios=folios, split=split))
+    frame = image.frames[folio][2]
+    assert frame is not None
+    map_to(image, stray, 1, frame)
+    report = verify(image.prog)
+    assert aliased(report) == Counter([(folio, 2)])
+    (orphan,) = (f for f in report.findings if f.rule == "orphan-remap")
+    assert orphan.address == image.machine.page_address(stray + 64)
+
+
+def test_vmemmap_of_no_folio_that_maps_the_tails_of_a_zone_is_named_in_stretches() -> None:
+    stray = FIRST_FOLIO + 512 * 8
+    image = Image(Machine(line=LINES["7.2.0"], folios=(Folio(FIRST_FOLIO),)))
+    (frame,) = image.tail_frames.values()
+    for index in (0, 1, 3, 4):
+        map_to(image, stray, index, frame)
+    for index in (2, 6):
+        image.write_entry(stray, index, image.entry(stray, index) & ~WRITABLE)
+    orphans = (f.message for f in verify(image.prog).findings if f.rule == "orphan-remap")
+    assert [*orphans] == [
+        f"vmemmap of PFNs {stray:#x} to {stray + 5 * 64 - 1:#x} shares frames, "
+        "but is no HugeTLB folio's",
+        f"vmemmap of PFNs {stray + 6 * 64:#x} to {stray + 7 * 64 - 1:#x} is read-only, "
+        "but is no HugeTLB folio's",
+    ]
+
+
+def test_a_frame_that_a_zone_keeps_and_a_large_leaf_maps_is_named_as_the_zones() -> None:
+    unsplit = FIRST_FOLIO + 64 * 512 * 2
+    folios = (Folio(FIRST_FOLIO), Folio(unsplit, remapped=False))
+    image = Image(Machine(line=LINES["7.2.0"], folios=folios))
+    frame = image.memmap.boot_frame(image.memmap.number(unsplit) + 3)
+    image.write(image.tail_slot(0, 3, 18), image.machine.page_address(frame))
+    (finding,) = (f for f in verify(image.prog).findings if f.rule == "frame-aliased")
+    assert (finding.folio, finding.index) == (unsplit, 3)
+    assert finding.message == f"frame {frame:#x} also backs the tails of a zone"
