@@ -152,9 +152,7 @@ def _is_cut_off(file: BinaryIO, kdump: Kdump) -> bool:
     file.seek(kdump.descriptors)
     (first,) = struct.unpack("<Q", file.read(8))
     count = (first - kdump.descriptors) // _PAGE.size
-    if size < kdump.descriptors + count * _PAGE.size:
-        return True
-    return size < _end_of_pages(file, kdump, count)
+    return size < first or size < _end_of_pages(file, kdump, count)
 
 
 def _end_of_pages(file: BinaryIO, kdump: Kdump, count: int) -> int:

@@ -380,6 +380,17 @@ def test_pages_of_zeros_at_the_end_do_not_hide_that_a_file_is_cut_off(
         assert missing_bytes(str(path)) == missing
 
 
+def test_a_kdump_whose_first_page_lies_far_beyond_it_has_no_pages(tmp_path: Path) -> None:
+    data, far = bytearray(KDUMP.read_bytes()), 1 << 62
+    block_size, sub_header, bitmaps = struct.unpack_from("<3I", data, 428)
+    struct.pack_into("<Q", data, (1 + sub_header + bitmaps) * block_size, far)
+    path = tmp_path / "vmcore"
+    path.write_bytes(data)
+    bitmap = page_bitmap(str(path))
+    assert bitmap is not None and not any(bitmap)
+    assert missing_bytes(str(path)) >= far - len(data)
+
+
 def test_only_a_kdump_has_a_bitmap(elf: Path, tmp_path: Path) -> None:
     assert page_bitmap(str(elf)) is None
     assert page_bitmap(str(tmp_path)) is None
