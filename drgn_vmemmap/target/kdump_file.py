@@ -168,7 +168,7 @@ def _end_of_pages(file: BinaryIO, kdump: Kdump, count: int) -> int:
         file.seek(kdump.descriptors + start * _PAGE.size)
         pages = _whole(file.read((end - start) * _PAGE.size))
         # All pages of zeros may lead to one page, which lies before all others.
-        found = [(at, size) for at, size in pages if size and at > first]
+        found = [(at, size) for at, size in pages if at > first]
         if found:
             return last_end(found)
     return first + length if count > 0 else 0

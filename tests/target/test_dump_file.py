@@ -373,7 +373,7 @@ def test_pages_of_zeros_at_the_end_do_not_hide_that_a_file_is_cut_off(
     # The notes, which come after the pages, are not in the way.
     data[4128:4176] = bytes(48)
     path = tmp_path / "vmcore"
-    for missing, left in [(0, pages), (1, last - 1)] if last else [(0, pages)]:
+    for missing, left in ((0, pages), (1, max(0, last - 1))):
         path.write_bytes(data[: offset + length - missing])
         bitmap = page_bitmap(str(path))
         assert bitmap is not None and kdump_file._count_bits(bitmap[:]) == left
@@ -389,6 +389,11 @@ def test_a_kdump_whose_first_page_lies_far_beyond_it_has_no_pages(tmp_path: Path
     bitmap = page_bitmap(str(path))
     assert bitmap is not None and not any(bitmap)
     assert missing_bytes(str(path)) >= far - len(data)
+    # Without a page, there is no first one.
+    middle = (1 + sub_header) * block_size + bitmaps * block_size // 2
+    data[middle : middle + bitmaps * block_size // 2] = bytes(bitmaps * block_size // 2)
+    path.write_bytes(data)
+    assert missing_bytes(str(path)) == 0
 
 
 def test_only_a_kdump_has_a_bitmap(elf: Path, tmp_path: Path) -> None:
