@@ -118,11 +118,11 @@ def without_common_start(lines: Sequence[str]) -> Sequence[str]:
 
     A logger whose form is not known here writes such a text: a host, a unit, a time, a number.
     """
-    if not _LOGGER.search(_common_start(_shapes(lines[:_SAMPLE]))):
+    if not _LOGGER.search(_common_start(list(_shapes(lines[:_SAMPLE])))):
         return lines
     shapes = _shapes(lines)
-    common = _common_start(shapes)
-    if not _LOGGER.search(common) or any(map(_begins_message, shapes)):
+    common = _common_start(list(shapes))
+    if not _LOGGER.search(common) or any(map(_begins_message, shapes.values())):
         return lines
     for boundary in reversed([*_BOUNDARY.finditer(common)][-_BOUNDARIES_LIMIT:]):
         end = boundary.end()
@@ -132,9 +132,9 @@ def without_common_start(lines: Sequence[str]) -> Sequence[str]:
     return lines
 
 
-def _shapes(lines: Iterable[str]) -> list[str]:
-    """The distinct lines, sorted, with each number written as 0."""
-    return sorted({_DIGITS.sub("0", line) for line in lines if line.strip()})
+def _shapes(lines: Iterable[str]) -> dict[str, str]:
+    """The distinct lines with each number written as 0, sorted, and one line of each."""
+    return dict(sorted({_DIGITS.sub("0", line): line for line in lines if line.strip()}.items()))
 
 
 def _begins_message(line: str) -> bool:
