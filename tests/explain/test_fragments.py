@@ -150,6 +150,14 @@ def test_an_address_is_read_without_the_space_before_it(words: str) -> None:
 # Several.
 
 
+OTHER_BOOT = tuple(
+    line.replace(f"{FAULT:x}", f"{OTHER_FAULT:x}")
+    .replace("6.12.117", "6.12.118")
+    .replace("isolate_migratepages_block", "foo")
+    for line in OOPS
+)
+
+
 def _interleaved(callers: Sequence[str]) -> list[str]:
     """Two oopses, line by line in turn, each line with its caller."""
     other = [line.replace(f"{FAULT:x}", f"{OTHER_FAULT:x}") for line in OOPS]
@@ -165,13 +173,37 @@ def _interleaved(callers: Sequence[str]) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("prefix", ("", "Nov 26 15:32:04 host kernel: ", "vm1: "))
 @pytest.mark.parametrize("callers", (("T71", "T72"), ("C0", "C1"), ("T71", "C0")))
-def test_oopses_that_are_interleaved_keep_their_lines_by_caller(callers: Sequence[str]) -> None:
-    one, other = read(_interleaved(callers)).named
+def test_oopses_that_are_interleaved_keep_their_lines_by_caller(
+    callers: Sequence[str], prefix: str
+) -> None:
+    one, other = read([prefix + line for line in _interleaved(callers)]).named
     assert (one.value, one.access, one.error_code) == (FAULT, "write", 3)
     assert one.walk is not None and one.walk.entries == WALK
     assert (other.value, other.access, other.error_code) == (OTHER_FAULT, "read", 0)
     assert other.walk is not None and other.walk.entries == (("PGD", 0),)
+
+
+@pytest.mark.parametrize("hosts", (("vm1", "vm2"), ("a.example", "b"), ("10.0.0.1", "10.0.0.2")))
+def test_oopses_of_two_hosts_in_one_log_keep_their_lines(hosts: Sequence[str]) -> None:
+    lines = [
+        f"2026-11-26T15:32:04+01:00 {host} kernel: {line}"
+        for pair in zip(OOPS, OTHER_BOOT)
+        for host, line in zip(hosts, pair)
+    ]
+    one, other = read(lines).named
+    assert (one.value, one.functions[0]) == (FAULT, "isolate_migratepages_block")
+    assert (other.value, other.functions[0]) == (OTHER_FAULT, "foo")
+    assert one.access == other.access == "write"
+    assert (one.registers["CR2"], other.registers["CR2"]) == (FAULT, OTHER_FAULT)
+
+
+def test_a_level_in_the_place_of_a_host_is_none() -> None:
+    levels = ("ALERT", "kern.err", "warning", "info")
+    rows = [f"2026-11-26T15:32:04Z {levels[n % 4]} kernel: {line}" for n, line in enumerate(OOPS)]
+    mention = only(rows)
+    assert (mention.access, mention.functions[0]) == ("write", "isolate_migratepages_block")
 
 
 @pytest.mark.parametrize(
@@ -203,14 +235,6 @@ def test_an_oops_that_lost_its_first_lines_is_no_part_of_one_far_above() -> None
 def test_a_line_that_is_too_far_from_its_fault_is_no_fault_of_its_own() -> None:
     found = read([*OOPS, *["[  1.5] usb 1-1: new device"] * 40, OOPS[1]])
     assert ([mention.value for mention in found.named], found.unnamed) == ([FAULT], 0)
-
-
-OTHER_BOOT = tuple(
-    line.replace(f"{FAULT:x}", f"{OTHER_FAULT:x}")
-    .replace("6.12.117", "6.12.118")
-    .replace("isolate_migratepages_block", "foo")
-    for line in OOPS
-)
 
 
 def _stored(kind: str, lines: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ class Line(NamedTuple):
     The line; if mailers may have wrapped it, joined as if at spaces, and as if within words.
     """
     caller: str | None = None
-    """The task (``T71``) or processor (``C0``) that wrote it, if the log says so."""
+    """The host, and the task (``T71``) or processor (``C0``), that wrote it, if the log says so."""
 
 
 class Text(NamedTuple):
@@ -114,6 +114,13 @@ _OTHER_LINE_END = re.compile(r"[\r\u2028\u2029\x85]")
 
 # CONFIG_PRINTK_CALLER: on a console, and in /dev/kmsg and netconsole.
 _CALLER = re.compile(r"\[ ?([TC]\d{1,10})\]|\bcaller=([TC]\d{1,10})")
+
+# Syslog's host; in its place may be a level, or the end of a time.
+_HOST = re.compile(
+    r"(?:^| )(?!(?:kern\.)?(?:emerg|alert|crit|err|warn|notice|info|debug)\w*\b)"
+    r"((?:[a-z]|\d{1,3}\.\d)[\w.-]{0,254}) (?:kernel|klogd)(?:\[\d+\])?:",
+    re.IGNORECASE,
+)
 
 # Lines of /dev/kmsg and netconsole after a record, and of journalctl -o verbose around one: its
 # device, who wrote it, and where.
@@ -188,11 +195,17 @@ def _pieces(text: str) -> Iterator[_Piece]:
         if _FIELD.match(words):
             continue
         bare = without_prefix(words)
-        caller = _CALLER.search(words, 0, len(words) - len(bare))
-        name = None if caller is None else caller[1] or caller[2]
+        prefix = words[: len(words) - len(bare)]
         # A line that was cut after a space still ends in one.
         end = " " if line[-1] == " " != line[-2:-1] else ""
-        yield _Piece(printable(bare) + end, len(bare) < len(words), len(line), name)
+        yield _Piece(printable(bare) + end, bool(prefix), len(line), _writer(prefix))
+
+
+def _writer(prefix: str) -> str | None:
+    """Who wrote a line, as the prefixes before it say: a host, and a task or a processor."""
+    host, caller = _HOST.search(prefix), _CALLER.search(prefix)
+    names = (host and host[1], caller and (caller[1] or caller[2]))
+    return " ".join(filter(None, names)) or None
 
 
 def _groups(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
