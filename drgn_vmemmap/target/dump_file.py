@@ -19,6 +19,7 @@ from drgn_vmemmap.target.kdump_file import (
     KDUMP,
     block_size,
     end_of,
+    is_unreadable,
     last_end,
     layout_of,
 )
@@ -143,6 +144,7 @@ def left_out(path: str) -> list[range]:
     file. drgn reads zeros there.
 
     :return: Its physical addresses, ascending; ranges do not touch.
+    :raises OSError: if the file cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -150,7 +152,9 @@ def left_out(path: str) -> list[range]:
                 return []
             headers = rearranged(file, _HEADERS_LIMIT)
             short = [each for each in _segments(headers) if each.size < each.memory_size]
-    except (OSError, OverflowError, ValueError, struct.error):
+    except (OSError, OverflowError, ValueError, struct.error) as error:
+        if is_unreadable(error):
+            raise
         return []
     gaps: list[range] = []
     loads = (each for each in short if each.type == _PT_LOAD)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
@@ -125,6 +126,7 @@ def page_bitmap(path: str) -> Bitmap | None:
 
     :return: A bit for each PFN, from the lowest bit of each byte on; ``None`` for a file of another
         kind, or of another page size, and for one of several that a dump was split into.
+    :raises OSError: if it cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -135,12 +137,27 @@ def page_bitmap(path: str) -> Bitmap | None:
             is_whole = os.fstat(file.fileno()).st_size >= kdump.descriptors
             if kdump.is_split or kdump.block_size != mmap.PAGESIZE or not size or not is_whole:
                 return None
-            # The second bitmap begins at a multiple of the page size, as mmap() requires it.
-            start = kdump.bitmaps + size
-            bits = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ, offset=start)
+            bits = _mapped(file, kdump.bitmaps + size, size)
             return _without_pages_beyond(bits, file, kdump) if _is_cut_off(file, kdump) else bits
-    except (OSError, OverflowError, ValueError, MemoryError, struct.error):
+    except (OSError, OverflowError, ValueError, struct.error) as error:
+        if is_unreadable(error):
+            raise
         return None
+
+
+def _mapped(file: BinaryIO, start: int, size: int) -> Bitmap:
+    """A part of a file, which begins at a multiple of the page size, as mmap() requires it."""
+    try:
+        return mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ, offset=start)
+    except OSError:
+        # Not every file system maps files, and not every process may map more.
+        file.seek(start)
+        return file.read(size)
+
+
+def is_unreadable(error: Exception) -> bool:
+    """Whether an error is of reading a file, and not of numbers in it that lead nowhere."""
+    return isinstance(error, OSError) and error.errno != errno.EINVAL
 
 
 def _is_cut_off(file: BinaryIO, kdump: Kdump) -> bool:
@@ -174,7 +191,7 @@ def _end_of_pages(file: BinaryIO, kdump: Kdump, count: int) -> int:
     return first + length if count > 0 else 0
 
 
-def _without_pages_beyond(bits: mmap.mmap, file: BinaryIO, kdump: Kdump) -> bytes:
+def _without_pages_beyond(bits: Bitmap, file: BinaryIO, kdump: Kdump) -> bytes:
     """
     A bitmap of pages up to the first one that ends beyond a file.
 

@@ -25,10 +25,11 @@ from typing import TypeVar
 
 import drgn
 
+from drgn_vmemmap.errors import CannotAnalyse, printable
 from drgn_vmemmap.target.dump_file import left_out
 from drgn_vmemmap.target.kdump_file import Bitmap, page_bitmap
 from drgn_vmemmap.target.page_reader import PAGE_SHIFT, PAGE_SIZE
-from drgn_vmemmap.target.program import dump_path
+from drgn_vmemmap.target.program import dump_file
 
 _T = TypeVar("_T")
 
@@ -81,8 +82,8 @@ def guarded(prog: drgn.Program) -> Read:
     :return: As :meth:`drgn.Program.read()`.
     """
     read: Read = prog.read
-    path = dump_path(prog)
-    pages = None if path is None else _known_of(path, _pages, None)
+    path = dump_file(prog)
+    pages = None if path is None else _known_of(path, _pages)
     if path is None or pages is None:
         return read
     return _guard(read, pages, parts_in(path))
@@ -90,7 +91,7 @@ def guarded(prog: drgn.Program) -> Read:
 
 def parts_in(path: str) -> Parts:
     """The pages of a file that were recorded in part."""
-    return _known_of(path, _read_marks, {})
+    return _known_of(path, _read_marks)
 
 
 def _guard(read: Read, pages: Bitmap, parts: Parts) -> Read:
@@ -115,8 +116,8 @@ def without_gaps(prog: drgn.Program, read: Read) -> Read:
 
     :param read: Reads all of it, what is left out as zeros.
     """
-    path = dump_path(prog)
-    gaps: list[range] = [] if path is None else _known_of(path, _gaps, [])
+    path = dump_file(prog)
+    gaps: list[range] = [] if path is None else _known_of(path, _gaps)
     if not gaps:
         return read
     starts = [gap.start for gap in gaps]
@@ -141,18 +142,20 @@ def _are_set(bitmap: Bitmap, first: int, last: int) -> bool:
     return bits & wanted == wanted
 
 
-def _known_of(path: str, find: Callable[[str, int, int], _T], nothing: _T) -> _T:
+def _known_of(path: str, find: Callable[[str, int, int], _T]) -> _T:
     """
     A fact about a file, found once as long as the file does not change.
 
     :param find: Finds it, given the file's path, its size, and when it was modified.
-    :param nothing: The fact, if the file cannot be read.
+    :raises CannotAnalyse: if the file cannot be read: what is not in it would be read as zeros.
     """
     try:
         status = os.stat(path)
         return find(path, status.st_size, status.st_mtime_ns)
-    except OSError:
-        return nothing
+    except OSError as error:
+        raise CannotAnalyse(
+            f"{printable(path)} cannot be read again, to know what is not in it: {error.strerror}"
+        ) from error
 
 
 @lru_cache(maxsize=4)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -23,7 +24,7 @@ import pytest
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.target import kdump_file
-from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
+from drgn_vmemmap.target.dump_file import left_out, missing_bytes, why_not_a_dump
 from drgn_vmemmap.target.kdump_file import page_bitmap
 from drgn_vmemmap.target.kdump_names import is_nameless, machine
 from drgn_vmemmap.target.program import cannot_open, open_dump, what_is_cut_off
@@ -398,10 +399,26 @@ def test_a_kdump_whose_first_page_lies_far_beyond_it_has_no_pages(tmp_path: Path
 
 def test_only_a_kdump_has_a_bitmap(elf: Path, tmp_path: Path) -> None:
     assert page_bitmap(str(elf)) is None
-    assert page_bitmap(str(tmp_path)) is None
     cut_off = tmp_path / "vmcore"
     cut_off.write_bytes(KDUMP.read_bytes()[:9000])
     assert page_bitmap(str(cut_off)) is None
+
+
+def test_a_bitmap_is_read_where_it_cannot_be_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    mapped = page_bitmap(str(KDUMP))
+    assert mapped is not None
+
+    def too_many(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("mmap.mmap", too_many)
+    assert page_bitmap(str(KDUMP)) == mapped[:]
+
+
+def test_a_file_that_cannot_be_read_is_not_said_to_have_no_bitmap(tmp_path: Path) -> None:
+    for find in page_bitmap, left_out:
+        with pytest.raises(FileNotFoundError):
+            find(str(tmp_path / "none"))
 
 
 def test_a_page_that_a_kdump_lacks_is_not_asked_for() -> None:

@@ -1,27 +1,103 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The path of a dump, on a drgn that does not know it."""
+"""Which file a program reads: on a drgn that does not know it, and once it has another name."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+from pathlib import Path
 
-from tests.support import run, vmcore
+import pytest
+
+from drgn_vmemmap import verify
+from drgn_vmemmap.errors import CannotAnalyse
+from drgn_vmemmap.extract.recording import extract
+from tests.support import open_vmcore, run, vmcore
 
 SCRIPT = """
-import sys, types
+import os, sys
 import drgn
+from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.target.program import dump_path
-files = [open(path, "rb") for path in sys.argv[1:]]
-print(dump_path(types.SimpleNamespace(flags=drgn.ProgramFlags(0), cache={})))
+
+class Older:
+    # A program of a drgn without Program.core_dump_path.
+    def __init__(self, path):
+        self._prog = drgn.Program()
+        self._prog.set_core_dump(path)
+        self.flags, self.cache = self._prog.flags, {}
+
+    def __getitem__(self, name):
+        return self._prog[name]
+
+progs = [Older(path) for path in sys.argv[1:]]
+for prog in progs:
+    try:
+        print(dump_path(prog))
+    except CannotAnalyse as error:
+        print(error)
 """
+
+
+def paths(*dumps: Path) -> list[str]:
+    """The paths of some dumps that are open at the same time."""
+    return run(sys.executable, "-c", SCRIPT, *dumps).stdout.splitlines()
 
 
 def test_the_only_dump_that_is_open_is_the_programs() -> None:
     dump = vmcore("head-reuse").resolve()
-    assert run(sys.executable, "-c", SCRIPT, dump, __file__).stdout == f"{dump}\n"
+    assert paths(dump) == [str(dump)]
 
 
-def test_of_two_open_dumps_none_is_taken_for_the_programs() -> None:
-    dumps = vmcore("head-reuse"), vmcore("shared-tail")
-    assert run(sys.executable, "-c", SCRIPT, *dumps).stdout == "None\n"
+def test_of_several_open_dumps_a_programs_has_its_vmcoreinfo(tmp_path: Path) -> None:
+    elf = tmp_path / "vmcore"
+    extract(open_vmcore("hvo-off"), str(elf), compress=False)
+    dumps = [elf, *(vmcore(name).resolve() for name in ("head-reuse", "shared-tail"))]
+    assert paths(*dumps) == [*map(str, dumps)]
+
+
+def test_of_two_dumps_with_the_same_vmcoreinfo_none_is_taken_for_the_programs(
+    tmp_path: Path,
+) -> None:
+    dumps = vmcore("head-reuse"), Path(shutil.copy(vmcore("head-reuse"), tmp_path))
+    assert all("update drgn" in line for line in paths(*dumps))
+
+
+@pytest.mark.parametrize("becomes", ("removed", "replaced"))
+@pytest.mark.parametrize("compress", (False, True), ids=("elf", "compressed"))
+def test_what_a_dump_lacks_is_known_whatever_becomes_of_its_name(
+    becomes: str, compress: bool, tmp_path: Path
+) -> None:
+    dump = tmp_path / "vmcore"
+    extract(open_vmcore("head-reuse"), str(dump), compress)
+    prog = open_vmcore(dump)
+    if becomes == "removed":
+        dump.unlink()
+    else:
+        os.rename(shutil.copy(vmcore("hvo-off"), tmp_path), dump)
+    assert not verify(prog).broken
+
+
+def test_what_a_dump_lacks_is_known_if_it_is_renamed(tmp_path: Path) -> None:
+    dumps = Path(shutil.copy(vmcore("head-reuse"), tmp_path)), vmcore("shared-tail")
+    # A process of its own has no other dumps open.
+    code = """
+import os, sys
+import drgn
+from drgn_vmemmap import verify
+progs = [drgn.Program() for _ in sys.argv[1:]]
+for prog, path in zip(progs, sys.argv[1:]):
+    prog.set_core_dump(path)
+os.rename(sys.argv[1], sys.argv[1] + ".old")
+print(verify(progs[0]).broken)
+"""
+    assert run(sys.executable, "-c", code, *dumps).stdout == "False\n"
+
+
+def test_a_dump_that_cannot_be_read_again_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    prog = open_vmcore("head-reuse")
+    monkeypatch.setattr("drgn_vmemmap.target.recorded_pages.dump_file", lambda prog: "/no/vmcore")
+    with pytest.raises(CannotAnalyse, match="/no/vmcore cannot be read again"):
+        verify(prog)
