@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 
 import pytest
@@ -574,7 +575,11 @@ def test_tails_are_of_the_node_and_the_zone_of_their_folio(shift: str) -> None:
     another = 1 << getattr(kernel.page_flags, shift)
 
     def reason(place: int | None, has_head: bool) -> str:
-        wrong = Tails(kernel, 9, place=place).first_wrong(bytes(frame), info, has_head)
+        tails = Tails(kernel, 9, place=place)
+        wrong = tails.first_wrong(bytes(frame), info, has_head)
+        pieces = StridedRead.joined([bytes(frame)] * 2, 4096)
+        together = tails.wrong_among(pieces, array("Q", [info] * 2), has_head)
+        assert [*together] == [(0, wrong), (1, wrong)] * (wrong is not None)
         return "" if wrong is None else f"{wrong.page} {wrong.reason}"
 
     said = f"is of another node or zone than its folio: flags {0:#x}"
@@ -583,6 +588,18 @@ def test_tails_are_of_the_node_and_the_zone_of_their_folio(shift: str) -> None:
     start = kernel.page.offset("flags")
     frame[start : start + 8] = another.to_bytes(8, "little")
     assert reason(None, False) == "" and reason(None, True) == f"4 {said}"
+
+
+def test_tails_that_are_right_need_not_be_alike() -> None:
+    """One whose memory failed has a flag that others lack."""
+    kernel = discover(image("6.12.0").prog)
+    frame, infos = bytearray(_tails(kernel, OPTIMIZED)), kernel.tail_infos([OPTIMIZED] * 2, 9)
+    start = 9 * kernel.page.size + kernel.page.offset("flags")
+    frame[start : start + 8] = kernel.poison.flag.to_bytes(8, "little")
+    pieces = StridedRead.joined([bytes(frame)] * 2, 4096)
+    tails = Tails(kernel, 9)
+    assert not tails.are_alike(pieces, infos, has_head=False)
+    assert [*tails.wrong_among(pieces, infos, has_head=False)] == []
 
 
 @pytest.mark.parametrize("release", ("6.12.0", "7.2.0"))
