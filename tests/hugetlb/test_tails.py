@@ -256,7 +256,8 @@ def test_tails_that_a_zone_keeps_for_a_device_are_reserved(
 def test_tails_that_a_zone_keeps_end_with_those_of_1_gib_whatever_order_a_hstate_has() -> None:
     kernel = Image(Machine(line=LINES["coming"], folios=(Folio(OPTIMIZED),)))
     kernel.write_hstate(18, order=20)
-    kernel.write(kernel.tail_slot(0, 3, 20), 0x1234)
+    for order in (19, 20):
+        kernel.write(kernel.tail_slot(0, 3, order), 0x1234)
     assert errors(kernel) == []
     kernel.write(kernel.tail_slot(0, 3, 18), 0x1234)
     assert errors(kernel) == [("reuse-invalid", None, None)]
