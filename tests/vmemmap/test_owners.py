@@ -311,6 +311,17 @@ def test_a_frame_that_a_zone_keeps_for_no_folio_and_whose_memory_failed_is_found
     assert finding.message.endswith("no folio uses it now")
 
 
+def test_a_zones_frame_for_no_folio_that_belongs_to_somebody_else_is_found() -> None:
+    broken = image("7.2.0")
+    ((key, _),) = broken.tail_frames.items()
+    frame = UNSPLIT + 9
+    broken.write(broken.tail_slot(*key[:2], 18), broken.machine.page_address(frame))
+    page_cache(broken, frame)
+    (finding,) = (each for each in verify(broken.prog).findings if each.rule == "frame-foreign")
+    assert (finding.folio, finding.address) == (None, broken.machine.page_address(frame))
+    assert finding.message.startswith(f"frame {frame:#x} belongs to the page cache")
+
+
 @every_line
 def test_a_page_table_whose_memory_failed_is_found(release: str) -> None:
     broken = image(release)
