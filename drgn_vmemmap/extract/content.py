@@ -43,6 +43,11 @@ _ENTIRELY_MAPPED = 0x800000 << 32
 _SWAP_TYPE_SHIFT = 58
 _SWAP_TYPE_BITS = 5
 
+# FOLIO_MM_IDS_SHARED_BIT and FOLIO_MM_IDS_LOCK_BIT of include/linux/mm_types.h, beside the numbers
+# of two processes' memory (mm_id_t), of which there are no more than PIDs.
+_SHARED_BIT, _LOCK_BIT = 1 << 63, 1 << 31
+_MM_ID_LIMIT = 1 << 22
+
 # BIAS_MAX of net/core/page_pool.c, from which references to a part of a page are counted down.
 _POOL_COUNTS = (_LONG_MAX, _LONG_MAX >> 1)
 
@@ -159,9 +164,12 @@ class Content:
         Whether a struct page has counts, or nothing.
 
         One that nobody refers to is not mapped either: its count of mappings is -1, or its type.
+        Those who map a tail refer to its head: mapped once, by a PTE, it has 0 and 0.
         """
         counts = self._counts
-        return counts is None or any(page[counts : counts + WORD]) or not any(page)
+        if counts is None or any(page[counts : counts + WORD]) or not any(page):
+            return True
+        return bool(self._kernel.page.value(page, "compound_head") & TAIL)
 
     def _are_flags(self, word: int) -> bool:
         return self._kernel.page_flags.node(word) in self._nodes
@@ -184,10 +192,14 @@ class Content:
         return self._is_pointer(word) or word == _FROM_RESERVES or is_of_pool
 
     def _is_private(self, word: int) -> bool:
-        """Whether a word is any member, a place in swap, a page pool's count, or from boot."""
+        """
+        Whether a word is any member, a place in swap, who maps a large folio, a page pool's count,
+        or from boot.
+        """
         return (
             self._is_any(word)
             or self._is_in_swap(word)
+            or self._is_shared(word)
             or any(0 <= most - word < _COUNT_LIMIT for most in _POOL_COUNTS)
             or self._is_of_boot(word)
         )
@@ -196,6 +208,16 @@ class Content:
         """Whether a word is a place on one of the swap devices (``swp_entry()``)."""
         device, offset = divmod(word, 1 << _SWAP_TYPE_SHIFT)
         return device < 1 << _SWAP_TYPE_BITS and offset < _NUMBER_LIMIT
+
+    def _is_shared(self, word: int) -> bool:
+        """
+        Whether a word says that more than two processes map a large folio (``_mm_ids``).
+
+        Linux commit 6af8cb80d3a9 ("mm/rmap: basic MM owner tracking for large folios (!hugetlb)")
+        (in v6.15) keeps it in the first tail, where other pages have their ``private``.
+        """
+        ids = word & ~_SHARED_BIT & ~_LOCK_BIT
+        return bool(word & _SHARED_BIT) and max(divmod(ids, 1 << 32)) < _MM_ID_LIMIT
 
     def _is_of_boot(self, word: int) -> bool:
         """

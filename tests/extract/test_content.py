@@ -125,6 +125,8 @@ def test_a_struct_page_is_of_a_node_that_has_memory(snapshot: Snapshot) -> None:
         ("private", 1 << 58 | 0x1234),  # in swap cache, of the second swap device
         ("private", 22 << 58 | 0x1234),  # of the last one
         ("private", (1 << 62) - 2),  # of a page pool, which gives out parts of it
+        ("private", 1 << 63 | 700 << 32 | 3),  # of a large folio that many processes map
+        ("private", 1 << 63 | 1 << 31),  # of one to which this is just being done
         ("compound_head", 2),  # allocated from the reserves (pfmemalloc)
         ("compound_head", 0xDEAD000000000042 | 700 << 7),  # of a page pool, mapped for DMA
         ("mapping", 0x8001FF << 32 | 0xFFFFFFFF),  # counts of a folio mapped by a PMD
@@ -178,6 +180,21 @@ def test_a_struct_page_that_is_neither_mapped_nor_referenced_has_no_mappings(
         assert content.is_struct_page(bytes(page)) is is_one
         assert content.are_struct_pages(bytes(page)) is is_one
     assert content.are_struct_pages(bytes(64))
+
+
+def test_a_tail_that_is_mapped_once_has_no_count_but_zero(
+    snapshot: Snapshot, content: Content
+) -> None:
+    """Of a large folio, as of a file: a process maps some of its pages, one by one."""
+    layout, page = snapshot.kernel.page, bytearray(snapshot.struct_pages(FIRST_FOLIO + 512))
+    counts, link = layout.offset("refcount") & -8, layout.offset("compound_head")
+    page[counts : counts + 8] = bytes(8)
+    tail_info = snapshot.kernel.tail_info(FIRST_FOLIO + 512, 9)
+    for word, is_one in ((tail_info, True), (tail_info - 1, False), (b"password", False)):
+        data = word if isinstance(word, bytes) else word.to_bytes(8, "little")
+        page[link : link + 8] = data
+        assert content.is_struct_page(bytes(page)) is is_one
+        assert content.are_struct_pages(bytes(page)) is is_one
 
 
 def test_memory_from_boot_may_be_registered_with_a_section_made_of_an_address(
