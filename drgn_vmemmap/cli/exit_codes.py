@@ -58,6 +58,8 @@ def exit_code_of(run: Callable[[], int | None]) -> int:
         return fail(CANNOT, _in_words(error))
     except KeyboardInterrupt:
         return fail(INCOMPLETE, "interrupted")
+    except MemoryError:
+        return fail(CANNOT, "this needs more memory than this process may have: raise its limit")
     except Exception as error:
         return fail(CANNOT, f"internal error, please report it: {_with_place(error)}")
 

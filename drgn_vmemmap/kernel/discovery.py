@@ -68,7 +68,12 @@ def _discover(prog: drgn.Program, system_map: str | None) -> Kernel:
             f"kernel data is not in the dump ({printable(str(error))}): "
             "take one that keeps the kernel's own pages and is not cut off"
         ) from error
-    except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
+    except MemoryError as error:
+        raise CannotAnalyse(
+            "kernel data asks for more memory than this process may have: raise its limit; if that "
+            "is high, the dump is damaged"
+        ) from error
+    except (ArithmeticError, TypeError, ValueError) as error:
         # In a damaged dump, any number may have any value.
         reason = printable(str(error)) or type(error).__name__
         raise CannotAnalyse(f"kernel data contradicts itself ({reason}): damaged dump") from error

@@ -124,6 +124,15 @@ def test_an_error_that_nobody_foresaw_is_one_line_with_its_place(
     assert "RuntimeError: \\x1b[2J" in line and f"{Path(__file__).name}:" in line
 
 
+def test_lack_of_memory_is_no_error_of_this_tool(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise MemoryError
+
+    assert drgn_vmemmap.exit_code_of(fail) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "more memory than this process may have" in line and "report it" not in line
+
+
 def test_wrong_usage_is_refused() -> None:
     refused(answer("nonsense"), 2, "nonsense", "--help")
     refused(vmemmap("--nonsense"), 2, "--nonsense", "--help")

@@ -69,6 +69,7 @@ def test_a_target_is_fuzzed_and_what_is_new_is_kept(tmp_path: Path) -> None:
         (Answer(0, b"\x1b[2J\n", b""), "terminal"),
         (Answer(2, b"", b"\x07\n"), "terminal"),
         (Answer(2, b"", b"drgn-vmemmap: internal error, please report it: ...\n"), "internal"),
+        (Answer(2, b"", b"drgn-vmemmap: this needs more memory than ...\n"), "more memory"),
     ),
 )
 def test_what_is_no_answer_is_a_failure(answer: Answer, reason: str) -> None:

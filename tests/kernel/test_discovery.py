@@ -78,15 +78,22 @@ def test_threads_find_out_at_once_what_a_program_is() -> None:
 X86_64 = drgn.Platform(drgn.Architecture.X86_64)
 
 
-@pytest.mark.parametrize("error", (MemoryError, OverflowError, ZeroDivisionError))
-def test_facts_that_cannot_be_computed_are_damage(
-    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "words"),
+    (
+        (OverflowError, r"contradicts itself \(OverflowError"),
+        (ZeroDivisionError, r"contradicts itself \(ZeroDivisionError"),
+        (MemoryError, "more memory than this process may have"),
+    ),
+)
+def test_facts_that_cannot_be_computed_are_damage_or_lack_memory(
+    error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(lookup: Lookup) -> None:
         raise error
 
     monkeypatch.setattr(memory_model, "sections", fail)
-    with pytest.raises(CannotAnalyse, match=f"contradicts itself \\({error.__name__}"):
+    with pytest.raises(CannotAnalyse, match=words):
         examine(Image(Machine(folios=FOLIOS)).prog)
 
 
