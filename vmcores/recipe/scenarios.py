@@ -186,7 +186,7 @@ _ALL = (
     ),
     Scenario(
         "surplus",
-        "8 folios in the pool and 8 surplus ones, all in use; page table isolation (PTI)",
+        "8 folios in the pool and 8 surplus ones, all in use; PTI; processes share a large folio",
         script="surplus.sh",
         command_line=f"{HVO} pti=on",
     ),
