@@ -40,7 +40,7 @@ def exit_code_of(run: Callable[[], int | None]) -> int:
     code = DONE
     try:
         code = run() or DONE
-        sys.stdout.flush()
+        _flush()
         return code
     except (MissingFacts, FaultError) as error:
         return fail(INCOMPLETE, str(error))
@@ -81,9 +81,20 @@ def write_output(text: str) -> int:
     return DONE
 
 
+def _flush() -> None:
+    """
+    Write what is still buffered for standard output.
+
+    :raises OSError: if that fails, or standard output was closed when this process began.
+    """
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    sys.stdout.flush()
+
+
 def discard(stream: TextIO) -> None:
     """Discard what is still buffered for a stream, so that Python does not try again."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(AttributeError, OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

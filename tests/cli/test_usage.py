@@ -124,6 +124,16 @@ def test_an_error_that_nobody_foresaw_is_one_line_with_its_place(
     assert "RuntimeError: \\x1b[2J" in line and f"{Path(__file__).name}:" in line
 
 
+def test_a_script_whose_output_is_closed_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As Python has it where a shell was told >&-.
+    monkeypatch.setattr("sys.stdout", None)
+    assert drgn_vmemmap.exit_code_of(lambda: print("a result")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "standard output is closed" in line
+
+
 def test_lack_of_memory_is_no_error_of_this_tool(capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         raise MemoryError
