@@ -31,8 +31,8 @@ from tabulate import tabulate
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import drgn_vmemmap
-from drgn_vmemmap.cli import arguments
-from drgn_vmemmap.cli.result import write_on
+from drgn_vmemmap.cli import arguments, result
+from drgn_vmemmap.cli.exit_codes import say
 from drgn_vmemmap.errors import printable
 from drgn_vmemmap.output.report.csv import no_formula
 
@@ -267,8 +267,8 @@ def run(options: argparse.Namespace) -> int:
         todo = [dump for dump in find(paths) if _is_due(row_of(dump), table, options.retry)]
         for number, row in enumerate(_verified(todo, options), 1):
             table.add(row)
-            print(f"{number}/{len(todo)} {printable(row.dump)}: {row.verdict}", file=sys.stderr)
-    write_on(shown(table.ordered()) + "\n")
+            say(f"{number}/{len(todo)} {printable(row.dump)}: {row.verdict}")
+    result.write_on(shown(table.ordered()) + "\n")
     verdicts = {row.verdict for row in table.rows.values()}
     if "broken" in verdicts:
         return BROKEN
@@ -337,11 +337,11 @@ def main() -> int:
     try:
         return run(options)
     except BlockingIOError:
-        print(f"verify_dumps: another process writes {options.output}", file=sys.stderr)
+        say(f"verify_dumps: another process writes {options.output}")
     except (NoTable, OSError) as error:
-        print(f"verify_dumps: {printable(str(error))}", file=sys.stderr)
+        say(f"verify_dumps: {printable(str(error))}")
     except KeyboardInterrupt:
-        print("verify_dumps: interrupted; start it again to go on", file=sys.stderr)
+        say("verify_dumps: interrupted; start it again to go on")
         return 130
     return USAGE
 

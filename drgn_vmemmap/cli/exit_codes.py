@@ -131,6 +131,8 @@ def say(text: str) -> None:
 
     Where they cannot be written, as on a full disk, the exit code still says how it went.
     """
+    if sys.stderr is None:
+        return  # It is closed, and print() would take standard output in its place.
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:

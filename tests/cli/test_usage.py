@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import drgn_vmemmap
+from drgn_vmemmap.cli.exit_codes import fail
 from tests.support import (
     DRGN,
     PACKAGE,
@@ -132,6 +133,14 @@ def test_a_script_whose_output_is_closed_says_so(
     assert drgn_vmemmap.exit_code_of(lambda: print("a result")) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "standard output is closed" in line
+
+
+def test_a_message_is_not_taken_for_a_result_where_standard_error_is_closed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    assert drgn_vmemmap.exit_code_of(lambda: fail(3, "something")) == 3
+    assert capsys.readouterr().out == ""
 
 
 def test_lack_of_memory_is_no_error_of_this_tool(capsys: pytest.CaptureFixture[str]) -> None:
