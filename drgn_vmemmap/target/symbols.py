@@ -204,7 +204,7 @@ def _in_pages(prog: drgn.Program, symbols: Mapping[str, int]) -> drgn.Program:
         try:
             return memory.read(address, count)
         except MissingMemory as error:
-            raise drgn.FaultError(str(error), address) from None
+            raise drgn.FaultError(error.state, address) from None
 
     paged = drgn.Program(prog.platform)
     paged.set_linux_kernel_custom(bytes(prog["VMCOREINFO"].string_()), False)

@@ -228,3 +228,11 @@ def test_damaged_tokens_are_not_given_to_drgns_helper(
     monkeypatch.delattr("drgn.helpers.linux.kallsyms.load_vmlinux_kallsyms")
     with pytest.raises(NoTypes, match="its kallsyms cannot be read"):
         symbol_finder(prog, 0, None)
+
+
+def test_kallsyms_that_are_not_in_the_dump_are_named_by_their_address_once() -> None:
+    recorded = open_vmcore("head-reuse")
+    prog = drgn.Program(recorded.platform)
+    prog.set_linux_kernel_custom(recorded["VMCOREINFO"].string_(), False)
+    with pytest.raises(NoTypes, match=r"cannot be read \(not in the dump: 0x[0-9a-f]{16}\)"):
+        symbol_finder(prog, 0, None)
