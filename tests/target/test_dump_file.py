@@ -25,6 +25,7 @@ from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.target import kdump_file
 from drgn_vmemmap.target.dump_file import left_out, missing_bytes, why_not_a_dump
+from drgn_vmemmap.target.flattened import FLATTENED, rearranged
 from drgn_vmemmap.target.kdump_file import page_bitmap
 from drgn_vmemmap.target.kdump_names import is_nameless, machine
 from drgn_vmemmap.target.program import cannot_open, open_dump, what_is_cut_off
@@ -289,6 +290,28 @@ def test_a_kdump_that_does_not_name_its_kernel_is_opened(number: int, tmp_path: 
         path.write_bytes(content)
         assert is_nameless(str(path))
         assert open_dump(str(path)).flags & drgn.ProgramFlags.IS_LINUX_KERNEL
+
+
+def test_only_a_kdump_of_x86_64_may_be_nameless(elf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    data = bytearray(KDUMP.read_bytes())
+    data[12:77] = bytes(65)
+    data[272:280] = b"aarch64\0"
+    path.write_bytes(data)
+    assert machine(str(path)) == "aarch64" and not is_nameless(str(path))
+    assert machine(str(elf)) is None and not is_nameless(str(elf))
+
+
+@pytest.mark.parametrize(("offset", "length"), ((-1, -1), (-2, 2), (0, -2), (0, 0)))
+def test_a_flattened_dump_ends_with_a_piece_that_has_no_place_or_no_size(
+    offset: int, length: int
+) -> None:
+    pieces = ((3, b"d"), (0, b"abc"), (5, b"beyond"))
+    data = FLATTENED.ljust(4096, b"\0")
+    for at, piece in pieces:
+        data += struct.pack(">qq", at, len(piece)) + piece
+    data += struct.pack(">qq", offset, length) + struct.pack(">qq2s", 0, 2, b"zz")
+    assert rearranged(io.BytesIO(data), 5).read() == b"abcd"
 
 
 def test_a_kdump_without_vmcoreinfo_says_how_to_give_it(tmp_path: Path) -> None:
