@@ -199,9 +199,20 @@ def test_oopses_of_two_hosts_in_one_log_keep_their_lines(hosts: Sequence[str]) -
     assert (one.registers["CR2"], other.registers["CR2"]) == (FAULT, OTHER_FAULT)
 
 
-def test_a_level_in_the_place_of_a_host_is_none() -> None:
-    levels = ("ALERT", "kern.err", "warning", "info")
-    rows = [f"2026-11-26T15:32:04Z {levels[n % 4]} kernel: {line}" for n, line in enumerate(OOPS)]
+@pytest.mark.parametrize(
+    "words",
+    (
+        ("ALERT", "kern.err", "warning", "info"),
+        ("user.alert", "user.warn", "local0.info", "panic"),
+        ("fatal", "SEVERE", "critical", "notice"),
+        ("E", "W", "I", "D"),
+        ("cpu0", "cpu1", "CPU2", "cpu13"),
+        ("731.100", "731.101", "731.103", "31.104"),
+        ("731.100001", "731.100002", "731.100003", "731.100004"),
+    ),
+)
+def test_a_level_a_processor_or_a_time_in_the_place_of_a_host_is_none(words: Sequence[str]) -> None:
+    rows = [f"2026-11-26T15:32:04Z {words[n % 4]} kernel: {line}" for n, line in enumerate(OOPS)]
     mention = only(rows)
     assert (mention.access, mention.functions[0]) == ("write", "isolate_migratepages_block")
 

@@ -115,10 +115,12 @@ _OTHER_LINE_END = re.compile(r"[\r\u2028\u2029\x85]")
 # CONFIG_PRINTK_CALLER: on a console, and in /dev/kmsg and netconsole.
 _CALLER = re.compile(r"\[ ?([TC]\d{1,10})\]|\bcaller=([TC]\d{1,10})")
 
-# Syslog's host; in its place may be a level, or the end of a time.
+# Syslog's host, by its name or its IPv4 address. In its place may be what differs from line to
+# line: a level, a processor, or a time in seconds.
 _HOST = re.compile(
-    r"(?:^| )(?!(?:kern\.)?(?:emerg|alert|crit|err|warn|notice|info|debug)\w*\b)"
-    r"((?:[a-z]|\d{1,3}\.\d)[\w.-]{0,254}) (?:kernel|klogd)(?:\[\d+\])?:",
+    r"(?:^| )(?!(?:(?:\w+\.)?(?:emerg|panic|alert|crit|err|severe|fatal|warn|notice|info|debug)\w*"
+    r"|(?-i:[A-Z])|cpu\d+) )"
+    r"((?:[a-z]|(?:\d{1,3}\.){3}\d)[\w.-]{0,254}) (?:kernel|klogd)(?:\[\d+\])?:",
     re.IGNORECASE,
 )
 
