@@ -169,6 +169,7 @@ COLLECTED: dict[str, Form] = {
     "Fluent Bit": each('[0] kmsg: [1795793569.1, {{"priority"=>1, "msg"=>"{line}"}}]'),
     "Graylog": _records(lambda line: {"version": "1.1", "short_message": line}),
     "Graylog, cut": _records(lambda line: {"short_message": line[:64], "full_message": line}),
+    "Graylog, empty": _records(lambda line: {"short_message": line, "full_message": ""}),
     "Splunk": _records(lambda line: {"result": {"_raw": "Nov 26 15:32:04 vm kernel: " + line}}),
     "Loki": _loki,
     "OpenTelemetry": _telemetry,

@@ -134,8 +134,9 @@ def _messages(value: Any) -> Iterator[str]:
         if isinstance(node, dict):
             parts: list[Any] = []
             caller = _caller(node)
-            # Of Graylog's two, the short one may be cut.
-            keys = _MESSAGE_KEYS - {"short_message"} if "full_message" in node else _MESSAGE_KEYS
+            # Of Graylog's two, the short one may be cut, and the full one may be empty.
+            has_full = bool(node.get("full_message"))
+            keys = _MESSAGE_KEYS - {"short_message"} if has_full else _MESSAGE_KEYS
             for key, below in node.items():
                 if str(key).lower() in keys and not isinstance(below, dict):
                     yield from (caller + line for line in _lines(below))
