@@ -64,6 +64,30 @@ def test_a_log_whose_newest_line_is_the_first_keeps_the_lines_of_each_fault() ->
         assert (second.value, second.access, second.walk) == (other, "write", None)
 
 
+def test_logs_of_four_days_of_which_the_newest_is_the_first_keep_the_order_of_their_lines() -> None:
+    faults = [FAULT + n * 0x1000 for n in range(4)]
+    rows = [
+        f"Nov {26 - day} {15 - day}:32:04 host kernel: [{9000 - 1000 * day}.{n:06}] {line}"
+        for day, fault in enumerate(faults)
+        for n, line in enumerate(line.replace(f"{FAULT:x}", f"{fault:x}") for line in OOPS)
+    ]
+    named = read(rows).named
+    assert [each.value for each in named] == faults
+    assert {(each.access, each.functions[0]) for each in named} == {("write", OOPS[7][10:36])}
+
+
+def test_a_log_of_two_hosts_whose_newest_line_is_the_first_is_read_from_its_end() -> None:
+    other = [line.replace(f"{FAULT:x}", f"{FAULT + 0x1000:x}") for line in OOPS]
+    rows = [
+        f"Nov 26 15:32:{n:02} {host} kernel: [{boot + n}.000001] {line}"
+        for n, lines in enumerate(zip(OOPS, other))
+        for host, boot, line in zip(("vm1", "vm2"), (100, 7000), lines)
+    ]
+    named = read(rows[::-1]).named
+    assert sorted(each.value for each in named) == [FAULT, FAULT + 0x1000]
+    assert {(each.access, each.functions[0]) for each in named} == {("write", OOPS[7][10:36])}
+
+
 PROTECTION = (
     "Oops: general protection fault, probably for non-canonical address 0xdffffc0000000003: 0000 "
     "[#1] PREEMPT SMP KASAN NOPTI"

@@ -24,19 +24,26 @@ def oldest_first(text: str) -> str:
     """The text with its oldest line first, if nearly all of its lines have times that descend."""
     sample = [line for line in text[:_SAMPLE].split("\n") if line.strip()]
     for pattern in _TIMES:
-        if _descend(sample, pattern):
+        falling, rising = _changes(sample, pattern)
+        if falling >= _LEAST and falling >= (falling + rising) * _SHARE:
             return "\n".join(_reversed(text.rstrip("\n").split("\n"), pattern))
+        # Logs that follow each other, the newest one first: the lines of each are in order, and a
+        # logger's times, mostly the same in all lines of one, descend. Of several hosts, the
+        # kernels' times rise as often as they fall.
+        if rising > 2 * falling:
+            return text
     return text
 
 
-def _descend(lines: list[str], pattern: re.Pattern[str]) -> bool:
+def _changes(lines: list[str], pattern: re.Pattern[str]) -> tuple[int, int]:
+    """How often a line's time is before, and after, that of the line above it."""
     matches = [match for match in map(pattern.search, lines) if match]
     if len(matches) < len(lines) * _TIMED_SHARE:
-        return False
+        return 0, 0
     times: list[str] = [match[1].zfill(32) for match in matches]
     falling = sum(time > next_ for time, next_ in zip(times, times[1:]))
     rising = sum(time < next_ for time, next_ in zip(times, times[1:]))
-    return falling >= _LEAST and falling >= (falling + rising) * _SHARE
+    return falling, rising
 
 
 def _reversed(lines: list[str], pattern: re.Pattern[str]) -> Iterator[str]:
