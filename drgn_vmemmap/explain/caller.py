@@ -75,6 +75,17 @@ class Caller:
         if Subject.STACK in latest and latest[Subject.STACK] is latest.get(Subject.PAGE_FAULT):
             del latest[Subject.STACK]
 
+    def end_dump(self) -> None:
+        """
+        Take the next registers and functions for those of an earlier oops.
+
+        Where no function of this one is known, they are all that the log may have of it.
+        """
+        latest = self.latest.get(Subject.STACK)
+        if latest is not None and latest.mention.functions:
+            self.other_dump_line, self.undumped = self.lines, None
+            del self.latest[Subject.STACK]
+
     def end_other_dump(self) -> None:
         """
         Take them for those of a page fault, of which a line is.

@@ -31,3 +31,9 @@ TASK = re.compile(
 The line of each dump that names its task, and how the kernel was tainted: the first oops of a boot
 taints it.
 """
+
+END = re.compile(r"---\[ end trace ")
+"""
+The last line of an oops. The registers and the function after it are those of the boot's first
+oops, whichever it ends (``oops_end()`` of ``arch/x86/kernel/dumpstack.c``).
+"""

@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.boot_facts import BOOT_FACTS, BootFact
 from drgn_vmemmap.explain.caller import Caller, Latest
-from drgn_vmemmap.explain.dumps import EARLIER_STACK, OTHER_DUMP, TASK
+from drgn_vmemmap.explain.dumps import EARLIER_STACK, END, OTHER_DUMP, TASK
 from drgn_vmemmap.explain.facts import FACTS, OOPS_DISTANCE, Fact
 from drgn_vmemmap.explain.fragment import (
     is_page_fault,
@@ -171,6 +171,8 @@ class _Reader:
             yield _token(match, self._caller.begin_earlier_stack)
         for match in TASK.finditer(lower) if "tainted" in lower else ():
             yield _token(match, self._caller.begin_dump, match[0])
+        for match in END.finditer(lower) if "end trace" in lower else ():
+            yield _token(match, self._caller.end_dump)
         for match in BANK_STATUS.finditer(lower) if "machine check" in lower else ():
             yield _token(match, self._begin_machine_check, match)
 

@@ -158,6 +158,33 @@ REPORTS = (
 )
 
 
+END = "---[ end trace 0000000000000000 ]---"
+FIRST_OOPS = (END, FAULT_LINES[5], "RAX: 0000000000000001 RBX: ffffea0000010000")
+
+
+def test_the_first_oops_that_ends_each_later_one_is_no_part_of_that() -> None:
+    second = (
+        "BUG: unable to handle page fault for address: ffffc9000041f000",
+        "#PF: supervisor read access in kernel mode",
+        "Oops: Oops: 0000 [#2] SMP NOPTI",
+        "RIP: 0010:vfs_read+0x1/0x2",
+        "RAX: 0000000000000002",
+    )
+    fault, other = mentions((*FAULT_LINES, *FIRST_OOPS, *second, *FIRST_OOPS, FAULT_LINES[6]))
+    assert fault.functions == ["isolate_migratepages_block"]
+    assert other.functions == ["vfs_read"]
+    assert other.registers == {"RAX": 2}
+
+
+def test_where_a_log_has_nothing_but_the_end_of_an_oops_its_registers_are_those_of_the_fault() -> (
+    None
+):
+    (address,) = mentions((*FIRST_OOPS, FAULT_LINES[6]))
+    assert address.value == 0xFFFFEA0000010034
+    (fault,) = mentions((*FAULT_LINES[:5], *FIRST_OOPS))
+    assert fault.functions == ["isolate_migratepages_block"]
+
+
 @pytest.mark.parametrize("report", REPORTS)
 def test_functions_of_a_later_report_are_not_the_faults(report: tuple[str, ...]) -> None:
     """It names its task in other words: the oops has tainted the kernel."""
