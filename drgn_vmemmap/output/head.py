@@ -28,9 +28,8 @@ def head(report: Report, width: int) -> Iterator[str]:
     yield hvo_state(kernel)
     if report.selection != EVERYTHING:
         yield f"only folios {selected(report.selection)}"
-    for unrecognised in kernel.unrecognised:
-        rules = ", ".join(rule.name for rule in RESTS_ON[unrecognised.part])
-        line = f"not recognised: {unrecognised.message}; not checked in full: {rules}"
+    for part in not_recognised(kernel):
+        line = f"not recognised: {part}"
         yield textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
@@ -70,6 +69,13 @@ def hvo_state(kernel: Kernel) -> str:
             None: "whether new folios are optimized is not known",
         }[kernel.hvo.enabled]
     )
+
+
+def not_recognised(kernel: Kernel) -> Iterator[str]:
+    """Each part of the kernel that was not recognised, and the rules that rest on it."""
+    for unrecognised in kernel.unrecognised:
+        rules = ", ".join(rule.name for rule in RESTS_ON[unrecognised.part])
+        yield f"{unrecognised.message}; not checked in full: {rules}"
 
 
 def selected(selection: Selection) -> str:

@@ -28,6 +28,7 @@ from drgn_vmemmap.kernel.unrecognised import Part
 from drgn_vmemmap.output.report import View, render
 from drgn_vmemmap.rules.finding import Severity
 from tests.damage.edited import EditedKernel
+from tests.output.page import parsed
 from tests.support import open_vmcore, recorded
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT, Struct, types
@@ -226,6 +227,11 @@ def test_what_was_not_recognised_is_named_with_the_rules_that_need_it() -> None:
     assert "# SKIP HVO's layout: this kernel has no vmemmap_tails" in skipped
     (unrecognised,) = document(report, folios=True)["unrecognised"]
     assert "tail-writable" in unrecognised["unchecked"]
+    (notice,) = (
+        parsed("".join(render(report, "html", View()))).one(id="summary").all(class_="notice")
+    )
+    assert notice.text.startswith("Not recognised. HVO's layout: this kernel has no vmemmap_tails")
+    assert notice.text.endswith(", ".join(unrecognised["unchecked"]) + ".")
 
 
 @pytest.mark.parametrize(("name", "is_known"), (("vmemmap_tails", False), ("no_such_member", True)))

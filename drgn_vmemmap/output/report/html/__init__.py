@@ -24,7 +24,13 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.samples import Sample
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.output.findings import Conclusion, by_rule, conclusion
-from drgn_vmemmap.output.head import hvo_state, named_kernel, named_origin, selected
+from drgn_vmemmap.output.head import (
+    hvo_state,
+    named_kernel,
+    named_origin,
+    not_recognised,
+    selected,
+)
 from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.report.html.drawing import Drawing, draw
 from drgn_vmemmap.output.report.html.folios import SHOWN, findings_of, packed, rows, worst_of
@@ -86,6 +92,7 @@ def render(report: Report, view: View) -> Iterator[str]:
         origin=named_origin(report.origin),
         named_kernel=named_kernel(report.kernel),
         hvo_state=hvo_state(report.kernel),
+        not_recognised=list(not_recognised(report.kernel)),
         selected=selected(report.selection),
         headers=[(column.name, column.heading) for column in SHOWN],
         numbers=[column.name for column in SHOWN if column.is_number],
