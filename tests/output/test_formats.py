@@ -255,6 +255,16 @@ def test_of_rules_that_only_verify_runs_a_report_claims_nothing() -> None:
     assert RULES["frame-freed"].verify_only and RULES["tail-content"].verify_only
 
 
+def test_of_rules_that_a_kernel_does_not_let_it_check_a_verification_claims_nothing() -> None:
+    image = Image(Machine(folios=(Folio(FIRST_FOLIO),)))
+    del image.variables["hugetlb_optimize_vmemmap_key"]
+    report = verify(image.prog)
+    found = metrics(report)
+    assert report.unchecked and found["drgn_vmemmap_incomplete"][()] == 1
+    rules = {rule for rule, _ in found["drgn_vmemmap_findings"]}
+    assert rules == RULES.keys() - report.unchecked.keys()
+
+
 @pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
 def test_what_vmemmap_of_a_device_saves_is_a_metric_of_its_own(release: str) -> None:
     machine = Machine(line=LINES[release], sections={7: Section.DEVICE})

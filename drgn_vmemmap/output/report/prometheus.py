@@ -49,7 +49,7 @@ def _kernel(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
         samples = [Sample(int(kernel.hvo.enabled), {})]
         yield "enabled", "Whether HVO is on for new folios.", samples
     samples = [Sample(int(report.incomplete), {})]
-    yield "incomplete", "Whether memory that was needed could not be read.", samples
+    yield "incomplete", "Whether not all that was needed was seen.", samples
 
 
 def _folios(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
@@ -102,7 +102,7 @@ def _findings(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
         {
             (rule.name, rule.severity.value): 0
             for rule in RULES.values()
-            if report.verified or not rule.verify_only
+            if (report.verified or not rule.verify_only) and rule.name not in report.unchecked
         }
     )
     counts.update((finding.rule, finding.severity.value) for finding in report.findings)
