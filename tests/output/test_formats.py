@@ -37,7 +37,8 @@ from tests.synthetic.model import FIRST_FOLIO, Folio, Machine, Section
 from tests.synthetic.pages import many
 from tests.synthetic.strategies import few, machines
 
-SCHEMA = json.loads(files("drgn_vmemmap").joinpath("report.schema.json").read_text())
+SCHEMA_FILE = files("drgn_vmemmap").joinpath("report.schema.json")
+SCHEMA = json.loads(SCHEMA_FILE.read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 LISTED = tuple(name for name in FORMATS if name not in ("prometheus", "html"))
 """The formats that write each folio when they come to it."""
@@ -98,14 +99,13 @@ def test_the_report_of_a_broken_machine_is_as_the_schema_says(machine: Machine) 
     validate(document(verify(Image(machine).prog), folios=True))
 
 
-def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+def test_the_schema_names_nothing_twice() -> None:
+    assert json.dumps(SCHEMA, indent=1) == SCHEMA_FILE.read_text().rstrip()
 
 
 def test_the_schema_knows_each_rule_and_no_other() -> None:
     rules = SCHEMA["properties"]["findings"]["items"]["properties"]["rule"]["enum"]
-    assert rules == list(RULES) or set(rules) == set(RULES)
-    assert set(rules) <= set(RULES)
+    assert sorted(rules) == sorted(RULES)
 
 
 def closed(schema: Any) -> Any:
