@@ -48,7 +48,7 @@ def add_system_map(parser: argparse.ArgumentParser) -> None:
         "--system-map",
         type=nonempty,
         metavar="FILE",
-        help="symbols for a dump without debugging symbols of a kernel before 6.0",
+        help="the symbols of a kernel before 6.0, in place of debugging symbols",
     )
 
 

@@ -52,7 +52,7 @@ COMMAND = Command(
     "struct pages, hstates, sections, zones, symbols, types and variables. No page of a user's "
     "data is in it, nor the kernel's command line, nor its log without --log. It gives the same "
     "report without debugging symbols; that is checked before it is kept. Of a running kernel, it "
-    "records which findings lasted: what changed meanwhile is not found in it.",
+    "records which findings lasted, and its report has no others.",
     examples=(
         f"{NAME} -c vmcore extract small.vmcore",
         f"{NAME} -c vmcore extract --compress small.vmcore",

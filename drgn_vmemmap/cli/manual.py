@@ -66,7 +66,10 @@ _FILES = (
 _ENVIRONMENT = (
     ("NO_COLOR", "If it is not empty, no colour is written, not even on a terminal."),
     ("COLUMNS", "The width of tables, 80 at least, and of the map; by default the terminal's."),
-    ("PAGER, LESS", "What folios and rules are listed with on a terminal, and its options."),
+    (
+        "PAGER, LESS",
+        "The pager that shows lists of folios and rules on a terminal, and its options.",
+    ),
     ("TERM", "If it is dumb, no colour is written, and no pager is used."),
 )
 
@@ -184,7 +187,7 @@ def _value(action: argparse.Action) -> str:
 
 def _rules() -> Iterator[str]:
     yield _escape(
-        "Each finding names the rule that it breaks. It is as severe as is said here, or less "
+        "Each finding names the rule that does not hold. It is as severe as is said here, or less "
         "where the cause is known."
     )
     for rule in RULES.values():

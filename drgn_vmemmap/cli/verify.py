@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--all", action="store_true", help="show all findings, not the first ones")
+    parser.add_argument(
+        "--all", action="store_true", help="show all findings, not only the first ones"
+    )
     arguments.add_format(parser, (*FORMATS, "ktap"))
     arguments.add_output(parser)
     arguments.add_system_map(parser)
