@@ -49,7 +49,8 @@ def _kernel(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
         samples = [Sample(int(kernel.hvo.enabled), {})]
         yield "enabled", "Whether HVO is on for new folios.", samples
     samples = [Sample(int(report.incomplete), {})]
-    yield "incomplete", "Whether not all that was needed was seen.", samples
+    what = "Whether memory that was needed could not be read, or a part was not recognised."
+    yield "incomplete", what, samples
 
 
 def _folios(report: Report) -> Iterator[tuple[str, str, list[Sample]]]:
