@@ -170,8 +170,8 @@ def is_without_segments(path: str) -> bool:
     """Whether an ELF dump has no segments of memory: Xen's ``xl dump-core`` writes sections."""
     try:
         with open(path, "rb") as file:
-            is_elf = file.read(len(_ELF)) == _ELF
-            return is_elf and all(each.type != _PT_LOAD for each in _segments(file))
+            is_core = file.read(len(_ELF)) == _ELF and is_dump(path)
+            return is_core and all(each.type != _PT_LOAD for each in _segments(file))
     except (OSError, OverflowError, ValueError, struct.error):
         return False
 

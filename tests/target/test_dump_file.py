@@ -336,6 +336,16 @@ def test_a_dump_by_xen_is_not_taken_for_one_that_lacks_vmcoreinfo_alone(
         open_dump(str(path))
 
 
+def test_a_module_is_not_taken_for_a_dump_by_xen(elf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "module.ko"
+    header = bytearray(elf.read_bytes()[:64])
+    struct.pack_into("<H", header, 16, 1)  # e_type: ET_REL
+    struct.pack_into("<H", header, 56, 0)  # e_phnum
+    path.write_bytes(header)
+    with pytest.raises(CannotAnalyse, match="not an ELF core file"):
+        open_dump(str(path))
+
+
 @pytest.mark.parametrize("path", VMCORES, ids=lambda path: path.stem)
 def test_the_bitmap_of_a_kdump_says_which_pages_can_be_read(path: Path) -> None:
     bitmap, prog = page_bitmap(str(path)), open_dump(str(path))
