@@ -85,13 +85,13 @@ def dump_file(prog: drgn.Program) -> str | None:
     if path is None:
         return None
     open_files = dict(_open_files())
-    if path not in open_files and path + _REMOVED in open_files:
+    if path in open_files:
+        return path
+    if path + _REMOVED in open_files:
         return open_files[path + _REMOVED]
-    if not os.path.exists(path):
-        # It was renamed.
-        dumps = _open_dumps_of(prog)
-        return dumps.pop() if len(dumps) == 1 else path
-    return path
+    # It was renamed, and another file may have its name by now.
+    dumps = _open_dumps_of(prog)
+    return dumps.pop() if len(dumps) == 1 else path
 
 
 def _open_files() -> Iterator[tuple[str, str]]:

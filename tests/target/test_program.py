@@ -80,17 +80,19 @@ def test_what_a_dump_lacks_is_known_whatever_becomes_of_its_name(
     assert not verify(prog).broken
 
 
-def test_what_a_dump_lacks_is_known_if_it_is_renamed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ("", "shutil.copy(sys.argv[2], sys.argv[1])"))
+def test_what_a_dump_lacks_is_known_if_it_is_renamed(then: str, tmp_path: Path) -> None:
     dumps = Path(shutil.copy(vmcore("head-reuse"), tmp_path)), vmcore("shared-tail")
     # A process of its own has no other dumps open.
-    code = """
-import os, sys
+    code = f"""
+import os, shutil, sys
 import drgn
 from drgn_vmemmap import verify
 progs = [drgn.Program() for _ in sys.argv[1:]]
 for prog, path in zip(progs, sys.argv[1:]):
     prog.set_core_dump(path)
 os.rename(sys.argv[1], sys.argv[1] + ".old")
+{then}
 print(verify(progs[0]).broken)
 """
     assert run(sys.executable, "-c", code, *dumps).stdout == "False\n"
