@@ -105,11 +105,13 @@ def _open_files() -> Iterator[tuple[str, str]]:
 
 def _open_dumps() -> set[str]:
     """The paths of the dumps that this process has open, also of those that were removed since."""
-    return {
-        descriptor if path.endswith(_REMOVED) else path
-        for path, descriptor in _open_files()
-        if os.path.isfile(descriptor) and is_dump(descriptor)
-    }
+    dumps = set()
+    for path, descriptor in _open_files():
+        # Some of the files may be written only, as one that another user's shell opened.
+        with contextlib.suppress(OSError):
+            if os.path.isfile(descriptor) and is_dump(descriptor):
+                dumps.add(descriptor if path.endswith(_REMOVED) else path)
+    return dumps
 
 
 def _open_dumps_of(prog: drgn.Program) -> set[str]:
@@ -141,7 +143,8 @@ def _the_open_dump_of(prog: drgn.Program) -> str | None:
 
 def _has_vmcoreinfo(path: str, text: bytes) -> bool:
     """Whether a dump has this VMCOREINFO where its format has it: an ELF file, among its notes."""
-    with contextlib.suppress(OSError, struct.error), open(path, "rb") as file:
+    errors = (OSError, OverflowError, ValueError, struct.error)
+    with contextlib.suppress(*errors), open(path, "rb") as file:
         start, size = 0, _NOTES_LIMIT
         if file.read(len(KDUMP)) == KDUMP:
             start, size = layout_of(file).parts[0]

@@ -4,16 +4,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import drgn
 import pytest
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
+from drgn_vmemmap.target import program
+from drgn_vmemmap.target.program import dump_path
 from tests.support import open_vmcore, run, vmcore
 
 SCRIPT = """
@@ -63,6 +69,41 @@ def test_of_two_dumps_with_the_same_vmcoreinfo_none_is_taken_for_the_programs(
 ) -> None:
     dumps = vmcore("head-reuse"), Path(shutil.copy(vmcore("head-reuse"), tmp_path))
     assert all("update drgn" in line for line in paths(*dumps))
+
+
+def test_an_open_file_that_may_not_be_read_is_not_the_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    older = SimpleNamespace(flags=drgn.ProgramFlags(0), cache={})
+    dump, log = str(vmcore("head-reuse").resolve()), __file__
+
+    def is_dump(path: str) -> bool:
+        if path == log:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return True
+
+    monkeypatch.setattr(program, "is_dump", is_dump)
+    monkeypatch.setattr(program, "_open_files", lambda: iter(((log, log), (dump, dump))))
+    assert dump_path(older) == dump
+
+
+def test_an_open_kdump_whose_vmcoreinfo_is_beyond_all_files_is_not_the_programs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dump, damaged = vmcore("head-reuse"), tmp_path / "damaged"
+    data = bytearray(dump.read_bytes()[:8192])
+    struct.pack_into("<Q", data, 4096 + 32, 1 << 63)  # offset_vmcoreinfo
+    damaged.write_bytes(data)
+    names = str(damaged), str(dump)
+    prog = open_vmcore("head-reuse")
+
+    class Older:
+        """A program of a drgn without Program.core_dump_path."""
+
+        flags, cache, __getitem__ = prog.flags, dict[str, object](), prog.__getitem__
+
+    monkeypatch.setattr(program, "_open_files", lambda: zip(names, names))
+    assert dump_path(Older()) == str(dump)
 
 
 @pytest.mark.parametrize("becomes", ("removed", "replaced"))
