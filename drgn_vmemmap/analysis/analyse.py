@@ -144,8 +144,10 @@ class _Analysis:
 
     def _with_reservation(self, found: SearchResult) -> dict[str, int]:
         """
-        How many folios may give back a reservation when they are freed, of each hstate on which it
-        matters, as its reservations are below zero.
+        How many folios give back a reservation when they are freed: for each hstate whose
+        reservations are below zero, by its name.
+
+        If not all folios were found, those that were not may make up for it.
         """
         below_zero = {
             hstate.name: -hstate.resv_huge_pages

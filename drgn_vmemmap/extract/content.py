@@ -161,10 +161,11 @@ class Content:
 
     def _is_counted(self, page: bytes) -> bool:
         """
-        Whether a struct page has counts, or nothing.
+        Whether the counts are not all 0, or may be: those of a tail, or of a page of zeros.
 
-        One that nobody refers to is not mapped either: its count of mappings is -1, or its type.
-        Those who map a tail refer to its head: mapped once, by a PTE, it has 0 and 0.
+        A page without references has no mappings either, of which the count is -1, or a page type.
+        Only a tail may have 0 for both: its head has the references, and a count of 0 says that the
+        tail is mapped once.
         """
         counts = self._counts
         if counts is None or any(page[counts : counts + WORD]) or not any(page):

@@ -119,6 +119,16 @@ def impossible_counters(
     :param may_change: Whether the hstates may be caught between two changes.
     :param with_reservation: How many folios give back a reservation when they are freed.
     """
+    yield from _impossible_counts(hstate, with_reservation)
+    if (hstate.max_huge_pages or 0) < 0:
+        yield COUNT_MISMATCH.finding(
+            f"{hstate.name}: max_huge_pages is {hstate.max_huge_pages}, below zero"
+        )
+    yield from _other_sums(hstate, may_change)
+
+
+def _impossible_counts(hstate: Hstate, with_reservation: int) -> Iterator[Finding]:
+    """Counts of a kind of folio that are below zero, or above the count of all folios."""
     total = hstate.counters.nr_huge_pages
     limit = math.inf if total is None else max(total, 0)
     counts = {
@@ -126,7 +136,9 @@ def impossible_counters(
         "resv_huge_pages": hstate.resv_huge_pages,
     }
     for name, count in counts.items():
-        if name == "resv_huge_pages" and -with_reservation <= (count or 0) < 0:
+        if count is None or 0 <= count <= limit:
+            continue
+        if name == "resv_huge_pages" and -with_reservation <= count < 0:
             # Linux commit df7a6d1f6405 ("mm/hugetlb: restore the reservation if needed") (in
             # v6.9): a mapping that goes takes a reservation more from the counter, and a folio of
             # it that somebody else still holds gives it back only when it is freed.
@@ -134,13 +146,13 @@ def impossible_counters(
                 f"{hstate.name}: {name} is {count}: as can be while folios with "
                 "HPG_restore_reserve are held, whose mapping is gone"
             )
-        elif count is not None and not 0 <= count <= limit:
+        else:
             reason = "below zero" if count < 0 else f"more than the {total} folios counted"
             yield COUNT_MISMATCH.finding(f"{hstate.name}: {name} is {count}, {reason}")
-    if (hstate.max_huge_pages or 0) < 0:
-        yield COUNT_MISMATCH.finding(
-            f"{hstate.name}: max_huge_pages is {hstate.max_huge_pages}, below zero"
-        )
+
+
+def _other_sums(hstate: Hstate, may_change: bool) -> Iterator[Finding]:
+    """Counters of a hstate that are not the sums of those of its nodes."""
     for name in Counters._fields:
         of_all = getattr(hstate.counters, name)
         if of_all is None or getattr(hstate.no_counters, name) is None:
