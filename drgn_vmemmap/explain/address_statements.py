@@ -11,6 +11,7 @@ from drgn_vmemmap.explain.boot import BASE_ALIGNMENT, Boot, levels_of_cr4, level
 from drgn_vmemmap.explain.error_code import KEY, NO_ENTRY, PROTECTION, RESERVED, RMP
 from drgn_vmemmap.explain.fragment import CR2
 from drgn_vmemmap.explain.mention import Mention
+from drgn_vmemmap.explain.page_statements import no_memory
 from drgn_vmemmap.explain.regions import VMEMMAP, default_region, may_be_moved, vmemmap_start
 from drgn_vmemmap.explain.statements import Certainty, Statement, certain, likely, unknown
 from drgn_vmemmap.explain.struct_page import (
@@ -151,6 +152,10 @@ def _place(mention: Mention, levels: int | None, then: Leaf | None) -> _Place:
     if boot.memory_is_fixed:
         where = f"it is in {name}: KASLR is off, and regions are where they are by default"
         return _Place(is_vmemmap, certain(where))
+    if boot.vmemmap is not None:
+        begins = f"{VMEMMAP}, which begins at {boot.vmemmap:#x}"
+        where = "is below" if address < boot.vmemmap else "is beyond the end of"
+        return _Place(False, certain(f"it {where} {begins}: the log has a struct page and its PFN"))
     evidence = _evidence(mention, then)
     if evidence:
         return _Place(True, likely(f"it is in {VMEMMAP}: {evidence}"))
@@ -234,6 +239,9 @@ def _pfn_statements(
         yield Statement(certainty, f"it is in the struct page of PFN {proven:#x}")
     elif default is not None and mention.boot.kernel_offset is None:
         yield likely(f"it is in the struct page of PFN {default:#x}, if KASLR moved nothing")
+    elif levels is not None and mention.boot.memory_is_fixed:
+        pfn = (mention.value - vmemmap_start(levels)) // STRUCT_PAGE_SIZE
+        yield Statement(certainty, no_memory(pfn))
     else:
         yield unknown(f"the PFN: the log does not prove where {VMEMMAP} begins")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import drgn
 
 from drgn_vmemmap.explain.architectures import OTHER, architecture_of_release
+from drgn_vmemmap.explain.regions import MOVED_END
 from drgn_vmemmap.explain.struct_page import (
     STRUCT_PAGE_SIZE,
     base_from_tail,
@@ -18,12 +19,13 @@ from drgn_vmemmap.explain.struct_page import (
     order_of_mask,
 )
 from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo
+from drgn_vmemmap.paging.x86_64 import is_canonical
 
 # CONFIG_RANDOMIZE_MEMORY moves the vmemmap by multiples of this.
 BASE_ALIGNMENT = 1 << 30
 
-# First PFN after the memory that x86-64 can have with 4-level page tables, 64 TiB.
-_MAX_PFN = 1 << 34
+# Bits of a PFN, by levels of the page tables: of memory, x86-64 has at most 64 TiB or 4 PiB.
+_PFN_BITS = {4: 34, 5: 40}
 
 # Dashes and underscores are the same in a parameter's name (parameq() of kernel/params.c).
 _HVO_PARAMETER = re.compile(r"hugetlb[-_]free[-_]vmemmap(?:=(.*))?", re.ASCII)
@@ -140,11 +142,16 @@ class Boot:
         return words[: words.index("--")] if "--" in words else words
 
     def pfn_at(self, address: int) -> int | None:
-        """The PFN whose struct page is at an address; ``None`` if the base is not known."""
-        if self.vmemmap is None:
+        """
+        The PFN whose struct page is at an address.
+
+        :return: ``None`` if the base is not known, or the address is outside the vmemmap.
+        """
+        if self.vmemmap is None or address >= MOVED_END:
             return None
         pfn = (address - self.vmemmap) // STRUCT_PAGE_SIZE
-        return pfn if 0 <= pfn < _MAX_PFN else None
+        has_five = self.levels == 5 or not is_canonical(self.vmemmap, 4)
+        return pfn if 0 <= pfn < 1 << _PFN_BITS[5 if has_five else 4] else None
 
     def has_other_release(self, release: str) -> bool:
         """Whether a release is certainly of another kernel."""
@@ -187,7 +194,8 @@ class Boot:
 
 def _base(address: int, pfn: int) -> int | None:
     """Where the vmemmap begins in which the struct page of a PFN is at an address."""
-    base = address - pfn * STRUCT_PAGE_SIZE
+    # Below the vmemmap, page_to_pfn() is negative.
+    base = (address - pfn * STRUCT_PAGE_SIZE) % (1 << 64)
     return base if base >> 63 and base % BASE_ALIGNMENT == 0 else None
 
 

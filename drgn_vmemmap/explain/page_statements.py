@@ -18,7 +18,7 @@ from drgn_vmemmap.explain.struct_page import (
     order_of_mask,
 )
 from drgn_vmemmap.paging.leaf import ENCRYPTION_BITS, leaf_of
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PFN_LIMIT, PHYSICAL_BITS
 
 # What the kernel calls a page; a process may have any name.
 _HUGE_PAGE = re.compile(
@@ -39,6 +39,9 @@ def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
             f"which page it is: with bit {numbers} of the entry, one beyond all memory; if that is "
             f"the bit of AMD's memory encryption, the page is PFN {without:#x}"
         )
+        return
+    if pfn >= PFN_LIMIT:
+        yield certain(no_memory(pfn))
         return
     index, tail = divmod(pfn % PAGES_PER_HUGE_PAGE, PAGES_PER_VMEMMAP_PAGE)
     head = pfn - pfn % PAGES_PER_HUGE_PAGE
@@ -61,6 +64,11 @@ def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
     else:
         what = "whether the page is of a HugeTLB folio, and if that is optimized"
         yield unknown(f"{what}: only a dump")
+
+
+def no_memory(pfn: int) -> str:
+    """A sentence on a PFN that no processor can have."""
+    return f"no memory has PFN {pfn:#x}: physical addresses have {PHYSICAL_BITS} bits at most"
 
 
 def _encryption_bits(mention: Mention, pfn: int) -> list[int]:

@@ -48,6 +48,10 @@ _REGIONS = {
 }
 
 
+MOVED_END = _FIXED[0].start
+"""The address after all regions that KASLR moves."""
+
+
 def default_region(address: int, levels: int) -> Region | None:
     """
     The region that an address is in where nothing is moved.
@@ -65,4 +69,4 @@ def vmemmap_start(levels: int) -> int:
 
 def may_be_moved(address: int, levels: int) -> bool:
     """Whether regions that KASLR moves can be there."""
-    return _REGIONS[levels][0].start <= address < _FIXED[0].start
+    return _REGIONS[levels][0].start <= address < MOVED_END

@@ -96,7 +96,7 @@ def base_from_tail(pfn: int, link: int, alignment: int) -> int | None:
     bases = set()
     for order in _ORDERS:
         head = pfn >> order << order
-        base = (link & ~_TAIL) - head * STRUCT_PAGE_SIZE
+        base = ((link & ~_TAIL) - head * STRUCT_PAGE_SIZE) % (1 << 64)
         if head != pfn and base >> 63 and base % alignment == 0:
             bases.add(base)
     return bases.pop() if len(bases) == 1 else None
