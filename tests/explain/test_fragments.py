@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Callable
 
 import pytest
 
@@ -196,6 +197,27 @@ def test_oopses_of_two_hosts_in_one_log_keep_their_lines(hosts: Sequence[str]) -
     assert (one.value, one.functions[0]) == (FAULT, "isolate_migratepages_block")
     assert (other.value, other.functions[0]) == (OTHER_FAULT, "foo")
     assert one.access == other.access == "write"
+    assert (one.registers["CR2"], other.registers["CR2"]) == (FAULT, OTHER_FAULT)
+
+
+@pytest.mark.parametrize(
+    "record",
+    (
+        lambda host, line: {"_HOSTNAME": host, "MESSAGE": line},
+        lambda host, line: {"_source": {"host": {"name": host}, "message": line}},
+        lambda host, line: {
+            "host": "relay",
+            "message": f"<4>Nov 26 15:32:04 {host} kernel: {line}",
+        },
+    ),
+)
+def test_oopses_of_two_hosts_in_json_keep_their_lines(
+    record: Callable[[str, str], dict[str, object]],
+) -> None:
+    pairs = (pair for each in zip(OOPS, OTHER_BOOT) for pair in zip(("vm1", "10.0.0.2"), each))
+    one, other = read([json.dumps(record(host, line)) for host, line in pairs]).named
+    assert (one.value, one.functions[0]) == (FAULT, "isolate_migratepages_block")
+    assert (other.value, other.functions[0]) == (OTHER_FAULT, "foo")
     assert (one.registers["CR2"], other.registers["CR2"]) == (FAULT, OTHER_FAULT)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 _MESSAGE_KEYS = frozenset(
     (
@@ -33,6 +33,13 @@ _NODES_LIMIT = 1 << 22
 
 # CONFIG_PRINTK_CALLER: a task or a processor.
 _CALLER = re.compile(r"[TC]\d{1,10}")
+
+# The machine that wrote a record: journald, and collectors of logs.
+_HOST_KEYS = ("_HOSTNAME", "host", "hostname")
+_HOST = re.compile(r"(?:[a-z]|\d{1,3}\.\d)[\w.-]{0,254}", re.IGNORECASE)
+
+# A line that names its program, and the machine before it.
+_NAMES_ITS_HOST = re.compile(r".{0,300}?\b(?:kernel|klogd)(?:\[\d+\])?:")
 
 # A field of the export format with any bytes: its name, then its length.
 _FIELD = re.compile(rb"^[A-Z0-9_]{1,64}\n", re.MULTILINE)
@@ -64,16 +71,38 @@ def journal_text(text: str) -> str:
     """The messages in a text that consists of JSON objects; any other text as it is."""
     if not _BEGINS.search(text):
         return text
-    lines: list[str] = []
+    lines: list[_Message] = []
     found = False
     for value in _values(text):
         if isinstance(value, _Plain):
-            lines.append(value)
+            lines.append(_Message(value))
             continue
         messages = list(_messages(value))
         found |= bool(messages)
         lines += messages
-    return "\n".join(lines) if found else text
+    if not found:
+        return text
+    are_several = len({line.host for line in lines} - {""}) > 1
+    return "\n".join(line.with_host() if are_several else line.text for line in lines)
+
+
+class _Message(NamedTuple):
+    """A message in a record."""
+
+    text: str
+    host: str = ""
+    """The machine that wrote it; empty if the record does not say."""
+
+    def with_host(self) -> str:
+        """As syslog writes it, with the machine before each line that names none."""
+        if not self.host:
+            return self.text
+        return "\n".join(
+            line
+            if not line.strip() or _NAMES_ITS_HOST.match(line)
+            else f"{self.host} kernel: {line}"
+            for line in self.text.split("\n")
+        )
 
 
 class _Plain(str):
@@ -124,7 +153,7 @@ def _after_filler(text: str, position: int) -> int:
     return position if filler is None else filler.end()
 
 
-def _messages(value: Any) -> Iterator[str]:
+def _messages(value: Any) -> Iterator[_Message]:
     """The messages in a decoded value, in their order."""
     pending = [value]
     for _ in range(_NODES_LIMIT):
@@ -133,13 +162,13 @@ def _messages(value: Any) -> Iterator[str]:
         node = pending.pop()
         if isinstance(node, dict):
             parts: list[Any] = []
-            caller = _caller(node)
+            caller, host = _caller(node), _host(node)
             # Of Graylog's two, the short one may be cut, and the full one may be empty.
             has_full = bool(node.get("full_message"))
             keys = _MESSAGE_KEYS - {"short_message"} if has_full else _MESSAGE_KEYS
             for key, below in node.items():
                 if str(key).lower() in keys and not isinstance(below, dict):
-                    yield from (caller + line for line in _lines(below))
+                    yield from (_Message(caller + line, host) for line in _lines(below))
                 elif isinstance(below, (dict, list)):
                     parts.append(below)
             pending += reversed(parts)
@@ -151,6 +180,13 @@ def _caller(record: dict[Any, Any]) -> str:
     """Who wrote a record of ``dmesg --json``, as consoles show it; empty if it does not say."""
     caller = record.get("caller")
     return f"[{caller}] " if isinstance(caller, str) and _CALLER.fullmatch(caller) else ""
+
+
+def _host(record: dict[Any, Any]) -> str:
+    """The machine that wrote a record; empty if it does not say."""
+    found = (record[key] for key in _HOST_KEYS if key in record)
+    names = (host.get("name") if isinstance(host, dict) else host for host in found)
+    return next((name for name in names if isinstance(name, str) and _HOST.fullmatch(name)), "")
 
 
 def _lines(message: Any) -> Iterator[str]:
