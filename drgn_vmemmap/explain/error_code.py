@@ -7,6 +7,8 @@ from __future__ import annotations
 PROTECTION = 1 << 0
 """An entry forbade the access; otherwise, the page was not mapped."""
 WRITE = 1 << 1
+USER = 1 << 2
+"""An access of user space, not of the kernel: an entry has to allow those."""
 RESERVED = 1 << 3
 """An entry had a reserved bit set."""
 INSTRUCTION = 1 << 4

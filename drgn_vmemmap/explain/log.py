@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from drgn_vmemmap.explain.address_statements import proven_pfn
 from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.error_code import RESERVED
+from drgn_vmemmap.explain.error_code import RESERVED, USER
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.explanation import Explanation, Logged
 from drgn_vmemmap.explain.mention import Mention
@@ -151,7 +151,7 @@ def _allowed_now(mention: Mention, explanation: Explanation) -> bool | None:
         return None
     if entry.problem is Problem.UNREADABLE:
         return None
-    if entry.frame is None:
+    if entry.frame is None or ((mention.error_code or 0) & USER and not entry.access.user):
         return False
     allowed = {"write": entry.access.writable, "instruction fetch": entry.access.executable}
     return allowed.get(access, True)

@@ -183,6 +183,18 @@ def test_whether_the_tables_agree_with_the_fault_is_reported(
     assert document(explanation)["allowed_now"] is allowed
 
 
+def test_the_tables_of_the_kernel_allow_no_access_of_user_space() -> None:
+    of = image("6.12.0")
+    fault = of.machine.page_address(UNOPTIMIZED + 3)
+    for code, allowed in ((0x5, False), (0x1, True)):
+        (explanation,) = log_of(
+            f"BUG: unable to handle page fault for address: {fault:016x}",
+            f"#PF: error_code({code:#06x}) - permissions violation",
+            of=of,
+        ).explanations
+        assert explanation.logged is not None and explanation.logged.allowed_now is allowed
+
+
 def test_a_log_that_names_very_much_takes_one_pass() -> None:
     of = image("6.12.0")
     walker = CountingWalker(of)
