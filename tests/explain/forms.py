@@ -59,6 +59,12 @@ def _journal(as_bytes: bool = False, indent: int | None = None) -> Form:
     return form
 
 
+def _octet_counted(lines: Sequence[str]) -> bytes:
+    """RFC 6587: syslog over TCP, where each message has its length before it."""
+    messages = each("<1>1 2026-11-26T15:32:04.003Z host kernel - - - {line}")(lines).splitlines()
+    return b"".join(b"%d %s" % (len(message), message) for message in messages)
+
+
 def _export(lines: Sequence[str]) -> bytes:
     """``journalctl -o export``; a field with a control character has its length before it."""
     records = []
@@ -230,6 +236,7 @@ FORMS: dict[str, Form] = {
     "netconsole": each("6.12.117,1,{n},1004123,-;{line}"),
     "netconsole, fragments": _fragments,
     "syslog": each("Nov 26 15:32:04 host kernel: [  {s}] {line}"),
+    "syslog, RFC 6587": _octet_counted,
     "syslog, RFC 5424": each("<1>1 2026-11-26T15:32:04.003Z host kernel - - - {line}"),
     "rsyslog": each("2026-11-26T15:32:04.003123+01:00 host.example kernel: [  {s}] {line}"),
     "rsyslog, escapes": lambda lines: each("Nov 26 15:32:04 host kernel:#011{line}#015")(lines),

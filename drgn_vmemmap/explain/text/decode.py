@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.explain.text.compression import NotText, unpacked
-from drgn_vmemmap.explain.text.journal import journal_text, without_lengths
+from drgn_vmemmap.explain.text.journal import journal_text, without_counts, without_lengths
 from drgn_vmemmap.explain.text.mail import from_base64, mail_text
 from drgn_vmemmap.explain.text.terminal import terminal_text
 
@@ -130,7 +130,7 @@ def decode(data: bytes, nesting: int = 0) -> Decoded:
     for magic, name in _BINARY.items():
         if data.startswith(magic):
             raise NotText(f"this is no text but {name}")
-    data = without_lengths(data)
+    data = without_counts(without_lengths(data))
     text = _characters(data)
     _check(text)
     if "\ufffd" in text:

@@ -46,6 +46,24 @@ _FIELD = re.compile(rb"^[A-Z0-9_]{1,64}\n", re.MULTILINE)
 _LENGTH_SIZE = 8
 _OTHER_FIELD = re.compile(rb"^(?!MESSAGE=)[A-Z0-9_]{2,64}=.*\n?", re.MULTILINE)
 
+# The length of a message that syslog sends over TCP or TLS, before its priority (RFC 6587).
+_COUNT = re.compile(rb"\n?(?P<size>\d{1,6}) (?=<\d{1,3}>)")
+
+
+def without_counts(data: bytes) -> bytes:
+    """
+    The messages that syslog sent, each on a line of its own; any other data as it is.
+
+    Each may have its length before it, and then none has a line end after it.
+    """
+    messages: list[bytes] = []
+    position = 0
+    while count := _COUNT.match(data, position):
+        position = count.end() + int(count["size"])
+        messages.append(data[count.end() : position].rstrip(b"\n"))
+    # One number may be anything; a second one at its distance proves that both are lengths.
+    return data if len(messages) < 2 else b"\n".join([*messages, data[position:]])
+
 
 def without_lengths(data: bytes) -> bytes:
     """
