@@ -66,7 +66,8 @@ def _run(command: Command, options: argparse.Namespace, prog: drgn.Program | Non
 def _cut_off(prog: drgn.Program | None) -> str | None:
     """What is missing at the end of a program's dump, in words; ``None`` if nothing is."""
     from drgn_vmemmap.errors import printable
-    from drgn_vmemmap.target.program import dump_path, what_is_cut_off
+    from drgn_vmemmap.target.open_files import dump_path
+    from drgn_vmemmap.target.program import what_is_cut_off
 
     path = None if prog is None else dump_path(prog)
     if path is None or not os.path.isfile(path):

@@ -16,7 +16,7 @@ import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory, printable
 from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text
-from drgn_vmemmap.target.program import dump_path
+from drgn_vmemmap.target.open_files import dump_path
 
 # Each member of struct new_utsname: __NEW_UTS_LEN characters and a zero.
 _MEMBER_SIZE = 65

@@ -28,8 +28,8 @@ import drgn
 from drgn_vmemmap.errors import CannotAnalyse, printable
 from drgn_vmemmap.target.dump_file import left_out
 from drgn_vmemmap.target.kdump_file import Bitmap, page_bitmap
+from drgn_vmemmap.target.open_files import dump_file
 from drgn_vmemmap.target.page_reader import PAGE_SHIFT, PAGE_SIZE
-from drgn_vmemmap.target.program import dump_file
 
 _T = TypeVar("_T")
 

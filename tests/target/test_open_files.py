@@ -18,15 +18,15 @@ import pytest
 from drgn_vmemmap import verify
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
-from drgn_vmemmap.target import program
-from drgn_vmemmap.target.program import dump_path
+from drgn_vmemmap.target import open_files
+from drgn_vmemmap.target.open_files import dump_path
 from tests.support import open_vmcore, run, vmcore
 
 SCRIPT = """
 import os, sys
 import drgn
 from drgn_vmemmap.errors import CannotAnalyse
-from drgn_vmemmap.target.program import dump_path
+from drgn_vmemmap.target.open_files import dump_path
 
 class Older:
     # A program of a drgn without Program.core_dump_path.
@@ -82,8 +82,8 @@ def test_an_open_file_that_may_not_be_read_is_not_the_programs(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return True
 
-    monkeypatch.setattr(program, "is_dump", is_dump)
-    monkeypatch.setattr(program, "_open_files", lambda: iter(((log, log), (dump, dump))))
+    monkeypatch.setattr(open_files, "is_dump", is_dump)
+    monkeypatch.setattr(open_files, "_open_files", lambda: iter(((log, log), (dump, dump))))
     assert dump_path(older) == dump
 
 
@@ -102,7 +102,7 @@ def test_an_open_kdump_whose_vmcoreinfo_is_beyond_all_files_is_not_the_programs(
 
         flags, cache, __getitem__ = prog.flags, dict[str, object](), prog.__getitem__
 
-    monkeypatch.setattr(program, "_open_files", lambda: zip(names, names))
+    monkeypatch.setattr(open_files, "_open_files", lambda: zip(names, names))
     assert dump_path(Older()) == str(dump)
 
 
