@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ class Latest(NamedTuple):
     mention: Mention
     line: int
     before: int
-    """How many mentions there were before this line."""
+    """How many mentions there were before this line, or before the one that named it first."""
 
 
 @dataclass
@@ -41,6 +42,17 @@ class Caller:
     """What may still be dumped after functions of another time."""
     reads_poison: bool = False
     """Whether its latest machine check was for poison that was read."""
+
+    def begin(self, mention: Mention, before: int, subjects: Iterable[Subject]) -> None:
+        """Take the next lines for lines on a mention, if they are of these subjects."""
+        for earlier in self.latest.values():
+            # The kernel names a bad page in two lines before it dumps the stack.
+            is_dumped = self.dump is not None and self.dump[0] is earlier
+            is_near = self.lines - earlier.line <= DETAIL_DISTANCE
+            if earlier.mention is mention and is_near and not is_dumped:
+                before = min(before, earlier.before)
+        latest = Latest(mention, self.lines, before)
+        self.latest.update((subject, latest) for subject in subjects)
 
     def forget(self) -> None:
         """Forget what was named: the next lines may be about something else."""

@@ -11,7 +11,7 @@ from typing import Callable, NamedTuple
 
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.boot_facts import BOOT_FACTS, BootFact
-from drgn_vmemmap.explain.caller import Caller, Latest
+from drgn_vmemmap.explain.caller import Caller
 from drgn_vmemmap.explain.dumps import EARLIER_STACK, END, OTHER_DUMP, TASK
 from drgn_vmemmap.explain.facts import FACTS, OOPS_DISTANCE, Fact
 from drgn_vmemmap.explain.fragment import (
@@ -187,7 +187,7 @@ class _Reader:
         # Lines after a page and the address of its struct page are about the page.
         kept.sort(key=lambda mention: not (mention.is_page and message in DUMPED_PAGES))
         if kept and not self._is_on_fault(message):
-            self._begin(kept[0], before, subjects_of(message))
+            self._caller.begin(kept[0], before, subjects_of(message))
 
     def _is_on_fault(self, message: Message) -> bool:
         """Whether a message belongs to an oops whose fault was named before it."""
@@ -205,11 +205,6 @@ class _Reader:
 
     def _begin_machine_check(self, match: re.Match[str]) -> None:
         self._caller.reads_poison = is_poison(int(match["status"], 16))
-
-    def _begin(self, mention: Mention, before: int, subjects: Iterable[Subject]) -> None:
-        """Take the next lines for lines on a mention, if they are of these subjects."""
-        latest = Latest(mention, self._caller.lines, before)
-        self._caller.latest.update((subject, latest) for subject in subjects)
 
     def _mention(self, mention: Mention) -> Mention | None:
         """The mention, or an earlier one of the same; ``None`` if there are too many."""
@@ -281,7 +276,7 @@ class _Reader:
             if mention is not None:
                 if mention is not fragment:
                     mention.take(fragment)
-                self._begin(mention, before, (Subject.PAGE_FAULT, Subject.STACK))
+                caller.begin(mention, before, (Subject.PAGE_FAULT, Subject.STACK))
 
     def _end_fragment(self, caller: Caller) -> None:
         fragment = caller.fragment

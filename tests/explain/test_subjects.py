@@ -158,6 +158,14 @@ REPORTS = (
 )
 
 
+@pytest.mark.parametrize("lines", (PAGE_LINES, PAGE_LINES[1:]))
+def test_a_bad_page_is_of_the_boot_that_dumps_the_stack_after_it(lines: tuple[str, ...]) -> None:
+    other = TASK.replace("6.12.117", "6.17.0")
+    failure, page = mentions((TASK, FAILED, *lines, other))
+    assert failure.boot.release == "6.12.117"
+    assert page.boot.release == "6.17.0"
+
+
 END = "---[ end trace 0000000000000000 ]---"
 FIRST_OOPS = (END, FAULT_LINES[5], "RAX: 0000000000000001 RBX: ffffea0000010000")
 
