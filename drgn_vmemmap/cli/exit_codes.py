@@ -141,10 +141,19 @@ def say(text: str) -> None:
 
 def report_code(report: Report) -> int:
     """The exit code of a script that shows a report; one line says so if it is incomplete."""
-    if not report.incomplete:
-        return DONE
-    reason = "what was needed is not in the dump, or not recognised"
-    return fail(INCOMPLETE, f"this is not all: {reason}")
+    warn_if_incomplete(report)
+    return INCOMPLETE if report.incomplete else DONE
+
+
+def warn_if_incomplete(report: Report) -> None:
+    """Say in one line why a report is incomplete, beside an output that has no place for it."""
+    reasons = [unrecognised.message for unrecognised in report.kernel.unrecognised]
+    if report.lacks_memory:
+        reasons.insert(0, "memory that was needed could not be read")
+    if report.interrupted:
+        reasons.insert(0, "the analysis was interrupted")
+    if reasons:
+        warn(f"this is not all: {'; '.join(reasons)}")
 
 
 def verification_code(report: Report) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments, selection
 from drgn_vmemmap.cli.command import Command
-from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, INCOMPLETE, NAME, fail
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, INCOMPLETE, NAME, fail, warn_if_incomplete
 from drgn_vmemmap.cli.result import style_for, write
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     )
     text = render(report, options.format, view)
     write(text, options.output, page=options.folios and options.format == "table")
+    if options.format == "csv":
+        warn_if_incomplete(report)
     return INCOMPLETE if report.incomplete else DONE
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
 from drgn_vmemmap.cli.command import Command
-from drgn_vmemmap.cli.exit_codes import NAME, verification_code
+from drgn_vmemmap.cli.exit_codes import NAME, verification_code, warn_if_incomplete
 from drgn_vmemmap.cli.report import FORMATS, samples_for
 from drgn_vmemmap.cli.result import style_for, write
 
@@ -41,6 +41,8 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
         style=style_for(options.output),
     )
     write(render(report, options.format, view), options.output)
+    if options.format == "csv":
+        warn_if_incomplete(report)
     return verification_code(report)
 
 

@@ -113,6 +113,9 @@ def _watch(
     target, recording = watched
     for pass_ in watch(target, interval, options.count, progress, child.is_over):
         is_broken = tally.add(pass_)
+        if tally.passes == 1:
+            for unrecognised in pass_.report.kernel.unrecognised:
+                warn(f"not recognised: {unrecognised.message}")
         is_read = write_on(_lines(options.format, pass_, tally))
         if is_broken:
             _report_broken(options, pass_, tally, recording)

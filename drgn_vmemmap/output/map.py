@@ -178,5 +178,7 @@ def _notes(report: Report, drawn: Map, hstate: str | None) -> Iterator[str]:
         found.append(f"without a place here {drawn.elsewhere}")
     if found:
         yield f"findings, which 'verify' explains: {', '.join(found)}"
+    for unrecognised in report.kernel.unrecognised:
+        yield f"not recognised: {unrecognised.message}"
     if report.interrupted:
         yield "interrupted: this is not all"

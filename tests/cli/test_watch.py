@@ -137,6 +137,16 @@ def test_watching_without_a_rule_or_a_command_judges_nothing(
     assert "A stray write to a tail" in capsys.readouterr().err
 
 
+def test_what_was_not_recognised_of_the_kernel_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = Image(Machine(folios=FOLIOS))
+    del unknown.variables["hugetlb_optimize_vmemmap_key"]
+    target = Target(EditedKernel(unknown.prog).check, always)
+    assert run(monkeypatch, target, "--interval", "0", "--count", "2") == DONE
+    assert capsys.readouterr().err.count("not recognised: HVO's layout") == 1
+
+
 def test_a_pass_makes_all_checks(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["watch", "--interval", "0", "--count", "1", "--format", "ktap"]
     assert command_line.run(words, image().prog) == DONE

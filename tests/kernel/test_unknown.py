@@ -13,6 +13,8 @@ import pytest
 
 from drgn_vmemmap import CannotAnalyse, verify
 from drgn_vmemmap.analysis.document import document
+from drgn_vmemmap.cli import command_line
+from drgn_vmemmap.cli.exit_codes import INCOMPLETE
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.query import parse
 from drgn_vmemmap.extract.content import Content
@@ -232,6 +234,22 @@ def test_what_was_not_recognised_is_named_with_the_rules_that_need_it() -> None:
     )
     assert notice.text.startswith("Not recognised. HVO's layout: this kernel has no vmemmap_tails")
     assert notice.text.endswith(", ".join(unrecognised["unchecked"]) + ".")
+
+
+@pytest.mark.parametrize(
+    "command",
+    (
+        *(("report", "--format", name) for name in ("table", "csv", "json", "jsonl", "html")),
+        *(("verify", "--format", name) for name in ("table", "csv", "ktap")),
+        ("map",),
+    ),
+)
+def test_each_output_names_what_was_not_recognised(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    prog = renamed("6.12.0", "", "hugetlb_optimize_vmemmap_key").prog
+    assert command_line.run(command, prog) == INCOMPLETE
+    assert "hugetlb_optimize_vmemmap_key" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(("name", "is_known"), (("vmemmap_tails", False), ("no_such_member", True)))
