@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from drgn_vmemmap.cli import arguments
@@ -47,7 +47,8 @@ def unmatched(selection: Selection, report: Report) -> str | None:
         return f"there is no hstate {selection.hstate!r}: there are {_listed(names)}"
     nodes = {node for each in report.hstates for node, _, _ in each.by_node() if node is not None}
     if selection.node is not None and selection.node not in nodes:
-        return f"no folio is on node {selection.node}: there are some on {_listed(sorted(nodes))}"
+        there_are = f"there are some on {_in_ranges(nodes)}" if nodes else _what_there_is(report)
+        return f"no folio is on node {selection.node}: {there_are}"
     if selection.pfn is None and selection.verdict is None:
         return None
     return f"there is no such folio: {_what_there_is(report)}"
@@ -55,6 +56,12 @@ def unmatched(selection: Selection, report: Report) -> str | None:
 
 def _listed(things: Sequence[object]) -> str:
     return ", ".join(map(str, things)) or "none"
+
+
+def _in_ranges(nodes: Iterable[int]) -> str:
+    from drgn_vmemmap.hvo.verdict import format_ranges, ranges
+
+    return format_ranges(ranges(sorted(nodes)))
 
 
 def _what_there_is(report: Report) -> str:

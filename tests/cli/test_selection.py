@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import drgn
 import pytest
@@ -42,6 +43,20 @@ def test_what_matches_nothing_is_an_error(
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1
     assert there_is in err
+
+
+def test_many_nodes_are_named_as_ranges(capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Machine(nodes=4)
+    folios = tuple(Folio(machine.folio_pfn(0, node)) for node in (0, 1, 3))
+    prog = Image(replace(machine, folios=folios)).prog
+    assert command_line.run(["--node", "2"], prog) == CANNOT
+    assert capsys.readouterr().err.endswith("there are some on 0-1,3\n")
+
+
+def test_without_any_folio_no_node_has_one(capsys: pytest.CaptureFixture[str]) -> None:
+    prog = Image(Machine(folios=())).prog
+    assert command_line.run(["--node", "0"], prog) == CANNOT
+    assert "no folio is on node 0: there are no HugeTLB folios" in capsys.readouterr().err
 
 
 def test_without_any_folio_no_pfn_is_in_one(capsys: pytest.CaptureFixture[str]) -> None:
