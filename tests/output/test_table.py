@@ -119,6 +119,10 @@ def test_hstates_without_folios_share_a_line() -> None:
     assert text.count("hugepages-1048576kB") == 1
 
 
+def test_a_kernel_without_hstates_has_none() -> None:
+    assert "\nno hstates\n" in table(verify(Image(Machine(orders=())).prog))
+
+
 def test_a_verdict_that_no_folio_has_takes_no_column() -> None:
     assert "inconsistent" not in table(report_of(Folio(FIRST_FOLIO)))
     broken = table(report_of(Folio(FIRST_FOLIO, edits={5: REUSE_W})))

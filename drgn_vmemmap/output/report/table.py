@@ -38,6 +38,8 @@ def _summary(report: Report, view: View) -> Iterator[str]:
         yield from _hstates(report, view.style.width)
     if report.selection == EVERYTHING:
         yield from map(_not_found, filter(_is_short, report.hstates))
+    if not (report.hstates or report.broken):  # a damaged one is a finding
+        yield "no hstates"
     empty = [hstate.hstate.name for hstate in report.hstates if not hstate.counts.folios]
     if empty and report.selection == EVERYTHING:
         yield f"no folios: {', '.join(empty)}"
