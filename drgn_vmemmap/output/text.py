@@ -28,7 +28,7 @@ def size(count: int) -> str:
     """A number of bytes: ``4 KiB``, ``1.8 MiB``."""
     value, unit = float(count), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if abs(value) < 1024:
+        if round(abs(value), 1) < 1024:
             break
         value, unit = value / 1024, larger
     return f"{value:.0f} {unit}" if value == int(value) else f"{value:.1f} {unit}"

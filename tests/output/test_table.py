@@ -146,7 +146,13 @@ def test_the_switch_is_said_to_be_about_new_folios(enabled: bool, said: str) -> 
 
 @pytest.mark.parametrize(
     ("count", "shown"),
-    ((1023, "1023 B"), (7 << 9, "3.5 KiB"), (3 << 40, "3 TiB"), (5 << 50, "5120 TiB")),
+    (
+        (1023, "1023 B"),
+        (7 << 9, "3.5 KiB"),
+        ((1 << 30) - 4096, "1.0 GiB"),
+        (3 << 40, "3 TiB"),
+        (5 << 50, "5120 TiB"),
+    ),
 )
 def test_a_size_has_the_largest_unit_of_which_it_is_one_or_more(count: int, shown: str) -> None:
     assert size(count) == shown
