@@ -100,7 +100,7 @@ class Caller:
 
     def end_other_dump(self) -> None:
         """
-        Take them for those of a page fault, of which a line is.
+        Take the next registers and functions for those of the page fault that this line is of.
 
         The kernel dumps one fault at a time; the line that names a BUG does not wait for that.
         """

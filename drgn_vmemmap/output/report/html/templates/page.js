@@ -37,9 +37,9 @@
   };
 
   const size = (bytes) => {
-    const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    const units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let unit = 0;
-    for (; bytes >= 1024 && unit < units.length - 1; unit++) bytes /= 1024;
+    for (; bytes.toFixed(1) >= 1024 && unit < units.length - 1; unit++) bytes /= 1024;
     return `${Number.isInteger(bytes) ? bytes : bytes.toFixed(1)} ${units[unit]}`;
   };
 
