@@ -5,8 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 BUNDLE = build/drgn_vmemmap
 VMCORE = vmcores/head-reuse.vmcore
-# One process more than there are processors: the tests of commands wait a lot.
-TEST = pytest -n $(shell expr $$(nproc) + 1) --dist worksteal
+TEST = pytest -n auto --dist worksteal
 
 # The tests start hundreds of processes, which load what the first of them compiled.
 unexport PYTHONDONTWRITEBYTECODE
