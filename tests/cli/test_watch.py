@@ -293,7 +293,7 @@ def without_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_command_runs_to_its_end_whether_or_not_the_passes_are_read(
     format_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("--format", format_name, *shell("sleep 0.5; exit 7"))
+    words = ("--interval", "0.05", "--format", format_name, *shell("sleep 0.2; exit 7"))
     with without_reader(monkeypatch):
         assert run(monkeypatch, still(), *words) == 7
         assert run(monkeypatch, broken_in((False, True)), *words) == FOUND_ERRORS

@@ -106,13 +106,21 @@ def test_an_open_kdump_whose_vmcoreinfo_is_beyond_all_files_is_not_the_programs(
     assert dump_path(Older()) == str(dump)
 
 
+@pytest.fixture(scope="module")
+def elf_vmcore(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recorded vmcore, not compressed."""
+    path = tmp_path_factory.mktemp("dumps") / "head-reuse"
+    extract(open_vmcore("head-reuse"), str(path), compress=False)
+    return path
+
+
 @pytest.mark.parametrize("becomes", ("removed", "replaced"))
-@pytest.mark.parametrize("compress", (False, True), ids=("elf", "compressed"))
+@pytest.mark.parametrize("is_compressed", (False, True), ids=("elf", "compressed"))
 def test_what_a_dump_lacks_is_known_whatever_becomes_of_its_name(
-    becomes: str, compress: bool, tmp_path: Path
+    becomes: str, is_compressed: bool, elf_vmcore: Path, tmp_path: Path
 ) -> None:
     dump = tmp_path / "vmcore"
-    extract(open_vmcore("head-reuse"), str(dump), compress)
+    shutil.copy(vmcore("head-reuse") if is_compressed else elf_vmcore, dump)
     prog = open_vmcore(dump)
     if becomes == "removed":
         dump.unlink()
