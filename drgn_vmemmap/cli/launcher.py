@@ -46,6 +46,7 @@ def main() -> NoReturn:
     :raises SystemExit: with the exit code, as a script of drgn, whose process may go on.
     """
     _occupy_standard_streams()
+    _buffer_standard_output()
     _see_how_children_end()
     prog = _program_of_drgn()
     with _little_garbage_collection():
@@ -147,9 +148,16 @@ def _occupy_standard_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def _buffer_standard_output() -> None:
+    """
+    Undo ``python -u`` and ``PYTHONUNBUFFERED`` for standard output.
+
+    Without a buffer, Python loses what one write does not take, as on a disk that becomes full,
+    and says nothing.
+    """
     if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
-        # With python -u or PYTHONUNBUFFERED, a write that takes only a part, as of a disk that
-        # becomes full, loses the rest in silence.
         encoding, errors = sys.stdout.encoding, sys.stdout.errors
         sys.stdout = os.fdopen(1, "w", encoding=encoding, errors=errors, closefd=False)
 

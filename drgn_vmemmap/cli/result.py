@@ -27,8 +27,9 @@ def style_for(path: str | None) -> Style:
 
 def write(result: str | Iterable[str], path: str | None, page: bool = False) -> None:
     """
-    Write a result, or as much of it as its reader wants: whatever that is, the exit code is the
-    result's.
+    Write a result.
+
+    Its reader may leave early, which is no error: the exit code says what the result is.
 
     :param result: Its text, or the pieces of it.
     :param path: A file, which is written completely or not at all; ``None`` for standard output.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Lines with which the kernel begins to dump registers and functions, in lower case."""
+"""Lines with which a dump of registers and functions begins or ends, in lower case."""
 
 from __future__ import annotations
 
