@@ -20,7 +20,7 @@ import pytest
 from drgn_vmemmap.cli import launcher, opening
 from drgn_vmemmap.cli.options import DrgnOptions
 from drgn_vmemmap.errors import CannotAnalyse
-from tests.support import COMMAND, refused, vmemmap
+from tests.support import COMMAND, answer, refused, vmemmap
 
 
 @pytest.fixture
@@ -57,13 +57,19 @@ def speaker() -> Iterator[Callable[[bytes | None], str]]:
         (b'{"QMP": {}}\r\n', "cannot open this target"),
         (b"", "closed unexpectedly"),
         (b"\x1b]0;\x07\n", "could not parse QMP message"),
-        (None, "says nothing"),
     ),
 )
 def test_a_socket_that_is_not_qemus_gets_one_line(
-    speaker: Callable[[bytes | None], str], words: bytes | None, reason: str
+    speaker: Callable[[bytes | None], str], words: bytes, reason: str
 ) -> None:
     refused(vmemmap("--qemu", speaker(words), "watch"), 2, reason)
+
+
+def test_a_socket_that_says_nothing_gets_one_line(
+    speaker: Callable[[bytes | None], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "_PATIENCE", 0.2)
+    refused(answer("--qemu", speaker(None), "watch"), 2, "says nothing")
 
 
 def test_a_qemu_that_says_nothing_over_tcp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,7 +243,7 @@ def test_a_command_that_a_signal_ends_has_the_exit_code_of_a_shell(
 def test_passes_are_taken_while_the_command_runs_and_once_more(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    script = "echo begins; sleep 1; echo ends; exit 5"
+    script = "echo begins; sleep 0.5; echo ends; exit 5"
     assert run(monkeypatch, still(), "--format", "jsonl", *shell(script)) == 5
     out, err = capfd.readouterr()
     assert len([json.loads(line) for line in out.splitlines()]) >= 3 * 2
@@ -262,7 +262,7 @@ def test_something_broken_is_exit_code_1_whatever_the_command_says(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     target = broken_in((False, False, *(True for _ in range(8)), False))
-    assert run(monkeypatch, target, "--format", "jsonl", *shell("sleep 1")) == FOUND_ERRORS
+    assert run(monkeypatch, target, "--format", "jsonl", *shell("sleep 0.5")) == FOUND_ERRORS
     out, err = capfd.readouterr()
     broken = [json.loads(line)["broken"] for line in out.splitlines()]
     assert [] in broken and ["tail-writable"] in broken
@@ -273,7 +273,7 @@ def test_rules_are_tests_of_all_passes_together(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     target = broken_in((False, False, *(True for _ in range(8)), False))
-    assert run(monkeypatch, target, "--format", "ktap", *shell("sleep 1")) == FOUND_ERRORS
+    assert run(monkeypatch, target, "--format", "ktap", *shell("sleep 0.5")) == FOUND_ERRORS
     lines = capfd.readouterr().out.splitlines()
     assert lines[0] == "KTAP version 1"
     assert any(line.startswith("not ok") and "tail-writable" in line for line in lines)
@@ -339,7 +339,7 @@ def test_the_first_broken_moment_is_left_as_a_vmcore(
     edited = EditedKernel(open_vmcore("head-reuse"))
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 3, edited.entry(pfn, 3) | WRITABLE)
-    words = ["watch", "--extract", str(tmp_path), "--format", "jsonl", *shell("sleep 1")]
+    words = ["watch", "--extract", str(tmp_path), "--format", "jsonl", *shell("true")]
     assert command_line.run(words, running_again("head-reuse", edited)) == FOUND_ERRORS
     (path,) = tmp_path.iterdir()
     assert path.name.startswith("vmcore-tail-writable-")
@@ -429,7 +429,7 @@ def interrupted(script: str, prog: Any, tmp_path: Path, *options: str) -> tuple[
 def test_ctrl_c_is_seen_between_passes_and_handed_to_the_command(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    script = "trap 'echo interrupted; exit 9' INT; sleep 1; {}; " + SLEEP_ON
+    script = "trap 'echo interrupted; exit 9' INT; sleep 0.5; {}; " + SLEEP_ON
     code, seconds = interrupted(script, image().prog, tmp_path, "--interval", "3600")
     assert code == 9 and seconds < SOON
     err = capfd.readouterr().err
@@ -444,13 +444,13 @@ def test_ctrl_c_is_seen_in_the_middle_of_a_pass(
     read = running.memory.read
 
     def slow(address: int, size: int) -> bytes:
-        # After a first second, a pass would take a minute.
-        if time.monotonic() - started > 1:
+        # After half a second, a pass would take a minute.
+        if time.monotonic() - started > 0.5:
             time.sleep(0.1)
         return read(address, size)
 
     running.memory.read = slow  # type: ignore[method-assign]
-    script = "trap 'exit 130' INT; sleep 3; {}; " + SLEEP_ON
+    script = "trap 'exit 130' INT; sleep 1; {}; " + SLEEP_ON
     code, seconds = interrupted(script, running.prog, tmp_path)
     assert code == 128 + signal.SIGINT and seconds < SOON
 
@@ -459,9 +459,9 @@ def test_a_command_that_ignores_ctrl_c_is_killed_by_the_second_one(tmp_path: Pat
     def interrupt_again() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    again = threading.Timer(2.5, interrupt_again)
+    again = threading.Timer(1.0, interrupt_again)
     again.start()
-    script = "trap '' INT; sleep 1; {}; while :; do sleep 0.1; done"
+    script = "trap '' INT; sleep 0.3; {}; while :; do sleep 0.1; done"
     code, _ = interrupted(script, image().prog, tmp_path)
     assert code == INCOMPLETE
 
@@ -478,12 +478,12 @@ def test_a_command_that_ignores_sigterm_is_ended_once_a_rule_is_broken(
 
 @pytest.mark.parametrize("name", ("TERM", "HUP", "QUIT"))
 def test_what_is_to_end_us_ends_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = f"trap 'exit 9' {name}; sleep 1; kill -{name} $PPID; {SLEEP_ON}"
+    script = f"trap 'exit 9' {name}; sleep 0.3; kill -{name} $PPID; {SLEEP_ON}"
     assert run(monkeypatch, still(), *shell(script)) == 9
 
 
 def test_ctrl_c_ends_a_command_that_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = f"trap 'exit 9' INT; (sleep 1; kill -INT $PPID)& kill -STOP $$; {SLEEP_ON}"
+    script = f"trap 'exit 9' INT; (sleep 0.3; kill -INT $PPID)& kill -STOP $$; {SLEEP_ON}"
     assert run(monkeypatch, still(), *shell(script)) == 9
 
 
@@ -494,7 +494,7 @@ def test_the_command_ends_where_the_kernel_goes_away(
     started, read = time.monotonic(), running.memory.read
 
     def leaving(address: int, size: int) -> bytes:
-        if time.monotonic() - started > 2:
+        if time.monotonic() - started > 0.5:
             raise ProcessLookupError(3, "No such process")
         return read(address, size)
 
