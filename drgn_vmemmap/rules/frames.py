@@ -20,10 +20,9 @@ from drgn_vmemmap.rules.rule import (
     ORPHAN_REMAP,
     TABLE_FREED,
     UNREADABLE,
+    Rule,
 )
-from drgn_vmemmap.vmemmap.frames import Failed, Foreign, Free
-
-_SOUND_MEMORY = "memory that did not fail"
+from drgn_vmemmap.vmemmap.frames import Failed, Foreign, FrameFault, Free
 
 
 class VmemmapPage(NamedTuple):
@@ -41,92 +40,58 @@ class VmemmapPage(NamedTuple):
         return f"vmemmap page {self.vmemmap_page} of folio {self.folio:#x}"
 
 
-def frame_freed(page: VmemmapPage, free: Free) -> Finding:
-    """A frame that backs vmemmap is in use (``alloc_vmemmap_page_list()``)."""
-    return FRAME_FREED.finding_at(
-        page.entry, _state_of(free), page.folio, page.vmemmap_page, "a frame in use"
-    )
-
-
-def tail_frame_freed(free: Free, address: int) -> Finding:
+def frame_fault(page: VmemmapPage, fault: FrameFault) -> Finding:
     """
-    A frame that a zone keeps is in use, though no folio shares it now (``vmemmap_get_tail()``).
+    A frame that backs vmemmap is in use, belongs to nothing else, and did not fail
+    (``alloc_vmemmap_page_list()``, ``memory_failure()``).
+    """
+    rule, message, expected = _fault(fault)
+    return rule.finding_at(page.entry, message, page.folio, page.vmemmap_page, expected)
+
+
+def tail_frame_fault(fault: FrameFault, address: int) -> Finding:
+    """
+    A frame that a zone keeps is in use, belongs to nothing else, and did not fail, though no folio
+    shares it now (``vmemmap_get_tail()``).
 
     :param address: Of its struct page, to which the zone's ``vmemmap_tails`` points.
     """
-    message = f"{_state_of(free)}, but a zone keeps it for shared tails; no folio uses it now"
-    return FRAME_FREED.finding(message, address=address, expected="a frame in use")
+    rule, message, expected = _fault(fault)
+    message += ", but a zone keeps it for shared tails; no folio uses it now"
+    return rule.finding(message, address=address, expected=expected)
 
 
-def frame_foreign(page: VmemmapPage, foreign: Foreign) -> Finding:
-    """A frame that backs vmemmap belongs to nothing else (``alloc_vmemmap_page_list()``)."""
-    message = f"frame {foreign.frame:#x} belongs to {foreign.owner}"
-    expected = "a frame that nothing else uses"
-    return FRAME_FOREIGN.finding_at(page.entry, message, page.folio, page.vmemmap_page, expected)
-
-
-def tail_frame_foreign(foreign: Foreign, address: int) -> Finding:
+def table_fault(fault: FrameFault, address: int) -> Finding:
     """
-    A frame that a zone keeps belongs to nothing else, though no folio shares it now.
-
-    :param address: Of its struct page, to which the zone's ``vmemmap_tails`` points.
-    """
-    message = (
-        f"frame {foreign.frame:#x} belongs to {foreign.owner}, but a zone keeps it for shared "
-        "tails; no folio uses it now"
-    )
-    expected = "a frame that nothing else uses"
-    return FRAME_FOREIGN.finding(message, address=address, expected=expected)
-
-
-def frame_failed(page: VmemmapPage, failed: Failed) -> Finding:
-    """Memory that failed backs no vmemmap (``memory_failure()``)."""
-    return FRAME_FAILED.finding_at(
-        page.entry, _failure_of(failed), page.folio, page.vmemmap_page, _SOUND_MEMORY
-    )
-
-
-def tail_frame_failed(failed: Failed, address: int) -> Finding:
-    """
-    Memory that failed is kept by no zone for shared tails, though no folio shares it now.
-
-    :param address: Of its struct page, to which the zone's ``vmemmap_tails`` points.
-    """
-    message = f"{_failure_of(failed)}, but a zone keeps it for shared tails; no folio uses it now"
-    return FRAME_FAILED.finding(message, address=address, expected=_SOUND_MEMORY)
-
-
-def table_failed(failed: Failed, address: int) -> Finding:
-    """
-    Memory that failed is no page table over the vmemmap.
+    A page table over the vmemmap is in use, belongs to nothing else, and did not fail
+    (``vmemmap_split_pmd()``).
 
     :param address: First vmemmap page that it maps.
     """
-    message = f"the page table over the vmemmap from {address:#x} on: {_failure_of(failed)}"
-    return FRAME_FAILED.finding(message, address=address, expected=_SOUND_MEMORY)
+    table = f"the page table over the vmemmap from {address:#x} on"
+    rule, message, expected = _fault(fault)
+    message = f"{table}: {message}"
+    if isinstance(fault, Free):
+        rule, expected = TABLE_FREED, "a page table in use"
+    elif isinstance(fault, Foreign):
+        message = f"frame {fault.frame:#x}, {table}, belongs to {fault.owner}"
+        expected = "a page table of the kernel"
+    return rule.finding(message, address=address, expected=expected)
 
 
-def table_freed(free: Free, address: int) -> Finding:
-    """
-    A page table over the vmemmap is in use (``vmemmap_split_pmd()``).
-
-    :param address: First vmemmap page that it maps.
-    """
-    message = f"the page table over the vmemmap from {address:#x} on: {_state_of(free)}"
-    return TABLE_FREED.finding(message, address=address, expected="a page table in use")
-
-
-def table_foreign(foreign: Foreign, address: int) -> Finding:
-    """
-    A page table over the vmemmap belongs to nothing else.
-
-    :param address: First vmemmap page that it maps.
-    """
-    message = (
-        f"frame {foreign.frame:#x}, the page table over the vmemmap from {address:#x} on, "
-        f"belongs to {foreign.owner}"
-    )
-    return FRAME_FOREIGN.finding(message, address=address, expected="a page table of the kernel")
+def _fault(fault: FrameFault) -> tuple[Rule, str, str]:
+    """The rule that does not hold for a frame, what is wrong with it, and what should be there."""
+    frame = f"frame {fault.frame:#x}"
+    if isinstance(fault, Failed):
+        message = f"the memory of {frame} failed (PG_hwpoison)"
+        return FRAME_FAILED, message, "memory that did not fail"
+    if isinstance(fault, Foreign):
+        return FRAME_FOREIGN, f"{frame} belongs to {fault.owner}", "a frame that nothing else uses"
+    message = f"{frame} has no reference"
+    if fault.block is not None:
+        block = f"block of order {fault.block.order} at PFN {fault.block.pfn:#x}"
+        message = f"{frame} is free, in the buddy allocator's {block}"
+    return FRAME_FREED, message, "a frame in use"
 
 
 def unreadable_owners(count: int, left_out: bool) -> Finding:
@@ -141,17 +106,6 @@ def unreadable_owners(count: int, left_out: bool) -> Finding:
         "whether these are in use is not known",
         severity=Severity.INFO if left_out else None,
     )
-
-
-def _state_of(free: Free) -> str:
-    if free.block is None:
-        return f"frame {free.frame:#x} has no reference"
-    block = f"block of order {free.block.order} at PFN {free.block.pfn:#x}"
-    return f"frame {free.frame:#x} is free, in the buddy allocator's {block}"
-
-
-def _failure_of(failed: Failed) -> str:
-    return f"the memory of frame {failed.frame:#x} failed (PG_hwpoison)"
 
 
 def frame_aliased(page: VmemmapPage, frame: int, other: str, rest: int) -> Finding:

@@ -65,7 +65,10 @@ class Unknown(NamedTuple):
     frame: int
 
 
-FrameProblem = Union[Free, Foreign, Failed, Unknown]
+FrameFault = Union[Free, Foreign, Failed]
+"""What is known to be wrong with a frame."""
+
+FrameProblem = Union[FrameFault, Unknown]
 
 
 class FrameReader:

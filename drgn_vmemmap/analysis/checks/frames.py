@@ -5,15 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Union
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.hvo.ownership import ZONE_OWNER, Ownership
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.vmemmap.frames import Failed, Foreign, FrameProblem, FrameReader, Free, Unknown
-
-_Certain = Union[Free, Foreign, Failed]
+from drgn_vmemmap.vmemmap.frames import FrameFault, FrameProblem, FrameReader, Unknown
 
 # Frames that are checked between two checks whether the user has interrupted.
 _BATCH = 4096
@@ -45,7 +42,7 @@ class _FrameCheck:
         frames = self._ownership.distinct_frames
         if self._context.has_offline:
             frames = [frame for frame in frames if self._context.is_online(frame)]
-        found: dict[int, _Certain] = {}
+        found: dict[int, FrameFault] = {}
         batches = [frames[start : start + _BATCH] for start in range(0, len(frames), _BATCH)]
         for batch in self._context.progress.track(batches, "frames"):
             for problem in self._certain(self._pages.check(batch)):
@@ -64,7 +61,7 @@ class _FrameCheck:
             for problem in self._certain(self._pages.check_leaf(leaf.frame, leaf.pages)):
                 yield self._finding(problem, leaf.page + problem.frame - leaf.frame)
 
-    def _certain(self, problems: Iterable[FrameProblem]) -> Iterator[_Certain]:
+    def _certain(self, problems: Iterable[FrameProblem]) -> Iterator[FrameFault]:
         """The problems that are known for certain; frames of which nothing is known are counted."""
         for problem in problems:
             if isinstance(problem, Unknown):
@@ -72,23 +69,14 @@ class _FrameCheck:
             else:
                 yield problem
 
-    def _finding(self, problem: _Certain, page: int) -> Finding:
+    def _finding(self, fault: FrameFault, page: int) -> Finding:
         """
         :param page: Number of the vmemmap page that the frame backs; :data:`ZONE_OWNER` for none.
         """
         if page == ZONE_OWNER:
-            address = self._context.geometry.address(problem.frame)
-            if isinstance(problem, Free):
-                return frame_rules.tail_frame_freed(problem, address)
-            if isinstance(problem, Failed):
-                return frame_rules.tail_frame_failed(problem, address)
-            return frame_rules.tail_frame_foreign(problem, address)
-        vmemmap_page = self._context.page(page)
-        if isinstance(problem, Free):
-            return frame_rules.frame_freed(vmemmap_page, problem)
-        if isinstance(problem, Failed):
-            return frame_rules.frame_failed(vmemmap_page, problem)
-        return frame_rules.frame_foreign(vmemmap_page, problem)
+            address = self._context.geometry.address(fault.frame)
+            return frame_rules.tail_frame_fault(fault, address)
+        return frame_rules.frame_fault(self._context.page(page), fault)
 
     def _first_tail(self, frame: int) -> int:
         """The first vmemmap page that shares a zone's frame; :data:`ZONE_OWNER` if none does."""

@@ -11,7 +11,7 @@ from drgn_vmemmap.hvo.ownership import Ownership
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.vmemmap.frames import Failed, FrameReader, Free, Unknown
+from drgn_vmemmap.vmemmap.frames import FrameReader, Unknown
 
 # log2 of the entries of a table: a second-level table leads to as many last-level tables.
 _INDEX_BITS = 9
@@ -35,12 +35,7 @@ def _in_use(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
             unknown += 1
             continue
         address = geometry.page_number_address(tables[problem.frame])
-        if isinstance(problem, Free):
-            yield frame_rules.table_freed(problem, address)
-        elif isinstance(problem, Failed):
-            yield frame_rules.table_failed(problem, address)
-        else:
-            yield frame_rules.table_foreign(problem, address)
+        yield frame_rules.table_fault(problem, address)
     if unknown:
         yield frame_rules.unreadable_owners(unknown, context.kernel.report_only)
 
