@@ -19,7 +19,7 @@ PACKAGE = "drgn_vmemmap"
 LAYERS = (
     ("requirements",),
     (PACKAGE,),
-    ("errors", "files", "progress"),
+    ("errors", "files", "progress", "ranges"),
     ("target",),
     ("paging",),
     ("kernel",),

@@ -21,6 +21,7 @@ from drgn_vmemmap.hugetlb.tail_frames import TailFrames
 from drgn_vmemmap.hvo.folios import FolioReports
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.progress import SILENT, Progress
+from drgn_vmemmap.ranges import joined
 from drgn_vmemmap.rules import counters, lists
 from drgn_vmemmap.rules.confirmed import counting
 from drgn_vmemmap.rules.finding import Finding
@@ -35,7 +36,6 @@ from drgn_vmemmap.vmemmap.special import (
     SpecialVmemmap,
     UnknownMemory,
     find_special,
-    joined,
 )
 
 

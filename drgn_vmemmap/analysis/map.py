@@ -24,6 +24,7 @@ from drgn_vmemmap.analysis.map_states import (
 )
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.paging.x86_64 import PFN_LIMIT
+from drgn_vmemmap.ranges import joined
 from drgn_vmemmap.rules.finding import Severity
 
 SMALLEST = 1 << 9
@@ -102,7 +103,7 @@ def draw(report: Report, listing: Listing, part: Part, columns: int, rows: int) 
     :raises NoMap: if there is no such part.
     """
     _check_hstate(report, part.hstate)
-    everything = list(memory(report))
+    everything = memory(report)
     shown = list(_within(everything, _shown(report, part)))
     if everything and not shown:
         raise NoMap("there is no memory in this part")
@@ -162,16 +163,14 @@ def _cells_of(stretches: Sequence[range], span: int) -> range:
 
 def _row_numbers(stretches: Sequence[range], span: int, columns: int) -> list[range]:
     """The rows in which there is memory, those side by side put together."""
-    rows: list[range] = []
     first = _cells_of(stretches, span).start
-    for pfns in stretches:
-        start = (pfns.start // span - first) // columns
-        stop = ((pfns.stop - 1) // span - first) // columns + 1
-        if rows and start <= rows[-1].stop:
-            rows[-1] = range(rows[-1].start, max(stop, rows[-1].stop))
-        else:
-            rows.append(range(start, stop))
-    return rows
+    return joined(
+        range(
+            (pfns.start // span - first) // columns,
+            ((pfns.stop - 1) // span - first) // columns + 1,
+        )
+        for pfns in stretches
+    )
 
 
 def _height(rows: Sequence[range]) -> int:

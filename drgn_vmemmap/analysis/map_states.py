@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from drgn_vmemmap.analysis.listing import Traits
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hvo.verdict import Verdict
+from drgn_vmemmap.ranges import joined
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.vmemmap.sections import SectionIndex
-from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED, joined
+from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED
 
 
 class CellState(enum.IntEnum):
@@ -92,7 +93,7 @@ def places(
             yield finding.severity, _place(report, finding, hstate), finding.folio
 
 
-def memory(report: Report) -> Iterator[range]:
+def memory(report: Report) -> list[range]:
     """Stretches of memory that have a memmap or folios, in ascending order."""
     folios = report.folios.folios
     sections = SectionIndex(report.sections)
@@ -100,8 +101,7 @@ def memory(report: Report) -> Iterator[range]:
     missed = [
         folios.pfns_of(row) for row, pfn in enumerate(folios.pfns) if sections.at(pfn) is None
     ]
-    there = [*(section.pfns for section in report.sections), *missed]
-    return joined(sorted(there, key=lambda pfns: pfns.start))
+    return joined([*(section.pfns for section in report.sections), *missed])
 
 
 def _place(report: Report, finding: Finding, hstate: str | None) -> range:

@@ -17,6 +17,7 @@ from itertools import groupby, repeat
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.ranges import joined
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 _MARKED_PRESENT = 1 << 0
@@ -154,15 +155,8 @@ def _parts(snapshot: Snapshot, pfns: range, flags: int, section: bytes) -> Seque
     except MissingMemory:
         return None
     bits, size = int.from_bytes(data, "little"), 1 << _SUBSECTION_SHIFT
-    parts: list[range] = []
-    for number, start in enumerate(pfns[::size]):
-        if not bits >> number & 1:
-            continue
-        if parts and parts[-1].stop == start:
-            parts[-1] = range(parts[-1].start, start + size)
-        else:
-            parts.append(range(start, start + size))
-    return tuple(parts)
+    starts = (start for number, start in enumerate(pfns[::size]) if bits >> number & 1)
+    return tuple(joined(range(start, start + size) for start in starts))
 
 
 class _Root(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Callable, NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.paging.mapping import Problem
+from drgn_vmemmap.ranges import joined
 from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
@@ -122,20 +123,6 @@ def is_device(snapshot: Snapshot, section: SectionRange) -> bool | None:
             return True
         known = known and (flags is not None or not _is_mapped(snapshot, pfn))
     return False if known else None
-
-
-def joined(ranges: Iterable[range]) -> Iterator[range]:
-    """Ascending ranges, with those that touch joined into one."""
-    current = range(0)
-    for pfns in ranges:
-        if current and pfns.start == current.stop:
-            current = range(current.start, pfns.stop)
-            continue
-        if current:
-            yield current
-        current = pfns
-    if current:
-        yield current
 
 
 def _sharing(

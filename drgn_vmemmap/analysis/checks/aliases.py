@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.hugetlb.head import may_be_of_folio
 from drgn_vmemmap.hvo.ownership import ZONE_OWNER, Ownership
+from drgn_vmemmap.ranges import joined
 from drgn_vmemmap.rules import frames as frame_rules
 from drgn_vmemmap.rules.finding import Finding
-from drgn_vmemmap.vmemmap.special import joined
 
 
 def check_aliases(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:

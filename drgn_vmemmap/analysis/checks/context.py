@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
 
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hugetlb.accounting import Accounting
 from drgn_vmemmap.progress import SILENT, Progress
+from drgn_vmemmap.ranges import joined
 from drgn_vmemmap.rules.frames import VmemmapPage
 from drgn_vmemmap.vmemmap.sections import SectionIndex
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -31,7 +31,7 @@ class VmemmapContext:
         facts = snapshot.kernel.sections
         self._sections = SectionIndex(report.sections)
         self._has_offline = not all(each.flags & facts.online for each in report.sections)
-        self._unknown = _without_overlaps(report.unknown)
+        self._unknown = joined(report.unknown)
         self._unknown_starts = [pfns.start for pfns in self._unknown]
 
     def folio_at(self, pfn: int) -> int | None:
@@ -88,14 +88,3 @@ class VmemmapContext:
         """Whether the dump does not show what memory a PFN is."""
         index = bisect_right(self._unknown_starts, pfn) - 1
         return index >= 0 and pfn in self._unknown[index]
-
-
-def _without_overlaps(ranges: Iterable[range]) -> list[range]:
-    """The same numbers in ranges that ascend and do not overlap."""
-    found: list[range] = []
-    for each in sorted(filter(None, ranges), key=lambda pfns: pfns.start):
-        if found and each.start <= found[-1].stop:
-            found[-1] = range(found[-1].start, max(found[-1].stop, each.stop))
-        else:
-            found.append(each)
-    return found

@@ -21,7 +21,7 @@ from drgn_vmemmap.analysis.map_states import (
 )
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.text import node_name, size
-from drgn_vmemmap.vmemmap.special import joined
+from drgn_vmemmap.ranges import joined
 
 COLUMNS = 64
 """Cells in a row."""
@@ -159,5 +159,5 @@ def _memory(report: Report) -> Iterator[list[int]]:
     for state, pfns in special_memory(report):
         found.setdefault(state, []).append(pfns)
     for state, stretches in found.items():
-        for pfns in joined(sorted(stretches, key=lambda pfns: pfns.start)):
+        for pfns in joined(stretches):
             yield [state, pfns.start, pfns.stop]

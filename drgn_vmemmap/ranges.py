@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Ranges of PFNs, addresses and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def joined(ranges: Iterable[range]) -> list[range]:
+    """Ranges in ascending order, with those that touch or overlap joined, and no empty ones."""
+    found: list[range] = []
+    for each in sorted(filter(None, ranges), key=lambda each: each.start):
+        if found and each.start <= found[-1].stop:
+            found[-1] = range(found[-1].start, max(found[-1].stop, each.stop))
+        else:
+            found.append(each)
+    return found
