@@ -8,38 +8,28 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterator
-from itertools import starmap
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from drgn_vmemmap.target.flattened import FLATTENED, first_bytes, rearranged
+from drgn_vmemmap.target.elf_file import CORE, ELF, TYPE, end_of_elf
+from drgn_vmemmap.target.file_errors import FILE_ERRORS
+from drgn_vmemmap.target.flattened import FLATTENED, first_bytes
 from drgn_vmemmap.target.foreign_files import START_SIZE, what_it_is
 from drgn_vmemmap.target.kdump_file import (
     HEADER_SIZE,
     KDUMP,
+    Kdump,
     block_size,
     end_of,
-    is_unreadable,
-    last_end,
     layout_of,
 )
 from drgn_vmemmap.target.page_reader import PAGE_SIZE
 
 _ANY_ELF = b"\x7fELF"
-_ELF = b"\x7fELF\x02\x01"
 
 # status of struct disk_dump_header, e_flags of an ELF header, and the flags that makedumpfile
 # sets in them: DUMP_DH_COMPRESSED_INCOMPLETE and DUMP_ELF_INCOMPLETE.
 _STATUS, _KDUMP_INCOMPLETE = 424, 0x8
 _ELF_FLAGS, _ELF_INCOMPLETE = 48, 0x1
-
-# Extended numbering of program headers: sh_info of section 0 has their number.
-_PN_XNUM = 0xFFFF
-_PROGRAM_HEADERS_LIMIT = 1 << 20
-
-_SEGMENT = struct.Struct("<I4xQ8xQQQ8x")
-_HEADERS_LIMIT = (1 + _PROGRAM_HEADERS_LIMIT) * _SEGMENT.size
-_PT_LOAD = 1
 
 
 def why_not_a_dump(path: str) -> str | None:
@@ -95,8 +85,8 @@ def is_block_device(path: str) -> bool:
 def is_dump(path: str) -> bool:
     """Whether a file begins as dumps do: as a kdump-compressed one, or as an ELF core file."""
     with open(path, "rb") as file:
-        start = file.read(18)
-    return start.startswith(KDUMP) or (start.startswith(_ANY_ELF) and start[16:18] == b"\4\0")
+        start = file.read(TYPE.stop)
+    return start.startswith(KDUMP) or (start.startswith(_ANY_ELF) and start[TYPE] == CORE)
 
 
 def is_elf(path: str) -> bool:
@@ -116,14 +106,14 @@ def missing_bytes(path: str) -> int:
             start = file.read(16)
             if start.startswith(KDUMP):
                 end = end_of(file)
-            elif start.startswith(_ELF):
-                end = _end_of_elf(file)
+            elif start.startswith(ELF):
+                end = end_of_elf(file)
             else:
                 end = 0
             status = os.fstat(file.fileno())
             # The size of a device is not known.
             return max(0, end - status.st_size) if stat.S_ISREG(status.st_mode) else 0
-    except (OSError, OverflowError, ValueError, struct.error):
+    except FILE_ERRORS:
         return 0
 
 
@@ -132,48 +122,8 @@ def is_marked_incomplete(path: str) -> bool:
     header = _start_of(path, _STATUS + 4)
     if header.startswith(KDUMP) and len(header) == _STATUS + 4:
         return bool(header[_STATUS] & _KDUMP_INCOMPLETE)
-    is_elf = header.startswith(_ELF) and len(header) > _ELF_FLAGS
-    return is_elf and bool(header[_ELF_FLAGS] & _ELF_INCOMPLETE)
-
-
-def left_out(path: str) -> list[range]:
-    """
-    Memory that an ELF dump describes, but does not hold.
-
-    Where makedumpfile excludes many pages in a row, they are the end of a segment, and not in the
-    file. drgn reads zeros there.
-
-    :return: Its physical addresses, ascending; ranges do not touch.
-    :raises OSError: if the file cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            if first_bytes(file, len(_ELF)) != _ELF:
-                return []
-            headers = rearranged(file, _HEADERS_LIMIT)
-            short = [each for each in _segments(headers) if each.size < each.memory_size]
-    except (OSError, OverflowError, ValueError, struct.error) as error:
-        if is_unreadable(error):
-            raise
-        return []
-    gaps: list[range] = []
-    loads = (each for each in short if each.type == _PT_LOAD)
-    for gap in sorted((each.gap for each in loads), key=lambda gap: gap.start):
-        if gaps and gap.start <= gaps[-1].stop:
-            gaps[-1] = range(gaps[-1].start, max(gaps[-1].stop, gap.stop))
-        else:
-            gaps.append(gap)
-    return gaps
-
-
-def is_without_segments(path: str) -> bool:
-    """Whether an ELF dump has no segments of memory: Xen's ``xl dump-core`` writes sections."""
-    try:
-        with open(path, "rb") as file:
-            is_core = file.read(len(_ELF)) == _ELF and is_dump(path)
-            return is_core and all(each.type != _PT_LOAD for each in _segments(file))
-    except (OSError, OverflowError, ValueError, struct.error):
-        return False
+    has_flags = header.startswith(ELF) and len(header) > _ELF_FLAGS
+    return has_flags and bool(header[_ELF_FLAGS] & _ELF_INCOMPLETE)
 
 
 def is_flattened(path: str) -> bool:
@@ -186,27 +136,8 @@ def is_part(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             return file.read(len(KDUMP)) == KDUMP and layout_of(file).is_split
-    except (OSError, OverflowError, ValueError, struct.error):
+    except FILE_ERRORS:
         return False
-
-
-class _Segment(NamedTuple):
-    """What an ELF file's program header says of a segment, in bytes."""
-
-    type: int
-    offset: int
-    """Where it is in the file."""
-    physical: int
-    """Its physical address."""
-    size: int
-    """How much of it is in the file."""
-    memory_size: int
-    """How much memory it stands for."""
-
-    @property
-    def gap(self) -> range:
-        """The physical addresses of what is not in the file."""
-        return range(self.physical + self.size, self.physical + self.memory_size)
 
 
 def _why_not_a_kdump(file: BinaryIO) -> str | None:
@@ -216,12 +147,12 @@ def _why_not_a_kdump(file: BinaryIO) -> str | None:
     It maps the file. A part that begins in the file and ends beyond its last page raises SIGBUS,
     which ends the process.
     """
-    try:
-        kdump = layout_of(file)
-    except struct.error:
-        return "is cut off before its first page: copy it again"
     size = os.fstat(file.fileno()).st_size
-    if size < kdump.descriptors:
+    try:
+        kdump: Kdump | None = layout_of(file)
+    except struct.error:
+        kdump = None
+    if kdump is None or size < kdump.descriptors:
         return "is cut off before its first page: copy it again"
     reason = _why_not_of_x86_64(kdump.block_size)
     if reason is not None:
@@ -237,32 +168,3 @@ def _why_not_of_x86_64(page_size: int | None) -> str | None:
     if page_size in (None, PAGE_SIZE):
         return None
     return f"has pages of {page_size:,} bytes: only x86-64 can be analysed, whose pages have 4,096"
-
-
-def _end_of_elf(file: BinaryIO) -> int:
-    table, number = _program_headers(file)
-    end = table + _SEGMENT.size * number
-    return max(end, last_end((each.offset, each.size) for each in _segments(file)))
-
-
-def _program_headers(file: BinaryIO) -> tuple[int, int]:
-    """
-    Where an ELF file has its program headers, and their number.
-
-    :raises struct.error: if the file ends within its header.
-    """
-    file.seek(0)
-    table, sections, number = map(int, struct.unpack_from("<2Q8xH", file.read(64), 32))
-    if number == _PN_XNUM:
-        file.seek(sections)
-        (number,) = struct.unpack_from("<I", file.read(64), 44)
-    return table, number
-
-
-def _segments(file: BinaryIO) -> Iterator[_Segment]:
-    """The segments of an ELF file, as far as their headers are in the file."""
-    table, number = _program_headers(file)
-    file.seek(table)
-    headers = file.read(_SEGMENT.size * min(number, _PROGRAM_HEADERS_LIMIT))
-    complete = len(headers) // _SEGMENT.size * _SEGMENT.size
-    return starmap(_Segment, _SEGMENT.iter_unpack(headers[:complete]))

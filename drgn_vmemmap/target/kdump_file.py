@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Union
+
+from drgn_vmemmap.target.file_errors import FILE_ERRORS, is_unreadable
 
 KDUMP = b"KDUMP   "
 """How such a file begins."""
@@ -115,7 +116,7 @@ def _count_pages(file: BinaryIO, kdump: Kdump) -> int:
     return count
 
 
-def _whole(descriptors: bytes) -> Iterator[tuple[int, int]]:
+def _described(descriptors: bytes) -> Iterator[tuple[int, int]]:
     """Offset and size of the pages of some descriptors, the last of which may be cut off."""
     return _PAGE.iter_unpack(descriptors[: len(descriptors) // _PAGE.size * _PAGE.size])
 
@@ -139,7 +140,7 @@ def page_bitmap(path: str) -> Bitmap | None:
                 return None
             bits = _mapped(file, kdump.bitmaps + size, size)
             return _without_pages_beyond(bits, file, kdump) if _is_cut_off(file, kdump) else bits
-    except (OSError, OverflowError, ValueError, struct.error) as error:
+    except FILE_ERRORS as error:
         if is_unreadable(error):
             raise
         return None
@@ -153,11 +154,6 @@ def _mapped(file: BinaryIO, start: int, size: int) -> Bitmap:
         # Not every file system maps files, and not every process may map more.
         file.seek(start)
         return file.read(size)
-
-
-def is_unreadable(error: Exception) -> bool:
-    """Whether an error is of reading a file, and not of numbers in it that lead nowhere."""
-    return isinstance(error, OSError) and error.errno != errno.EINVAL
 
 
 def _is_cut_off(file: BinaryIO, kdump: Kdump) -> bool:
@@ -179,15 +175,15 @@ def _end_of_pages(file: BinaryIO, kdump: Kdump, count: int) -> int:
     :param count: How many, by their descriptors; some of these may be of no page.
     """
     file.seek(kdump.descriptors)
-    first, length = next(_whole(file.read(_PAGE.size)), (0, 0))
+    first, length = next(_described(file.read(_PAGE.size)), (0, 0))
     for end in range(count, 0, -_DESCRIPTORS):
         start = max(0, end - _DESCRIPTORS)
         file.seek(kdump.descriptors + start * _PAGE.size)
-        pages = _whole(file.read((end - start) * _PAGE.size))
+        pages = _described(file.read((end - start) * _PAGE.size))
         # All pages of zeros may lead to one page, which lies before all others.
-        found = [(at, size) for at, size in pages if at > first]
-        if found:
-            return last_end(found)
+        ends = [at + size for at, size in pages if at > first]
+        if ends:
+            return max(ends)
     return first + length if count > 0 else 0
 
 
@@ -214,7 +210,7 @@ def _pages_within(file: BinaryIO, kdump: Kdump) -> int:
     file.seek(kdump.descriptors)
     pages = 0
     while data := file.read(_DESCRIPTORS * _PAGE.size):
-        for offset, length in _whole(data):
+        for offset, length in _described(data):
             if offset + length > size:
                 return pages
             pages += 1
@@ -235,8 +231,3 @@ def _first_bits(bits: bytes, count: int) -> bytes:
 def _count_bits(data: bytes) -> int:
     """How many bits are set in some bytes."""
     return bin(int.from_bytes(data, "little")).count("1")
-
-
-def last_end(pieces: Iterable[tuple[int, ...]]) -> int:
-    """Where the last of some pieces ends, given the offset and size of each."""
-    return max((offset + size for offset, size in pieces), default=0)

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 from collections.abc import Iterator
 
 import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.target.dump_file import is_dump
+from drgn_vmemmap.target.file_errors import FILE_ERRORS
 from drgn_vmemmap.target.kdump_file import KDUMP, layout_of
 
 _PATH = "drgn_vmemmap: path of the dump"
@@ -112,8 +112,7 @@ def _the_open_dump_of(prog: drgn.Program) -> str | None:
 
 def _has_vmcoreinfo(path: str, text: bytes) -> bool:
     """Whether a dump has this VMCOREINFO where its format has it: an ELF file, among its notes."""
-    errors = (OSError, OverflowError, ValueError, struct.error)
-    with contextlib.suppress(*errors), open(path, "rb") as file:
+    with contextlib.suppress(*FILE_ERRORS), open(path, "rb") as file:
         start, size = 0, _NOTES_LIMIT
         if file.read(len(KDUMP)) == KDUMP:
             start, size = layout_of(file).parts[0]

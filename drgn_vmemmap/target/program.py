@@ -14,10 +14,10 @@ from drgn_vmemmap.target.dump_file import (
     is_flattened,
     is_marked_incomplete,
     is_part,
-    is_without_segments,
     missing_bytes,
     why_not_a_dump,
 )
+from drgn_vmemmap.target.elf_file import is_without_segments
 from drgn_vmemmap.target.kdump_names import is_nameless, machine
 from drgn_vmemmap.target.open_files import remember_path
 

@@ -26,8 +26,8 @@ from typing import TypeVar
 import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, printable
-from drgn_vmemmap.target.dump_file import left_out
-from drgn_vmemmap.target.kdump_file import Bitmap, page_bitmap
+from drgn_vmemmap.target.elf_file import left_out
+from drgn_vmemmap.target.kdump_file import KDUMP, Bitmap, page_bitmap
 from drgn_vmemmap.target.open_files import dump_file
 from drgn_vmemmap.target.page_reader import PAGE_SHIFT, PAGE_SIZE
 
@@ -173,7 +173,7 @@ def _read_marks(path: str, size: int, modified: int) -> Parts:
     """The marks of a file; none if it has none."""
     with open(path, "rb") as file:
         header = file.read(_SUB_HEADER + 128)
-        if not header.startswith(b"KDUMP   ") or len(header) < _SUB_HEADER + 128:
+        if not header.startswith(KDUMP) or len(header) < _SUB_HEADER + 128:
             return {}
         start, length = struct.unpack_from("<qQ", header, _SUB_HEADER + _ERASE_INFO)
         if not 0 < start < size or not 0 < length <= min(size - start, _SIZE_LIMIT):

@@ -18,7 +18,7 @@ from drgn_vmemmap import verify
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.kernel.discovery import discover
-from drgn_vmemmap.target.dump_file import left_out
+from drgn_vmemmap.target.elf_file import left_out
 from drgn_vmemmap.target.flattened import rearranged
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.target.program import open_dump

@@ -24,7 +24,8 @@ import pytest
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.target import kdump_file
-from drgn_vmemmap.target.dump_file import left_out, missing_bytes, why_not_a_dump
+from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
+from drgn_vmemmap.target.elf_file import left_out
 from drgn_vmemmap.target.flattened import FLATTENED, rearranged
 from drgn_vmemmap.target.kdump_file import page_bitmap
 from drgn_vmemmap.target.kdump_names import is_nameless, machine
