@@ -133,13 +133,12 @@ def reservation_bit(lookup: Lookup) -> int | None:
 
 def poison(lookup: Lookup) -> Poison:
     """How the kernel records memory of a folio that failed, as far as it does."""
-    bit = lookup.enumerators("enum pageflags").get("PG_hwpoison")
     try:
         entry = lookup.struct("struct raw_hwp_page", next=["node.next"], page=["page"])
     except CannotAnalyse:
         entry = Struct(0, {})
     return Poison(
-        flag=0 if bit is None else 1 << bit,
+        flag=lookup.page_flag("PG_hwpoison"),
         list=_failed_pages_list(lookup) if entry.members else None,
         unreliable_bit=lookup.enumerators("enum hugetlb_page_flags").get("HPG_raw_hwp_unreliable"),
         page=entry,

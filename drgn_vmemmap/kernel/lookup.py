@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 
 import drgn
@@ -120,6 +121,15 @@ class Lookup:
         """Mask of the flag whose bit number is an enumerator; 0 if there is none."""
         bit = self.constant(bit_name, -1)
         return 0 if bit < 0 else 1 << bit
+
+    def page_flag(self, name: str) -> int:
+        """Mask of one of a page's flags; 0 if this kernel does not have it."""
+        bit = self._page_flags.get(name)
+        return 0 if bit is None else 1 << bit
+
+    @cached_property
+    def _page_flags(self) -> dict[str, int]:
+        return self.enumerators("enum pageflags")
 
     def enumerators(self, type_name: str) -> dict[str, int]:
         """

@@ -58,20 +58,15 @@ def page_type_test(lookup: Lookup, page: Struct, name: str) -> PageTest | None:
 def page_marks(lookup: Lookup) -> PageMarks:
     """The marks of a struct page that say what uses the page."""
     type_base = _type_base(lookup.number("PAGE_BUDDY_MAPCOUNT_VALUE") & 0xFFFFFFFF)
-    bits = lookup.enumerators("enum pageflags")
     for name in _MARKS:
-        if name not in bits:
+        if not lookup.page_flag(name):
             lookup.lacks(Part.OWNER_MARKS, f"{name} in enum pageflags")
-
-    def mask(*names: str) -> int:
-        return sum(1 << bits[name] for name in set(names) & bits.keys())
-
     return PageMarks(
-        lru=mask("PG_lru"),
+        lru=lookup.page_flag("PG_lru"),
         # Linux commit 46df8e73a4a3 ("mm: free up PG_slab") (in v6.10)
-        slab=mask("PG_slab"),
-        reserved=mask("PG_reserved"),
-        checked_at_free=mask(*_CHECKED_AT_FREE),
+        slab=lookup.page_flag("PG_slab"),
+        reserved=lookup.page_flag("PG_reserved"),
+        checked_at_free=sum(map(lookup.page_flag, _CHECKED_AT_FREE)),
         type_base=type_base,
         type_names=_type_names(lookup, type_base),
     )
@@ -119,5 +114,4 @@ def self_hosted(lookup: Lookup) -> int:
     """Mask of ``PG_vmemmap_self_hosted``; 0 if there is none."""
     # Linux commit 66361095129b ("mm: memory_hotplug: make hugetlb_optimize_vmemmap
     # compatible with memmap_on_memory") (in v6.0)
-    bit = lookup.enumerators("enum pageflags").get("PG_vmemmap_self_hosted")
-    return 0 if bit is None else 1 << bit
+    return lookup.page_flag("PG_vmemmap_self_hosted")

@@ -72,13 +72,11 @@ def page_flags(nodes: int, zones: int) -> PageFlags:
 
 def head_test(lookup: Lookup, page: Struct) -> PageTest:
     """Recognises the head page of a compound page that may be a HugeTLB folio."""
-    flags = lookup.enumerators("enum pageflags")
-    if "PG_head" not in flags:
+    head = lookup.page_flag("PG_head")
+    if not head:
         raise not_supported("enum pageflags", "PG_head")
-    head = 1 << flags["PG_head"]
     # No HugeTLB folio is on an LRU list; other large folios are.
-    lru = 1 << flags["PG_lru"] if "PG_lru" in flags else 0
-    return PageTest(page.offset("flags"), 8, head | lru, head)
+    return PageTest(page.offset("flags"), 8, head | lookup.page_flag("PG_lru"), head)
 
 
 def hugetlb_test(lookup: Lookup, page: Struct) -> PageTest:
