@@ -8,13 +8,14 @@ Follows ``struct hstate`` of ``include/linux/hugetlb.h``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Iterable, Iterator
+from itertools import count, repeat
 from typing import NamedTuple, Optional
 
 from drgn_vmemmap.errors import MissingMemory, printable
 from drgn_vmemmap.kernel.facts import Kernel
-from drgn_vmemmap.kernel.structs import Member, Struct
+from drgn_vmemmap.kernel.hugetlb import node_count
+from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 _POINTER_SIZE = 8
@@ -33,6 +34,10 @@ class Counters(NamedTuple):
     nr_huge_pages: Count
     free_huge_pages: Count
     surplus_huge_pages: Count
+
+
+_OF_NODES = tuple(f"{counter}_node" for counter in Counters._fields)
+"""Names of the arrays that have each counter by node."""
 
 
 class HstateList(NamedTuple):
@@ -130,7 +135,7 @@ def _hstate(kernel: Kernel, address: int, data: bytes, name: str) -> Hstate:
         lists=list(_lists(layout, address, data, name)),
         resv_huge_pages=_total(layout, data, "resv_huge_pages"),
         max_huge_pages=_total(layout, data, "max_huge_pages"),
-        no_counters=Counters(*(0 if member else None for member in _of_nodes(layout))),
+        no_counters=Counters(*(0 if name in layout.members else None for name in _OF_NODES)),
     )
 
 
@@ -141,29 +146,19 @@ def _total(layout: Struct, data: bytes, counter: str) -> Count:
     return _signed(layout.value(data, counter), layout.members[counter].size)
 
 
-def _of_nodes(layout: Struct) -> list[Member | None]:
-    """The array of each counter that has an element for each node; ``None`` if there is none."""
-    return [layout.members.get(f"{counter}_node") for counter in Counters._fields]
-
-
 def _node_counters(layout: Struct, data: bytes) -> dict[int | None, Counters]:
     """The counters of each node with anything to count."""
-    arrays = _of_nodes(layout)
-    missing = [None] * max(member.length for member in layout.members.values())
-    columns: list[Sequence[Count]] = [
-        layout.elements(data, f"{counter}_node") if member else missing
-        for counter, member in zip(Counters._fields, arrays)
-    ]
-    return {
-        node: Counters(
-            *(
-                None if member is None else _signed(count or 0, member.size)
-                for count, member in zip(counts, arrays)
-            )
-        )
-        for node, counts in enumerate(zip(*columns))
-        if any(counts)
-    }
+    columns = (_by_node(layout, data, name) for name in _OF_NODES)
+    rows = zip(range(node_count(layout)), *columns)
+    return {node: Counters(*counts) for node, *counts in rows if any(counts)}
+
+
+def _by_node(layout: Struct, data: bytes, name: str) -> Iterable[Count]:
+    """A counter of each node."""
+    if name not in layout.members:
+        return repeat(None)
+    size = layout.members[name].size
+    return [_signed(count, size) for count in layout.elements(data, name)]
 
 
 def _lists(layout: Struct, address: int, data: bytes, hstate: str) -> Iterator[HstateList]:
