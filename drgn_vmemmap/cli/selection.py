@@ -69,7 +69,7 @@ def _what_there_is(report: Report) -> str:
     folios = report.folios.folios
     if not len(folios):
         return "there are no HugeTLB folios"
-    first, last = folios.pfns[0], folios.pfns[-1] + (1 << folios.class_of(-1).order) - 1
+    first, last = folios.pfns[0], folios.pfns_of(-1)[-1]
     counts = report.totals.counts.as_dict()
     verdicts = ", ".join(f"{counts[name]:,} {name}" for name in _VERDICTS if counts[name])
     return f"there are {len(folios):,}, from PFN {first:#x} to {last:#x}: {verdicts}"

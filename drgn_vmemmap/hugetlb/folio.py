@@ -52,6 +52,11 @@ class Folio(NamedTuple):
     poisoned: bool = False
 
     @property
+    def pfns(self) -> range:
+        """All of its PFNs."""
+        return range(self.pfn, self.pfn + (1 << self.order))
+
+    @property
     def folio_class(self) -> FolioClass:
         """The facts that it has in common with others."""
         return FolioClass(

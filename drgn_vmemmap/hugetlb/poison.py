@@ -72,8 +72,7 @@ def failed_pages(snapshot: Snapshot, folio: Folio) -> FailedPages:
         while pointer:
             entry = snapshot.read(pointer, poison.page.size)
             pfn = snapshot.geometry.pfn_of(poison.page.value(entry, "page"))
-            inside = pfn is not None and folio.pfn <= pfn < folio.pfn + (1 << folio.order)
-            if pfn is None or not inside or pfn in pfns or len(pfns) == _PAGES_LIMIT:
+            if pfn is None or pfn not in folio.pfns or pfn in pfns or len(pfns) == _PAGES_LIMIT:
                 gap = "the list of failed pages is damaged"
                 break
             pfns.add(pfn)

@@ -99,7 +99,7 @@ class TailFrames:
         frames = self._by_zone.get(ZoneKey(folio.node, folio.zone), {})
         if frames is None:
             return None
-        return frozenset(frames[order] for order in frames if order == folio.order)
+        return frozenset((frames[folio.order],) if folio.order in frames else ())
 
 
 def _name(zone: ZoneKey, order: int) -> str:

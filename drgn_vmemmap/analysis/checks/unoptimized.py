@@ -51,7 +51,7 @@ def _reason(context: VmemmapContext, folio: Folio) -> str:
 def _was_restored(context: VmemmapContext, folio: Folio) -> bool:
     """Whether the frames that back a folio's vmemmap are not those from boot."""
     geometry, walker = context.geometry, context.walker
-    pages = geometry.pages_of(range(folio.pfn, folio.pfn + (1 << folio.order)))
+    pages = geometry.pages_of(folio.pfns)
     address, end = map(geometry.page_number_address, (pages.start, pages.stop))
     while address < end:
         run = walker.run_at(address)
