@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -29,6 +30,23 @@ class LargeLeaf(NamedTuple):
     """Number of the first vmemmap page."""
     pages: int
     """How many pages it maps, to as many frames."""
+
+    @property
+    def end(self) -> int:
+        """PFN after its last frame."""
+        return self.frame + self.pages
+
+    def page_of(self, frame: int) -> int:
+        """Number of the vmemmap page that it maps to a frame."""
+        return self.page + frame - self.frame
+
+    def frames_among(self, frames: Sequence[int]) -> Sequence[int]:
+        """
+        :param frames: PFNs, ascending.
+        :return: Those of the frames that it maps.
+        """
+        start = bisect_left(frames, self.frame)
+        return frames[start : bisect_left(frames, self.end, start)]
 
 
 class Ownership:
@@ -66,41 +84,42 @@ class Ownership:
 
     def shared(self) -> dict[int, list[int]]:
         """Frames with more than one owner, and their owners."""
+        frames = sorted(self._shared_by_entries())
+        owners: dict[int, list[int]] = {frame: [] for frame in frames}
+        for frame, page in zip(self.frames, self.pages) if frames else ():
+            if frame in owners:
+                owners[frame].append(page)
+        for leaf in self.leaves:
+            for frame in leaf.frames_among(frames):
+                owners[frame].append(leaf.page_of(frame))
+        for frame, pages in self._shared_by_leaves().items():
+            known = owners.setdefault(frame, [])
+            known += sorted(set(pages).difference(known))
+        return owners
+
+    def _shared_by_entries(self) -> set[int]:
+        """PFNs of the frames that two last-level entries map, or such an entry and a leaf."""
         distinct, frames = self.distinct_frames, set[int]()
         if len(distinct) < len(self.frames):
             ordered = sorted(self.frames)
             frames.update(one for one, other in zip(ordered, ordered[1:]) if one == other)
         for leaf in self.leaves:
-            start = bisect_left(distinct, leaf.frame)
-            frames.update(distinct[start : bisect_left(distinct, leaf.frame + leaf.pages, start)])
-        owners: dict[int, list[int]] = {frame: [] for frame in sorted(frames)}
-        if owners:
-            for frame, page in zip(self.frames, self.pages):
-                if frame in owners:
-                    owners[frame].append(page)
-        by_leaves = sorted(frames)
-        for leaf in self.leaves:
-            start = bisect_left(by_leaves, leaf.frame)
-            for frame in by_leaves[start : bisect_left(by_leaves, leaf.frame + leaf.pages, start)]:
-                owners[frame].append(leaf.page + frame - leaf.frame)
-        for frame, pages in self._shared_by_leaves().items():
-            known = owners.setdefault(frame, [])
-            known += sorted(set(pages).difference(known))
-        return owners
+            frames.update(leaf.frames_among(distinct))
+        return frames
 
     def _shared_by_leaves(self) -> dict[int, list[int]]:
         """The first frame that each leaf has in common with another one, and its owners."""
         owners: dict[int, list[int]] = {}
         farthest: LargeLeaf | None = None
         for leaf in sorted(self.leaves):
-            if farthest is not None and leaf.frame < farthest.frame + farthest.pages:
-                first = farthest.page + leaf.frame - farthest.frame
+            if farthest is not None and leaf.frame < farthest.end:
+                first = farthest.page_of(leaf.frame)
                 owners.setdefault(leaf.frame, [first]).append(leaf.page)
-            if farthest is None or leaf.frame + leaf.pages > farthest.frame + farthest.pages:
+            if farthest is None or leaf.end > farthest.end:
                 farthest = leaf
         return owners
 
-    def distinct(self) -> int:
+    def frame_count(self) -> int:
         """How many frames back the vmemmap."""
         return len(self.distinct_frames) + sum(leaf.pages for leaf in self.leaves)
 

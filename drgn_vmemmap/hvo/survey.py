@@ -118,8 +118,7 @@ class _Surveyor:
         }
         """Numbers of the judgements on folios that own what they should, and nothing else."""
         for frame in sorted(described.tail_frames):
-            self.ownership.frames.append(frame)
-            self.ownership.pages.append(ZONE_OWNER)
+            self._own(frame, ZONE_OWNER)
 
     def add(self, table: VmemmapTable) -> None:
         """Add the frames that a table maps."""
@@ -303,7 +302,6 @@ class _Surveyor:
         """Whether a frame is that of the page before, or one that a zone keeps for tails."""
         return frame == self._device_frame or frame in self._tail_frames
 
-    def _own(self, frame: int | None, page: int) -> None:
-        if frame is not None:
-            self.ownership.frames.append(frame)
-            self.ownership.pages.append(page)
+    def _own(self, frame: int, page: int) -> None:
+        self.ownership.frames.append(frame)
+        self.ownership.pages.append(page)

@@ -123,6 +123,7 @@ def stale_head(entry: Entry, pfn: int, address: int) -> Finding:
 def stale_tails(entry: Entry, pfns: Sequence[int], head: int | None, address: int) -> Finding:
     """
     Memory that was given back has no tails of HugeTLB folios (``vmemmap_restore_pte()``).
+
     :param pfns: Ascending PFNs whose struct pages are tails; those between them may be anything.
     :param head: PFN that they lead to; ``None`` if they lead out of the memmap.
     :param address: Virtual address in bytes of the first struct page.

@@ -54,4 +54,4 @@ def test_a_frame_of_more_than_one_owner_is_found_with_its_owners(
 
 def test_frames_are_counted_once_for_entries_and_for_each_page_of_a_leaf() -> None:
     owned = ownership([(1, 10), (1, 11), (2, 12)], [LargeLeaf(512, 100, 512)])
-    assert owned.distinct() == 2 + 512
+    assert owned.frame_count() == 2 + 512

@@ -29,7 +29,7 @@ def check_memmap_counters(context: VmemmapContext, ownership: Ownership) -> Iter
     except MissingMemory:
         yield frame_rules.unreadable_counters()
         return
-    found = ownership.distinct() - len(context.report.tail_frames)
+    found = ownership.frame_count() - len(context.report.tail_frames)
     # Without a later fix, kernels count a device's vmemmap as if it shared nothing.
     of_devices = sum(other.freed for other in context.report.special if other.kind == DEVICE)
     surplus = counted - found

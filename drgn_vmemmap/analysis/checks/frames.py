@@ -59,7 +59,7 @@ class _FrameCheck:
         leaves = [leaf for leaf in self._ownership.leaves if context.is_online(leaf.frame)]
         for leaf in context.progress.track(leaves, "frames"):
             for problem in self._certain(self._pages.check_leaf(leaf.frame, leaf.pages)):
-                yield self._finding(problem, leaf.page + problem.frame - leaf.frame)
+                yield self._finding(problem, leaf.page_of(problem.frame))
 
     def _certain(self, problems: Iterable[FrameProblem]) -> Iterator[FrameFault]:
         """The problems that are known for certain; frames of which nothing is known are counted."""
