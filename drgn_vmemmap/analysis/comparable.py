@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, NamedTuple
 from drgn_vmemmap.analysis.document import SCHEMA_VERSION
 from drgn_vmemmap.analysis.report import Selection
 from drgn_vmemmap.errors import CannotAnalyse, printable
+from drgn_vmemmap.rules.finding import Severity
+from drgn_vmemmap.rules.rule import UNREADABLE
 
 Document = Mapping[str, Any]
 
@@ -128,7 +130,7 @@ def _comparable(document: Document) -> Comparable:
     rules = Counter(
         _field(finding, "rule", str)
         for finding in findings
-        if finding.get("rule") != "unreadable" or _is_incompleteness(finding)
+        if finding.get("rule") != UNREADABLE.name or _is_incompleteness(finding)
     )
     unchecked = list(_unchecked(document.get("unrecognised") or []))
     return Comparable(
@@ -153,7 +155,7 @@ def _comparable(document: Document) -> Comparable:
 
 def _is_incompleteness(finding: Document) -> bool:
     """Whether a finding says that memory which a result needs is not in the dump."""
-    return finding.get("rule") == "unreadable" and finding.get("severity") != "info"
+    return finding.get("rule") == UNREADABLE.name and finding.get("severity") != Severity.INFO.value
 
 
 def _unchecked(unrecognised: object) -> Iterator[str]:

@@ -19,6 +19,7 @@ from drgn_vmemmap.errors import MissingFacts
 from drgn_vmemmap.paging.x86_64 import without_use
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.finding import Finding, Severity
+from drgn_vmemmap.rules.rule import FRAME_ALIASED, FRAME_FREED, ORPHAN_REMAP, UNREADABLE
 
 # Seconds between two passes: a remap takes far less. Two passes show what moves. What both find
 # broken, the others must find, too. A folio that alternates between two states can be read half in
@@ -27,12 +28,10 @@ from drgn_vmemmap.rules.finding import Finding, Severity
 _PAUSES = (0.1, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 # Their messages name what may change while the fault stays, such as the size of a free block.
-_SAME_BY_ENTRY = ("frame-freed", "frame-aliased", "orphan-remap")
+_SAME_BY_ENTRY = (FRAME_FREED.name, FRAME_ALIASED.name, ORPHAN_REMAP.name)
 
-GONE = Finding(
-    "unreadable",
-    Severity.WARNING,
-    "the target went away, or cannot be read any more: this is what the passes before it found",
+GONE = UNREADABLE.finding(
+    "the target went away, or cannot be read any more: this is what the passes before it found"
 )
 """The finding of a live kernel whose target went away after a complete pass."""
 

@@ -21,18 +21,27 @@ from drgn_vmemmap.output.report import View
 from drgn_vmemmap.output.terminal import PLAIN
 from drgn_vmemmap.output.text import place, plural
 from drgn_vmemmap.rules.finding import Finding, Severity
-from drgn_vmemmap.rules.rule import RULES
+from drgn_vmemmap.rules.rule import (
+    FLAG_MISMATCH,
+    REUSE_INVALID,
+    REUSE_MISMATCH,
+    RULES,
+    STALE_STRUCT_PAGE,
+    TAIL_WRITABLE,
+    UNOPTIMIZED,
+    UNREADABLE,
+)
 
 # Findings of one rule that are written if not all are asked for.
 _FIRST = 10
 
 _NEED_HVO = (
-    "tail-writable",
-    "reuse-mismatch",
-    "reuse-invalid",
-    "flag-mismatch",
-    "stale-struct-page",
-    "unoptimized",
+    TAIL_WRITABLE,
+    REUSE_MISMATCH,
+    REUSE_INVALID,
+    FLAG_MISMATCH,
+    STALE_STRUCT_PAGE,
+    UNOPTIMIZED,
 )
 """Rules on what a kernel without HVO never does."""
 
@@ -74,7 +83,7 @@ def _result(report: Report, number: int, rule: str, findings: Sequence[Finding])
         )
         if counts[severity]
     )
-    if rule == "unreadable" and (report.lacks_memory or report.interrupted):
+    if rule == UNREADABLE.name and (report.lacks_memory or report.interrupted):
         passed, data = False, "ERROR memory that the rules need is not in the dump"
         if report.interrupted:
             data = "ERROR the analysis was interrupted"
@@ -88,6 +97,6 @@ def _why_skipped(report: Report, rule: str) -> str:
     """Why a rule was not checked; empty if it was."""
     if RULES[rule].verify_only and not report.verified:
         return "only verify checks this rule"
-    if rule in _NEED_HVO and not report.kernel.hvo.built_in:
+    if RULES[rule] in _NEED_HVO and not report.kernel.hvo.built_in:
         return "HVO is not built in"
     return report.unchecked.get(rule, "")
