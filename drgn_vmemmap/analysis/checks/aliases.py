@@ -39,8 +39,7 @@ def _may_be_folio(context: VmemmapContext, page: int) -> bool:
     pfn = context.geometry.first_pfn_of(page)
     if context.is_unknown(pfn):
         return True
-    orders = (hstate.hstate.order for hstate in context.report.hstates)
-    return may_be_of_folio(context.snapshot, pfn, orders)
+    return may_be_of_folio(context.snapshot, pfn, context.orders)
 
 
 def _name(context: VmemmapContext, page: int) -> str:

@@ -125,13 +125,11 @@ class _TailCheck:
         Of the folios of some rows, those that are not being demoted.
 
         The tails of a demoted folio are cleared, or become the first smaller folio's, before its
-        head changes
-        (``demote_free_hugetlb_folio()`` of v5.16 to v6.11, ``demote_free_hugetlb_folios()``).
+        head changes (``demote_free_hugetlb_folio()`` of v5.16 to v6.11,
+        ``demote_free_hugetlb_folios()``).
         """
         context, states = self._context, self._folios.folios.states
-        if OFF_LIST not in states or all(
-            order <= each.hstate.order for each in context.report.hstates
-        ):
+        if OFF_LIST not in states or order == min(context.orders):
             return rows
         return [row for row in rows if not context.may_be_in_flight(row)]
 

@@ -45,6 +45,11 @@ class VmemmapContext:
         folio = self.report.folios.folios[row]
         return self.report.accounts.of(folio) is not Accounting.COUNTED
 
+    @property
+    def orders(self) -> list[int]:
+        """The orders that folios of this kernel can have."""
+        return [each.hstate.order for each in self.report.hstates]
+
     def has_section(self, pfn: int) -> bool:
         """Whether a PFN is of a section that has a memmap."""
         return self._sections.at(pfn) is not None

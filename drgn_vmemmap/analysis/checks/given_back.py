@@ -47,8 +47,8 @@ class _Check:
         self._not_compared = 0
         self._ends: dict[int, int | None] = {}
         """
-        First PFN after the compound page of each PFN to which tails in the vmemmap page that is
-        being checked lead.
+        First PFN after a compound page, by the PFN to which its tails lead: as far as tails in the
+        vmemmap page that is being checked do.
         """
         self._made: set[int] = set()
         """PFNs where a gigantic folio may be being made."""
@@ -113,12 +113,26 @@ class _Check:
         """
         :param number: Of the vmemmap page.
         """
-        geometry, size = self._context.geometry, self._size
+        geometry = self._context.geometry
         entry = self._context.walker.entry(geometry.page_number_address(number))
-        first = geometry.first_pfn_of(number)
-        heads: list[tuple[int, int | None, bool]] = []
+        found = self._stale_pages(geometry.first_pfn_of(number), content)
+        for (head, is_tail), group in groupby(found, key=lambda each: each[1:]):
+            pfns = [pfn for pfn, *_ in group]
+            if is_tail:
+                yield content_rules.stale_tails(entry, pfns, head, geometry.address(pfns[0]))
+            else:
+                for pfn in pfns:
+                    yield content_rules.stale_head(entry, pfn, geometry.address(pfn))
+
+    def _stale_pages(self, first: int, content: bytes) -> Iterator[tuple[int, int | None, bool]]:
+        """
+        The stale struct pages in a vmemmap page.
+
+        :param first: PFN of its first struct page.
+        :return: PFN of each, the PFN to which it leads if it is a tail, and whether it is one.
+        """
+        page, size = self._context.kernel.page, self._size
         self._ends.clear()
-        page = self._context.kernel.page
         columns = page.column(content, "flags"), page.column(content, "compound_head")
         for index, (flags, link) in enumerate(zip(*columns)):
             pfn = first + index
@@ -127,17 +141,9 @@ class _Check:
             if link & TAIL:
                 head = head_of_tail(self._context.snapshot, pfn, link)
                 if not self._may_be_tail(pfn, head):
-                    heads.append((pfn, head, True))
+                    yield pfn, head, True
             elif self._looks_like_head(content[index * size : (index + 2) * size], pfn):
-                heads.append((pfn, None, False))
-        for (head, is_tail), group in groupby(heads, key=lambda each: each[1:]):
-            pfns = [pfn for pfn, *_ in group]
-            address = geometry.address(pfns[0])
-            if is_tail:
-                yield content_rules.stale_tails(entry, pfns, head, address)
-            else:
-                for pfn in pfns:
-                    yield content_rules.stale_head(entry, pfn, geometry.address(pfn))
+                yield pfn, None, False
 
     def _looks_like_head(self, pages: bytes, pfn: int) -> bool:
         """Whether a struct page that is no folio's says that it is the head of one."""
@@ -183,13 +189,12 @@ class _Check:
         ``demote_free_hugetlb_folios()`` makes a folio's memory smaller ones from its beginning on:
         the head is that of the first of them while tails further on still lead to it.
         """
-        row = self._context.report.folios.folios.row_at(pfn)
+        folios = self._context.report.folios.folios
+        row = folios.row_at(pfn)
         if row is None or not self._context.may_be_in_flight(row):
             return pfn
-        order = self._context.report.folios.folios.class_of(row).order
-        orders: list[int] = [each.hstate.order for each in self._context.report.hstates]
-        larger = [each for each in orders if each > order and not pfn % (1 << each)]
-        return pfn + (1 << max(larger)) if larger else pfn
+        order = self._largest_order(pfn, above=folios.class_of(row).order)
+        return pfn if order is None else pfn + (1 << order)
 
     def _order_in_the_making(self, pfn: int) -> int:
         """
@@ -202,10 +207,13 @@ class _Check:
         # away, and page types were numbers from v6.12 on.
         if not self._context.kernel.page_marks.type_base:
             return 0
-        orders: list[int] = [each.hstate.order for each in self._context.report.hstates]
-        fitting = [each for each in orders if each > MAX_PAGE_ORDER and not pfn % (1 << each)]
-        if not fitting or self._owners.owner(pfn) or self._frames.free_block(pfn):
+        order = self._largest_order(pfn, above=MAX_PAGE_ORDER)
+        if order is None or self._owners.owner(pfn) or self._frames.free_block(pfn):
             return 0
-        order = max(fitting)
         last = self._context.walker.entry(self._context.geometry.address(pfn + (1 << order)) - 1)
         return order if last.access.writable else 0
+
+    def _largest_order(self, pfn: int, above: int) -> int | None:
+        """The largest order above another one that a folio at a PFN can have; ``None`` for none."""
+        orders = (each for each in self._context.orders if each > above and not pfn % (1 << each))
+        return max(orders, default=None)
