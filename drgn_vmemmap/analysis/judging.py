@@ -30,8 +30,12 @@ _BATCH = 4096
 _TABLES = 16
 
 
-class _Size(NamedTuple):
-    """The size of a folio: all that the judgement depends on besides its entries."""
+Group = tuple[int, int, int]
+"""Folios that are alike, by the indices of their class, their state and their judgement."""
+
+
+class _Basis(NamedTuple):
+    """All of a folio that the judgement depends on besides its entries."""
 
     pages: int
     """How many vmemmap pages it has."""
@@ -53,8 +57,8 @@ class Judging:
         self.findings: list[Finding] = []
         self.page_tables: set[int] = set()
         """Physical addresses of the last-level tables over the folios' vmemmap."""
-        self.groups: Counter[tuple[int, int, int]] = Counter()
-        """How many folios there are by the indices of their class, state and judgement."""
+        self.groups: Counter[Group] = Counter()
+        """How many folios there are in each group."""
         self._accounts = accounts
         self._snapshot = snapshot
         self._walker = snapshot.walker
@@ -64,8 +68,9 @@ class Judging:
         layout = snapshot.kernel.hvo.layout
         # Where the layout is not known, folios that share frames are judged one by one.
         self._fast = FastPath(snapshot.walker, Layout.NONE if layout is Layout.UNKNOWN else layout)
-        self._sizes: dict[int, _Size] = {}
-        self._concerned: dict[tuple[int, int, int], bool] = {}
+        self._bases: dict[int, _Basis] = {}
+        """By the index of the folios' class."""
+        self._concerned: dict[Group, bool] = {}
 
     def judge_all(self, progress: Progress) -> None:
         """Judge all folios, or those that come before the user interrupts."""
@@ -86,8 +91,8 @@ class Judging:
         :return: Row of the first folio after them.
         """
         runs, stop = self._adjacent_runs(row)
-        for size, rows in self._by_size(row, stop):
-            for answer in self._fast_answers(runs, size, rows):
+        for basis, rows in self._by_basis(row, stop):
+            for answer in self._fast_answers(runs, basis, rows):
                 self.reports.set_all(rows, answer)
         return stop
 
@@ -115,18 +120,19 @@ class Judging:
         groups = self._groups(start, stop)
         chosen = {group for group in groups if self._concerns_a_rule(group)}
         for row in range(start, stop) if chosen else ():
-            group = folios.classes[row], folios.states[row], judgements[row]
+            class_number, state = folios.classes[row], folios.states[row]
             if judgements[row] == NOT_JUDGED:
                 self._diagnose(row)
-                self.groups[group[0], group[1], judgements[row]] += 1
-            elif group in chosen:
+                self.groups[class_number, state, judgements[row]] += 1
+            elif (class_number, state, judgements[row]) in chosen:
                 self._check_concerned(row)
         for group, count in groups.items():
-            if group[2] != NOT_JUDGED:
+            *_, judgement = group
+            if judgement != NOT_JUDGED:
                 self.groups[group] += count
 
-    def _groups(self, start: int, stop: int) -> Mapping[tuple[int, int, int], int]:
-        """How many folios there are of each class, state and judgement."""
+    def _groups(self, start: int, stop: int) -> Mapping[Group, int]:
+        """How many of some folios there are in each group."""
         folios = self.reports.folios
         classes, states = folios.classes[start:stop], folios.states[start:stop]
         judgements = self.reports.judgements[start:stop]
@@ -136,82 +142,78 @@ class Judging:
             return {(first[0], state, first[1]): states.count(state) for state in set(states)}
         return Counter(zip(classes, states, judgements))
 
-    def _by_size(self, start: int, stop: int) -> Iterator[tuple[_Size, Sequence[int]]]:
-        """Rows of folios, those of one size together."""
+    def _by_basis(self, start: int, stop: int) -> Iterator[tuple[_Basis, Sequence[int]]]:
+        """Rows of folios, those of one basis together."""
         numbers = self.reports.folios.classes[start:stop]
-        sizes = {number: self._size(number) for number in set(numbers)}
-        distinct = set(sizes.values()) if len(sizes) > 1 else sizes.values()
+        bases = {number: self._basis(number) for number in set(numbers)}
+        distinct = set(bases.values()) if len(bases) > 1 else bases.values()
         if len(distinct) == 1:
-            yield from ((size, range(start, stop)) for size in distinct)
+            yield from ((basis, range(start, stop)) for basis in distinct)
             return
-        for size in distinct:
-            yield size, [start + i for i, n in enumerate(numbers) if sizes[n] == size]
+        for basis in distinct:
+            yield basis, [start + i for i, n in enumerate(numbers) if bases[n] == basis]
 
-    def _size(self, class_number: int) -> _Size:
-        if class_number not in self._sizes:
+    def _basis(self, class_number: int) -> _Basis:
+        if class_number not in self._bases:
             folio_class = self.reports.folios.class_table[class_number]
             pages = self._geometry.pages_of_order(folio_class.order)
-            self._sizes[class_number] = _Size(pages, self._tail_frames.acceptable(folio_class))
-        return self._sizes[class_number]
+            self._bases[class_number] = _Basis(pages, self._tail_frames.acceptable(folio_class))
+        return self._bases[class_number]
 
     def _fast_answers(
-        self, runs: Sequence[Run], size: _Size, rows: Sequence[int]
+        self, runs: Sequence[Run], basis: _Basis, rows: Sequence[int]
     ) -> Iterable[Answer]:
         """
-        The judgements on folios of one size that are mapped as a layout requires.
+        The judgements on folios of one basis that are mapped as a layout requires.
 
         :param runs: What maps the beginning of their vmemmap.
         """
-        if size.tail_frames is None or not runs[0].raw:
+        if basis.tail_frames is None or not runs[0].raw:
             return ()
-        if size.pages > self._span >> self._geometry.page_shift:
-            return self._in_several(rows[0], size)
-        starts = self._starts(runs[0], size, rows)
-        if starts[-1] + size.pages > sum(run.pages for run in runs):
+        if basis.pages > self._span >> self._geometry.page_shift:
+            return self._in_several(rows[0], basis)
+        starts = self._starts(runs[0], basis, rows)
+        if starts[-1] + basis.pages > sum(run.pages for run in runs):
             return ()
         if runs[0].is_last_level:
             self.page_tables.update(run.raw_address for run in runs)
-            return self._fast.in_tables(runs, starts, size.pages, size.tail_frames)
-        return self._fast.in_leaves(runs, len(rows), size.pages, size.tail_frames)
+            return self._fast.in_tables(runs, starts, basis.pages, basis.tail_frames)
+        return self._fast.in_leaves(runs, len(rows), basis.pages, basis.tail_frames)
 
-    def _starts(self, run: Run, size: _Size, rows: Sequence[int]) -> Sequence[int]:
+    def _starts(self, run: Run, basis: _Basis, rows: Sequence[int]) -> Sequence[int]:
         """Of each folio, the index of its first vmemmap page in a run and those after it."""
         pfns, geometry = self.reports.folios.pfns, self._geometry
         before = geometry.page_number_at(run.start)
         first = geometry.page_number(pfns[rows[0]]) - before
         last = geometry.page_number(pfns[rows[-1]]) - before
-        if isinstance(rows, range) and last - first == (len(rows) - 1) * size.pages:
-            return range(first, last + 1, size.pages)
+        if isinstance(rows, range) and last - first == (len(rows) - 1) * basis.pages:
+            return range(first, last + 1, basis.pages)
         struct_size, shift = geometry.struct_size, geometry.page_shift
         return [(pfns[row] * struct_size >> shift) - before for row in rows]
 
-    def _in_several(self, row: int, size: _Size) -> Iterable[Answer]:
+    def _in_several(self, row: int, basis: _Basis) -> Iterable[Answer]:
         """Judge one folio whose vmemmap several tables or leaves map."""
-        assert size.tail_frames is not None
+        assert basis.tail_frames is not None
         start = self._geometry.address(self.reports.folios.pfns[row])
-        end = start + (size.pages << self._geometry.page_shift)
+        end = start + (basis.pages << self._geometry.page_shift)
         runs = [self._walker.run_at(address) for address in range(start, end, self._span)]
         if runs[0].start != start or any(
             not each.raw or each.level is not runs[0].level for each in runs
         ):
             return ()
         if not runs[0].is_last_level:
-            return self._fast.in_leaves(runs, 1, size.pages, size.tail_frames)
+            return self._fast.in_leaves(runs, 1, basis.pages, basis.tail_frames)
         self.page_tables.update(run.raw_address for run in runs)
-        return self._fast.gigantic(runs, size.tail_frames)
+        return self._fast.gigantic(runs, basis.tail_frames)
 
-    def _concerns_a_rule(self, group: tuple[int, int, int]) -> bool:
-        """
-        Whether folios are diagnosed, or checked, one by one.
-
-        :param group: Indices of their class, their state and their judgement.
-        """
-        if group[2] == NOT_JUDGED:
+    def _concerns_a_rule(self, group: Group) -> bool:
+        """Whether the folios of a group are diagnosed, or checked, one by one."""
+        class_number, state, judgement = group
+        if judgement == NOT_JUDGED:
             return True
         if group not in self._concerned:
-            number, state, judgement = group
             self._concerned[group] = concerns_any(
-                self.reports.folios.class_table[number],
+                self.reports.folios.class_table[class_number],
                 STATES[state],
                 self.reports.judgement_table[judgement],
             )
@@ -219,7 +221,7 @@ class Judging:
 
     def _check_concerned(self, row: int) -> None:
         folio, judgement = self.reports[row]
-        tail_frames = self._size(self.reports.folios.classes[row]).tail_frames
+        tail_frames = self._basis(self.reports.folios.classes[row]).tail_frames
         accounting = self._accounts.of(folio)
         context = FolioContext(self._snapshot, folio, judgement, tail_frames, accounting=accounting)
         self.findings.extend(check_concerned(context))
@@ -227,7 +229,7 @@ class Judging:
     def _diagnose(self, row: int) -> None:
         """Judge a folio entry by entry, and check all rules on it."""
         snapshot, folio = self._snapshot, self.reports.folios[row]
-        tail_frames = self._size(self.reports.folios.classes[row]).tail_frames
+        tail_frames = self._basis(self.reports.folios.classes[row]).tail_frames
         entries = read_entries(snapshot, folio)
         self.page_tables.update(
             entry.raw_address & -self._geometry.page_size
