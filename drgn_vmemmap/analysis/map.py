@@ -213,7 +213,10 @@ class _Canvas:
     def paint(self, pfns: range, state: CellState) -> None:
         """Let cells show a state, unless they show a lesser one."""
         for cell in self._covered(pfns):
-            self._states[cell] = min(state, self._states.get(cell, state))
+            self._show(cell, state)
+
+    def _show(self, cell: int, state: CellState) -> None:
+        self._states[cell] = min(state, self._states.get(cell, state))
 
     def _covered(self, pfns: range) -> range:
         start = max(pfns.start // self._span, self._cells.start)
@@ -228,7 +231,7 @@ class _Canvas:
         states = {number: folio_state(traits) for number, traits in chosen.items()}
         for cell, number, count, pfns in self._tally(listing, chosen):
             state, node = states[number], chosen[number].folio_class.node
-            self._states[cell] = min(state, self._states.get(cell, state))
+            self._show(cell, state)
             self._huge[cell] += pfns
             self._traits[cell][number] += count
             if state is CellState.OPTIMIZED:
