@@ -11,6 +11,11 @@ from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
 from drgn_vmemmap.target.memory import Memory
 
 
+def frames_of(address: int, size: int) -> range:
+    """PFNs of the frames that consecutive bytes are in."""
+    return range(address >> PAGE_SHIFT, (address + size - 1 >> PAGE_SHIFT) + 1)
+
+
 class Recorder(Memory):
     """Physical memory that remembers what was read of it."""
 
@@ -46,7 +51,7 @@ class Recorder(Memory):
     def _as_before(self, key: tuple[int, int], data: bytes) -> bytes:
         """Bytes that are read now, with those that were read before as they were then."""
         start, size = key
-        for frame in range(start >> PAGE_SHIFT, (start + size - 1 >> PAGE_SHIFT) + 1):
+        for frame in frames_of(start, size):
             others = self._by_frame.setdefault(frame, [])
             begin, end = max(start, frame << PAGE_SHIFT), min(start + size, frame + 1 << PAGE_SHIFT)
             for other in others:

@@ -15,7 +15,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -30,7 +30,7 @@ from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.extract.content import Content, nodes_of
 from drgn_vmemmap.extract.filter import Filter, Filtered, LogMemory, Withheld
 from drgn_vmemmap.extract.ownership import FrameOwners, check_marks
-from drgn_vmemmap.extract.recorder import Recorder
+from drgn_vmemmap.extract.recorder import Recorder, frames_of
 from drgn_vmemmap.extract.vmcore import check_writer, joined, write_elf, write_kdump
 from drgn_vmemmap.files import atomic_file
 from drgn_vmemmap.kernel.discovery import discover
@@ -181,12 +181,7 @@ class Recording:
     def _log_memory(self, snapshot: Snapshot) -> LogMemory:
         """Where the kernel's log is: what was read for it, or what must not be written."""
         if self._log_reads is not None:
-            wanted = {
-                frame
-                for start, size in self._log_reads
-                for frame in range(start >> PAGE_SHIFT, (start + size - 1 >> PAGE_SHIFT) + 1)
-            }
-            return LogMemory(wanted, {})
+            return LogMemory(set().union(*starmap(frames_of, self._log_reads)), {})
         text = defaultdict[int, set[range]](set)
         for addresses in self._log_text():
             for page in range(addresses.start & -PAGE_SIZE, addresses.stop, PAGE_SIZE):

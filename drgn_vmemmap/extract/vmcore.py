@@ -143,7 +143,8 @@ def _correct_header(path: Path, vmcoreinfo: bytes, end: int, host: str) -> None:
 
     :param end: Physical address of the first byte after the last page.
     """
-    bitmap_blocks = -(-(-(-end // PAGE_SIZE) // 8) // PAGE_SIZE)
+    pages = -(-end // PAGE_SIZE)
+    bitmap_blocks = -(-pages // (8 * PAGE_SIZE))
     phys_base = re.search(rb"^NUMBER\(phys_base\)=(-?\d+)$", vmcoreinfo, re.MULTILINE)
     node_name = host.encode()[: _NODE_NAME_SIZE - 1].ljust(_NODE_NAME_SIZE, b"\0")
     with open(path, "r+b") as file:
