@@ -17,7 +17,7 @@ from typing import Optional
 import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
-from drgn_vmemmap.target.kallsyms import Kallsyms, KernelSymbol
+from drgn_vmemmap.target.kallsyms import Kallsyms
 from drgn_vmemmap.target.kallsyms_names import DamagedKallsyms, KallsymsError, source_name
 from drgn_vmemmap.target.page_reader import PageReader
 
@@ -101,17 +101,14 @@ class _DumpSymbols:
         """A symbol finder for :meth:`drgn.Program.register_symbol_finder()`."""
         if self._kallsyms is not None and name is not None and address is None:
             try:
-                return [_symbol(symbol) for symbol in self._kallsyms.find(name)]
+                found = self._kallsyms.find(name)
+                return [_symbol(each.name, each.address, each.type) for each in found]
             except KallsymsError:
                 pass  # the helper reads them in their own order
         return self._index.load()(prog, name, address, one)
 
 
-def _symbol(symbol: KernelSymbol) -> drgn.Symbol:
-    return _drgn_symbol(symbol.name, symbol.address, symbol.type)
-
-
-def _drgn_symbol(name: str, address: int, type_: str) -> drgn.Symbol:
+def _symbol(name: str, address: int, type_: str) -> drgn.Symbol:
     """A symbol with the letter that ``nm`` has for it; its size is not known."""
     binding = drgn.SymbolBinding.GLOBAL if type_.isupper() else drgn.SymbolBinding.LOCAL
     return drgn.Symbol(name, address, 1, binding, drgn.SymbolKind.UNKNOWN)
@@ -258,6 +255,6 @@ def _system_map(path: str, kernel_offset: int) -> Iterator[drgn.Symbol]:
             address = int(match[1], 16)
             # Per-CPU symbols and constants are no addresses, and are not moved.
             if address >> 63:
-                yield _drgn_symbol(match[3], (address + kernel_offset) % (1 << 64), match[2])
+                yield _symbol(match[3], (address + kernel_offset) % (1 << 64), match[2])
     if not found:
         raise NoTypes(f"{path} is no System.map")
