@@ -178,25 +178,24 @@ def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
     # Poisoned by page_init_poison(), or not recorded in an extract: nothing was written here.
     if flags == POISON or not any(marks):
         return None
-    names, is_head = kernel.page_marks, bool(flags & kernel.head_test.value)
-    name = names.type_name(page_type)
+    masks, name = kernel.page_marks, kernel.page_marks.type_name(page_type)
     if name == "buddy":
         return FrameOwner(OwnerKind.BUDDY)
     if link & TAIL:
         return FrameOwner(OwnerKind.COMPOUND_TAIL, link)
-    if name == "slab" or flags & names.slab:
+    if name == "slab" or flags & masks.slab:
         return FrameOwner(OwnerKind.SLAB)
     # The type of HugeTLB folios without PG_head is what a restore may leave. A kernel whose
     # page tables have a type by another name has types that are not known.
-    are_known = "table" in names.type_names.values()
+    are_known = "table" in masks.type_names.values()
     if name not in (None, "hugetlb", "table") and are_known:
         return FrameOwner(OwnerKind.TYPED, page_type)
     if mapping & _KERNEL_HALF == _KERNEL_HALF:
         kind = OwnerKind.MOVABLE if mapping & _MAPPING_MOVABLE else OwnerKind.PAGE_CACHE
         return FrameOwner(OwnerKind.ANONYMOUS if mapping & _MAPPING_ANON else kind, mapping)
-    if is_head:
+    if flags & kernel.head_test.value:
         return FrameOwner(OwnerKind.COMPOUND_HEAD)
-    if flags & names.lru:
+    if flags & masks.lru:
         return FrameOwner(OwnerKind.LRU)
     if flags & kernel.poison.flag:
         return FrameOwner(OwnerKind.FAILED)

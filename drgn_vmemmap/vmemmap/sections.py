@@ -38,6 +38,11 @@ class SectionRange(NamedTuple):
     order: int = 0
     """Order of the compound pages for which its memmap was made; 0 for any."""
 
+    @property
+    def possible_parts(self) -> Sequence[range]:
+        """PFNs that may have a memmap, ascending: all, if the dump does not show which do."""
+        return (self.pfns,) if self.parts is None else self.parts
+
 
 class MissingSections(NamedTuple):
     """Sections that may have a memmap: their ``struct mem_section`` is not in the dump."""

@@ -75,20 +75,19 @@ def find_special(
     for section in sections:
         if section.flags & facts.early and not section.flags & facts.device:
             continue
-        parts = (section.pfns,) if section.parts is None else section.parts
         if section.parts is None:
             yield UnknownMemory(section.pfns, "all have a memmap")
         of_device = is_device(snapshot, section)
         if of_device is None:
             unknown.append(section.pfns)
         elif of_device:
-            devices += parts
+            devices += section.possible_parts
         else:
             hosts = _is_self_hosted(snapshot, section)
             if hosts is None:
                 yield UnknownMemory(section.pfns, "host their own vmemmap")
             elif hosts:
-                self_hosted += parts
+                self_hosted += section.possible_parts
     for pfns in joined(devices):
         freed = _sharing(snapshot, pfns, is_of_folio, tail_frames)
         yield SpecialVmemmap(DEVICE, pfns, freed)
@@ -115,9 +114,8 @@ def is_device(snapshot: Snapshot, section: SectionRange) -> bool | None:
         return False
     # The first struct pages may be of what the device keeps for itself, and name no zone.
     step = kernel.architecture.table_span >> snapshot.geometry.page_shift
-    parts = (section.pfns,) if section.parts is None else section.parts
     known = True
-    for pfn in (pfn for part in parts for pfn in part[::step]):
+    for pfn in (pfn for part in section.possible_parts for pfn in part[::step]):
         flags = _flags(snapshot, pfn)
         if flags is not None and kernel.page_flags.zone(flags) == kernel.device_zone:
             return True
