@@ -86,23 +86,11 @@ class _Analysis:
     def report(self, compare_tails: bool) -> Report:
         snapshot = self._snapshot
         found = find_folios(snapshot, self._hstates, self._progress, compare_tails)
-        findings = list(map(lists.search_problem, found.problems))
         counts = _by_class_and_state(found.folios)
         accounts = Accounts(self._hstates, counts, found.complete)
         with_reservation = self._with_reservation(found)
         judging = self._judge_selected(found.folios, accounts)
-        findings += judging.findings
-        if not self._progress.interrupted:
-            findings.extend(self._counters(counts, found, with_reservation))
-        findings += (lists.shared_slot(*shared) for shared in self._tail_frames.shared())
-        findings += map(lists.invalid_slot, self._tail_frames.invalid)
-        special, unknown = self._special(found.sections, judging.reports.folios)
-        findings += map(lists.unknown_memory, unknown)
-        missing = self._tail_frames.missing()
-        if missing:
-            findings.append(lists.missing_zones(missing))
-        special += _optimized_at_boot(snapshot, found.sections, judging.reports)
-        special.sort(key=lambda each: each.pfns.start)
+        special, unknown = self._special(found.sections, judging.reports)
         hstates, totals = self._added_up(judging, special)
         if snapshot.kernel.hvo.built_in:
             totals.page_tables = len(self._tables_by_hvo(found.sections, judging))
@@ -112,14 +100,17 @@ class _Analysis:
             totals=totals,
             folios=judging.reports,
             special=special,
-            findings=findings,
-            sections=found.sections,
-            unknown=[
-                *(each.described for each in found.problems if isinstance(each, MissingSections)),
-                *(each.pfns for each in unknown),
-                # A device's pages may share what a zone keeps, too.
-                *(each.pfns for each in special if missing and each.kind == DEVICE),
+            findings=[
+                *map(lists.search_problem, found.problems),
+                *judging.findings,
+                *self._counters(counts, found, with_reservation),
+                *(lists.shared_slot(*shared) for shared in self._tail_frames.shared()),
+                *map(lists.invalid_slot, self._tail_frames.invalid),
+                *map(lists.unknown_memory, unknown),
+                *self._missing_zones(),
             ],
+            sections=found.sections,
+            unknown=self._unknown_pfns(found, special, unknown),
             tail_uses=self._tail_frames.uses(),
             accounts=accounts,
             interrupted=self._progress.interrupted,
@@ -131,7 +122,9 @@ class _Analysis:
         found: SearchResult,
         with_reservation: Mapping[str, int],
     ) -> Iterator[Finding]:
-        """Compare the kernel's counters with the folios that were found."""
+        """Compare the kernel's counters with the folios that were found, if these can be all."""
+        if self._progress.interrupted:
+            return
         hstates, changing = self._hstates, may_change(self._snapshot)
         # Folios that a damaged list lost are not on their way.
         may_move = changing and not found.has_corrupt_lists
@@ -141,6 +134,27 @@ class _Analysis:
         for hstate in hstates:
             reservations = with_reservation.get(hstate.name, 0)
             yield from counters.impossible_counters(hstate, changing, reservations)
+
+    def _missing_zones(self) -> Iterator[Finding]:
+        missing = self._tail_frames.missing()
+        if missing:
+            yield lists.missing_zones(missing)
+
+    def _unknown_pfns(
+        self,
+        found: SearchResult,
+        special: Sequence[SpecialVmemmap],
+        unknown: Sequence[UnknownMemory],
+    ) -> list[range]:
+        """PFNs of which the dump does not show what memory they are, or whether they are memory."""
+        missing = (each for each in found.problems if isinstance(each, MissingSections))
+        # A device's pages may share what a zone keeps, too.
+        devices = (each for each in special if each.kind == DEVICE and self._tail_frames.missing())
+        return [
+            *(each.described for each in missing),
+            *(each.pfns for each in unknown),
+            *(each.pfns for each in devices),
+        ]
 
     def _with_reservation(self, found: SearchResult) -> dict[str, int]:
         """
@@ -177,19 +191,21 @@ class _Analysis:
         return judging
 
     def _special(
-        self, sections: Sequence[SectionRange], folios: Folios
+        self, sections: Sequence[SectionRange], reports: FolioReports
     ) -> tuple[list[SpecialVmemmap], list[UnknownMemory]]:
-        """Special vmemmap, and memory whose vmemmap may be special."""
+        """Special vmemmap in ascending order, and memory whose vmemmap may be special."""
         found = list(
             find_special(
                 self._snapshot,
                 sections,
-                lambda pfn: folios.row_at(pfn) is not None,
+                lambda pfn: reports.folios.row_at(pfn) is not None,
                 self._tail_frames.all(),
             )
         )
+        special = [each for each in found if isinstance(each, SpecialVmemmap)]
+        special += _optimized_at_boot(self._snapshot, sections, reports)
         return (
-            [each for each in found if isinstance(each, SpecialVmemmap)],
+            sorted(special, key=lambda each: each.pfns.start),
             [each for each in found if isinstance(each, UnknownMemory)],
         )
 
