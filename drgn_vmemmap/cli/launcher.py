@@ -9,18 +9,14 @@ The second becomes the first, so that drgn's own options mean what they mean the
 from __future__ import annotations
 
 import argparse
-import atexit
 import contextlib
-import gc
-import io
 import os
 import runpy
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from drgn_vmemmap.cli import command_line, crashes, opening, options
+from drgn_vmemmap.cli import command_line, crashes, opening, options, process
 from drgn_vmemmap.cli.exit_codes import DONE, exit_code_of, warn
 from drgn_vmemmap.cli.inputs import keep_inputs
 from drgn_vmemmap.cli.options import DrgnOptions
@@ -35,9 +31,6 @@ _DISABLED_PLUGINS = "DRGN_DISABLE_PLUGINS"
 _until_opened = contextlib.ExitStack()
 """Undoes what is to hold only until drgn has opened the target."""
 
-# After how many new objects the garbage collector runs. Python's default is some hundreds.
-_GARBAGE_THRESHOLD = 50_000
-
 
 def main() -> NoReturn:
     """
@@ -45,17 +38,17 @@ def main() -> NoReturn:
 
     :raises SystemExit: with the exit code, as a script of drgn, whose process may go on.
     """
-    _occupy_standard_streams()
-    _buffer_standard_output()
-    _see_how_children_end()
+    process.occupy_standard_streams()
+    process.buffer_standard_output()
+    process.see_how_children_end()
     prog = _program_of_drgn()
-    with _little_garbage_collection():
+    with process.little_garbage_collection():
         if prog is not None:
             _until_opened.close()
-            _let_interrupts_raise()
+            process.let_interrupts_raise()
             sys.exit(command_line.run(sys.argv[1:], prog))
-        _let_interrupts_end_this_process()
-        _end(run())
+        process.let_interrupts_end_this_process()
+        process.end(run())
 
 
 def run() -> int:
@@ -74,92 +67,8 @@ def run() -> int:
     if dumps and opening.is_named(target):
         warn(f"{command.name} reads no target: the one that is named is not used")
     crashes.outlive(dumps)
-    _let_interrupts_raise()
+    process.let_interrupts_raise()
     return command_line.execute(parsed, None)
-
-
-@contextlib.contextmanager
-def _little_garbage_collection() -> Iterator[None]:
-    """
-    Collect garbage seldom, as most of a command's objects live until its end; and not at the end of
-    the process, when Python would look at all objects several times.
-    """
-    threshold = gc.get_threshold()
-    gc.set_threshold(_GARBAGE_THRESHOLD)
-    atexit.register(gc.freeze)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*threshold)
-
-
-def _end(code: int) -> NoReturn:
-    """
-    End this process at once.
-
-    Python would free all objects one by one first: a tenth of the time that a short command takes.
-    """
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
-
-
-def _let_interrupts_end_this_process() -> None:
-    """
-    Let Ctrl-C end this process at once: there is no result yet.
-
-    drgn does not see it while it waits for QEMU. Where it loads plugins, it prints a traceback and
-    goes on.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _let_interrupts_raise() -> None:
-    """Let Ctrl-C raise an exception, which a command says in one line."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _see_how_children_end() -> None:
-    """
-    Undo that this process was started with SIGCHLD ignored.
-
-    How a child ends would be lost, and to wait for the one that reads a dump would take for ever.
-    """
-    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
-def _occupy_standard_streams() -> None:
-    """
-    Open the standard streams that are closed.
-
-    No file that is opened later, such as the dump, takes their place. Input is empty, messages
-    go nowhere, and writing a result fails, which is reported.
-    """
-    for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, flags)
-    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
-    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
-
-
-def _buffer_standard_output() -> None:
-    """
-    Undo ``python -u`` and ``PYTHONUNBUFFERED`` for standard output.
-
-    Without a buffer, Python loses what one write does not take, as on a disk that becomes full,
-    and says nothing.
-    """
-    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
-        encoding, errors = sys.stdout.encoding, sys.stdout.errors
-        sys.stdout = os.fdopen(1, "w", encoding=encoding, errors=errors, closefd=False)
 
 
 def _program_of_drgn() -> Any:
