@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drgn_vmemmap.hugetlb.described import FolioCursor
+from drgn_vmemmap.hugetlb.cursor import FolioCursor
 from drgn_vmemmap.hugetlb.folio import Folio, Folios
 from drgn_vmemmap.hugetlb.tail_frames import TailFrames
 from drgn_vmemmap.hvo.verdict import Ranges, ranges

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple, Optional
 
-from drgn_vmemmap.hugetlb.described import FolioCursor
+from drgn_vmemmap.hugetlb.cursor import FolioCursor
 from drgn_vmemmap.hvo.folios import FolioReports
 from drgn_vmemmap.hvo.ownership import ZONE_OWNER, LargeLeaf, Ownership
 from drgn_vmemmap.hvo.verdict import Verdict

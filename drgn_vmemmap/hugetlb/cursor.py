@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Which vmemmap pages describe which folios."""
+"""A cursor over folios: which of the vmemmap pages that are met describe which folio."""
 
 from __future__ import annotations
 
