@@ -119,12 +119,13 @@ class FrameReader:
                 continue
             for table in group:
                 owner = self._owners.at(pages, table - first)
-                block = self.free_block(table) if owner is None else None
-                if block is not None or (owner and owner.kind is OwnerKind.BUDDY):
+                if owner is None:
+                    block = self.free_block(table)
+                    if block is not None or self.is_released(self._one_of(pages, table - first)):
+                        yield Free(table, block)
+                elif owner.kind is OwnerKind.BUDDY:
                     yield self._free(table)
-                elif owner is None and self.is_released(self._one_of(pages, table - first)):
-                    yield Free(table, None)
-                elif owner is not None and owner.kind is not OwnerKind.PAGE_TABLE:
+                elif owner.kind is not OwnerKind.PAGE_TABLE:
                     yield self._owned(table, owner)
 
     def _one_of(self, pages: bytes, index: int) -> bytes:
