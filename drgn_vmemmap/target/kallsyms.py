@@ -68,6 +68,7 @@ class Kallsyms:
         :raises KallsymsError: if the tables cannot be used.
         """
         self._symbols = symbols
+        # How far the tables reach, and may be read in pages, follows from the number of symbols.
         self._memory = PageReader(read, limits=range(0))
         self._count = self._number_of_symbols()
         self._memory = PageReader(read, self._bounds())

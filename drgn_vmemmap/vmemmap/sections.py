@@ -79,24 +79,28 @@ class SectionIndex:
 
 
 def present_sections(snapshot: Snapshot) -> Iterator[SectionRange | MissingSections]:
-    """The sections that have a memmap, in ascending order of PFN."""
-    missing: MissingSections | None = None
+    """The sections that have a memmap, or may have one, in ascending order of PFN."""
+    pending: SectionRange | MissingSections | None = None
+    for each in _sections(snapshot):
+        both = None
+        if isinstance(pending, MissingSections) and isinstance(each, MissingSections):
+            both = pending.joined(each)
+        if pending is not None and both is None:
+            yield pending
+        pending = both or each
+    if pending is not None:
+        yield pending
+
+
+def _sections(snapshot: Snapshot) -> Iterator[SectionRange | MissingSections]:
+    """The sections of each page of sections; those of missing pages are not joined yet."""
     for root in _roots(snapshot):
         if root.data is not None:
-            if missing is not None:
-                yield missing
-            missing = None
             yield from _sections_in(snapshot, root, root.data)
             continue
-        found = _missing(snapshot, root)
-        if found is None:
-            continue
-        both = missing.joined(found) if missing is not None else found
-        if both is None and missing is not None:
+        missing = _missing(snapshot, root)
+        if missing is not None:
             yield missing
-        missing = both or found
-    if missing is not None:
-        yield missing
 
 
 def _sections_in(snapshot: Snapshot, root: _Root, data: bytes) -> Iterator[SectionRange]:
