@@ -13,20 +13,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
-from itertools import chain, starmap
+from itertools import starmap
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 import drgn
 
-from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.analysis.live import Target, confirm
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.api import presence, verify
 from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
+from drgn_vmemmap.extract.comparison import check_findings, check_same
 from drgn_vmemmap.extract.content import Content, nodes_of
 from drgn_vmemmap.extract.filter import Filter, Filtered, LogMemory, Withheld
 from drgn_vmemmap.extract.ownership import FrameOwners, check_marks
@@ -34,14 +34,13 @@ from drgn_vmemmap.extract.recorder import Recorder, frames_of
 from drgn_vmemmap.extract.vmcore import check_writer, joined, write_elf, write_kdump
 from drgn_vmemmap.files import atomic_file
 from drgn_vmemmap.kernel.discovery import discover
-from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.kernel.origin import read_origin
 from drgn_vmemmap.kernel.vmcoreinfo import CONFIRMED, vmcoreinfo_text, with_line
 from drgn_vmemmap.paging.walker import Walker
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.confirmed import counting, recorded
-from drgn_vmemmap.rules.finding import Finding, Severity
+from drgn_vmemmap.rules.finding import Finding
 from drgn_vmemmap.target.btf_kinds import BtfError
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
 from drgn_vmemmap.target.kernel_log import read_kernel_log, text_memory
@@ -75,7 +74,7 @@ def extract(
     if prog.flags & drgn.ProgramFlags.IS_LIVE:
         return recording.write(path, compress, confirm(recording.target()).findings)
     report = recording.analyse()
-    _compare(report, verify(prog, system_map=system_map), "a recorded pass over this dump")
+    check_same(report, verify(prog, system_map=system_map), "a recorded pass over this dump")
     return recording.write(path, compress)
 
 
@@ -88,6 +87,16 @@ class Written(NamedTuple):
     """Memory that was read, and not written."""
     problem: str | None = None
     """Why the kernel's log is not in it, or not all of it, in words."""
+
+
+class _Pass(NamedTuple):
+    """A pass over a kernel."""
+
+    report: Report
+    walker: Walker
+    """The walker that read the page tables."""
+    discovered: Set[tuple[int, int]]
+    """What was read to find out what kernel this is, by physical address and size in bytes."""
 
 
 class Recording:
@@ -106,8 +115,9 @@ class Recording:
         self._prog = prog
         self._recorder = self._symbols = Recorder(ProgramMemory(prog))
         self._recorded = _recorded(prog, lambda: self._recorder, self._vmcoreinfo)
-        self.kernel = discover(self._recorded, system_map)
-        check_marks(self.kernel)
+        self._pass: _Pass
+        """The last pass."""
+        check_marks(discover(self._recorded, system_map))
         self._record_kallsyms()
         self._record_btf()
         before = set(self._symbols.reads())
@@ -130,13 +140,13 @@ class Recording:
         """Take a fresh pass, with all checks."""
         self._recorder = Recorder(ProgramMemory(self._prog))
         # HVO's switch and the size of memory may change between passes.
-        self.kernel = discover(self._recorded, self._system_map)
-        self._before = set(self._recorder.reads())
-        snapshot = Snapshot(self.kernel, self._recorder)
-        self._walker = snapshot.walker
+        kernel = discover(self._recorded, self._system_map)
+        discovered = self._recorder.reads().keys()
+        snapshot = Snapshot(kernel, self._recorder)
         origin = read_origin(self._prog, snapshot.read)
-        self._report = replace(check(snapshot, progress), origin=origin)
-        return self._report
+        report = replace(check(snapshot, progress), origin=origin)
+        self._pass = _Pass(report, snapshot.walker, discovered)
+        return report
 
     def target(self, progress: Progress = SILENT) -> Target:
         """
@@ -165,15 +175,14 @@ class Recording:
             vmcoreinfo = with_line(vmcoreinfo, CONFIRMED, recorded(confirmed))
         filtered = self._filter().apply(joined(self._recorder.reads()))
         self._write(path, compress, filtered, vmcoreinfo)
-        before = self._before | set(self._symbols.reads())
-        taken = _by_kind(self._recorder, before, self._walker, self.kernel)
+        taken = _by_kind(self._recorder, self._pass, self._symbols)
         taken["VMCOREINFO"] = len(vmcoreinfo)
         return Written(taken, filtered.withheld, self._problem)
 
     def _filter(self) -> Filter:
-        snapshot = Snapshot(self.kernel, ProgramMemory(self._prog))
+        snapshot = Snapshot(self._pass.report.kernel, ProgramMemory(self._prog))
         owners = FrameOwners(snapshot)
-        content = Content(self.kernel, nodes_of(snapshot, self._report.sections))
+        content = Content(snapshot.kernel, nodes_of(snapshot, self._pass.report.sections))
         vmemmap = dict(self._frames_of_vmemmap(snapshot))
         log = self._log_memory(snapshot)
         return Filter(snapshot, owners, content, self._tables(), vmemmap, log)
@@ -202,9 +211,9 @@ class Recording:
 
     def _tables(self) -> set[int]:
         """PFNs of the frames that were read as page tables."""
-        page_shift = self._report.kernel.geometry.page_shift
+        page_shift = self._pass.report.kernel.geometry.page_shift
         frames = {address >> page_shift for address, _ in self._recorder.reads()}
-        return {frame for frame in frames if self._walker.has_read_table(frame << page_shift)}
+        return {frame for frame in frames if self._pass.walker.has_read_table(frame << page_shift)}
 
     def _frames_of_vmemmap(self, snapshot: Snapshot) -> Iterator[tuple[int, int]]:
         """
@@ -213,8 +222,8 @@ class Recording:
         :return: PFN of each, and how many bytes are before the first struct page that begins in it.
         """
         geometry = snapshot.geometry
-        yield from ((frame, 0) for frame in self._report.tail_frames)
-        for section in self._report.sections:
+        yield from ((frame, 0) for frame in self._pass.report.tail_frames)
+        for section in self._pass.report.sections:
             start, end = map(geometry.address, (section.pfns.start, section.pfns.stop))
             end += -end % geometry.page_size
             for run in snapshot.walker.walk(start & -geometry.page_size, end):
@@ -225,7 +234,7 @@ class Recording:
 
     def _write(self, path: str, compress: bool, filtered: Filtered, vmcoreinfo: bytes) -> None:
         """Write the file, complete and verified, or not at all."""
-        pieces, report = joined(filtered.reads), self._report
+        pieces, report = joined(filtered.reads), self._pass.report
         with atomic_file(path, must_be_new=True) as file:
             written = Path(file.name)
             if compress:
@@ -240,9 +249,9 @@ class Recording:
             found = counting(copy.kernel, report.findings)
             report = replace(report, findings=[*found])
             if filtered.withheld:
-                _check_findings(report, copy)
+                check_findings(report, copy)
             else:
-                _compare(report, copy, "the file written")
+                check_same(report, copy, "the file written")
 
 
 def _recorded(
@@ -270,49 +279,17 @@ def _recorded(
     return recorded
 
 
-def _compare(report: Report, other: Report, what: str) -> None:
-    if _comparable(report) != _comparable(other):
-        raise CannotAnalyse(f"nothing written: {what} gives another report; please report this bug")
-
-
-def _check_findings(report: Report, copy: Report) -> None:
-    """Check that memory that was withheld is not taken for a fault of the kernel's."""
-    known = set(chain.from_iterable(map(_places, report.findings)))
-    for finding in copy.findings:
-        if finding.severity is Severity.ERROR and known.isdisjoint(_places(finding)):
-            raise CannotAnalyse(
-                f"nothing written: the file written gives {finding.rule}, which this dump does "
-                "not; please report this bug"
-            )
-
-
-def _places(finding: Finding) -> Iterator[tuple[object, ...]]:
-    """What a finding accuses: a page of a folio, and an address, whose folio may not be known."""
-    yield finding.rule, finding.folio, finding.index
-    if finding.address is not None:
-        yield finding.rule, finding.address
-
-
-def _comparable(report: Report) -> dict[str, Any]:
-    """A report without what a recording cannot have: file, being live, debugging symbols."""
-    result = document(report, folios=True)
-    del result["target"]["file"]
-    del result["kernel"]["live"], result["kernel"]["types_from"], result["movement"]
-    return result
-
-
-def _by_kind(
-    recorder: Recorder, before: set[tuple[int, int]], walker: Walker, kernel: Kernel
-) -> Counter[str]:
+def _by_kind(recorder: Recorder, pass_: _Pass, symbols: Recorder) -> Counter[str]:
     """How many bytes were read, by kind; each counts once."""
+    before = pass_.discovered | symbols.reads().keys()
     taken: Counter[str] = Counter()
     end = 0
     for address, size in sorted(recorder.reads()):
         if (address, size) in before:
             kind = "symbols, types and variables"
-        elif walker.has_read_table(address):
+        elif pass_.walker.has_read_table(address):
             kind = "page tables"
-        elif size == 2 * kernel.page.size:
+        elif size == 2 * pass_.report.kernel.page.size:
             kind = "head pages"
         else:
             kind = "hstates, sections, zones, and struct pages of frames"
