@@ -13,10 +13,10 @@ from typing import BinaryIO, NamedTuple
 
 from drgn_vmemmap.errors import printable
 from drgn_vmemmap.explain.text.beginnings import begins_message
+from drgn_vmemmap.explain.text.common_start import bare_lines
 from drgn_vmemmap.explain.text.decode import decode
 from drgn_vmemmap.explain.text.fragments import in_order
 from drgn_vmemmap.explain.text.limits import cut_lines, read_ends
-from drgn_vmemmap.explain.text.paragraphs import bare_lines
 from drgn_vmemmap.explain.text.prefixes import without_prefix, without_quotes
 
 

@@ -5,10 +5,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from operator import lt
-
-from drgn_vmemmap.explain.text.beginnings import begins_message
 
 _LEVELS = r"(?:emerg|alert|crit|err|warn|notice|info|debug)"
 _DAY = r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?"
@@ -72,81 +68,6 @@ _QUOTE = re.compile(
     r"\s*(?:(?:[A-Za-z]{1,3})?>|<(?= )|[|│┃║]|»|:(?=\s+[\[B#>:]))[ \t]?|\s*[+*-] ?(?=[\[B#])"
 )
 _QUOTES_LIMIT = 256
-
-
-# cat -n, grep -n and pagers put the number of each line before it; grep -A has a dash after it.
-_NUMBER = re.compile(r"[ \t]*(?P<number>\d{1,8})(?:[:\t-]|[ \t](?=[ \t]*\S))")
-_NUMBERED_SHARE = 0.9
-
-_MARKS = (re.compile(r"^:"), re.compile(r"^(?:# )+"))
-_MARKED_SHARE = 0.8
-
-
-def without_numbers(lines: Sequence[str]) -> Sequence[str]:
-    """Lines without their numbers, if nearly all have ascending ones."""
-    filled = [line for line in lines if line.strip()]
-    matches = [match for match in map(_NUMBER.match, filled) if match]
-    if len(matches) < max(3, len(filled) * _NUMBERED_SHARE):
-        return lines
-    numbers = [int(match["number"]) for match in matches]
-    ascending = sum(map(lt, numbers, numbers[1:]))
-    if ascending < (len(numbers) - 1) * _NUMBERED_SHARE:
-        return lines
-    return [_NUMBER.sub("", line, count=1) if _NUMBER.match(line) else line for line in lines]
-
-
-def without_marks(lines: Sequence[str]) -> Sequence[str]:
-    """Lines without a mark that nearly all of them begin with: ABRT's colon, or KTAP's #."""
-    filled = [line for line in lines if line.strip()]
-    for mark in _MARKS:
-        if sum(map(bool, map(mark.match, filled))) >= max(3, len(filled) * _MARKED_SHARE):
-            return [mark.sub("", line, count=1) for line in lines]
-    return lines
-
-
-_DIGITS = re.compile(r"\d+")
-_SAMPLE = 256
-# Characters that the known prefixes of the kernel's lines do not have.
-_LOGGER = re.compile(r"[^\d\s\[\]<>.,:@+-]")
-_BOUNDARY = re.compile(r"[^\w-]")
-_BOUNDARIES_LIMIT = 6
-
-
-def without_common_start(lines: Sequence[str]) -> Sequence[str]:
-    """
-    Lines without the text that nearly all begin with, if messages begin after it, and only there.
-
-    A logger whose form is not known here writes such a text: a host, a unit, a time, a number.
-    """
-    if not _LOGGER.search(_common_start(list(_shapes(lines[:_SAMPLE])))):
-        return lines
-    shapes = _shapes(lines)
-    common = _common_start(list(shapes))
-    if not _LOGGER.search(common) or any(map(_begins_message, shapes.values())):
-        return lines
-    for boundary in reversed([*_BOUNDARY.finditer(common)][-_BOUNDARIES_LIMIT:]):
-        end = boundary.end()
-        if any(_begins_message(shape[end:]) for shape in shapes if shape.startswith(common[:end])):
-            start = re.compile(re.escape(common[:end]).replace("0", r"\d+"))
-            return [start.sub("", line, count=1) if start.match(line) else line for line in lines]
-    return lines
-
-
-def _shapes(lines: Iterable[str]) -> dict[str, str]:
-    """The distinct lines with each number written as 0, sorted, and one line of each."""
-    return dict(sorted({_DIGITS.sub("0", line): line for line in lines if line.strip()}.items()))
-
-
-def _begins_message(line: str) -> bool:
-    return begins_message(without_prefix(" ".join(line.split())))
-
-
-def _common_start(shapes: Sequence[str]) -> str:
-    """The text that nine of ten sorted shapes begin with."""
-    if len(shapes) < 2:
-        return ""
-    first, last = shapes[len(shapes) // 20], shapes[-1 - len(shapes) // 20]
-    return first[: next((n for n, (a, b) in enumerate(zip(first, last)) if a != b), len(first))]
 
 
 def without_quotes(line: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from drgn_vmemmap.explain.text.paragraphs import bare_lines
+from drgn_vmemmap.explain.text.common_start import bare_lines
 
 
 @pytest.mark.parametrize(
