@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import drgn
 
     from drgn_vmemmap.explain.query import Query
-    from drgn_vmemmap.explain.text.lines import Text
+    from drgn_vmemmap.explain.text.read import Text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +37,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, prog: drgn.Program | None) -> int:
     from drgn_vmemmap.explain.query import parse
-    from drgn_vmemmap.explain.text.compression import NotText
-    from drgn_vmemmap.explain.text.lines import Text, read_file
+    from drgn_vmemmap.explain.text.not_text import NotText
+    from drgn_vmemmap.explain.text.read import Text, read_file
 
     try:
         queries = [parse(text) for text in options.what]
@@ -59,7 +59,7 @@ def _explain(
     from drgn_vmemmap.explain.boot import Boot
     from drgn_vmemmap.explain.explainer import Explainer
     from drgn_vmemmap.explain.log import explain_log
-    from drgn_vmemmap.explain.text.lines import record_lines
+    from drgn_vmemmap.explain.text.read import record_lines
     from drgn_vmemmap.output.explanation import render
     from drgn_vmemmap.progress import TerminalProgress
     from drgn_vmemmap.target.kernel_log import read_kernel_log

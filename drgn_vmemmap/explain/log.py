@@ -17,7 +17,7 @@ from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.query import Query
-from drgn_vmemmap.explain.text.lines import Line
+from drgn_vmemmap.explain.text.line import Line
 from drgn_vmemmap.explain.walks import causes, compare
 from drgn_vmemmap.paging.leaf import leaf_of
 from drgn_vmemmap.paging.mapping import Problem

@@ -28,7 +28,7 @@ from drgn_vmemmap.explain.messages.failures import BANK_STATUS, is_poison, needs
 from drgn_vmemmap.explain.messages.pages import DUMPED_PAGES
 from drgn_vmemmap.explain.messages.table import ANY_PFN, find_messages
 from drgn_vmemmap.explain.subject import Subject, subjects_of
-from drgn_vmemmap.explain.text.lines import Joined, Line
+from drgn_vmemmap.explain.text.line import Joined, Line
 
 MENTIONS_LIMIT = 4096
 """The most faults and pages that are kept, and other addresses; the rest is counted."""

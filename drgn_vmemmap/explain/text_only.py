@@ -15,7 +15,7 @@ from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.page_statements import page_statements
 from drgn_vmemmap.explain.statements import Statement, certain, unknown
-from drgn_vmemmap.explain.text.lines import Line
+from drgn_vmemmap.explain.text.line import Line
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
 
 

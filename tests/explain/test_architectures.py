@@ -10,7 +10,7 @@ from drgn_vmemmap.explain.architectures import architecture_of_release, in_words
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.statements import Certainty
-from drgn_vmemmap.explain.text.lines import read_text
+from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.explain.text_only import text_only
 from tests.explain.forms import FORMS
 from tests.explain.logs import FAULT, OOPS

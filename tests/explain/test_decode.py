@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap.explain.mentions import find_mentions
-from drgn_vmemmap.explain.text.compression import NotText
 from drgn_vmemmap.explain.text.decode import decode
-from drgn_vmemmap.explain.text.lines import read_file, read_text
+from drgn_vmemmap.explain.text.not_text import NotText
+from drgn_vmemmap.explain.text.read import read_file, read_text
 from drgn_vmemmap.explain.text_only import text_only
 from drgn_vmemmap.output.text_only import render
 from tests.explain.forms import FORMS
@@ -180,8 +180,8 @@ def test_of_a_text_that_is_too_long_the_first_and_the_last_part_is_read(
 
 
 def test_the_lines_of_a_long_log_are_not_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drgn_vmemmap.explain.text.lines._BLOCK_SIZE", 1 << 14)
-    monkeypatch.setattr("drgn_vmemmap.explain.text.lines._GROUPS_AT_ONCE", 1 << 8)
+    monkeypatch.setattr("drgn_vmemmap.explain.text.pieces._BLOCK_SIZE", 1 << 14)
+    monkeypatch.setattr("drgn_vmemmap.explain.text.wrapping._GROUPS_AT_ONCE", 1 << 8)
     log = "".join(f"[  1.{n:06}] usb 1-1: new device\n" for n in range(10_000)).encode()
     tracemalloc.start()
     assert sum(1 for _ in read_text(log).lines) == 10_000
@@ -194,7 +194,7 @@ def test_the_lines_of_a_long_log_are_not_in_memory_at_once(monkeypatch: pytest.M
 def test_a_long_log_is_read_as_a_short_one(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     log = end.join(f"> {n:4} [  1.{n:06}] {line}" for n, line in enumerate(LOG * 5)).encode()
     once = list(read_text(log).lines)
-    monkeypatch.setattr("drgn_vmemmap.explain.text.lines._BLOCK_SIZE", 1 << 10)
+    monkeypatch.setattr("drgn_vmemmap.explain.text.pieces._BLOCK_SIZE", 1 << 10)
     assert list(read_text(log).lines) == once
 
 

@@ -11,7 +11,7 @@ from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.explanation import Explanation
 from drgn_vmemmap.explain.log import explain_log
 from drgn_vmemmap.explain.statements import Certainty
-from drgn_vmemmap.explain.text.lines import read_text
+from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.explain.text_only import text_only
 from drgn_vmemmap.paging.leaf import likely_encryption_mask
 from tests.synthetic.image import Image

@@ -13,7 +13,7 @@ from drgn_vmemmap import discover
 from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.log import LogExplanation, explain_log
-from drgn_vmemmap.explain.text.lines import logical_lines
+from drgn_vmemmap.explain.text.read import logical_lines
 from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.output.explanation import text
 from drgn_vmemmap.output.explanation_document import document

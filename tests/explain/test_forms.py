@@ -11,7 +11,7 @@ import pytest
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
-from drgn_vmemmap.explain.text.lines import read_text
+from drgn_vmemmap.explain.text.read import read_text
 from tests.explain.forms import FORMS
 from tests.explain.logs import FAULT, LOG, WALK
 

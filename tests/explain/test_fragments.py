@@ -17,7 +17,7 @@ from drgn_vmemmap.explain.mention import Mention, Mentions
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.statements import Certainty
-from drgn_vmemmap.explain.text.lines import read_text
+from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.explain.text_only import text_only
 from drgn_vmemmap.output.explanation import text
 from tests.explain.logs import FAULT, OOPS, WALK

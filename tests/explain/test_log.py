@@ -14,7 +14,7 @@ from drgn_vmemmap import discover
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.mentions import MENTIONS_LIMIT, find_mentions
 from drgn_vmemmap.explain.message import Kind
-from drgn_vmemmap.explain.text.lines import logical_lines, record_lines
+from drgn_vmemmap.explain.text.read import logical_lines, record_lines
 from drgn_vmemmap.target import kernel_log
 from drgn_vmemmap.target.kernel_log import KernelLog, read_kernel_log
 from tests.support import open_vmcore

@@ -12,7 +12,7 @@ from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
 from drgn_vmemmap.explain.messages.table import ANY_PFN, MESSAGES
 from drgn_vmemmap.explain.messages.versions import OLDER, READ
-from drgn_vmemmap.explain.text.lines import logical_lines, read_text
+from drgn_vmemmap.explain.text.read import logical_lines, read_text
 from tests.explain.forms import FORMS
 from tests.explain.wordings import WORDINGS, Wording
 

@@ -12,7 +12,7 @@ from drgn_vmemmap.explain.explanation import Explanation
 from drgn_vmemmap.explain.log import explain_log
 from drgn_vmemmap.explain.places import Place, Places
 from drgn_vmemmap.explain.query import AddressKind, parse
-from drgn_vmemmap.explain.text.lines import logical_lines
+from drgn_vmemmap.explain.text.read import logical_lines
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.output.explanation import text

@@ -11,7 +11,7 @@ import pytest
 from drgn_vmemmap.explain.mention import Mentions
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
-from drgn_vmemmap.explain.text.lines import read_text
+from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.explain.text_only import text_only
 from tests.explain.logs import BAD_PAGE, FAULT, OOPS
 

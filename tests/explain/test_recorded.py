@@ -15,7 +15,7 @@ from drgn_vmemmap.explain.explanation import Explanation
 from drgn_vmemmap.explain.log import LogExplanation, explain_log
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.places import Place
-from drgn_vmemmap.explain.text.lines import read_text
+from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.output.explanation import text
 from drgn_vmemmap.output.logged import rest_of_log

@@ -11,7 +11,7 @@ import pytest
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
-from drgn_vmemmap.explain.text.lines import logical_lines
+from drgn_vmemmap.explain.text.read import logical_lines
 
 
 def mentions(lines: Iterable[str]) -> list[Mention]:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import drgn
 
-from drgn_vmemmap.explain.text.compression import NotText
-from drgn_vmemmap.explain.text.lines import read_text
+from drgn_vmemmap.explain.text.not_text import NotText
+from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.explain.text_only import text_only
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.target.btf import Btf

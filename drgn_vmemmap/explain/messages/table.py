@@ -31,7 +31,7 @@ def find_messages(line: str) -> Iterator[tuple[Message, re.Match[str]]]:
     """
     The messages in a line.
 
-    :param line: As :mod:`drgn_vmemmap.explain.text.lines` gives it.
+    :param line: As :mod:`drgn_vmemmap.explain.text.line` gives it.
     """
     lower = line.lower()
     for wording in MESSAGES:

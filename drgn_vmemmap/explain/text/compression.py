@@ -15,14 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from drgn_vmemmap.explain.text.limits import TEXT_LIMIT
+from drgn_vmemmap.explain.text.not_text import NotText
 
 _PIECE = 1 << 16
 
 _NESTING_LIMIT = 4
-
-
-class NotText(ValueError):
-    """The input is no text; the message says what it is instead, in one line."""
 
 
 class ZlibFile:

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-import binascii
 import email
 import re
 from collections.abc import Callable, Iterator
 from email.message import Message
+
+from drgn_vmemmap.explain.text.transfer_encodings import from_base64
 
 # Headers as a mail, or a part of one, begins with them.
 _HEADERS = re.compile(
@@ -31,20 +32,6 @@ _PARTS_LIMIT = 1000
 
 # An address or a PFN, as it may be in a subject.
 _NUMBER = re.compile(r"\b(?:0x)?([0-9a-f]{4,16})\b")
-
-_BASE64 = re.compile(r"[A-Za-z0-9+/]*")
-_NO_BASE64 = re.compile(r"[\s>]+")
-_URL_SAFE = str.maketrans("-_", "+/")
-
-
-def from_base64(text: str) -> bytes:
-    """The bytes in a text of base64, as far as it goes: it may be cut off, or quoted."""
-    digits = _NO_BASE64.sub("", text).translate(_URL_SAFE)
-    known = _BASE64.match(digits)
-    size = 0 if known is None else known.end()
-    # One digit alone is less than a byte.
-    size -= size % 4 == 1
-    return binascii.a2b_base64(digits[:size] + "=" * (-size % 4))
 
 
 def mail_text(text: str, decode: Callable[[bytes], str]) -> str:

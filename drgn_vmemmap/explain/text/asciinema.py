@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def terminal_text(text: str) -> str:
+def recorded_output(text: str) -> str:
     """The output in a recording; any other text as it is."""
     first, _, rest = text.lstrip().partition("\n")
     header = _decoded(first) if '"version"' in first else None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The messages in what journalctl, dmesg and collectors of logs write: JSON, and others."""
+"""The messages in records of JSON, as journalctl, dmesg and collectors of logs write them."""
 
 from __future__ import annotations
 
@@ -41,54 +41,11 @@ _HOST = re.compile(r"(?:[a-z]|\d{1,3}\.\d)[\w.-]{0,254}", re.IGNORECASE)
 # A line that names its program, and the machine before it.
 _NAMES_ITS_HOST = re.compile(r".{0,300}?\b(?:kernel|klogd)(?:\[\d+\])?:")
 
-# A field of the export format with any bytes: its name, then its length.
-_FIELD = re.compile(rb"^[A-Z0-9_]{1,64}\n", re.MULTILINE)
-_LENGTH_SIZE = 8
-_OTHER_FIELD = re.compile(rb"^(?!MESSAGE=)[A-Z0-9_]{2,64}=.*\n?", re.MULTILINE)
 
-# The length of a message that syslog sends over TCP or TLS, before its priority (RFC 6587).
-_COUNT = re.compile(rb"\n?(?P<size>\d{1,6}) (?=<\d{1,3}>)")
-
-
-def without_counts(data: bytes) -> bytes:
-    """
-    The messages that syslog sent, each on a line of its own; any other data as it is.
-
-    Each may have its length before it, and then none has a line end after it.
-    """
-    messages: list[bytes] = []
-    position = 0
-    while count := _COUNT.match(data, position):
-        position = count.end() + int(count["size"])
-        messages.append(data[count.end() : position].rstrip(b"\n"))
-    # One number may be anything; a second one at its distance proves that both are lengths.
-    return data if len(messages) < 2 else b"\n".join([*messages, data[position:]])
-
-
-def without_lengths(data: bytes) -> bytes:
-    """
-    The journal's export format with all fields as text; any other data as it is.
-
-    A field that may hold any bytes has its length before it, which may look like text.
-    """
-    if not data.startswith(b"__CURSOR="):
-        return data
-    parts: list[bytes] = []
-    position = 0
-    for field in _FIELD.finditer(data):
-        start = field.end() + _LENGTH_SIZE
-        length = int.from_bytes(data[field.end() : start], "little")
-        if field.start() < position or start + length > len(data):
-            continue
-        parts += [data[position : field.end() - 1], b"=", data[start : start + length]]
-        position = start + length
-    return _OTHER_FIELD.sub(b"", b"".join([*parts, data[position:]]))
-
-
-def journal_text(text: str) -> str:
-    """The messages in a text that consists of JSON objects; any other text as it is."""
+def json_messages(text: str) -> str | None:
+    """The messages in a text that consists of JSON objects; ``None`` for any other text."""
     if not _BEGINS.search(text):
-        return text
+        return None
     lines: list[_Message] = []
     found = False
     for value in _values(text):
@@ -99,7 +56,7 @@ def journal_text(text: str) -> str:
         found |= bool(messages)
         lines += messages
     if not found:
-        return text
+        return None
     are_several = len({line.host for line in lines} - {""}) > 1
     return "\n".join(line.with_host() if are_several else line.text for line in lines)
 

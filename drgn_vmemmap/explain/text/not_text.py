@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Files that people give in place of a text, and what to do with each."""
+
+from __future__ import annotations
+
+_OTHER_FILES = {
+    b"\x7fELF": "an ELF file; a vmcore is given with -c",
+    b"KDUMP   ": "a vmcore; give it with -c",
+    b"DISKDUMP": "a vmcore; give it with -c",
+    b"makedumpfile\0": "a flattened vmcore; give it to makedumpfile -R first",
+    b"\x89PNG": "a picture; its text has to be typed in",
+    b"\xff\xd8\xff": "a picture; its text has to be typed in",
+    b"GIF8": "a picture; its text has to be typed in",
+    b"%PDF": "a PDF file; copy its text",
+    b"PK\x03\x04": "a zip archive; unpack it first",
+    b"\x04\x22\x4d\x18": "compressed with lz4: unpack it first, with "
+    "lz4 -dc FILE | drgn-vmemmap explain --stdin",
+    b"\x89LZO": "compressed with lzop: unpack it first",
+    b"LPKSHHRH": "a journal file; use journalctl -k --file",
+}
+"""What they are, by how they begin."""
+
+
+class NotText(ValueError):
+    """The input is no text; the message says what it is instead, in one line."""
+
+
+def refuse_other_files(data: bytes) -> None:
+    """
+    :raises NotText: if some bytes begin as a file that is known to be no text.
+    """
+    for magic, name in _OTHER_FILES.items():
+        if data.startswith(magic):
+            raise NotText(f"this is no text but {name}")
