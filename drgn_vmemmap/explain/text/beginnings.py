@@ -6,57 +6,53 @@ from __future__ import annotations
 
 import re
 
-_OOPS = (
-    *("BUG:", "kernel BUG", "WARNING: ", "INFO: ", "Oops\\b", "general protection", "#?PF: "),
-    *("PGD [0-9a-f]", "CPU: ?\\d", "[UP]ID: ", "Tainted: ", "Hardware name:", "Workqueue:"),
-    *("RIP: ", "RSP: ", "Code: ", "R[A-DS][XIP]: ", "R[BD][IP]: ", "R(?:0?[89]|1[0-5]): "),
-    *("[FGDECS]S: +[0-9a-f]", "CR[2-4]: ", "DR\\d: ", "PKRU:", "ORIG_RAX", "Call Trace:"),
-    *("</?[A-Z]{3,8}>", "(?:\\? ?)?[\\w.]+\\+0x[0-9a-f]+/0x", "Modules linked in:", "[=-]{3,}"),
-    *(
-        "Kernel ",
-        "Linux version",
-        "-- (?:Reb|B)oot ",
-        "Command line:",
-        "note: ",
-        "watchdog:",
-        "NMI backtrace",
-    ),
-    *("PANIC: ", "\\w+: Corrupted page table", "CPA[ :]", "\\*pdp?[te] = [0-9a-f]"),
+_FAULTS = (
+    *(r"BUG:", r"kernel BUG", r"WARNING: ", r"INFO: ", r"Oops\b", r"PANIC: ", r"#?PF: "),
+    *(r"general protection", r"\w+: Corrupted page table", r"Kernel ", r"note: ", r"watchdog:"),
+    *(r"PGD [0-9a-f]", r"\*pdp?[te] = [0-9a-f]", r"pgd:[0-9a-f]{8}"),
     # Of other architectures.
-    *("Unable to handle ", "CPU \\d+ Unable", "Failing address: "),
+    *(r"Unable to handle ", r"CPU \d+ Unable", r"Failing address: "),
 )
+_STACKS = (
+    *(r"CPU: ?\d", r"[UP]ID: ", r"Tainted: ", r"Hardware name:", r"Workqueue:"),
+    *(r"NMI backtrace", r"Call Trace:", r"</?[A-Z]{3,8}>", r"(?:\? ?)?[\w.]+\+0x[0-9a-f]+/0x"),
+    *(r"Modules linked in:", r"[=-]{3,}"),
+    *(r"R(?:[A-D]X|[SD]I|[BSI]P|0?[89]|1[0-5]): ", r"ORIG_RAX", r"[FGDECS]S: +[0-9a-f]"),
+    *(r"CR[2-4]: ", r"DR\d: ", r"PKRU:", r"Code: "),
+)
+_BOOTS = (r"Linux version", r"-- (?:Reb|B)oot ", r"Command line:")
 _PAGES = (
-    *("page: ?", "head:|memcg:", "(?:anon |ksm )?flags: ", "raw: ", "page_type: ", "page_owner"),
-    *("page (?:dumped|does not)", "page last (?:allocated|free)", "aops:", "addr:", "file:"),
-    "pgd:[0-9a-f]{8}",
-    *("PFN ", "list_(?:add|del)", "failed to isolate", "migrating pfn", "alloc_contig_range"),
-    *("cma: ", "HugeTLB: ", "KASAN: ", "(?:Read|Write|Free) (?:of|at) ", "The buggy"),
-    *("Memory state", "Disabling ", "RMPUPDATE", "Leaking PFN", "SEV-SNP", "Slab 0x"),
-    *("Memory access of size", "(?:Use-after-free|Invalid|Out-of-bounds) (?:read|write|free) "),
-    *("Corrupted memory at", "cma_\\w*alloc\\(\\): ", "\\S+\\.[ch]:\\d+: bad p"),
-    *("\\[\\w{16}-\\w{16}\\] ", "section already", "memory offlining", "removing memory fails"),
-    *("page 0x\\w+ outside", "online_pages \\[", "SEV: ", "AMD-Vi: ", "Failed to reclaim PFN"),
-    *(
-        "x86/mm: ",
-        "(?:read|write|assert no)[\\w -]{0,9}(?: \\([\\w, ]+\\))? to 0x",
-        "race at unknown",
-    ),
+    *(r"page: ?", r"head:|memcg:", r"(?:anon |ksm )?flags: ", r"raw: ", r"page_type: "),
+    *(r"page (?:dumped|does not)", r"page last (?:allocated|free)", r"page_owner"),
+    *(r"aops:", r"addr:", r"file:", r"page 0x\w+ outside", r"\S+\.[ch]:\d+: bad p", r"PFN "),
+    *(r"failed to isolate", r"migrating pfn", r"alloc_contig_range", r"HugeTLB: "),
+    *(r"cma: ", r"cma_\w*alloc\(\): ", r"section already", r"memory offlining"),
+    *(r"removing memory fails", r"online_pages \[", r"CPA[ :]", r"x86/mm: "),
+    *(r"RMPUPDATE", r"Leaking PFN", r"SEV-SNP", r"SEV: ", r"AMD-Vi: ", r"Failed to reclaim PFN"),
+)
+_SANITIZERS = (
+    *(r"KASAN: ", r"(?:Read|Write|Free) (?:of|at) ", r"The buggy", r"Memory state", r"Disabling "),
+    *(r"Memory access of size", r"(?:Use-after-free|Invalid|Out-of-bounds) (?:read|write|free) "),
+    *(r"Corrupted memory at", r"race at unknown"),
+    r"(?:read|write|assert no)[\w -]{0,9}(?: \([\w, ]+\))? to 0x",
+    *(r"list_(?:add|del)", r"Slab 0x", r"\[\w{16}-\w{16}\] "),
 )
 _FAILURES = (
-    *("Memory [Ff]ailure:", "[Ss]oft[ _-]?[Oo]fflin", "Unpoison:", "Injecting "),
-    *("(?:__)?get_any_page: ", "RAS: ", "\\[Firmware \\w+\\]: ", "0x\\w+: Sending SIGBUS"),
-    *("Could not invalidate pfn", "\\*\\* \\d+ printk messages dropped"),
-    *("mce: ", "MCE: ", "EDAC ", "(?:\\{\\d+\\})?\\[Hardware Error\\]", "Uncorrected "),
+    *(r"Memory [Ff]ailure:", r"[Ss]oft[ _-]?[Oo]fflin", r"Unpoison:", r"Injecting "),
+    *(r"(?:__)?get_any_page: ", r"RAS: ", r"\[Firmware \w+\]: ", r"0x\w+: Sending SIGBUS"),
+    *(r"Could not invalidate pfn", r"mce: ", r"MCE: ", r"EDAC ", r"Uncorrected "),
+    r"(?:\{\d+\})?\[Hardware Error\]",
+)
+# What printk() writes where lines are lost, and systemd while it starts and stops units.
+_OTHERS = (
+    r"\*\* \d+ printk messages dropped",
+    r"\[ *(?:OK|FAILED|DEPEND|WARN|INFO|TIME|SKIP|\*+) *\]",
+    r"(?:Start|Stopp|Mount|Unmount|Activat|Deactivat|Expect|Load)ing .*\.\.\.$",
 )
 
-
-# What systemd writes on the console while it starts and stops units.
-_SYSTEMD = (
-    "\\[ *(?:OK|FAILED|DEPEND|WARN|INFO|TIME|SKIP|\\*+) *\\]",
-    "(?:Start|Stopp|Mount|Unmount|Activat|Deactivat|Expect|Load)ing .*\\.\\.\\.$",
+_BEGINNING = re.compile(
+    "|".join((*_FAULTS, *_STACKS, *_BOOTS, *_PAGES, *_SANITIZERS, *_FAILURES, *_OTHERS))
 )
-
-_BEGINNING = re.compile("|".join((*_OOPS, *_PAGES, *_FAILURES, *_SYSTEMD)))
 
 
 def begins_message(line: str) -> bool:

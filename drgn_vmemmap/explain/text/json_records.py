@@ -88,26 +88,21 @@ def _values(text: str) -> Iterator[Any]:
     """Decoded values, and the lines between them that are no JSON."""
     decoder = json.JSONDecoder()
     position, failures = 0, 0
-    while True:
-        position = _after_filler(text, position)
-        if position >= len(text):
-            return
+    while (position := _after_filler(text, position)) < len(text):
         end = text.find("\n", position)
         end = len(text) if end < 0 else end
         opening = _opening(text, position, end) if failures < _FAILURES_LIMIT else -1
         if opening >= 0:
             try:
                 value, after = decoder.raw_decode(text, opening)
-                # What a collector of logs writes before an object is no message.
-                yield (
-                    value
-                    if opening == position or _has_message(value)
-                    else _Plain(text[position:after])
-                )
-                position = after
-                continue
             except (ValueError, RecursionError):
                 failures += 1
+            else:
+                # What a collector of logs writes before an object is no message.
+                is_record = opening == position or _has_message(value)
+                yield value if is_record else _Plain(text[position:after])
+                position = after
+                continue
         yield _Plain(text[position:end])
         position = end
 

@@ -9,10 +9,12 @@ from typing import BinaryIO, NamedTuple
 
 from drgn_vmemmap.errors import printable
 from drgn_vmemmap.explain.text.decode import decode
-from drgn_vmemmap.explain.text.fragments import in_order
+from drgn_vmemmap.explain.text.fragments import fragments_joined
 from drgn_vmemmap.explain.text.limits import cut_lines, read_ends
 from drgn_vmemmap.explain.text.line import Joined, Line
+from drgn_vmemmap.explain.text.newest_first import oldest_first
 from drgn_vmemmap.explain.text.pieces import LINE_END, one_space, pieces
+from drgn_vmemmap.explain.text.pstore import pstore_in_order
 from drgn_vmemmap.explain.text.wrapping import unwrapped
 
 
@@ -50,7 +52,8 @@ def read_text(data: bytes) -> Text:
 
 def logical_lines(text: str) -> Iterator[Line]:
     """The lines of a decoded text."""
-    return unwrapped(pieces(in_order(text)))
+    ordered = pstore_in_order(fragments_joined(oldest_first(text)))
+    return unwrapped(pieces(ordered))
 
 
 def record_lines(records: Iterable[tuple[bytes, str | None]]) -> list[Line]:

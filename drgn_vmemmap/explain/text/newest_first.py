@@ -21,15 +21,18 @@ _TIMED_SHARE = 0.5
 
 
 def oldest_first(text: str) -> str:
-    """The text with its oldest line first, if nearly all of its lines have times that descend."""
+    """
+    The text with its oldest line first, if the times of nearly all of its lines descend.
+
+    Logs that follow each other, the newest one first, stay as they are: the kernel's times ascend
+    within each, while a logger's, which often are the same in all lines of one, descend. In a log
+    of several hosts, the kernels' times ascend about as often as they descend.
+    """
     sample = [line for line in text[:_SAMPLE].split("\n") if line.strip()]
     for pattern in _TIMES:
         falling, rising = _changes(sample, pattern)
         if falling >= _LEAST and falling >= (falling + rising) * _SHARE:
             return "\n".join(_reversed(text.rstrip("\n").split("\n"), pattern))
-        # Logs that follow each other, the newest one first: the lines of each are in order, and a
-        # logger's times, mostly the same in all lines of one, descend. Of several hosts, the
-        # kernels' times rise as often as they fall.
         if rising > 2 * falling:
             return text
     return text
