@@ -64,9 +64,9 @@ class Ownership:
         self.leaves: list[LargeLeaf] = []
         self.tables: dict[int, int] = {}
         """PFNs of the page tables whose entries map vmemmap, and the first page that each maps."""
-        self.stray_starts = array("q")
+        self._starts = array("q")
         """First pages of the stretches that describe no HugeTLB folio."""
-        self.stray_ends = array("q")
+        self._ends = array("q")
         """The first pages after them."""
         self.read_only: list[int] = []
         """Read-only vmemmap pages that describe no HugeTLB folio."""
@@ -123,7 +123,18 @@ class Ownership:
         """How many frames back the vmemmap."""
         return len(self.distinct_frames) + sum(leaf.pages for leaf in self.leaves)
 
+    def add_of_no_folio(self, pages: range) -> None:
+        """
+        :param pages: Vmemmap pages of one table that describe no HugeTLB folio, after all others.
+        """
+        self._starts.append(pages.start)
+        self._ends.append(pages.stop)
+
+    def of_no_folio(self) -> list[range]:
+        """Vmemmap pages that describe no HugeTLB folio, those of each table apart; ascending."""
+        return list(map(range, self._starts, self._ends))
+
     def is_of_no_folio(self, page: int) -> bool:
         """Whether a vmemmap page describes no HugeTLB folio."""
-        index = bisect_right(self.stray_starts, page) - 1
-        return index >= 0 and page < self.stray_ends[index]
+        index = bisect_right(self._starts, page) - 1
+        return index >= 0 and page < self._ends[index]

@@ -228,7 +228,7 @@ class _Surveyor:
         for row, pages in self._cursor.parts(range(first, first + run.pages)):
             indices = range(pages.start - first, pages.stop - first)
             if row is None:
-                self._add_stray(entries, first, indices)
+                self._add_of_no_folio(entries, first, indices)
             else:
                 self._add_folio(row, entries, first, indices)
 
@@ -244,8 +244,7 @@ class _Surveyor:
         self.ownership.leaves.append(LargeLeaf(frame, first, run.pages))
         if any(row is not None for row, _ in parts):
             return
-        self.ownership.stray_starts.append(first)
-        self.ownership.stray_ends.append(first + run.pages)
+        self.ownership.add_of_no_folio(range(first, first + run.pages))
         self.ownership.read_only += (first for _ in self._walker.read_only(run))
 
     def _add_absent(self, start: int, stop: int) -> None:
@@ -279,10 +278,9 @@ class _Surveyor:
                 known.add(frame)
                 self._own(frame, first + index)
 
-    def _add_stray(self, entries: _Entries, first: int, indices: range) -> None:
+    def _add_of_no_folio(self, entries: _Entries, first: int, indices: range) -> None:
         """Add the frames of vmemmap that describes no HugeTLB folio."""
-        self.ownership.stray_starts.append(first + indices.start)
-        self.ownership.stray_ends.append(first + indices.stop)
+        self.ownership.add_of_no_folio(range(first + indices.start, first + indices.stop))
         # A device's compound pages share their tails as HugeTLB folios do: writable, or not.
         if not self._is_device:
             read_only = entries.read_only

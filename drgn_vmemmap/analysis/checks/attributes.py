@@ -16,13 +16,13 @@ from drgn_vmemmap.rules.finding import Finding
 def check_attributes(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
     """Find vmemmap of no HugeTLB folio whose entries have bits that the kernel never sets there."""
     geometry, walker = context.geometry, context.walker
-    for start, end in zip(ownership.stray_starts, ownership.stray_ends):
-        run = walker.run_at(geometry.page_number_address(start))
+    for numbers in ownership.of_no_folio():
+        run = walker.run_at(geometry.page_number_address(numbers.start))
         # Fast path: no entry of the table, or the leaf, has such a bit.
         if walker.is_usual(run):
             continue
-        entries = (walker.entry(geometry.page_number_address(n)) for n in range(start, end))
-        pages = zip(range(start, end), entries)
+        entries = (walker.entry(geometry.page_number_address(number)) for number in numbers)
+        pages = zip(numbers, entries)
         for names, group in groupby(pages, key=lambda pair: pair[1].unusual_attributes):
             alike = list(group)
             if names:

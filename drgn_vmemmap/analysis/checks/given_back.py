@@ -57,12 +57,11 @@ class _Check:
 
     def findings(self) -> Iterator[Finding]:
         context = self._context
-        stretches = list(zip(self._ownership.stray_starts, self._ownership.stray_ends))
-        for start, end in context.progress.track(stretches, "memory given back"):
-            run = context.walker.run_at(context.geometry.page_number_address(start))
-            pfn = context.geometry.first_pfn_of(start)
+        for pages in context.progress.track(self._ownership.of_no_folio(), "memory given back"):
+            run = context.walker.run_at(context.geometry.page_number_address(pages.start))
+            pfn = context.geometry.first_pfn_of(pages.start)
             if run.is_last_level and context.has_section(pfn) and context.is_online(pfn):
-                yield from self._stretch(range(start, end))
+                yield from self._of_table(pages)
         if self._not_compared:
             yield content_rules.not_compared(
                 self._not_compared, "memory of no folio", self._context.kernel.report_only
@@ -70,7 +69,7 @@ class _Check:
         for pfn in sorted(self._made):
             yield content_rules.being_made(pfn, context.geometry.address(pfn))
 
-    def _stretch(self, pages: range) -> Iterator[Finding]:
+    def _of_table(self, pages: range) -> Iterator[Finding]:
         """
         :param pages: Numbers of consecutive vmemmap pages, of one table.
         """
