@@ -146,7 +146,7 @@ def report_code(report: Report) -> int:
 
 
 def warn_if_incomplete(report: Report) -> None:
-    """Say in one line why a report is incomplete, beside an output that has no place for it."""
+    """Say in one line why a report is incomplete, for an output that has no place for it."""
     reasons = [unrecognised.message for unrecognised in report.kernel.unrecognised]
     if report.lacks_memory:
         reasons.insert(0, "memory that was needed could not be read")

@@ -194,8 +194,8 @@ class Content:
 
     def _is_private(self, word: int) -> bool:
         """
-        Whether a word is any member, a place in swap, who maps a large folio, a page pool's count,
-        or from boot.
+        Whether a word can be where ``private`` is: any member, a place in swap, the processes that
+        map a large folio, a count of a page pool, or what memory from boot was registered with.
         """
         return (
             self._is_any(word)

@@ -142,7 +142,7 @@ class Filter:
         elif frame in self._vmemmap:
             if owner in _OF_VMEMMAP:
                 yield from self._struct_pages(start, part)
-        elif self._is_whole(frame, owner):
+        elif self._is_trusted(frame, owner):
             yield from self._all_but_log(start, part)
         elif owner in _OF_TABLES:
             # Tables over other memory are read to find the kernel's data.
@@ -150,7 +150,7 @@ class Filter:
         elif owner in _OF_DATA:
             yield from _words(start, part, self._content.is_data)
 
-    def _is_whole(self, frame: int, owner: Owner) -> bool:
+    def _is_trusted(self, frame: int, owner: Owner) -> bool:
         """
         Whether a frame may be written whatever its content is: the kernel's image, and its log.
 

@@ -98,6 +98,7 @@ class FrameOwners:
         kernel = self._kernel
         try:
             page = self._snapshot.struct_pages(frame)
+            # The PFN of a head is even: there may be no struct page after that of an odd one.
             second = self._snapshot.struct_pages(frame ^ 1)
         except MissingMemory:
             return Owner.UNKNOWN

@@ -60,7 +60,7 @@ def why_not_a_dump(path: str) -> str | None:
 
 
 def is_kdump(path: str) -> bool:
-    """Whether this is a regular file that begins as those do that libkdumpfile reads."""
+    """Whether this is a regular file of the format that libkdumpfile reads."""
     # What is read of a pipe is gone.
     return os.path.isfile(path) and _start_of(path, len(KDUMP)) == KDUMP
 

@@ -135,8 +135,8 @@ def page_bitmap(path: str) -> Bitmap | None:
                 return None
             kdump = layout_of(file)
             size = kdump.bitmaps_size // 2
-            is_whole = os.fstat(file.fileno()).st_size >= kdump.descriptors
-            if kdump.is_split or kdump.block_size != mmap.PAGESIZE or not size or not is_whole:
+            has_bitmaps = os.fstat(file.fileno()).st_size >= kdump.descriptors
+            if kdump.is_split or kdump.block_size != mmap.PAGESIZE or not size or not has_bitmaps:
                 return None
             bits = _mapped(file, kdump.bitmaps + size, size)
             return _without_pages_beyond(bits, file, kdump) if _is_cut_off(file, kdump) else bits

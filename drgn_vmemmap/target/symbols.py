@@ -25,7 +25,7 @@ SymbolFinder = Callable[[drgn.Program, Optional[str], Optional[int], bool], "Seq
 """For :meth:`drgn.Program.register_symbol_finder()`."""
 
 ANY_VARIABLE = "mem_section"
-"""A variable that each kernel has that can be analysed."""
+"""A variable of each kernel that can be analysed."""
 
 _SYMBOL = re.compile(rb"^SYMBOL\((\w+)\)=([0-9a-f]{1,16})$", re.MULTILINE)
 
