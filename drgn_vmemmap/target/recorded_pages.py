@@ -21,7 +21,7 @@ import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import drgn
 
@@ -83,7 +83,7 @@ def guarded(prog: drgn.Program) -> Read:
     """
     read: Read = prog.read
     path = dump_file(prog)
-    pages = None if path is None else _known_of(path, _pages)
+    pages = None if path is None else _known_of(path, page_bitmap)
     if path is None or pages is None:
         return read
     return _guard(read, pages, parts_in(path))
@@ -117,7 +117,7 @@ def without_gaps(prog: drgn.Program, read: Read) -> Read:
     :param read: Reads all of it, what is left out as zeros.
     """
     path = dump_file(prog)
-    gaps: list[range] = [] if path is None else _known_of(path, _gaps)
+    gaps: list[range] = [] if path is None else _known_of(path, left_out)
     if not gaps:
         return read
     starts = [gap.start for gap in gaps]
@@ -142,36 +142,36 @@ def _are_set(bitmap: Bitmap, first: int, last: int) -> bool:
     return bits & wanted == wanted
 
 
-def _known_of(path: str, find: Callable[[str, int, int], _T]) -> _T:
+def _known_of(path: str, find: Callable[[str], _T]) -> _T:
     """
     A fact about a file, found once as long as the file does not change.
 
-    :param find: Finds it, given the file's path, its size, and when it was modified.
+    :param find: Finds it, given the file's path.
     :raises CannotAnalyse: if the file cannot be read: what is not in it would be read as zeros.
     """
     try:
         status = os.stat(path)
-        return find(path, status.st_size, status.st_mtime_ns)
+        found: _T = _found(find, path, status.st_size, status.st_mtime_ns)
+        return found
     except OSError as error:
         raise CannotAnalyse(
             f"{printable(path)} cannot be read again, to know what is not in it: {error.strerror}"
         ) from error
 
 
-@lru_cache(maxsize=4)
-def _pages(path: str, size: int, modified: int) -> Bitmap | None:
-    return page_bitmap(path)
+@lru_cache(maxsize=12)
+def _found(find: Callable[[str], Any], path: str, size: int, modified: int) -> Any:
+    """
+    :param size: Of the file.
+    :param modified: When it was modified; after another change, the fact is found again.
+    """
+    return find(path)
 
 
-@lru_cache(maxsize=4)
-def _gaps(path: str, size: int, modified: int) -> list[range]:
-    return left_out(path)
-
-
-@lru_cache(maxsize=4)
-def _read_marks(path: str, size: int, modified: int) -> Parts:
+def _read_marks(path: str) -> Parts:
     """The marks of a file; none if it has none."""
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
         header = file.read(_SUB_HEADER + 128)
         if not header.startswith(KDUMP) or len(header) < _SUB_HEADER + 128:
             return {}
