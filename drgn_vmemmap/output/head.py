@@ -95,4 +95,4 @@ def _path(path: str) -> str:
         directory = os.getcwd().rstrip("/") + "/"
     except OSError:
         return path  # the current directory was removed
-    return path[len(directory) :] if path.startswith(directory) else path
+    return path.removeprefix(directory)

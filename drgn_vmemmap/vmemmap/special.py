@@ -89,8 +89,7 @@ def find_special(
             elif hosts:
                 self_hosted += section.possible_parts
     for pfns in joined(devices):
-        freed = _sharing(snapshot, pfns, is_of_folio, tail_frames)
-        yield SpecialVmemmap(DEVICE, pfns, freed)
+        yield SpecialVmemmap(DEVICE, pfns, _sharing(snapshot, pfns, is_of_folio, tail_frames))
         if not _tables_are_in_dump(snapshot, pfns):
             yield UnknownMemory(pfns, "of a device all share vmemmap")
     for pfns in joined(self_hosted):
