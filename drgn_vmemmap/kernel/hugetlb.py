@@ -20,9 +20,8 @@ _ORDERS_END = 64
 _CGROUP = "struct hugetlb_cgroup_per_node"
 
 _COUNTERS = (
-    *("nr_huge_pages", "free_huge_pages", "surplus_huge_pages"),
-    *("nr_huge_pages_node", "free_huge_pages_node", "surplus_huge_pages_node"),
-    *("resv_huge_pages", "max_huge_pages"),
+    *("nr_huge_pages", "nr_huge_pages_node", "free_huge_pages", "free_huge_pages_node"),
+    *("surplus_huge_pages", "resv_huge_pages", "max_huge_pages", "surplus_huge_pages_node"),
 )
 
 _LISTS = ("hugepage_activelist", "hugepage_freelists")
@@ -42,18 +41,7 @@ def hstate(lookup: Lookup, page: Struct) -> Struct:
             **dict.fromkeys(_COUNTERS, (Part.HSTATE_COUNTERS,)),
             **dict.fromkeys(_LISTS, (Part.HSTATE_LISTS,)),
         },
-        name=["name"],
-        order=["order"],
-        hugepage_activelist=["hugepage_activelist"],
-        hugepage_freelists=["hugepage_freelists"],
-        nr_huge_pages=["nr_huge_pages"],
-        nr_huge_pages_node=["nr_huge_pages_node"],
-        free_huge_pages=["free_huge_pages"],
-        free_huge_pages_node=["free_huge_pages_node"],
-        surplus_huge_pages=["surplus_huge_pages"],
-        resv_huge_pages=["resv_huge_pages"],
-        max_huge_pages=["max_huge_pages"],
-        surplus_huge_pages_node=["surplus_huge_pages_node"],
+        **{name: [name] for name in ("name", "order", *_LISTS, *_COUNTERS)},
     )
     if "lru" in page.members:
         return found
