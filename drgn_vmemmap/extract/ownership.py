@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-Whose a frame is, by its own struct page: whether the kernel may have data there.
+The owner of a frame, by its own struct page: whether the kernel may have data there.
 
 Follows ``struct page`` of ``include/linux/mm_types.h`` and ``include/linux/page-flags.h``.
 """
@@ -20,11 +20,11 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 
 class Owner(enum.Enum):
-    """Whose a frame is."""
+    """The owner of a frame."""
 
     BOOT = "the kernel's from boot"
     KERNEL = "the kernel's"
-    """In use, and with no mark of anybody: also pages of pipes, and of drivers."""
+    """In use, and without a mark: also pages of pipes, and of drivers."""
     USER = "page cache or anonymous memory"
     TABLE = "a page table"
     SLAB = "slab memory"
@@ -81,7 +81,7 @@ def check_marks(kernel: Kernel) -> None:
 
 
 class FrameOwners:
-    """Finds out whose frames are, on a kernel that passed :func:`check_marks`."""
+    """Finds the owners of frames, on a kernel that passed :func:`check_marks`."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -91,7 +91,7 @@ class FrameOwners:
 
     def owner(self, frame: int) -> Owner:
         """
-        Whose a frame is.
+        The owner of a frame.
 
         :param frame: Its PFN.
         """
@@ -120,7 +120,7 @@ class FrameOwners:
 
     def _owner_without_mark(self, frame: int, page: bytes) -> Owner:
         """
-        Whose a frame is that has no mark of anybody.
+        The owner of a frame whose struct page has no mark of one.
 
         :param page: Its struct page.
         """
@@ -140,7 +140,7 @@ class FrameOwners:
 
     def _owner_of_tail(self, frame: int, link: int) -> Owner:
         """
-        Whose a tail is: its compound page's.
+        The owner of a tail: that of its compound page.
 
         :param link: Its raw ``compound_info``, or ``compound_head`` before v7.1.
         """

@@ -122,7 +122,7 @@ def _reuse_frame(
 ) -> int | None:
     """The frame that tail pages share, as far as the entries show one."""
     tails = Counter(entry.frame for entry in entries[1:] if entry.frame is not None)
-    # A single tail that is mapped to the head's frame is not what the others share.
+    # The frame of the layout comes first: a single tail may be mapped to the head's by mistake.
     own = entries[layout.reuse_from].frame if layout.reuse_from else None
     if own is not None and tails[own] > 1:
         return own
@@ -178,7 +178,7 @@ def _verdict(
         sound = admits(Layout.NONE, own, None, zone, _NO_LIMIT)
         return Verdict.UNOPTIMIZED if sound else Verdict.INCONSISTENT
     if tail_frames is None and reuse_frame is not None:
-        # Sound, if only the zone keeps this frame.
+        # Which frames the zone keeps is not in the dump: the folio is sound if this is one of them.
         zone = frozenset((reuse_frame,))
     if not _is_optimized(entries, layout, zone):
         return Verdict.INCONSISTENT

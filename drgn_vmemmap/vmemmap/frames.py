@@ -134,7 +134,7 @@ class FrameReader:
         return pages[index * size : (index + 1) * size]
 
     def is_released(self, page: bytes) -> bool:
-        """Whether a struct page that somebody wrote to has no reference."""
+        """Whether a struct page has no reference, and was written: it is not all zeros."""
         layout = self._kernel.page
         return "refcount" in layout.members and not layout.value(page, "refcount") and any(page)
 
