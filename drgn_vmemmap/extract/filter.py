@@ -18,7 +18,7 @@ from typing import Callable, NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.content import WORD, Content
-from drgn_vmemmap.extract.ownership import FrameOwners, Owner
+from drgn_vmemmap.extract.owners import FrameOwners, Owner
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # Owners of frames that may hold page tables, vmemmap, and other data of the kernel's, if their

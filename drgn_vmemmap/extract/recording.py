@@ -29,7 +29,7 @@ from drgn_vmemmap.errors import CannotAnalyse, MissingMemory
 from drgn_vmemmap.extract.comparison import check_findings, check_same
 from drgn_vmemmap.extract.content import Content, nodes_of
 from drgn_vmemmap.extract.filter import Filter, Filtered, LogMemory, Withheld
-from drgn_vmemmap.extract.ownership import FrameOwners, check_marks
+from drgn_vmemmap.extract.owners import FrameOwners, check_marks
 from drgn_vmemmap.extract.recorder import Recorder, frames_of
 from drgn_vmemmap.extract.vmcore import check_writer, joined, write_elf, write_kdump
 from drgn_vmemmap.files import atomic_file

@@ -12,7 +12,7 @@ import pytest
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.content import Content, nodes_of
 from drgn_vmemmap.extract.filter import Filter
-from drgn_vmemmap.extract.ownership import FrameOwners
+from drgn_vmemmap.extract.owners import FrameOwners
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, SAVED_DIRTY

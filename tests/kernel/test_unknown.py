@@ -18,7 +18,7 @@ from drgn_vmemmap.cli.exit_codes import INCOMPLETE
 from drgn_vmemmap.explain.explainer import Explainer
 from drgn_vmemmap.explain.query import parse
 from drgn_vmemmap.extract.content import Content
-from drgn_vmemmap.extract.ownership import check_marks
+from drgn_vmemmap.extract.owners import check_marks
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.hvo.verdict import Verdict

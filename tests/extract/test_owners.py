@@ -12,7 +12,7 @@ import pytest
 
 from drgn_vmemmap.extract.content import Content
 from drgn_vmemmap.extract.filter import Filter, Filtered
-from drgn_vmemmap.extract.ownership import FrameOwners, Owner
+from drgn_vmemmap.extract.owners import FrameOwners, Owner
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.target.memory import ProgramMemory
