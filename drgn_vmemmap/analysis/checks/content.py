@@ -34,14 +34,17 @@ class _Batch(NamedTuple):
     """Frames that back vmemmap of folios of one order, and of which the same is required."""
 
     order: int
-    has_head: bool
-    """They begin with the head page."""
-    is_reused: bool
-    """They are the folios' reuse frames."""
     rows: Sequence[int]
     """Of the folios, ascending unless the frames are reused ones."""
     pages: range
-    """Indices of the vmemmap pages of each folio."""
+    """Indices of the vmemmap pages of each folio: the first one alone, or others."""
+    is_reused: bool = False
+    """They are the folios' reuse frames."""
+
+    @property
+    def has_head(self) -> bool:
+        """Whether they begin with the head page."""
+        return 0 in self.pages
 
 
 class _Pieces(NamedTuple):
@@ -87,33 +90,40 @@ class _TailCheck:
 
     def _batches(self) -> Iterator[_Batch]:
         """All frames to compare."""
-        folios, compared = self._folios, self._compared
         for rows in self._alike():
-            judgement = folios.judgement_of(rows[0])
-            order = folios.folios.class_of(rows[0]).order
-            if judgement.verdict is Verdict.UNOPTIMIZED:
-                # Where HVO did not touch the vmemmap, large leaves map it.
-                if judgement.mapped_by == "pte":
-                    rows = self._not_in_demotion(rows, order)
-                    pages = self._context.geometry.pages_of_order(order)
-                    yield from _in_parts(_Batch(order, True, False, self._left(rows), range(1)))
-                    yield from _in_parts(_Batch(order, False, False, rows, range(1, pages)))
-                continue
-            layout = judgement.layout
-            if judgement.verdict is Verdict.OPTIMIZED:
-                for index in sorted({*range(layout.kept)} - {layout.reuse_from}):
-                    own = rows if index else self._left(rows)
-                    page = range(index, index + 1)
-                    yield from _in_parts(_Batch(order, index == 0, False, own, page))
-            if layout.reuse_from is ZONE:
-                # A frame that a zone keeps is compared once.
-                first = {folios.reuse_frames[row]: row for row in reversed(rows)}
-                rows = [first[frame] for frame in sorted(first.keys() - compared)]
-                compared.update(first)
-            reused = range(layout.reused_index, layout.reused_index + 1)
-            has_head = 0 in reused
-            rows = self._left(rows) if has_head else rows
-            yield from _in_parts(_Batch(order, has_head, True, rows, reused))
+            judgement = self._folios.judgement_of(rows[0])
+            order = self._folios.folios.class_of(rows[0]).order
+            if judgement.verdict is not Verdict.UNOPTIMIZED:
+                yield from self._of_sharing(rows, order, judgement)
+            # Where HVO did not touch the vmemmap, large leaves map it.
+            elif judgement.mapped_by == "pte":
+                yield from self._of_unoptimized(rows, order)
+
+    def _of_unoptimized(self, rows: Sequence[int], order: int) -> Iterator[_Batch]:
+        """All frames of folios that are not optimized."""
+        rows = self._not_in_demotion(rows, order)
+        pages = self._context.geometry.pages_of_order(order)
+        yield from _in_parts(_Batch(order, self._left(rows), range(1)))
+        yield from _in_parts(_Batch(order, rows, range(1, pages)))
+
+    def _of_sharing(
+        self, rows: Sequence[int], order: int, judgement: Judgement
+    ) -> Iterator[_Batch]:
+        """The frames that folios keep if they are optimized, and those that they reuse."""
+        layout, folios = judgement.layout, self._folios
+        if judgement.verdict is Verdict.OPTIMIZED:
+            for index in sorted({*range(layout.kept)} - {layout.reuse_from}):
+                kept = rows if index else self._left(rows)
+                yield from _in_parts(_Batch(order, kept, range(index, index + 1)))
+        if layout.reuse_from is ZONE:
+            # A frame that a zone keeps is compared once.
+            first = {folios.reuse_frames[row]: row for row in reversed(rows)}
+            rows = [first[frame] for frame in sorted(first.keys() - self._compared)]
+            self._compared.update(first)
+        elif layout.reuse_from == 0:
+            rows = self._left(rows)
+        reused = range(layout.reused_index, layout.reused_index + 1)
+        yield from _in_parts(_Batch(order, rows, reused, is_reused=True))
 
     def _left(self, rows: Sequence[int]) -> Sequence[int]:
         """Of the folios of some rows, those whose head's frame is still to be compared."""
@@ -214,11 +224,10 @@ class _TailCheck:
 
     def _tails_in(self, batch: _Batch) -> Tails:
         """The checks for the frames of a batch, whose folios are all of one node and zone."""
-        found = self._folios.folios.class_of(batch.rows[0]) if batch.rows else None
-        place = None
+        found, place = self._folios.folios.class_of(batch.rows[0]), None
         # A gigantic folio from boot may be of two zones; its reuse frame is of one.
         is_of_one = batch.is_reused or batch.order <= MAX_PAGE_ORDER
-        if is_of_one and found and found.node is not None and found.zone is not None:
+        if is_of_one and found.node is not None and found.zone is not None:
             place = self._context.kernel.page_flags.of_place(found.node, found.zone)
         return self._tails_of(batch.order, batch.is_reused, place)
 
