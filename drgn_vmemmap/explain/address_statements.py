@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.explain.boot import BASE_ALIGNMENT, Boot, levels_of_cr4, levels_of_walk
+from drgn_vmemmap.explain.cut_oops import CR2
 from drgn_vmemmap.explain.error_code import KEY, NO_ENTRY, PROTECTION, RESERVED, RMP
-from drgn_vmemmap.explain.fragment import CR2
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.page_statements import no_memory
 from drgn_vmemmap.explain.regions import VMEMMAP, default_region, may_be_moved, vmemmap_start

@@ -30,25 +30,33 @@ class Caller:
     """How many lines it has written so far."""
     latest: dict[Subject, Latest] = field(default_factory=dict)
     """The fault or page that it named last, for each subject of the lines after it."""
-    fragment: Mention | None = None
-    """A fault whose first line is not in the log; ``None`` if its lines are of no such fault."""
-    fragment_line: int = 0
-    """The number of the last line that is of the fragment."""
+    cut_oops: Mention | None = None
+    """The fault of an oops whose first line is not in the log, while its lines go on."""
+    cut_oops_line: int = 0
+    """The number of the last line of that oops."""
     other_dump_line: int = -OOPS_DISTANCE
-    """The number of the line in which it began to dump registers without a page fault."""
+    """The number of the line that began a dump which no page fault caused."""
     dump: tuple[Latest, str] | None = None
-    """What is dumped, and the line that names the task."""
+    """What is dumped, and the line of the dump that names the task."""
     undumped: Latest | None = None
-    """What may still be dumped after functions of another time."""
+    """What the functions of an earlier time interrupted: its own dump may still follow."""
     reads_poison: bool = False
     """Whether its latest machine check was for poison that was read."""
 
+    def since(self, line: int) -> int:
+        """How many lines it has written since that of a number."""
+        return self.lines - line
+
     def begin(self, mention: Mention, before: int, subjects: Iterable[Subject]) -> None:
-        """Take the next lines for lines on a mention, if they are of these subjects."""
+        """
+        Attribute the next lines to a mention, as far as they are about these subjects.
+
+        :param before: How many mentions there were before it.
+        """
         for earlier in self.latest.values():
             # The kernel names a bad page in two lines before it dumps the stack.
             is_dumped = self.dump is not None and self.dump[0] is earlier
-            is_near = self.lines - earlier.line <= DETAIL_DISTANCE
+            is_near = self.since(earlier.line) <= DETAIL_DISTANCE
             if earlier.mention is mention and is_near and not is_dumped:
                 before = min(before, earlier.before)
         latest = Latest(mention, self.lines, before)
@@ -61,9 +69,10 @@ class Caller:
 
     def begin_dump(self, task: str) -> None:
         """
-        Take the line of a dump that names its task.
+        Begin a dump of registers and functions, unless it has begun.
 
-        Each dump has one; two loggers may have written it twice.
+        :param task: The line that names the task: each dump has one, which two loggers may have
+            written twice.
         """
         latest, self.undumped = self.latest.get(Subject.STACK, self.undumped), None
         if latest is None:
@@ -75,12 +84,12 @@ class Caller:
             self.latest.pop(Subject.STACK, None)
 
     def begin_earlier_stack(self) -> None:
-        """Take the next functions for those of another time."""
+        """Attribute the next functions to nothing: they are of an earlier time."""
         self.other_dump_line = self.lines
         self.undumped = self.latest.pop(Subject.STACK, self.undumped)
 
     def begin_other_dump(self) -> None:
-        """Take the next registers and functions for those of no page fault."""
+        """Attribute the next registers and functions to no page fault: none caused their dump."""
         self.other_dump_line, self.undumped = self.lines, None
         # A BUG or a WARNING may say more of an address; of a page fault, it is another dump.
         latest = self.latest
@@ -89,9 +98,9 @@ class Caller:
 
     def end_dump(self) -> None:
         """
-        Take the next registers and functions for those of an earlier oops.
+        Attribute the next registers and functions to nothing: they are of the boot's first oops.
 
-        Where no function of this one is known, they are all that the log may have of it.
+        If no function of this oops is known, they may be all that the log has of it, and are its.
         """
         latest = self.latest.get(Subject.STACK)
         if latest is not None and latest.mention.functions:
@@ -100,11 +109,12 @@ class Caller:
 
     def end_other_dump(self) -> None:
         """
-        Take the next registers and functions for those of the page fault that this line is of.
+        Attribute the next registers and functions to the page fault that this line is of.
 
-        The kernel dumps one fault at a time; the line that names a BUG does not wait for that.
+        The kernel dumps one fault at a time, but it does not wait with the line that names a BUG,
+        which may be between those of another dump.
         """
         self.other_dump_line = -OOPS_DISTANCE
         fault = self.latest.get(Subject.PAGE_FAULT)
-        if fault is not None and self.lines - fault.line <= DETAIL_DISTANCE:
+        if fault is not None and self.since(fault.line) <= DETAIL_DISTANCE:
             self.latest[Subject.STACK] = fault

@@ -9,19 +9,19 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Callable, NamedTuple
 
-from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.boot_facts import BOOT_FACTS, BootFact
 from drgn_vmemmap.explain.caller import Caller
+from drgn_vmemmap.explain.collector import Collector
+from drgn_vmemmap.explain.cut_oops import (
+    is_page_fault,
+    new_cut_oops,
+    take_address,
+    take_frame,
+    take_short_address,
+)
 from drgn_vmemmap.explain.dumps import EARLIER_STACK, END, OTHER_DUMP, TASK
 from drgn_vmemmap.explain.facts import FACTS, OOPS_DISTANCE, Fact
-from drgn_vmemmap.explain.fragment import (
-    is_page_fault,
-    new_fragment,
-    with_address,
-    with_frame,
-    with_short_address,
-)
-from drgn_vmemmap.explain.mention import Mention, Mentions
+from drgn_vmemmap.explain.mention import Mentions
 from drgn_vmemmap.explain.message import Kind, Message, Named
 from drgn_vmemmap.explain.messages.addresses import KASAN_RANGE
 from drgn_vmemmap.explain.messages.failures import BANK_STATUS, is_poison, needs_poison
@@ -29,9 +29,6 @@ from drgn_vmemmap.explain.messages.pages import DUMPED_PAGES
 from drgn_vmemmap.explain.messages.table import ANY_PFN, find_messages
 from drgn_vmemmap.explain.subject import Subject, subjects_of
 from drgn_vmemmap.explain.text.line import Joined, Line
-
-MENTIONS_LIMIT = 4096
-"""The most faults and pages that are kept, and other addresses; the rest is counted."""
 
 # How many lines after a fault the range may be that KASAN computes from its address.
 _RANGE_DISTANCE = 3
@@ -42,13 +39,13 @@ _DUMPED = re.compile(r"\b(?:raw|head):(?: [0-9a-f]{16}){1,4}\b", re.IGNORECASE)
 _WORD = re.compile(r"\b(?:0x)?([0-9a-f]{16})\b", re.IGNORECASE)
 
 # Where lines are missing: console_emit_next_record() of kernel/printk/printk.c, and journald.
-_GAP = re.compile(r"\*\* \d+ printk messages dropped|\bMissed \d+ kernel messages", re.IGNORECASE)
+_GAP = re.compile(r"\*\* \d+ printk messages dropped|\bmissed \d+ kernel messages")
 
-# The kernel's first line, and what journalctl writes between boots. ``net/x25/af_x25.c`` writes
-# its own "Linux Version".
-_FIRST_LINE = re.compile(
-    r"\bLinux version (?P<release>\d\S{1,80})|-- (?:Boot [0-9a-f]{32}|Reboot) --"
-)
+# The kernel's first line. ``net/x25/af_x25.c`` writes its own "Linux Version".
+_FIRST_LINE = re.compile(r"\bLinux version (?P<release>\d\S{1,80})")
+
+# What journalctl writes between boots.
+_BETWEEN_BOOTS = re.compile(r"-- (?:Boot [0-9a-f]{32}|Reboot) --")
 
 
 def find_mentions(
@@ -72,10 +69,6 @@ def find_mentions(
     return reader.mentions
 
 
-_Key = tuple[int, Kind, int]
-"""A boot, by its number, and what is named."""
-
-
 class _Token(NamedTuple):
     """Something that a line says."""
 
@@ -90,23 +83,48 @@ def _token(match: re.Match[str], add: Callable[..., None], *arguments: object) -
     return _Token(match.start(), weight, partial(add, *arguments))
 
 
+class _Remark(NamedTuple):
+    """A kind of line that says something of a dump of registers, of the boot, or of the log."""
+
+    keyword: str
+    """Lower-case text that each such line holds."""
+    pattern: re.Pattern[str]
+    add: Callable[[re.Match[str]], None]
+    is_lower: bool = False
+    """
+    Whether the pattern is for the line in lower case, which takes a tenth of the time of one that
+    ignores case.
+    """
+
+
 class _Reader:
     """Reads a log line by line."""
 
     def __init__(self, wanted: Callable[[int], bool], encryption_mask: int | None) -> None:
-        self.mentions = Mentions()
         self._wanted = wanted
         self._encryption_mask = encryption_mask
-        self._known: dict[_Key, Mention] = {}
-        self._numbers: dict[_Key, Mention] = {}
-        # Hashes of keys take less memory than keys; a long log may have millions.
-        self._dropped: set[int] = set()
-        self._boot = Boot()
-        self.mentions.boots.append(self._boot)
-        # How many mentions there were when a boot last ended, and when one was last split.
-        self._ended = self._split = 0
+        self._found = Collector()
         self._caller = Caller()
         self._callers: dict[str, Caller] = {}
+        self._remarks = (
+            *(
+                _Remark(fact.keyword, fact.pattern, partial(self._add_boot_fact, fact))
+                for fact in BOOT_FACTS
+            ),
+            _Remark("linux version", _FIRST_LINE, self._begin_boot),
+            _Remark("boot", _BETWEEN_BOOTS, self._begin_unknown_boot),
+            _Remark(" messages", _GAP, self._lose_lines, is_lower=True),
+            _Remark("", OTHER_DUMP, self._begin_other_dump, is_lower=True),
+            _Remark("", EARLIER_STACK, self._begin_earlier_stack, is_lower=True),
+            _Remark("tainted", TASK, self._begin_dump, is_lower=True),
+            _Remark("end trace", END, self._end_dump, is_lower=True),
+            _Remark("machine check", BANK_STATUS, self._begin_machine_check, is_lower=True),
+        )
+
+    @property
+    def mentions(self) -> Mentions:
+        """What the log has named so far."""
+        return self._found.mentions
 
     def read(self, line: Line) -> None:
         """Take what a line says, in the order in which it says it."""
@@ -122,7 +140,7 @@ class _Reader:
     def finish(self) -> None:
         """Take what is left when the log ends."""
         for caller in (self._caller, *self._callers.values()):
-            self._end_fragment(caller)
+            self._end_cut_oops(caller)
 
     def _tokens(self, form: Joined) -> Iterator[_Token]:
         """The tokens of a line."""
@@ -141,48 +159,26 @@ class _Reader:
             if values:
                 yield _token(match, self._add, ANY_PFN, values, form.around(*match.span()))
             else:
-                yield _token(match, self._drop, self._key(Kind.PFN, digits))
-        yield from self._remarks(form, lower)
+                yield _token(match, self._found.drop, Kind.PFN, digits)
+        for fact in FACTS:
+            if fact.keyword in lower:
+                for match in fact.pattern.finditer(text):
+                    yield _token(match, self._add_fact, fact, match, form.around(*match.span()))
+        for remark in self._remarks:
+            if remark.keyword in lower:
+                for match in remark.pattern.finditer(lower if remark.is_lower else text):
+                    yield _token(match, remark.add, match)
         words = _DUMPED.sub(_blank, text) if "raw:" in lower or "head:" in lower else text
         for match in _WORD.finditer(words):
             value = int(match[1], 16)
             if value not in named and self._wanted(value):
-                yield _token(match, self._add_number, value, form.around(*match.span()))
-
-    def _remarks(self, form: Joined, lower: str) -> Iterator[_Token]:
-        """What a line says of what was named, of the boot, and of the log itself."""
-        text = form.text
-        for fact in FACTS:
-            if fact.keyword in lower:
-                for match in fact.pattern.finditer(text):
-                    yield _token(match, self._add_fact, fact, match, form)
-        for boot_fact in BOOT_FACTS:
-            if boot_fact.keyword in lower:
-                for match in boot_fact.pattern.finditer(text):
-                    yield _token(match, self._add_boot_fact, boot_fact, match)
-        is_first = "linux version" in lower or "boot" in lower
-        for match in _FIRST_LINE.finditer(text) if is_first else ():
-            yield _token(match, self._begin_boot, match)
-        for match in _GAP.finditer(text) if " messages" in lower else ():
-            yield _token(match, self._lose_lines)
-        for match in OTHER_DUMP.finditer(lower):
-            yield _token(match, self._begin_other_dump)
-        for match in EARLIER_STACK.finditer(lower):
-            yield _token(match, self._caller.begin_earlier_stack)
-        for match in TASK.finditer(lower) if "tainted" in lower else ():
-            yield _token(match, self._caller.begin_dump, match[0])
-        for match in END.finditer(lower) if "end trace" in lower else ():
-            yield _token(match, self._caller.end_dump)
-        for match in BANK_STATUS.finditer(lower) if "machine check" in lower else ():
-            yield _token(match, self._begin_machine_check, match)
+                yield _token(match, self._found.add_number, value, form.around(*match.span()))
 
     # What is named.
 
     def _add(self, message: Message, values: list[Named], line: str) -> None:
-        before = len(self.mentions.named)
-        found = [
-            self._mention(Mention(kind, value, line, message, self._boot)) for kind, value in values
-        ]
+        before = self._found.count
+        found = [self._found.add(kind, value, line, message) for kind, value in values]
         kept = [mention for mention in found if mention is not None]
         # Lines after a page and the address of its struct page are about the page.
         kept.sort(key=lambda mention: not (mention.is_page and message in DUMPED_PAGES))
@@ -196,7 +192,7 @@ class _Reader:
             message is KASAN_RANGE
             and latest is not None
             and latest.mention.is_fault
-            and self._caller.lines - latest.line <= _RANGE_DISTANCE
+            and self._caller.since(latest.line) <= _RANGE_DISTANCE
         )
 
     def _add_if_poison(self, message: Message, values: list[Named], line: str) -> None:
@@ -206,137 +202,102 @@ class _Reader:
     def _begin_machine_check(self, match: re.Match[str]) -> None:
         self._caller.reads_poison = is_poison(int(match["status"], 16))
 
-    def _mention(self, mention: Mention) -> Mention | None:
-        """The mention, or an earlier one of the same; ``None`` if there are too many."""
-        key = self._key(mention.kind, mention.value)
-        known = self._known.get(key) or self._known.get(self._key(Kind.FAULT, mention.value))
-        if known is not None:
-            known.times += 1
-            return known
-        if len(self._known) >= MENTIONS_LIMIT:
-            self._drop(key)
-            return None
-        self._known[key] = mention
-        self.mentions.named.append(mention)
-        return mention
-
-    def _add_number(self, value: int, line: str) -> None:
-        key = self._key(Kind.ADDRESS, value)
-        known = (
-            self._known.get(self._key(Kind.FAULT, value))
-            or self._known.get(key)
-            or self._numbers.get(key)
-        )
-        if known is not None:
-            known.times += 1
-        elif len(self._numbers) >= MENTIONS_LIMIT:
-            self._drop(key)
-        else:
-            mention = self._numbers[key] = Mention(Kind.ADDRESS, value, line, None, self._boot)
-            self.mentions.others.append(mention)
-
-    def _key(self, kind: Kind, value: int) -> _Key:
-        return len(self.mentions.boots), kind, value
-
-    def _drop(self, key: _Key) -> None:
-        self._dropped.add(hash(key))
-        self.mentions.dropped = len(self._dropped)
-
     # What lines say of it.
 
-    def _add_fact(self, fact: Fact, match: re.Match[str], form: Joined) -> None:
+    def _add_fact(self, fact: Fact, match: re.Match[str], line: str) -> None:
         caller = self._caller
         if fact.subject is Subject.PAGE_FAULT:
             caller.end_other_dump()
         latest = caller.latest.get(fact.subject)
-        if latest and caller.fragment and caller.fragment_line > latest.line:
+        if latest and caller.cut_oops and caller.cut_oops_line > latest.line:
             latest = None
-        if latest and caller.lines - latest.line <= fact.distance:
+        if latest and caller.since(latest.line) <= fact.distance:
             fact.add(latest.mention, match)
-        elif not latest or caller.lines - latest.line > OOPS_DISTANCE:
-            self._add_to_fragment(fact, match, form)
+        elif not latest or caller.since(latest.line) > OOPS_DISTANCE:
+            self._add_to_cut_oops(fact, match, line)
 
-    def _add_to_fragment(self, fact: Fact, match: re.Match[str], form: Joined) -> None:
+    def _add_to_cut_oops(self, fact: Fact, match: re.Match[str], line: str) -> None:
         """Take a line of an oops whose first line is not in the log."""
         caller = self._caller
         if fact.subject is Subject.DUMPED_PAGE:
             return
-        if caller.fragment and caller.lines - caller.fragment_line > OOPS_DISTANCE:
-            self._end_fragment(caller)
-        if caller.lines - caller.other_dump_line < OOPS_DISTANCE:
+        if caller.cut_oops and caller.since(caller.cut_oops_line) > OOPS_DISTANCE:
+            self._end_cut_oops(caller)
+        if caller.since(caller.other_dump_line) < OOPS_DISTANCE:
             return
-        if caller.fragment is None:
-            caller.fragment = new_fragment(form.around(*match.span()), self._boot)
-        caller.fragment_line = caller.lines
-        fact.add(caller.fragment, match)
-        if with_address(caller.fragment):
-            fragment, caller.fragment = caller.fragment, None
-            before = len(self.mentions.named)
-            mention = self._mention(fragment)
-            if mention is not None:
-                if mention is not fragment:
-                    mention.take(fragment)
-                caller.begin(mention, before, (Subject.PAGE_FAULT, Subject.STACK))
+        if caller.cut_oops is None:
+            caller.cut_oops = new_cut_oops(line, self._found.boot)
+        caller.cut_oops_line = caller.lines
+        fact.add(caller.cut_oops, match)
+        if take_address(caller.cut_oops):
+            self._name_cut_oops(caller)
 
-    def _end_fragment(self, caller: Caller) -> None:
-        fragment = caller.fragment
-        if fragment is not None and (
-            with_short_address(fragment) or with_frame(fragment, self._encryption_mask)
-        ):
-            self._mention(fragment)
-        elif fragment is not None and is_page_fault(fragment):
+    def _name_cut_oops(self, caller: Caller) -> None:
+        """Add a cut oops whose address has become known; its next lines may follow."""
+        oops, caller.cut_oops = caller.cut_oops, None
+        before = self._found.count
+        mention = None if oops is None else self._found.add_mention(oops)
+        if oops is None or mention is None:
+            return
+        if mention is not oops:
+            mention.take(oops)
+        caller.begin(mention, before, (Subject.PAGE_FAULT, Subject.STACK))
+
+    def _end_cut_oops(self, caller: Caller) -> None:
+        """Add a cut oops whose address is not in the log, by its frame, or count it."""
+        oops, caller.cut_oops = caller.cut_oops, None
+        if oops is None:
+            return
+        if take_short_address(oops) or take_frame(oops, self._encryption_mask):
+            self._found.add_mention(oops)
+        elif is_page_fault(oops):
             self.mentions.unnamed += 1
-        caller.fragment = None
 
-    def _lose_lines(self) -> None:
-        """Forget what was named: lines after a gap may be about what the missing lines named."""
-        for caller in (self._caller, *self._callers.values()):
-            self._end_fragment(caller)
-            caller.forget()
+    # What lines say of the dump of registers and functions, and of the log itself.
 
-    def _begin_other_dump(self) -> None:
-        self._end_fragment(self._caller)
+    def _begin_dump(self, match: re.Match[str]) -> None:
+        self._caller.begin_dump(match[0])
+
+    def _end_dump(self, _match: re.Match[str]) -> None:
+        self._caller.end_dump()
+
+    def _begin_earlier_stack(self, _match: re.Match[str]) -> None:
+        self._caller.begin_earlier_stack()
+
+    def _begin_other_dump(self, _match: re.Match[str]) -> None:
+        self._end_cut_oops(self._caller)
         self._caller.begin_other_dump()
+
+    def _lose_lines(self, _match: re.Match[str]) -> None:
+        """Forget what was named: lines after a gap may be about what the missing lines named."""
+        self.finish()
+        for caller in (self._caller, *self._callers.values()):
+            caller.forget()
 
     # What lines say of the boot.
 
     def _add_boot_fact(self, fact: BootFact, match: re.Match[str]) -> None:
-        if fact.is_of_another(self._boot, match):
-            self._split_boot(self._ended if fact.ends_a_boot else self._before_oops())
-        fact.add(self._boot, match)
+        found = self._found
+        if fact.is_of_another(found.boot, match):
+            found.split_boot(found.ended if fact.ends_a_boot else self._before_oops())
+        fact.add(found.boot, match)
         if fact.ends_a_boot:
-            self._ended = len(self.mentions.named)
+            found.ended = found.count
 
     def _before_oops(self) -> int:
         """How many faults, pages and addresses were named before those of this oops."""
         latest = self._caller.latest.get(Subject.STACK)
-        if latest is None or self._caller.lines - latest.line > OOPS_DISTANCE:
-            return len(self.mentions.named)
+        if latest is None or self._caller.since(latest.line) > OOPS_DISTANCE:
+            return self._found.count
         return latest.before
 
-    def _split_boot(self, before: int) -> None:
-        """
-        Begin a boot whose first line is not in the log.
-
-        :param before: How many mentions are of the boots before it.
-        """
-        named, first = self.mentions.named, max(before, self._split)
-        self._split = len(named)
-        self._boot = Boot()
-        if len(self.mentions.boots) < MENTIONS_LIMIT:
-            self.mentions.boots.append(self._boot)
-        for mention in named[first:]:
-            mention.boot = self._boot
-            self._known[self._key(mention.kind, mention.value)] = mention
-
     def _begin_boot(self, match: re.Match[str]) -> None:
-        """The first line of a boot."""
+        self._begin_unknown_boot(match)
+        self._found.boot.add_release(match["release"])
+
+    def _begin_unknown_boot(self, _match: re.Match[str]) -> None:
         self.finish()
-        self._boot = Boot()
-        if match["release"] is not None:
-            self._boot.add_release(match["release"])
-        self.mentions.boots.append(self._boot)
-        self._ended = len(self.mentions.named)
+        self._found.begin_boot()
         self._caller, self._callers = Caller(), {}
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The part of an oops that a text has where the line that names the fault is lost.
+The rest of an oops whose beginning is lost, and with it the line that names the fault.
 
 A screen, a serial line or a tracker often keeps nothing but the end of an oops.
 """
@@ -36,7 +36,7 @@ X86_32 = message(
 _FIRST_LINE = re.compile("unable to handle page fault|pointer dereference, ", re.IGNORECASE)
 
 
-def new_fragment(line: str, boot: Boot) -> Mention:
+def new_cut_oops(line: str, boot: Boot) -> Mention:
     """
     A fault of which nothing is known so far, not even its address.
 
@@ -45,52 +45,52 @@ def new_fragment(line: str, boot: Boot) -> Mention:
     return Mention(Kind.FAULT, 0, line, None, boot)
 
 
-def is_page_fault(fragment: Mention) -> bool:
-    """Whether a fragment is certainly of a page fault."""
+def is_page_fault(oops: Mention) -> bool:
+    """Whether a cut oops is certainly that of a page fault."""
     return (
-        fragment.access is not None
-        or fragment.walk is not None
-        or any(map(_FIRST_LINE.search, fragment.details))
+        oops.access is not None
+        or oops.walk is not None
+        or any(map(_FIRST_LINE.search, oops.details))
     )
 
 
-def with_address(fragment: Mention) -> bool:
+def take_address(oops: Mention) -> bool:
     """
-    Take the address of a fragment from CR2.
+    Take the address of a fault from CR2, if it is there.
 
-    If the fragment is not certainly of a page fault, it may be that of an earlier one, and is
-    taken only if it is one of the kernel.
+    If the oops is not certainly that of a page fault, CR2 may have the address of an earlier one:
+    then it is taken only if it is one of the kernel.
     """
-    address, is_fault = fragment.registers.get("CR2"), is_page_fault(fragment)
+    address, is_fault = oops.registers.get("CR2"), is_page_fault(oops)
     if address is None or not (is_fault or address >> 63):
         return False
-    fragment.kind = Kind.FAULT if is_fault else Kind.ADDRESS
-    fragment.value, fragment.message = address, CR2
+    oops.kind = Kind.FAULT if is_fault else Kind.ADDRESS
+    oops.value, oops.message = address, CR2
     return True
 
 
-def with_short_address(fragment: Mention) -> bool:
-    """Take the address of a fragment from its first line, if the kernel was one for 32 bits."""
-    found = next(filter(None, map(X86_32.pattern.search, fragment.details)), None)
-    if found is None or fragment.architecture is None:
+def take_short_address(oops: Mention) -> bool:
+    """Take the address of a fault from its first line, if the kernel was one for 32 bits."""
+    found = next(filter(None, map(X86_32.pattern.search, oops.details)), None)
+    if found is None or oops.architecture is None:
         return False
-    fragment.value, fragment.message = int(found["fault"], 16), X86_32
+    oops.value, oops.message = int(found["fault"], 16), X86_32
     return True
 
 
-def with_frame(fragment: Mention, encryption_mask: int | None) -> bool:
+def take_frame(oops: Mention, encryption_mask: int | None) -> bool:
     """
-    Make a fragment that has nothing but a walk name the frame that this leads to.
+    Take the frame that the walk leads to, of a fault whose address is not in the log.
 
     :param encryption_mask: As for :func:`drgn_vmemmap.explain.mentions.find_mentions()`.
     """
-    if fragment.walk is None:
+    if oops.walk is None:
         return False
-    entries = fragment.walk.entries
+    entries = oops.walk.entries
     if encryption_mask is None:
         encryption_mask = likely_encryption_mask(entries)
     leaf = leaf_of(entries, 0, encryption_mask)
     if leaf is None or leaf.frame is None:
         return False
-    fragment.kind, fragment.value, fragment.message = Kind.PFN, leaf.frame, WALK
+    oops.kind, oops.value, oops.message = Kind.PFN, leaf.frame, WALK
     return True
