@@ -55,10 +55,10 @@ def _run(options: argparse.Namespace, prog: drgn.Program | None) -> int:
 def _explain(
     options: argparse.Namespace, prog: drgn.Program, queries: list[Query], text: Text
 ) -> int:
-    from drgn_vmemmap.explain.architectures import in_words
     from drgn_vmemmap.explain.boot import Boot
     from drgn_vmemmap.explain.explainer import Explainer
     from drgn_vmemmap.explain.log import explain_log
+    from drgn_vmemmap.explain.messages.architectures import in_words
     from drgn_vmemmap.explain.text.read import record_lines
     from drgn_vmemmap.output.explanation import render
     from drgn_vmemmap.progress import TerminalProgress
@@ -88,7 +88,7 @@ def _explain(
 
 def _explain_text(options: argparse.Namespace, text: Text) -> int:
     """Explain a text without a dump."""
-    from drgn_vmemmap.explain.architectures import in_words
+    from drgn_vmemmap.explain.messages.architectures import in_words
     from drgn_vmemmap.explain.text_only import text_only
     from drgn_vmemmap.output.text_only import render
 

@@ -7,11 +7,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from drgn_vmemmap.explain.boot import BASE_ALIGNMENT, Boot, levels_of_cr4, levels_of_walk
+from drgn_vmemmap.explain.boot import BASE_ALIGNMENT
 from drgn_vmemmap.explain.cut_oops import CR2
 from drgn_vmemmap.explain.error_code import KEY, NO_ENTRY, PROTECTION, RESERVED, RMP
 from drgn_vmemmap.explain.mention import Mention
 from drgn_vmemmap.explain.page_statements import no_memory
+from drgn_vmemmap.explain.proven import (
+    default_pfn,
+    is_called_non_canonical,
+    page_table_levels,
+    proven_pfn,
+)
 from drgn_vmemmap.explain.regions import VMEMMAP, default_region, may_be_moved, vmemmap_start
 from drgn_vmemmap.explain.statements import Certainty, Statement, certain, likely, unknown
 from drgn_vmemmap.explain.struct_page import (
@@ -33,8 +39,8 @@ def address_statements(mention: Mention) -> Iterator[Statement]:
     if mention.message is CR2:
         yield _register_statement(mention)
     yield from _access_statements(mention)
-    levels = _levels(mention)
-    if _is_called_non_canonical(mention) or not x86_64.is_canonical(address, levels or 5):
+    levels = page_table_levels(mention)
+    if is_called_non_canonical(mention) or not x86_64.is_canonical(address, levels or 5):
         yield certain("it is not canonical: it is the address of nothing")
         return
     if not address >> 63:
@@ -92,34 +98,6 @@ def _access_statements(mention: Mention) -> Iterator[Statement]:
             reason = ": " + next(what for bit, what in NO_ENTRY if code & bit)
     article = "an" if access[0] in "aeiou" else "a"
     yield certain(f"the access was {article} {access}{reason}")
-
-
-def _is_called_non_canonical(mention: Mention) -> bool:
-    """
-    Whether the kernel itself, which knows its levels, says that an address is not canonical.
-
-    The kernel says so, too, of an access across the end of user space (``get_kernel_gp_address()``
-    of ``arch/x86/kernel/traps.c``).
-    """
-    is_protection = mention.is_fault and not mention.is_page_fault
-    is_upper = bool(mention.value >> 63)
-    return is_protection and is_upper and "non-canonical address" in mention.line.lower()
-
-
-def _levels(mention: Mention) -> int | None:
-    """Levels of the page tables, where the log proves how many they are."""
-    has_five = bool(mention.value >> 63) and not x86_64.is_canonical(mention.value, 4)
-    # An address that is not canonical makes no page fault.
-    if has_five and mention.is_page_fault:
-        return 5
-    cr4 = mention.registers.get("CR4")
-    if cr4 is not None:
-        return levels_of_cr4(cr4)
-    if mention.walk is not None:
-        pgd, p4d = mention.walk.entry("PGD"), mention.walk.entry("P4D")
-        if pgd is not None and p4d is not None:
-            return levels_of_walk(pgd, p4d)
-    return 5 if has_five else mention.boot.levels
 
 
 def _leaf_statement(then: Leaf) -> Statement:
@@ -212,29 +190,11 @@ def _in_vmemmap(
         )
 
 
-def proven_pfn(mention: Mention) -> int | None:
-    """The PFN whose struct page is at an address; ``None`` if the log does not prove it."""
-    if _is_called_non_canonical(mention):
-        return None
-    pfn = mention.boot.pfn_at(mention.value)
-    if pfn is not None or not mention.boot.memory_is_fixed:
-        return pfn
-    return _default_pfn(mention.value, _levels(mention))
-
-
-def _default_pfn(address: int, levels: int | None) -> int | None:
-    """The PFN whose struct page is at an address if no region is moved."""
-    region = None if levels is None else default_region(address, levels)
-    if levels is None or region is None or region.name != VMEMMAP:
-        return None
-    return Boot(vmemmap=vmemmap_start(levels)).pfn_at(address)
-
-
 def _pfn_statements(
     mention: Mention, certainty: Certainty, levels: int | None
 ) -> Iterator[Statement]:
     """The PFN whose struct page is at an address in the vmemmap."""
-    proven, default = proven_pfn(mention), _default_pfn(mention.value, levels)
+    proven, default = proven_pfn(mention), default_pfn(mention.value, levels)
     if proven is not None:
         yield Statement(certainty, f"it is in the struct page of PFN {proven:#x}")
     elif default is not None and mention.boot.kernel_offset is None:

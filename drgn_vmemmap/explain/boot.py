@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import drgn
 
-from drgn_vmemmap.explain.architectures import OTHER, architecture_of_release
+from drgn_vmemmap.explain.messages.architectures import OTHER, architecture_of_release
 from drgn_vmemmap.explain.regions import MOVED_END
 from drgn_vmemmap.explain.struct_page import (
     STRUCT_PAGE_SIZE,
@@ -29,7 +29,6 @@ _PFN_BITS = {4: 34, 5: 40}
 
 # Dashes and underscores are the same in a parameter's name (parameq() of kernel/params.c).
 _HVO_PARAMETER = re.compile(r"hugetlb[-_]free[-_]vmemmap(?:=(.*))?", re.ASCII)
-
 
 # CR4.LA57: the page tables have five levels.
 _LA57 = 1 << 12

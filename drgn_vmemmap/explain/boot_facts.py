@@ -8,8 +8,8 @@ import re
 from functools import partial
 from typing import Callable, NamedTuple
 
-from drgn_vmemmap.explain.architectures import ARCHITECTURE_LINES, X86_64
 from drgn_vmemmap.explain.boot import Boot, levels_of_cr4, levels_of_walk
+from drgn_vmemmap.explain.messages.architectures import ARCHITECTURE_LINES, X86_64
 
 _LEVELS = re.compile(
     r"\bCR4: (?P<cr4>[0-9a-f]{16})\b"

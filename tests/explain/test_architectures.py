@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from drgn_vmemmap.explain.architectures import architecture_of_release, in_words
 from drgn_vmemmap.explain.mentions import find_mentions
 from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.messages.architectures import architecture_of_release, in_words
 from drgn_vmemmap.explain.statements import Certainty
 from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.explain.text_only import text_only
