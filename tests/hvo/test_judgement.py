@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap.hvo.diagnosis import judge
-from drgn_vmemmap.hvo.verdict import Judgement, Verdict, format_ranges
+from drgn_vmemmap.hvo.verdict import Judgement, Verdict, format_ranges, ranges
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.mapping import Entry, Problem
@@ -353,9 +353,10 @@ def test_the_image_of_every_kernel_has_its_layout(line: Line) -> None:
 
 @pytest.mark.parametrize(
     ("indices", "text"),
-    (((), ""), (((3, 3),), "3"), (((1, 7),), "1-7"), (((2, 7), (9, 9)), "2-7,9")),
+    (((), ""), (((3, 3),), "3"), (((1, 7),), "1-7"), (((2, 7), (9, 9), (11, 12)), "2-7,9,11-12")),
 )
 def test_ranges_are_written_as_the_kernel_does(
     indices: tuple[tuple[int, int], ...], text: str
 ) -> None:
     assert format_ranges(indices) == text
+    assert ranges(index for first, last in indices for index in range(first, last + 1)) == indices
