@@ -29,6 +29,8 @@ def ownership(entries: list[tuple[int, int]], leaves: list[LargeLeaf]) -> Owners
 
 @given(ENTRIES, LEAVES)
 @example([], [LargeLeaf(0, 100, 4), LargeLeaf(4, 200, 4)])
+@example([], [LargeLeaf(0, 100, 12), LargeLeaf(2, 200, 2), LargeLeaf(6, 300, 1)])
+@example([(32, 1), (1, 2)], [LargeLeaf(1, 100, 1)])
 def test_a_frame_of_more_than_one_owner_is_found_with_its_owners(
     entries: list[tuple[int, int]], leaves: list[LargeLeaf]
 ) -> None:
@@ -55,3 +57,10 @@ def test_a_frame_of_more_than_one_owner_is_found_with_its_owners(
 def test_frames_are_counted_once_for_entries_and_for_each_page_of_a_leaf() -> None:
     owned = ownership([(1, 10), (1, 11), (2, 12)], [LargeLeaf(512, 100, 512)])
     assert owned.frame_count() == 2 + 512
+
+
+def test_stretches_of_no_folio_have_their_first_page_and_not_the_one_after_their_last() -> None:
+    owned = Ownership()
+    for stretch in (range(8, 16), range(24, 25)):
+        owned.add_of_no_folio(stretch)
+    assert [*filter(owned.is_of_no_folio, range(32))] == [*range(8, 16), 24]
