@@ -10,21 +10,36 @@ from drgn_vmemmap import verify
 from tests.support import findings_of, open_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
-from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, Folio, Machine, Vpage
+from tests.synthetic.model import (
+    FIRST_FOLIO,
+    FRESH_W,
+    GIB,
+    SECTION_PAGES,
+    Folio,
+    Machine,
+    Section,
+    Vpage,
+)
 from tests.synthetic.physical import PAGE_SHIFT
 
 GIGANTIC = GIB >> PAGE_SHIFT
 
 
-def reason(order: int = 9, edits: dict[int, Vpage] | None = None, enabled: bool = True) -> str:
-    """Why the one folio of a kernel is not optimized, beside one that is."""
+def reason(
+    order: int = 9,
+    edits: dict[int, Vpage] | None = None,
+    enabled: bool = True,
+    sections: dict[int, Section] | None = None,
+) -> str:
+    """Why one folio of a kernel is not optimized, between two that are."""
     pfn = GIGANTIC if order == 18 else FIRST_FOLIO + 512
     folio = Folio(pfn, order, remapped=False, edits=edits or {})
     machine = Machine(
         line=LINES["6.12.0"],
         node_size=3 * GIB,
-        folios=(Folio(FIRST_FOLIO), folio),
+        folios=(Folio(FIRST_FOLIO), folio, Folio(FIRST_FOLIO + 1024)),
         enabled=enabled,
+        sections=sections or {},
     )
     report = verify(Image(machine).prog)
     (found,) = (each for each in report.findings if each.rule == "unoptimized")
@@ -42,6 +57,11 @@ def test_a_folio_whose_vmemmap_has_the_frames_from_boot_was_never_optimized() ->
 def test_a_folio_with_one_frame_that_is_not_from_boot_was_restored(page: int) -> None:
     assert reason(edits={page: FRESH_W}) == "it was optimized once, and restored"
     assert reason(edits={page: FRESH_W}, enabled=False) == "it was optimized once, and restored"
+
+
+def test_single_frames_of_memory_that_was_hot_plugged_are_no_sign_of_a_restore() -> None:
+    plugged = {FIRST_FOLIO // SECTION_PAGES: Section.PLUGGED}
+    assert reason(edits={3: FRESH_W}, sections=plugged) == "the dump shows no reason"
 
 
 @pytest.mark.parametrize("page", (1, 511, 513, 4095))

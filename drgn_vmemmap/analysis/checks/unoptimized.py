@@ -61,7 +61,7 @@ def _was_restored(context: VmemmapContext, folio: Folio) -> bool:
         frames = walker.frames(run, range(first, stop))
         place = frames[0] or 0
         # A large leaf's frames are consecutive, and so are those of the table that it was split to.
-        if run.is_last_level and frames != [*range(place, place + len(frames))]:
+        if frames != [*range(place, place + len(frames))]:
             return True
         address = run.end
     return False
