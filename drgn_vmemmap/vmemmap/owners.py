@@ -61,11 +61,11 @@ class FrameOwner(NamedTuple):
     """
 
 
-class Marks(NamedTuple):
+class _Members(NamedTuple):
     """
     The members of a struct page that say what uses it.
 
-    A member that this kernel does not have is that of an unused page.
+    One that this kernel does not have is as in the struct page of an unused page.
     """
 
     flags: int
@@ -80,9 +80,9 @@ class OwnerReader:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._kernel = snapshot.kernel
-        self._names, self._format = _marks_format(snapshot.kernel)
+        self._names, self._format = _members_format(snapshot.kernel)
         self._known: dict[tuple[int, ...], FrameOwner | None] = {}
-        """Owners by the marks that they follow from: frames of one use are all alike."""
+        """Owners by the members that they follow from: frames of one use are all alike."""
 
     def are_plain(self, pages: bytes) -> bool:
         """
@@ -120,11 +120,11 @@ class OwnerReader:
         :param pages: Consecutive struct pages.
         :param index: Index of the frame's struct page among them.
         """
-        marks = self._format.unpack_from(pages, index * self._kernel.page.size)
-        if marks not in self._known:
-            named = Marks(**dict(zip(self._names, marks)))
-            self._known[marks] = classify(self._kernel, named)
-        return self._known[marks]
+        values = self._format.unpack_from(pages, index * self._kernel.page.size)
+        if values not in self._known:
+            members = _Members(**dict(zip(self._names, values)))
+            self._known[values] = _classify(self._kernel, members)
+        return self._known[values]
 
     def owner(self, frame: int) -> FrameOwner | None:
         """
@@ -172,11 +172,11 @@ def head_of_tail(snapshot: Snapshot, pfn: int, link: int) -> int | None:
     return geometry.pfn_of(pointer)
 
 
-def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
-    """What uses a page with these marks; ``None`` if none of them names an owner."""
-    flags, link, mapping, page_type = marks
+def _classify(kernel: Kernel, members: _Members) -> FrameOwner | None:
+    """What uses a page with these members; ``None`` if none of them is a mark of an owner."""
+    flags, link, mapping, page_type = members
     # Poisoned by page_init_poison(), or not recorded in an extract: nothing was written here.
-    if flags == POISON or not any(marks):
+    if flags == POISON or not any(members):
         return None
     masks, name = kernel.page_marks, kernel.page_marks.type_name(page_type)
     if name == "buddy":
@@ -208,9 +208,9 @@ def classify(kernel: Kernel, marks: Marks) -> FrameOwner | None:
     return None
 
 
-def _marks_format(kernel: Kernel) -> tuple[list[str], struct.Struct]:
-    """The names of :class:`Marks` that a kernel has, and what unpacks them from a struct page."""
-    present = (name for name in Marks._fields if name in kernel.page.members)
+def _members_format(kernel: Kernel) -> tuple[list[str], struct.Struct]:
+    """The members that a kernel's struct page has, and what unpacks them from it."""
+    present = (name for name in _Members._fields if name in kernel.page.members)
     names = sorted(present, key=kernel.page.offset)
     form, end = "<", 0
     for name in names:
