@@ -40,9 +40,10 @@ def _reason(context: VmemmapContext, folio: Folio) -> str:
     hosts = (other for other in context.report.special if other.kind == SELF_HOSTED)
     if any(folio.pfn in other.pfns for other in hosts):
         return "its vmemmap is hosted by the hot-plugged memory that it describes"
-    # The vmemmap of hot-plugged memory may have been mapped by single frames from the start.
+    # The vmemmap of hot-plugged memory may have been mapped by single frames from the start. Which
+    # folio was optimized is not known: the memory may have been of others, of any size.
     if context.is_from_boot(folio.pfn) and _was_restored(context, folio):
-        return "it was optimized once, and restored"
+        return "memory of it was optimized once, and restored"
     if kernel.hvo.enabled is False:
         return "HVO is off now"
     return "the dump shows no reason"
