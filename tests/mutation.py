@@ -40,11 +40,11 @@ SUBJECTS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "rules": (("rules/*.py", "analysis/checks/*.py"), ("rules", "analysis", "damage")),
     "frames": (("vmemmap/*.py",), ("vmemmap", "rules", "analysis", "damage")),
     "reverse map": (
-        ("explain/mappers.py", "explain/places.py"),
+        ("explain/dump/mappers.py", "explain/dump/places.py"),
         ("explain/test_frames.py", "explain/test_places.py", "explain/test_walks.py"),
     ),
     "log parser": (
-        ("explain/text/*.py", "explain/mention*.py", "explain/*facts.py", "explain/boot.py"),
+        ("explain/text/*.py", "explain/log/*.py"),
         ("explain",),
     ),
 }

@@ -29,6 +29,10 @@ LAYERS = (
     ("rules",),
     ("analysis",),
     ("api",),
+    ("explain.error_code", "explain.regions", "explain.struct_page"),
+    ("explain.text", "explain.messages"),
+    ("explain.log",),
+    ("explain.dump", "explain.text_only"),
     ("explain", "extract"),
     ("bundle", "helpers"),
     ("output",),
@@ -106,8 +110,12 @@ def graph() -> Mapping[str, set[str]]:
 
 def layer(module: str) -> int:
     """The number of a module's layer, from the bottom."""
-    name = module.split(".")[0]
-    return next(number for number, names in enumerate(LAYERS) if name in names)
+    path = f"{module}."
+    return next(
+        number
+        for number, names in enumerate(LAYERS)
+        if any(path.startswith(f"{name}.") for name in names)
+    )
 
 
 def test_each_module_has_its_layer() -> None:

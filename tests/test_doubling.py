@@ -18,9 +18,9 @@ import pytest
 
 from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.analysis.verify import check
-from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.log import explain_log
+from drgn_vmemmap.explain.dump.explained_log import explain_log
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.log.boot import Boot
 from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.output.report import View, render

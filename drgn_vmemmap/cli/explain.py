@@ -18,7 +18,7 @@ from drgn_vmemmap.cli.result import write
 if TYPE_CHECKING:
     import drgn
 
-    from drgn_vmemmap.explain.query import Query
+    from drgn_vmemmap.explain.dump.query import Query
     from drgn_vmemmap.explain.text.read import Text
 
 
@@ -36,7 +36,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, prog: drgn.Program | None) -> int:
-    from drgn_vmemmap.explain.query import parse
+    from drgn_vmemmap.explain.dump.query import parse
     from drgn_vmemmap.explain.text.not_text import NotText
     from drgn_vmemmap.explain.text.read import Text, read_file
 
@@ -55,9 +55,9 @@ def _run(options: argparse.Namespace, prog: drgn.Program | None) -> int:
 def _explain(
     options: argparse.Namespace, prog: drgn.Program, queries: list[Query], text: Text
 ) -> int:
-    from drgn_vmemmap.explain.boot import Boot
-    from drgn_vmemmap.explain.explainer import Explainer
-    from drgn_vmemmap.explain.log import explain_log
+    from drgn_vmemmap.explain.dump.explained_log import explain_log
+    from drgn_vmemmap.explain.dump.explainer import Explainer
+    from drgn_vmemmap.explain.log.boot import Boot
     from drgn_vmemmap.explain.messages.architectures import in_words
     from drgn_vmemmap.explain.text.read import record_lines
     from drgn_vmemmap.output.explanation import render
@@ -89,7 +89,7 @@ def _explain(
 def _explain_text(options: argparse.Namespace, text: Text) -> int:
     """Explain a text without a dump."""
     from drgn_vmemmap.explain.messages.architectures import in_words
-    from drgn_vmemmap.explain.text_only import text_only
+    from drgn_vmemmap.explain.text_only.report import text_only
     from drgn_vmemmap.output.text_only import render
 
     report = text_only(text.lines)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from drgn_vmemmap.analysis.document import preamble
-from drgn_vmemmap.explain.contents import PageContents
-from drgn_vmemmap.explain.explanation import Explanation, Logged, StructPage
-from drgn_vmemmap.explain.log import Foreign, LogExplanation
-from drgn_vmemmap.explain.mappers import ReverseMap
+from drgn_vmemmap.explain.dump.contents import PageContents
+from drgn_vmemmap.explain.dump.explained_log import Foreign, LogExplanation
+from drgn_vmemmap.explain.dump.explanation import Explanation, Logged, StructPage
+from drgn_vmemmap.explain.dump.mappers import ReverseMap
 from drgn_vmemmap.hvo.verdict import format_ranges
 from drgn_vmemmap.paging.x86_64 import flag_names
 

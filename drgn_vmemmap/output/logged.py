@@ -6,15 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from drgn_vmemmap.explain.contents import PageContents
-from drgn_vmemmap.explain.explanation import Explanation, Logged
-from drgn_vmemmap.explain.log import Foreign, LogExplanation
-from drgn_vmemmap.explain.mappers import ReverseMap
-from drgn_vmemmap.explain.mention import Mention
-from drgn_vmemmap.explain.message import Kind
-from drgn_vmemmap.explain.places import Place
-from drgn_vmemmap.explain.query import AddressKind
-from drgn_vmemmap.explain.walks import EntryThen
+from drgn_vmemmap.explain.dump.contents import PageContents
+from drgn_vmemmap.explain.dump.explained_log import Foreign, LogExplanation
+from drgn_vmemmap.explain.dump.explanation import Explanation, Logged
+from drgn_vmemmap.explain.dump.mappers import ReverseMap
+from drgn_vmemmap.explain.dump.places import Place
+from drgn_vmemmap.explain.dump.query import AddressKind
+from drgn_vmemmap.explain.dump.walks import EntryThen
+from drgn_vmemmap.explain.log.mention import Mention
+from drgn_vmemmap.explain.messages.message import Kind
 from drgn_vmemmap.hugetlb.tails import TAIL_MAPPING
 from drgn_vmemmap.hvo.verdict import Ranges, format_ranges
 from drgn_vmemmap.output.text import plural

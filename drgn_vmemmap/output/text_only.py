@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from drgn_vmemmap.analysis.document import preamble
-from drgn_vmemmap.explain.statements import Statement
-from drgn_vmemmap.explain.text_only import Account, TextReport
+from drgn_vmemmap.explain.text_only.report import Account, TextReport
+from drgn_vmemmap.explain.text_only.statements import Statement
 from drgn_vmemmap.output.logged import mention_lines, unnamed_faults
 
 _WIDTH = 100

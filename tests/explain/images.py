@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.explanation import Explanation
-from drgn_vmemmap.explain.query import parse
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.dump.explanation import Explanation
+from drgn_vmemmap.explain.dump.query import parse
 from drgn_vmemmap.hvo.verdict import format_ranges
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import pytest
 
-from drgn_vmemmap.explain.mentions import find_mentions
-from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.log.reader import find_mentions
 from drgn_vmemmap.explain.messages.architectures import architecture_of_release, in_words
-from drgn_vmemmap.explain.statements import Certainty
+from drgn_vmemmap.explain.messages.message import Kind
 from drgn_vmemmap.explain.text.read import read_text
-from drgn_vmemmap.explain.text_only import text_only
+from drgn_vmemmap.explain.text_only.report import text_only
+from drgn_vmemmap.explain.text_only.statements import Certainty
 from tests.explain.forms import FORMS
 from tests.explain.logs import FAULT, OOPS
 from tests.support import vmcore, vmemmap

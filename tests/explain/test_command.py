@@ -12,8 +12,8 @@ import subprocess
 import pytest
 
 from drgn_vmemmap import discover
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.query import parse
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.dump.query import parse
 from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.output.explanation_document import document
 from tests.support import answer, open_vmcore, recorded, vmcore, vmemmap

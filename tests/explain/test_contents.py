@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from drgn_vmemmap.explain.contents import ContentsReader, PageContents, usage
+from drgn_vmemmap.explain.dump.contents import ContentsReader, PageContents, usage
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.kernel.structs import Member

@@ -10,15 +10,15 @@ from typing import Callable
 
 import pytest
 
-from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.log import explain_log
-from drgn_vmemmap.explain.mention import Mention, Mentions
-from drgn_vmemmap.explain.mentions import find_mentions
-from drgn_vmemmap.explain.message import Kind
-from drgn_vmemmap.explain.statements import Certainty
+from drgn_vmemmap.explain.dump.explained_log import explain_log
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.log.boot import Boot
+from drgn_vmemmap.explain.log.mention import Mention, Mentions
+from drgn_vmemmap.explain.log.reader import find_mentions
+from drgn_vmemmap.explain.messages.message import Kind
 from drgn_vmemmap.explain.text.read import read_text
-from drgn_vmemmap.explain.text_only import text_only
+from drgn_vmemmap.explain.text_only.report import text_only
+from drgn_vmemmap.explain.text_only.statements import Certainty
 from drgn_vmemmap.output.explanation import text
 from tests.explain.logs import FAULT, OOPS, WALK
 from tests.support import COMMAND, open_vmcore, run

@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drgn_vmemmap.explain.mentions import find_mentions
+from drgn_vmemmap.explain.log.reader import find_mentions
 from drgn_vmemmap.explain.text.decode import decode
 from drgn_vmemmap.explain.text.not_text import NotText
 from drgn_vmemmap.explain.text.read import read_file, read_text
-from drgn_vmemmap.explain.text_only import text_only
+from drgn_vmemmap.explain.text_only.report import text_only
 from drgn_vmemmap.output.text_only import render
 from tests.explain.forms import FORMS
 from tests.explain.logs import FAULT, LOG

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import pytest
 
-from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.explanation import Explanation
-from drgn_vmemmap.explain.log import explain_log
-from drgn_vmemmap.explain.statements import Certainty
+from drgn_vmemmap.explain.dump.explained_log import explain_log
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.dump.explanation import Explanation
+from drgn_vmemmap.explain.log.boot import Boot
 from drgn_vmemmap.explain.text.read import read_text
-from drgn_vmemmap.explain.text_only import text_only
+from drgn_vmemmap.explain.text_only.report import text_only
+from drgn_vmemmap.explain.text_only.statements import Certainty
 from drgn_vmemmap.paging.leaf import likely_encryption_mask
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from drgn_vmemmap import discover
-from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.log import LogExplanation, explain_log
+from drgn_vmemmap.explain.dump.explained_log import LogExplanation, explain_log
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.log.boot import Boot
 from drgn_vmemmap.explain.text.read import logical_lines
 from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.output.explanation import text

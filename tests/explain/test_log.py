@@ -11,10 +11,10 @@ import drgn
 import pytest
 
 from drgn_vmemmap import discover
-from drgn_vmemmap.explain.collector import MENTIONS_LIMIT
-from drgn_vmemmap.explain.mention import Mention
-from drgn_vmemmap.explain.mentions import find_mentions
-from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.log.collector import MENTIONS_LIMIT
+from drgn_vmemmap.explain.log.mention import Mention
+from drgn_vmemmap.explain.log.reader import find_mentions
+from drgn_vmemmap.explain.messages.message import Kind
 from drgn_vmemmap.explain.text.read import logical_lines, record_lines
 from drgn_vmemmap.target import kernel_log
 from drgn_vmemmap.target.kernel_log import KernelLog, read_kernel_log

@@ -8,8 +8,8 @@ from typing import Any, Callable
 
 import pytest
 
-from drgn_vmemmap.explain.mentions import find_mentions
-from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.log.reader import find_mentions
+from drgn_vmemmap.explain.messages.message import Kind
 from drgn_vmemmap.explain.messages.table import ANY_PFN, MESSAGES
 from drgn_vmemmap.explain.messages.versions import OLDER, READ
 from drgn_vmemmap.explain.text.read import logical_lines, read_text

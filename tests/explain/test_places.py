@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import pytest
 
-from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.explanation import Explanation
-from drgn_vmemmap.explain.log import explain_log
-from drgn_vmemmap.explain.places import Place, Places
-from drgn_vmemmap.explain.query import AddressKind, parse
+from drgn_vmemmap.explain.dump.explained_log import explain_log
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.dump.explanation import Explanation
+from drgn_vmemmap.explain.dump.places import Place, Places
+from drgn_vmemmap.explain.dump.query import AddressKind, parse
+from drgn_vmemmap.explain.log.boot import Boot
 from drgn_vmemmap.explain.text.read import logical_lines
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.page_names import page_names

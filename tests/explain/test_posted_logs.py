@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from drgn_vmemmap.explain.mention import Mentions
-from drgn_vmemmap.explain.mentions import find_mentions
-from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.log.mention import Mentions
+from drgn_vmemmap.explain.log.reader import find_mentions
+from drgn_vmemmap.explain.messages.message import Kind
 from drgn_vmemmap.explain.text.read import read_text
-from drgn_vmemmap.explain.text_only import text_only
+from drgn_vmemmap.explain.text_only.report import text_only
 from tests.explain.logs import BAD_PAGE, FAULT, OOPS
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from drgn_vmemmap.explain.query import AddressKind, parse
+from drgn_vmemmap.explain.dump.query import AddressKind, parse
 from drgn_vmemmap.output.explanation import text
 from tests.explain.images import explained, image
 

@@ -9,12 +9,12 @@ from functools import cache
 
 import pytest
 
-from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.explanation import Explanation
-from drgn_vmemmap.explain.log import LogExplanation, explain_log
-from drgn_vmemmap.explain.mentions import find_mentions
-from drgn_vmemmap.explain.places import Place
+from drgn_vmemmap.explain.dump.explained_log import LogExplanation, explain_log
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.dump.explanation import Explanation
+from drgn_vmemmap.explain.dump.places import Place
+from drgn_vmemmap.explain.log.boot import Boot
+from drgn_vmemmap.explain.log.reader import find_mentions
 from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.output.explanation import text

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.explanation import Explanation
-from drgn_vmemmap.explain.query import Query
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.dump.explanation import Explanation
+from drgn_vmemmap.explain.dump.query import Query
 from drgn_vmemmap.output.explanation import text
 from tests.explain.images import OPTIMIZED, UNOPTIMIZED, at, every_layout, image
 from tests.support import open_vmcore

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from drgn_vmemmap.explain.mention import Mention
-from drgn_vmemmap.explain.mentions import find_mentions
-from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.log.mention import Mention
+from drgn_vmemmap.explain.log.reader import find_mentions
+from drgn_vmemmap.explain.messages.message import Kind
 from drgn_vmemmap.explain.text.read import logical_lines
 
 

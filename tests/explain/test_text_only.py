@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from drgn_vmemmap.explain.statements import Certainty
 from drgn_vmemmap.explain.text.read import read_text
-from drgn_vmemmap.explain.text_only import Account, TextReport, text_only
+from drgn_vmemmap.explain.text_only.report import Account, TextReport, text_only
+from drgn_vmemmap.explain.text_only.statements import Certainty
 from drgn_vmemmap.output.text_only import render
 from tests.explain.forms import FORMS
 from tests.explain.logs import BAD_PAGE, FAULT, LOG, OOPS

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from drgn_vmemmap.explain.text.read import read_text
-from drgn_vmemmap.explain.text_only import TextReport, text_only
+from drgn_vmemmap.explain.text_only.report import TextReport, text_only
 
 DUMPED = "page:{:016x} refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:{:#x}"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from drgn_vmemmap.explain.message import Kind
+from drgn_vmemmap.explain.messages.message import Kind
 
 ADDRESS = 0xFFA09B70800BB174
 POINTER = "ffa09b70800bb148"

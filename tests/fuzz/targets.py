@@ -18,7 +18,7 @@ import drgn
 
 from drgn_vmemmap.explain.text.not_text import NotText
 from drgn_vmemmap.explain.text.read import read_text
-from drgn_vmemmap.explain.text_only import text_only
+from drgn_vmemmap.explain.text_only.report import text_only
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.target.btf import Btf
 from drgn_vmemmap.target.btf_kinds import BtfError, Kind

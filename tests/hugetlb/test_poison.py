@@ -10,8 +10,8 @@ import pytest
 from drgn import Program, Type, TypeKind, TypeKindSet
 
 from drgn_vmemmap import verify
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.query import parse
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.dump.query import parse
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.output.explanation import text

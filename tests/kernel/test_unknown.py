@@ -15,8 +15,8 @@ from drgn_vmemmap import CannotAnalyse, verify
 from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import INCOMPLETE
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.query import parse
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.dump.query import parse
 from drgn_vmemmap.extract.content import Content
 from drgn_vmemmap.extract.owners import check_marks
 from drgn_vmemmap.extract.recording import extract

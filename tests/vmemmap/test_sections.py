@@ -11,9 +11,9 @@ import pytest
 
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import Report
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.places import Place
-from drgn_vmemmap.explain.query import parse
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.dump.places import Place
+from drgn_vmemmap.explain.dump.query import parse
 from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.target.memory import ProgramMemory

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from drgn_vmemmap.explain.message import message
+from drgn_vmemmap.explain.messages.message import message
 from drgn_vmemmap.explain.messages.versions import ALL
 
 _KASAN = "print_error_description(), mm/kasan/report.c"

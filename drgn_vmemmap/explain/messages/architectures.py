@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from drgn_vmemmap.explain.message import message
+from drgn_vmemmap.explain.messages.message import message
 from drgn_vmemmap.explain.messages.versions import ALL
 
 OTHER = "another architecture"

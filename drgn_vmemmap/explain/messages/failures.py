@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from drgn_vmemmap.explain.message import Message, message
+from drgn_vmemmap.explain.messages.message import Message, message
 from drgn_vmemmap.explain.messages.versions import ALL, OLDER
 
 _MCE = "arch/x86/kernel/cpu/mce/core.c"

@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from drgn_vmemmap.explain.message import Message, message
 from drgn_vmemmap.explain.messages.addresses import ADDRESSES
 from drgn_vmemmap.explain.messages.architectures import OTHER_ARCHITECTURES
 from drgn_vmemmap.explain.messages.failures import FAILURES
 from drgn_vmemmap.explain.messages.faults import FAULTS
+from drgn_vmemmap.explain.messages.message import Message, message
 from drgn_vmemmap.explain.messages.pages import PAGES
 from drgn_vmemmap.explain.messages.versions import ALL
 

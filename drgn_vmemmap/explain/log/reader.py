@@ -9,25 +9,25 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Callable, NamedTuple
 
-from drgn_vmemmap.explain.boot_facts import BOOT_FACTS, BootFact
-from drgn_vmemmap.explain.caller import Caller
-from drgn_vmemmap.explain.collector import Collector
-from drgn_vmemmap.explain.cut_oops import (
+from drgn_vmemmap.explain.log.boot_facts import BOOT_FACTS, BootFact
+from drgn_vmemmap.explain.log.caller import Caller
+from drgn_vmemmap.explain.log.collector import Collector
+from drgn_vmemmap.explain.log.cut_oops import (
     is_page_fault,
     new_cut_oops,
     take_address,
     take_frame,
     take_short_address,
 )
-from drgn_vmemmap.explain.dumps import EARLIER_STACK, END, OTHER_DUMP, TASK
-from drgn_vmemmap.explain.facts import FACTS, OOPS_DISTANCE, Fact
-from drgn_vmemmap.explain.mention import Mentions
-from drgn_vmemmap.explain.message import Kind, Message, Named
+from drgn_vmemmap.explain.log.facts import FACTS, OOPS_DISTANCE, Fact
+from drgn_vmemmap.explain.log.mention import Mentions
+from drgn_vmemmap.explain.log.register_dumps import EARLIER_STACK, END, OTHER_DUMP, TASK
+from drgn_vmemmap.explain.log.subject import Subject, subjects_of
 from drgn_vmemmap.explain.messages.addresses import KASAN_RANGE
 from drgn_vmemmap.explain.messages.failures import BANK_STATUS, is_poison, needs_poison
+from drgn_vmemmap.explain.messages.message import Kind, Message, Named
 from drgn_vmemmap.explain.messages.pages import DUMPED_PAGES
 from drgn_vmemmap.explain.messages.table import ANY_PFN, find_messages
-from drgn_vmemmap.explain.subject import Subject, subjects_of
 from drgn_vmemmap.explain.text.line import Joined, Line
 
 # How many lines after a fault the range may be that KASAN computes from its address.

@@ -7,19 +7,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from drgn_vmemmap.explain.boot import BASE_ALIGNMENT
-from drgn_vmemmap.explain.cut_oops import CR2
 from drgn_vmemmap.explain.error_code import KEY, NO_ENTRY, PROTECTION, RESERVED, RMP
-from drgn_vmemmap.explain.mention import Mention
-from drgn_vmemmap.explain.page_statements import no_memory
-from drgn_vmemmap.explain.proven import (
+from drgn_vmemmap.explain.log.boot import BASE_ALIGNMENT
+from drgn_vmemmap.explain.log.cut_oops import CR2
+from drgn_vmemmap.explain.log.mention import Mention
+from drgn_vmemmap.explain.log.proven import (
     default_pfn,
     is_called_non_canonical,
     page_table_levels,
     proven_pfn,
 )
 from drgn_vmemmap.explain.regions import VMEMMAP, default_region, may_be_moved, vmemmap_start
-from drgn_vmemmap.explain.statements import Certainty, Statement, certain, likely, unknown
 from drgn_vmemmap.explain.struct_page import (
     COUNTS,
     PAGES_PER_HUGE_PAGE,
@@ -28,6 +26,8 @@ from drgn_vmemmap.explain.struct_page import (
     known_function,
     member_at,
 )
+from drgn_vmemmap.explain.text_only.pages import no_memory
+from drgn_vmemmap.explain.text_only.statements import Certainty, Statement, certain, likely, unknown
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.leaf import Leaf, leaf_of, likely_encryption_mask
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE

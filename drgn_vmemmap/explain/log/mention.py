@@ -8,11 +8,11 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drgn_vmemmap.explain.boot import Boot
 from drgn_vmemmap.explain.error_code import INSTRUCTION, WRITE
-from drgn_vmemmap.explain.message import Kind, Message
+from drgn_vmemmap.explain.log.boot import Boot
 from drgn_vmemmap.explain.messages.architectures import OTHER, OTHER_ARCHITECTURES
 from drgn_vmemmap.explain.messages.faults import GENERAL_PROTECTION
+from drgn_vmemmap.explain.messages.message import Kind, Message
 
 _ACCESS = re.compile(r"#?PF: \w+ (write|read|instruction fetch)", re.IGNORECASE)
 

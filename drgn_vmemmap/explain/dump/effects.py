@@ -10,9 +10,9 @@ have it in ``include/linux/page-flags.h``.
 
 from __future__ import annotations
 
+from drgn_vmemmap.explain.dump.explanation import StructPage
+from drgn_vmemmap.explain.dump.mappers import ReverseMap
 from drgn_vmemmap.explain.error_code import PROTECTION, RESERVED, WRITE
-from drgn_vmemmap.explain.explanation import StructPage
-from drgn_vmemmap.explain.mappers import ReverseMap
 from drgn_vmemmap.paging.mapping import Entry, Problem
 
 _UNKNOWN = "is not known: the page table is not in the dump"

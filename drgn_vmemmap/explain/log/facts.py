@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 from typing import Callable, NamedTuple
 
-from drgn_vmemmap.explain.mention import LoggedWalk, Mention
-from drgn_vmemmap.explain.subject import Subject
+from drgn_vmemmap.explain.log.mention import LoggedWalk, Mention
+from drgn_vmemmap.explain.log.subject import Subject
 
 # Lines about a fault or a page follow it closely; an oops has a hundred lines.
 DETAIL_DISTANCE = 16

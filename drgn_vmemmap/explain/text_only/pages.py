@@ -7,8 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from drgn_vmemmap.explain.mention import Mention
-from drgn_vmemmap.explain.statements import Statement, certain, likely, unknown
+from drgn_vmemmap.explain.log.mention import Mention
 from drgn_vmemmap.explain.struct_page import (
     PAGES_PER_HUGE_PAGE,
     PAGES_PER_VMEMMAP_PAGE,
@@ -17,6 +16,7 @@ from drgn_vmemmap.explain.struct_page import (
     is_tail,
     order_of_mask,
 )
+from drgn_vmemmap.explain.text_only.statements import Statement, certain, likely, unknown
 from drgn_vmemmap.paging.leaf import ENCRYPTION_BITS, leaf_of
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PFN_LIMIT, PHYSICAL_BITS
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drgn_vmemmap.explain.facts import DETAIL_DISTANCE, OOPS_DISTANCE
-from drgn_vmemmap.explain.mention import Mention
-from drgn_vmemmap.explain.subject import Subject
+from drgn_vmemmap.explain.log.facts import DETAIL_DISTANCE, OOPS_DISTANCE
+from drgn_vmemmap.explain.log.mention import Mention
+from drgn_vmemmap.explain.log.subject import Subject
 
 
 class Latest(NamedTuple):

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drgn_vmemmap.explain.contents import PageContents
-from drgn_vmemmap.explain.mappers import ReverseMap
-from drgn_vmemmap.explain.mention import Mention
-from drgn_vmemmap.explain.places import Place
-from drgn_vmemmap.explain.query import AddressKind, Query
-from drgn_vmemmap.explain.walks import EntryThen
+from drgn_vmemmap.explain.dump.contents import PageContents
+from drgn_vmemmap.explain.dump.mappers import ReverseMap
+from drgn_vmemmap.explain.dump.places import Place
+from drgn_vmemmap.explain.dump.query import AddressKind, Query
+from drgn_vmemmap.explain.dump.walks import EntryThen
+from drgn_vmemmap.explain.log.mention import Mention
 from drgn_vmemmap.hugetlb.poison import FailedPages
 from drgn_vmemmap.hvo.folios import FolioReport
 from drgn_vmemmap.hvo.verdict import Verdict

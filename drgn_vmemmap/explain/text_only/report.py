@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from drgn_vmemmap.explain.address_statements import address_statements
-from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.mention import Mention
-from drgn_vmemmap.explain.mentions import find_mentions
-from drgn_vmemmap.explain.message import Kind
-from drgn_vmemmap.explain.page_statements import page_statements
-from drgn_vmemmap.explain.statements import Statement, certain, unknown
+from drgn_vmemmap.explain.log.boot import Boot
+from drgn_vmemmap.explain.log.mention import Mention
+from drgn_vmemmap.explain.log.reader import find_mentions
+from drgn_vmemmap.explain.messages.message import Kind
 from drgn_vmemmap.explain.text.line import Line
+from drgn_vmemmap.explain.text_only.addresses import address_statements
+from drgn_vmemmap.explain.text_only.pages import page_statements
+from drgn_vmemmap.explain.text_only.statements import Statement, certain, unknown
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT
 
 

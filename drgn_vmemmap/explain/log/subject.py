@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import enum
 
-from drgn_vmemmap.explain.message import Message
 from drgn_vmemmap.explain.messages.addresses import ADDRESSES
 from drgn_vmemmap.explain.messages.architectures import OTHER_ARCHITECTURES
 from drgn_vmemmap.explain.messages.faults import GENERAL_PROTECTION, PAGE_FAULTS
+from drgn_vmemmap.explain.messages.message import Message
 from drgn_vmemmap.explain.messages.pages import DUMPED_PAGES
 from drgn_vmemmap.explain.messages.table import ANY_PFN
 

@@ -8,7 +8,7 @@ import re
 from functools import partial
 from typing import Callable, NamedTuple
 
-from drgn_vmemmap.explain.boot import Boot, levels_of_cr4, levels_of_walk
+from drgn_vmemmap.explain.log.boot import Boot, levels_of_cr4, levels_of_walk
 from drgn_vmemmap.explain.messages.architectures import ARCHITECTURE_LINES, X86_64
 
 _LEVELS = re.compile(

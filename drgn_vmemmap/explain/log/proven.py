@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from drgn_vmemmap.explain.boot import Boot, levels_of_cr4, levels_of_walk
-from drgn_vmemmap.explain.mention import Mention
+from drgn_vmemmap.explain.log.boot import Boot, levels_of_cr4, levels_of_walk
+from drgn_vmemmap.explain.log.mention import Mention
 from drgn_vmemmap.explain.regions import VMEMMAP, default_region, vmemmap_start
 from drgn_vmemmap.paging import x86_64
 

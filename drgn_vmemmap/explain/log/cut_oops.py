@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 
-from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.mention import Mention
-from drgn_vmemmap.explain.message import Kind, message
+from drgn_vmemmap.explain.log.boot import Boot
+from drgn_vmemmap.explain.log.mention import Mention
+from drgn_vmemmap.explain.messages.message import Kind, message
 from drgn_vmemmap.explain.messages.versions import ALL
 from drgn_vmemmap.paging.leaf import leaf_of, likely_encryption_mask
 
@@ -82,7 +82,7 @@ def take_frame(oops: Mention, encryption_mask: int | None) -> bool:
     """
     Take the frame that the walk leads to, of a fault whose address is not in the log.
 
-    :param encryption_mask: As for :func:`drgn_vmemmap.explain.mentions.find_mentions()`.
+    :param encryption_mask: As for :func:`drgn_vmemmap.explain.log.reader.find_mentions()`.
     """
     if oops.walk is None:
         return False

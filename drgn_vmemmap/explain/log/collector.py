@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from drgn_vmemmap.explain.boot import Boot
-from drgn_vmemmap.explain.mention import Mention, Mentions
-from drgn_vmemmap.explain.message import Kind, Message
+from drgn_vmemmap.explain.log.boot import Boot
+from drgn_vmemmap.explain.log.mention import Mention, Mentions
+from drgn_vmemmap.explain.messages.message import Kind, Message
 
 MENTIONS_LIMIT = 4096
 """The most faults and pages that are kept, and other addresses; the rest is counted."""

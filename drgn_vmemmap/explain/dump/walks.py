@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from drgn_vmemmap.explain.error_code import NO_ENTRY, PROTECTION
-from drgn_vmemmap.explain.mention import LoggedWalk
+from drgn_vmemmap.explain.log.mention import LoggedWalk
 from drgn_vmemmap.paging.leaf import Leaf
 from drgn_vmemmap.paging.mapping import Step
 from drgn_vmemmap.paging.x86_64 import is_present, without_use

@@ -13,12 +13,12 @@ import drgn
 
 from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.explain.contents import ContentsReader, PageContents, usage
-from drgn_vmemmap.explain.effects import direct_map_write, read_effect, write_effect
-from drgn_vmemmap.explain.explanation import Explanation, StructPage
-from drgn_vmemmap.explain.mappers import Mappers, ReverseMap
-from drgn_vmemmap.explain.places import NOT_IN_USE, Places
-from drgn_vmemmap.explain.query import AddressKind, Query
+from drgn_vmemmap.explain.dump.contents import ContentsReader, PageContents, usage
+from drgn_vmemmap.explain.dump.effects import direct_map_write, read_effect, write_effect
+from drgn_vmemmap.explain.dump.explanation import Explanation, StructPage
+from drgn_vmemmap.explain.dump.mappers import Mappers, ReverseMap
+from drgn_vmemmap.explain.dump.places import NOT_IN_USE, Places
+from drgn_vmemmap.explain.dump.query import AddressKind, Query
 from drgn_vmemmap.explain.struct_page import STRUCT_PAGE_SIZE
 from drgn_vmemmap.hugetlb.folio import Folio
 from drgn_vmemmap.hugetlb.head import may_be_of_folio
@@ -117,7 +117,7 @@ class Explainer:
     def vmemmap(self) -> int | None:
         """
         Virtual address of PFN 0's struct page; ``None`` if struct pages have another size than that
-        by which :class:`drgn_vmemmap.explain.boot.Boot` finds it in a log.
+        by which :class:`drgn_vmemmap.explain.log.boot.Boot` finds it in a log.
         """
         kernel = self._kernel
         return kernel.vmemmap if kernel.page.size == STRUCT_PAGE_SIZE else None

@@ -8,17 +8,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from drgn_vmemmap.explain.boot import Boot
+from drgn_vmemmap.explain.dump.explainer import Explainer
+from drgn_vmemmap.explain.dump.explanation import Explanation, Logged
+from drgn_vmemmap.explain.dump.query import Query
+from drgn_vmemmap.explain.dump.walks import causes, compare
 from drgn_vmemmap.explain.error_code import RESERVED, USER
-from drgn_vmemmap.explain.explainer import Explainer
-from drgn_vmemmap.explain.explanation import Explanation, Logged
-from drgn_vmemmap.explain.mention import Mention
-from drgn_vmemmap.explain.mentions import find_mentions
-from drgn_vmemmap.explain.message import Kind
-from drgn_vmemmap.explain.proven import proven_pfn
-from drgn_vmemmap.explain.query import Query
+from drgn_vmemmap.explain.log.boot import Boot
+from drgn_vmemmap.explain.log.mention import Mention
+from drgn_vmemmap.explain.log.proven import proven_pfn
+from drgn_vmemmap.explain.log.reader import find_mentions
+from drgn_vmemmap.explain.messages.message import Kind
 from drgn_vmemmap.explain.text.line import Line
-from drgn_vmemmap.explain.walks import causes, compare
 from drgn_vmemmap.paging.leaf import leaf_of
 from drgn_vmemmap.paging.mapping import Problem
 
