@@ -58,7 +58,7 @@ def _explain(
     from drgn_vmemmap.explain.dump.explained_log import explain_log
     from drgn_vmemmap.explain.dump.explainer import Explainer
     from drgn_vmemmap.explain.log.boot import Boot
-    from drgn_vmemmap.explain.messages.architectures import in_words
+    from drgn_vmemmap.explain.messages.architectures import why_not_explained
     from drgn_vmemmap.explain.text.read import record_lines
     from drgn_vmemmap.output.explanation import render
     from drgn_vmemmap.progress import TerminalProgress
@@ -79,7 +79,7 @@ def _explain(
     if has_log:
         log = explain_log(explainer, chain.from_iterable(lines), Boot.of_program(prog))
     if log is not None:
-        problems.append(in_words(log.architectures))
+        problems.append(why_not_explained(log.architectures))
     code = _report(problems)
     write(render(explanations, log, options.format), options.output)
     incomplete = any(each.incomplete for each in explanations)
@@ -88,12 +88,12 @@ def _explain(
 
 def _explain_text(options: argparse.Namespace, text: Text) -> int:
     """Explain a text without a dump."""
-    from drgn_vmemmap.explain.messages.architectures import in_words
+    from drgn_vmemmap.explain.messages.architectures import why_not_explained
     from drgn_vmemmap.explain.text_only.report import text_only
     from drgn_vmemmap.output.text_only import render
 
     report = text_only(text.lines)
-    code = _report([text.problem, in_words(report.architectures)])
+    code = _report([text.problem, why_not_explained(report.architectures)])
     write(render(report, options.format), options.output)
     return INCOMPLETE if report.dropped or report.unnamed else code
 

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from tabulate import tabulate
 
 from drgn_vmemmap.explain.dump.explained_log import LogExplanation
-from drgn_vmemmap.explain.dump.explanation import Explanation, StructPage
+from drgn_vmemmap.explain.dump.explanation import AddressKind, Explanation, StructPage
 from drgn_vmemmap.explain.dump.places import NOT_IN_USE, Place
-from drgn_vmemmap.explain.dump.query import AddressKind
 from drgn_vmemmap.output.explanation_document import full_document
 from drgn_vmemmap.output.logged import contents_lines, logged_lines, mapping_lines, rest_of_log
 from drgn_vmemmap.output.terminal import MINIMUM_WIDTH

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from drgn_vmemmap.explain.dump.contents import PageContents
 from drgn_vmemmap.explain.dump.explained_log import Foreign, LogExplanation
-from drgn_vmemmap.explain.dump.explanation import Explanation, Logged
+from drgn_vmemmap.explain.dump.explanation import AddressKind, Explanation, Logged
 from drgn_vmemmap.explain.dump.mappers import ReverseMap
 from drgn_vmemmap.explain.dump.places import Place
-from drgn_vmemmap.explain.dump.query import AddressKind
 from drgn_vmemmap.explain.dump.walks import EntryThen
 from drgn_vmemmap.explain.log.mention import Mention
 from drgn_vmemmap.explain.messages.message import Kind

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import pytest
 
-from drgn_vmemmap.explain.log.reader import find_mentions
-from drgn_vmemmap.explain.messages.architectures import architecture_of_release, in_words
+from drgn_vmemmap.explain.messages.architectures import architecture_of_release, why_not_explained
 from drgn_vmemmap.explain.messages.message import Kind
 from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.explain.text_only.report import text_only
 from drgn_vmemmap.explain.text_only.statements import Certainty
 from tests.explain.forms import FORMS
 from tests.explain.logs import FAULT, OOPS
+from tests.explain.reading import mentions_in, report_on
 from tests.support import vmcore, vmemmap
 
 FAILURE = "Memory failure: 0x2ec5: recovery action for huge page: Recovered"
@@ -100,14 +100,14 @@ def test_what_a_log_of_another_architecture_names_is_listed(name: str, form: str
 def test_a_null_pointer_of_32_bits_is_named() -> None:
     first = "BUG: kernel NULL pointer dereference, address: 000000c8"
     lines = "\n".join((first, *OOPSES["32-bit x86"][1:]))
-    found = find_mentions(read_text(lines.encode()).lines)
+    found = mentions_in([lines])
     assert [mention.value for mention in found.named] == [0xC8]
     assert found.unnamed == 0
 
 
 @pytest.mark.parametrize("name", [name for name, lines in OOPSES.items() if len(lines) > 1])
 def test_the_lines_after_the_first_show_the_architecture(name: str) -> None:
-    found = find_mentions(read_text("\n".join(OOPSES[name][1:]).encode()).lines)
+    found = mentions_in(OOPSES[name][1:])
     assert found.architectures == {name}
 
 
@@ -123,13 +123,13 @@ STACKS = {
 @pytest.mark.parametrize("name", STACKS)
 def test_a_stack_without_registers_shows_the_architecture(name: str) -> None:
     for line in STACKS[name]:
-        report = text_only(read_text("\n".join((BAD_PAGE, line)).encode()).lines)
+        report = report_on((BAD_PAGE, line))
         assert report.architectures == {name}
 
 
 def test_a_stack_of_x86_64_is_known_by_its_entry() -> None:
     stack = (" dump_backtrace+0x0/0x2ec", " entry_SYSCALL_64_after_hwframe+0x76/0x7e")
-    report = text_only(read_text("\n".join((BAD_PAGE, *stack)).encode()).lines)
+    report = report_on((BAD_PAGE, *stack))
     assert report.architectures == set()
 
 
@@ -137,7 +137,7 @@ def test_a_stack_of_x86_64_is_known_by_its_entry() -> None:
 @pytest.mark.parametrize("name", sorted(OOPSES.keys() - {"32-bit x86"}))
 def test_a_fault_of_x86_64_beside_one_of_another_architecture_is_explained(name: str) -> None:
     lines = (*OOPSES[name], *OOPS)
-    report = text_only(read_text("\n".join(lines).encode()).lines)
+    report = report_on(lines)
     explained = {each.mention.value: len(each.statements) for each in report.accounts}
     assert explained[FAULT] > 3
     assert explained[FAULTS[name]] == 1
@@ -145,7 +145,7 @@ def test_a_fault_of_x86_64_beside_one_of_another_architecture_is_explained(name:
 
 def test_an_address_that_was_cut_off_is_not_one_of_32_bits() -> None:
     lines = [OOPS[0][:-8], *OOPS[1:]]
-    (mention,) = find_mentions(read_text("\n".join(lines).encode()).lines).named
+    (mention,) = mentions_in(lines).named
     assert (mention.value, mention.architecture) == (FAULT, None)
 
 
@@ -179,19 +179,19 @@ def test_a_log_of_another_architecture_is_called_that_in_one_line(
 def test_a_release_names_the_architecture(release: str, name: str | None) -> None:
     assert architecture_of_release(release) == name
     log = f"Linux version {release} (gcc)\n{FAILURE}\n"
-    assert find_mentions(read_text(log.encode()).lines).architectures == ({name} if name else set())
+    assert mentions_in([log]).architectures == ({name} if name else set())
 
 
 def test_an_architecture_without_a_name_is_said_to_be_another_one() -> None:
     line = OOPSES["arm64"][0]
-    report = text_only(read_text(line.encode()).lines)
-    assert in_words(report.architectures) == (
+    report = report_on([line])
+    assert why_not_explained(report.architectures) == (
         "the log is of a kernel for another architecture: what it names is listed, not explained"
     )
 
 
 def test_two_architectures_are_both_named() -> None:
     lines = (*OOPSES["arm64"], "Linux version 6.1.0-13-s390x (gcc)", *OOPSES["s390"])
-    report = text_only(read_text("\n".join(lines).encode()).lines)
+    report = report_on(lines)
     assert report.architectures == {"arm64", "s390"}
-    assert "arm64 and s390:" in (in_words(report.architectures) or "")
+    assert "arm64 and s390:" in (why_not_explained(report.architectures) or "")

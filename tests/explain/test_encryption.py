@@ -11,9 +11,9 @@ from drgn_vmemmap.explain.dump.explainer import Explainer
 from drgn_vmemmap.explain.dump.explanation import Explanation
 from drgn_vmemmap.explain.log.boot import Boot
 from drgn_vmemmap.explain.text.read import read_text
-from drgn_vmemmap.explain.text_only.report import text_only
 from drgn_vmemmap.explain.text_only.statements import Certainty
 from drgn_vmemmap.paging.leaf import likely_encryption_mask
+from tests.explain.reading import report_on
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 
@@ -46,7 +46,7 @@ def explained(bit: int, log: str) -> list[Explanation]:
 
 
 def statements(log: str) -> list[tuple[Certainty, str]]:
-    (account,) = text_only(read_text(log.encode()).lines).accounts
+    (account,) = report_on([log]).accounts
     return [(certainty, text) for certainty, text in account.statements]
 
 

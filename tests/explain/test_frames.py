@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drgn_vmemmap.explain.dump.explainer import Explainer
-from drgn_vmemmap.explain.dump.query import AddressKind, parse
+from drgn_vmemmap.explain.dump.explanation import AddressKind
+from drgn_vmemmap.explain.dump.query import parse
 from drgn_vmemmap.output.explanation import text
 from tests.explain.images import OPTIMIZED, UNOPTIMIZED, at, backs, every_layout, explained, image
 from tests.oracles.page_tables import ReferenceWalker

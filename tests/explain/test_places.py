@@ -8,9 +8,9 @@ import pytest
 
 from drgn_vmemmap.explain.dump.explained_log import explain_log
 from drgn_vmemmap.explain.dump.explainer import Explainer
-from drgn_vmemmap.explain.dump.explanation import Explanation
+from drgn_vmemmap.explain.dump.explanation import AddressKind, Explanation
 from drgn_vmemmap.explain.dump.places import Place, Places
-from drgn_vmemmap.explain.dump.query import AddressKind, parse
+from drgn_vmemmap.explain.dump.query import parse
 from drgn_vmemmap.explain.log.boot import Boot
 from drgn_vmemmap.explain.text.read import logical_lines
 from drgn_vmemmap.kernel.discovery import discover

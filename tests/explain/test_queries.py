@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from drgn_vmemmap.explain.dump.query import AddressKind, parse
+from drgn_vmemmap.explain.dump.explanation import AddressKind
+from drgn_vmemmap.explain.dump.query import parse
 from drgn_vmemmap.output.explanation import text
 from tests.explain.images import explained, image
 

@@ -10,20 +10,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from drgn_vmemmap.explain.text.read import read_text
-from drgn_vmemmap.explain.text_only.report import Account, TextReport, text_only
+from drgn_vmemmap.explain.text_only.report import Account, TextReport
 from drgn_vmemmap.explain.text_only.statements import Certainty
 from drgn_vmemmap.output.text_only import render
 from tests.explain.forms import FORMS
 from tests.explain.logs import BAD_PAGE, FAULT, LOG, OOPS
+from tests.explain.reading import report_on
 from tests.support import COMMAND, answer, run
 
 NOT_MOVED = "Kernel Offset: disabled"
 MOVED = "Kernel Offset: 0x1c00000 from 0xffffffff81000000"
-
-
-def report(lines: Sequence[str]) -> TextReport:
-    return text_only(read_text("\n".join(lines).encode()).lines)
 
 
 def piped(data: bytes, *options: str) -> subprocess.CompletedProcess[str]:
@@ -32,7 +28,7 @@ def piped(data: bytes, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def account(*lines: str) -> Account:
-    return report(lines).accounts[0]
+    return report_on(lines).accounts[0]
 
 
 def said(of: Account, certainty: Certainty) -> str:
@@ -109,7 +105,9 @@ def test_where_kaslr_may_have_moved_it_the_default_place_is_likely_at_most() -> 
 @pytest.mark.parametrize("how", (MOVED, "Kernel Offset: 0x0 from 0xffffffff81000000"))
 def test_where_kaslr_has_moved_it_the_default_place_says_nothing(how: str) -> None:
     """It moves regions of memory even where it happens to leave the image in its place."""
-    found = report([f"BUG: unable to handle page fault for address: {0xFFFFEA0000000034:x}", how])
+    found = report_on(
+        [f"BUG: unable to handle page fault for address: {0xFFFFEA0000000034:x}", how]
+    )
     assert any("KASLR of the kernel's image was on" in text for _, text in found.boots[0])
     of = fault_at(0xFFFFEA0000000034, four_levels(WRITABLE), how)
     assert "which region it is in" in said(of, Certainty.UNKNOWN)
@@ -171,7 +169,7 @@ def test_a_general_protection_fault_is_no_page_fault() -> None:
         "Oops: general protection fault, probably for non-canonical address 0xdead000000000108: "
         "0000 [#1] SMP"
     )
-    found = report([line])
+    found = report_on([line])
     (of,) = found.accounts
     assert "a general protection fault does not say" in said(of, Certainty.UNKNOWN)
     assert not any("PGD" in item for item in found.collect)
@@ -252,7 +250,7 @@ def test_a_dumped_page_of_a_hugetlb_folio_is_not_said_to_be_of_an_unknown_one(
 
 def test_a_tails_mask_proves_no_place_of_the_vmemmap() -> None:
     """With the PFN of a head just below 64 GiB, it would lead to a base that is aligned."""
-    found = report(
+    found = report_on(
         [
             "page: refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0xfffec0",
             "raw: 0017ffffc0000000 ffffffffffff8001 0000000000000000 dead000000000400",
@@ -305,7 +303,7 @@ def test_a_memory_failure_says_of_which_huge_page_it_may_be() -> None:
     ),
 )
 def test_whether_hvo_was_on_is_in_the_command_line_at_most(option: str, certainty: str) -> None:
-    found = report(["Linux version 6.12.117 (x)", f"Command line: ro {option}", *OOPS])
+    found = report_on(["Linux version 6.12.117 (x)", f"Command line: ro {option}", *OOPS])
     assert any(certainty in text for _, text in found.boots[0])
 
 
@@ -335,7 +333,7 @@ def test_an_access_that_no_entry_forbade_is_not_said_to_be_forbidden_by_the_page
 
 
 def test_a_command_line_with_nokaslr_says_that_kaslr_was_off() -> None:
-    found = report(["Command line: ro nokaslr", *OOPS])
+    found = report_on(["Command line: ro nokaslr", *OOPS])
     assert [(how, text) for how, text in found.boots[0] if "KASLR" in text] == [
         (Certainty.CERTAIN, "KASLR was off, by the command line's nokaslr")
     ]
@@ -344,9 +342,9 @@ def test_a_command_line_with_nokaslr_says_that_kaslr_was_off() -> None:
 
 
 def test_what_to_collect_is_what_the_log_lacks() -> None:
-    lacking = "\n".join(report(OOPS[:1]).collect)
+    lacking = "\n".join(report_on(OOPS[:1]).collect)
     assert "#PF, and PGD to PTE" in lacking and "Kernel Offset" in lacking
-    full = report(["Linux version 6.12.117 (x)", "Command line: ro", *OOPS, MOVED])
+    full = report_on(["Linux version 6.12.117 (x)", "Command line: ro", *OOPS, MOVED])
     assert all("vmcore" in item or "running kernel" in item for item in full.collect)
 
 
@@ -372,7 +370,7 @@ def test_the_command_says_the_same_as_json() -> None:
 )
 def test_a_fault_that_is_in_several_lines_is_explained_once(times: int, others: str) -> None:
     line = "BUG: unable to handle page fault for address: ffffea0004a8c034"
-    shown = render(report([line] * times), "table").splitlines()
+    shown = render(report_on([line] * times), "table").splitlines()
     assert [each for each in shown if "log: " in each] == [f"  log: {line}{others}"]
 
 

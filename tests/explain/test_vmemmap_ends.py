@@ -4,24 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
-from drgn_vmemmap.explain.text.read import read_text
-from drgn_vmemmap.explain.text_only.report import TextReport, text_only
+from drgn_vmemmap.explain.log.boot import Boot
+from tests.explain.reading import report_on
 
 DUMPED = "page:{:016x} refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:{:#x}"
-
-
-def report(lines: Sequence[str]) -> TextReport:
-    return text_only(read_text("\n".join(lines).encode()).lines)
 
 
 def said_of_fault(address: int, cr4: int, *first: str) -> list[str]:
     fault = f"BUG: unable to handle page fault for address: {address:016x}"
     registers = f"CR2: {address:016x} CR3: 0000000036022000 CR4: {cr4:016x}"
-    account = report((*first, fault, registers)).accounts[-1]
+    account = report_on((*first, fault, registers)).accounts[-1]
     return [statement.text for statement in account.statements]
 
 
@@ -72,7 +66,7 @@ def test_a_struct_page_below_the_vmemmap_proves_where_that_begins() -> None:
     """The kernel writes its negative PFN without a sign."""
     base = 0xFFA09B7080000000
     page = DUMPED.format(base - (1 << 30), (1 << 64) - (1 << 24))
-    below, pfn, failure = report((page, "Memory failure: 0x2ec5: x")).accounts
+    below, pfn, failure = report_on((page, "Memory failure: 0x2ec5: x")).accounts
     assert below.mention.boot.vmemmap == base
     assert below.statements[0].text.startswith("it is below the vmemmap")
     assert [each.text for each in pfn.statements] == [
@@ -83,7 +77,13 @@ def test_a_struct_page_below_the_vmemmap_proves_where_that_begins() -> None:
 
 def test_words_that_look_like_a_tail_below_the_vmemmap_prove_no_place_below_0() -> None:
     tail = "raw: 0000000000000000 ffa09b70400b8001 0000000000000000 0000000000000000"
-    (account,) = report(
+    (account,) = report_on(
         (f"page: refcount:0 mapcount:0 index:0x0 pfn:{-0xFFD13B % (1 << 64):#x}", tail)
     ).accounts
     assert account.mention.boot.vmemmap in (None, 0xFFA09B7080000000)
+
+
+def test_the_first_struct_page_of_a_vmemmap_is_that_of_pfn_0() -> None:
+    boot = Boot(vmemmap=0xFFFFEA0000000000)
+    assert boot.pfn_at(0xFFFFEA0000000000) == 0
+    assert boot.pfn_at(0xFFFFEA0000000000 - 64) is None

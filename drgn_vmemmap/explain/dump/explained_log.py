@@ -14,7 +14,7 @@ from drgn_vmemmap.explain.dump.query import Query
 from drgn_vmemmap.explain.dump.walks import causes, compare
 from drgn_vmemmap.explain.error_code import RESERVED, USER
 from drgn_vmemmap.explain.log.boot import Boot
-from drgn_vmemmap.explain.log.mention import Mention
+from drgn_vmemmap.explain.log.mention import LoggedWalk, Mention
 from drgn_vmemmap.explain.log.proven import proven_pfn
 from drgn_vmemmap.explain.log.reader import find_mentions
 from drgn_vmemmap.explain.messages.message import Kind
@@ -118,21 +118,30 @@ def _logged(explainer: Explainer, mention: Mention, explanation: Explanation) ->
     if mention.words and explanation.page is not None:
         logged = logged._replace(contents=explainer.contents(mention.words, explanation.page.pfn))
     if mention.walk is not None and not mention.is_page:
-        entries = compare(mention.walk, explanation.steps)
-        then = None
-        # An entry with a reserved bit was damaged: it is not known what it mapped.
-        if not (mention.error_code or 0) & RESERVED:
-            then = leaf_of(mention.walk.entries, mention.value, explainer.encryption_mask)
-        logged = logged._replace(entries=entries, leaf=then)
-        if then is not None and then.frame is not None:
-            logged = logged._replace(
-                mapping=explainer.mapping_of(then.frame),
-                reuse_frame_of=_reuse_frame_of(explainer, then.frame, explanation),
-            )
+        logged = _with_walk(logged, mention.walk, explainer, explanation)
     if logged.allowed_now and mention.access is not None:
         why = causes(logged.leaf, list(logged.entries), mention.access, mention.error_code)
         logged = logged._replace(causes=tuple(why))
     return logged
+
+
+def _with_walk(
+    logged: Logged, walk: LoggedWalk, explainer: Explainer, explanation: Explanation
+) -> Logged:
+    """Add the walk that was logged: its entries, and the frame that it led to."""
+    logged = logged._replace(entries=compare(walk, explanation.steps))
+    mention = logged.mention
+    if (mention.error_code or 0) & RESERVED:
+        # An entry with a reserved bit was damaged: it is not known what it mapped.
+        return logged
+    leaf = leaf_of(walk.entries, mention.value, explainer.encryption_mask)
+    if leaf is None or leaf.frame is None:
+        return logged._replace(leaf=leaf)
+    return logged._replace(
+        leaf=leaf,
+        mapping=explainer.mapping_of(leaf.frame),
+        reuse_frame_of=_reuse_frame_of(explainer, leaf.frame, explanation),
+    )
 
 
 def _reuse_frame_of(explainer: Explainer, frame: int, explanation: Explanation) -> int | None:

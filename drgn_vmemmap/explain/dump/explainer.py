@@ -12,26 +12,21 @@ from collections.abc import Iterable, Iterator, Sequence
 import drgn
 
 from drgn_vmemmap.analysis.analyse import analyse
-from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.explain.dump.contents import ContentsReader, PageContents, usage
+from drgn_vmemmap.explain.dump.contents import ContentsReader, PageContents
 from drgn_vmemmap.explain.dump.effects import direct_map_write, read_effect, write_effect
-from drgn_vmemmap.explain.dump.explanation import Explanation, StructPage
+from drgn_vmemmap.explain.dump.explanation import AddressKind, Explanation
 from drgn_vmemmap.explain.dump.mappers import Mappers, ReverseMap
-from drgn_vmemmap.explain.dump.places import NOT_IN_USE, Places
-from drgn_vmemmap.explain.dump.query import AddressKind, Query
+from drgn_vmemmap.explain.dump.places import Places
+from drgn_vmemmap.explain.dump.query import Query
+from drgn_vmemmap.explain.dump.struct_pages import StructPages
 from drgn_vmemmap.explain.struct_page import STRUCT_PAGE_SIZE
 from drgn_vmemmap.hugetlb.folio import Folio
-from drgn_vmemmap.hugetlb.head import may_be_of_folio
-from drgn_vmemmap.hugetlb.poison import FailedPages, failed_pages
-from drgn_vmemmap.hvo.folios import FolioReport
 from drgn_vmemmap.kernel.discovery import discover
-from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.page_names import PageNames, page_names
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.mapping import Entry, Problem
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.target.memory import ProgramMemory
-from drgn_vmemmap.vmemmap.frames import FrameReader
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # CPU_ENTRY_AREA_BASE of arch/x86: KASLR puts no region of memory there or above.
@@ -49,13 +44,11 @@ class Explainer:
         self._kernel = snapshot.kernel
         self._geometry = snapshot.geometry
         self._walker = snapshot.walker
-        self._names = names
-        self._report = analyse(snapshot, progress=progress)
-        self._orders = [hstate.hstate.order for hstate in self._report.hstates]
-        self._mappers = Mappers(snapshot, self._report.folios.folios, self._report.sections)
-        self._pages = FrameReader(snapshot)
+        report = analyse(snapshot, progress=progress)
+        self._mappers = Mappers(snapshot, report.folios.folios, report.sections)
         self._contents = ContentsReader(snapshot, names)
         self._places = Places(snapshot)
+        self._struct_pages = StructPages(snapshot, names, report, self._places)
         self._interrupted = progress.interrupted
 
     @classmethod
@@ -124,7 +117,7 @@ class Explainer:
 
     @property
     def encryption_mask(self) -> int:
-        """See :class:`drgn_vmemmap.paging.walker.Paging`."""
+        """See :class:`drgn_vmemmap.paging.mapping.Paging`."""
         return self._kernel.paging.encryption_mask
 
     def _frames_of(self, query: Query) -> Iterator[int]:
@@ -163,7 +156,7 @@ class Explainer:
             return self._in_direct_map(explanation, physical, entry)
         if entry.frame is not None and entry.problem is None:
             self._add_frame(explanation, entry.frame)
-            explanation.page = self._struct_page(entry.frame, 0)
+            explanation.page = self._struct_pages.of(entry.frame, 0)
         return explanation
 
     def _physical_address(self, frame: int, address: int) -> int:
@@ -180,7 +173,7 @@ class Explainer:
     def _in_vmemmap(self, explanation: Explanation, address: int, entry: Entry) -> Explanation:
         explanation.kind = AddressKind.VMEMMAP
         pfn, offset = self._geometry.pfn_at(address)
-        page = explanation.page = self._struct_page(pfn, offset)
+        page = explanation.page = self._struct_pages.of(pfn, offset)
         if entry.frame is not None and entry.problem is None:
             self._add_frame(explanation, entry.frame)
         explanation.read = read_effect(entry, page, explanation.mapping)
@@ -197,57 +190,6 @@ class Explainer:
             explanation.write = f"{effect}, unless the entry that is not in the dump forbids it"
         return explanation
 
-    def _struct_page(self, pfn: int, offset: int) -> StructPage:
-        folios = self._report.folios
-        address = self._geometry.address(pfn)
-        row = folios.folios.row_at(pfn)
-        folio, index, role, members = None, None, "", self._names.at(offset)
-        if row is not None:
-            folio = folios[row]
-            start = address - self._geometry.address(folio.folio.pfn) + offset
-            index = start >> self._geometry.page_shift
-            role = self._role(folio, pfn, index)
-            if role != "head":
-                members = self._names.in_folio(start) or members
-                members = [name for name in members if name.startswith("compound")] or members
-        return StructPage(
-            pfn,
-            address,
-            offset,
-            members,
-            folio,
-            index,
-            role,
-            known=row is not None or not may_be_of_folio(self._snapshot, pfn, self._orders),
-            special=next((o.kind for o in self._report.special if pfn in o.pfns), None),
-            place=self._places.of(pfn),
-            contents=self._read_contents(pfn),
-            failed=self._failed(folio),
-        )
-
-    def _failed(self, folio: FolioReport | None) -> FailedPages | None:
-        if folio is None or not folio.folio.poisoned:
-            return None
-        return failed_pages(self._snapshot, folio.folio)
-
-    def _read_contents(self, pfn: int) -> PageContents | None:
-        try:
-            page = self._walker.read(self._geometry.address(pfn), self._kernel.page.size)
-        except MissingMemory:
-            return None
-        return self._contents.parse(page, pfn)
-
-    def _role(self, folio: FolioReport, pfn: int, index: int) -> str:
-        if pfn == folio.folio.pfn:
-            return "head"
-        first, layout = self._geometry.address(pfn), folio.judgement.layout
-        # The frame's first struct page is the head, whatever vmemmap page it is seen through.
-        if first % self._geometry.page_size == 0 and layout is Layout.HEAD_REUSE:
-            head = self._walker.entry(self._geometry.address(folio.folio.pfn)).frame
-            if head is not None and head == self._walker.entry(first).frame:
-                return "fake head"
-        return "tail"
-
     # Physical memory.
 
     def _physical(self, explanation: Explanation, physical: int) -> Explanation:
@@ -258,30 +200,12 @@ class Explainer:
             explanation.kind = AddressKind.BEYOND_MEMORY
             return explanation
         self._add_frame(explanation, pfn)
-        explanation.page = self._struct_page(pfn, 0)
+        explanation.page = self._struct_pages.of(pfn, 0)
         address = self._geometry.address(pfn)
         explanation.of_page = self._virtual(Query.of_address(address), address)
         return explanation
 
     def _add_frame(self, explanation: Explanation, frame: int) -> None:
-        explanation.frame_state = self._state(frame)
+        explanation.frame_state = self._struct_pages.frame_state(frame)
         explanation.mapping = self._mappers.of(frame)
         explanation.complete = self._mappers.complete and not self._interrupted
-
-    def _state(self, frame: int) -> str | None:
-        """The use of a frame by its own struct page, in words."""
-        place = self._places.of(frame)
-        if place in NOT_IN_USE:
-            return place.value
-        block = self._pages.free_block(frame)
-        if block is not None:
-            return f"free, in the buddy allocator's block of order {block.order} at {block.pfn:#x}"
-        contents = self._read_contents(frame)
-        if contents is None:
-            return None
-        head = contents.head
-        if contents.is_poisoned or not contents.is_tail or head in (None, frame):
-            return usage(contents)
-        of = self._read_contents(head)
-        whose = "its head is not in the dump" if of is None else usage(of)
-        return f"a tail of the pages at {head:#x}: {whose}"

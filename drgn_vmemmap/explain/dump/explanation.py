@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from drgn_vmemmap.explain.dump.contents import PageContents
 from drgn_vmemmap.explain.dump.mappers import ReverseMap
 from drgn_vmemmap.explain.dump.places import Place
-from drgn_vmemmap.explain.dump.query import AddressKind, Query
+from drgn_vmemmap.explain.dump.query import Query
 from drgn_vmemmap.explain.dump.walks import EntryThen
 from drgn_vmemmap.explain.log.mention import Mention
 from drgn_vmemmap.hugetlb.poison import FailedPages
@@ -19,6 +20,18 @@ from drgn_vmemmap.hvo.folios import FolioReport
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.paging.leaf import Leaf
 from drgn_vmemmap.paging.mapping import Entry, Problem, Step
+
+
+class AddressKind(enum.Enum):
+    """Kinds of addresses, in words."""
+
+    VMEMMAP = "in the vmemmap"
+    DIRECT_MAP = "in the direct map"
+    KERNEL = "a kernel address, not in the vmemmap"
+    USER = "in user space: whose memory it is depends on the process"
+    NOT_CANONICAL = "no address at all: it is not canonical, and any use of it faults"
+    MEMORY = "a physical address"
+    BEYOND_MEMORY = "beyond the end of physical memory"
 
 
 class StructPage(NamedTuple):

@@ -182,10 +182,8 @@ class Mappers:
             )
 
     def _mapper(self, folio: Folio | None, pages: range) -> Mapper:
-        address, pfns = (
-            self._geometry.page_number_address(pages.start),
-            self._geometry.pfns_of(pages),
-        )
+        address = self._geometry.page_number_address(pages.start)
+        pfns = self._geometry.pfns_of(pages)
         described = (pfns.start, pfns.stop - 1)
         if folio is None:
             return Mapper(address, described, None, ())

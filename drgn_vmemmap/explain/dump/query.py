@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from typing import NamedTuple
 
@@ -16,18 +15,6 @@ _QUERY = re.compile(r"(?:(pfn|phys):)?(0x)?([0-9a-f]{1,16})", re.IGNORECASE)
 # An oops writes all 16 digits of an address; a number with much fewer may be anything.
 _ADDRESS_DIGITS = 12
 _ALL_DIGITS = 16
-
-
-class AddressKind(enum.Enum):
-    """Kinds of addresses, in words."""
-
-    VMEMMAP = "in the vmemmap"
-    DIRECT_MAP = "in the direct map"
-    KERNEL = "a kernel address, not in the vmemmap"
-    USER = "in user space: whose memory it is depends on the process"
-    NOT_CANONICAL = "no address at all: it is not canonical, and any use of it faults"
-    MEMORY = "a physical address"
-    BEYOND_MEMORY = "beyond the end of physical memory"
 
 
 class Query(NamedTuple):

@@ -106,7 +106,7 @@ def architecture_of_release(release: str) -> str | None:
     return next((name for name, pattern in _BY_RELEASE if pattern.search(lower)), None)
 
 
-def in_words(architectures: Collection[str]) -> str | None:
+def why_not_explained(architectures: Collection[str]) -> str | None:
     """
     Why what a log names is not explained, in words.
 

@@ -17,15 +17,18 @@ from drgn_vmemmap.explain.messages.versions import ALL, OLDER
 _MCE = "arch/x86/kernel/cpu/mce/core.c"
 _MEMORY_FAILURE = "mm/memory-failure.c"
 
+# Intel's processors say in bits 6 to 8 of MISC what the address is: 2 is a physical one, and AMD's
+# leave 0 there (intel_mce_usable_address()). Any other mode has bit 6 or bit 8.
+_OF_OTHER_MODE = r" MISC (?:[0-9a-f]*[4-7c-f][0-9a-f]|[0-9a-f]*[13579bdf][0-9a-f]{2})\b"
+
+# A memory controller of AMD, whose address is a normalized one.
+_OF_MEMORY_CONTROLLER = r".{0,80}\bIPID 96[0-9a-f]{8}\b"
+
 MACHINE_CHECK = message(
     "machine check",
     "[hardware error]",
-    # Intel's processors say in bits 6 to 8 of MISC what the address is: 2 is a physical one, and
-    # AMD's leave 0 there (intel_mce_usable_address()). 0x96 in IPID: a memory controller of AMD,
-    # whose address is a normalized one.
     r"\[Hardware Error\]:.{0,80}?\bADDR (?P<physical>[0-9a-f]{1,16})\b"
-    r"(?! MISC (?:[0-9a-f]*[4-7c-f][0-9a-f]|[0-9a-f]*[13579bdf][0-9a-f]{2})\b)"
-    r"(?!.{0,80}\bIPID 96[0-9a-f]{8}\b)",
+    rf"(?!{_OF_OTHER_MODE}|{_OF_MEMORY_CONTROLLER})",
     ALL,
     f"__print_mce(), {_MCE}",
 )

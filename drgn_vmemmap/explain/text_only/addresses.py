@@ -147,24 +147,24 @@ def _place(mention: Mention, levels: int | None, then: Leaf | None) -> _Place:
 
 def _evidence(mention: Mention, then: Leaf | None) -> str:
     """Why an address is likely to be that of a struct page, in words."""
-    if mention.access != "write" or then is None or not then.present or then.writable:
+    is_read_only = then is not None and then.present and not then.writable and then.level == "PTE"
+    if mention.access != "write" or not is_read_only:
         return ""
     # Stacks are in vmalloc memory or in the direct map, and the vmemmap is above both.
     if mention.registers.get("RSP", 0) > mention.value:
         return ""
-    page, offset = (
-        mention.value - mention.value % STRUCT_PAGE_SIZE,
-        mention.value % STRUCT_PAGE_SIZE,
-    )
+    offset = mention.value % STRUCT_PAGE_SIZE
+    start = mention.value - offset
     # A pointer to the start of an object proves little, unless a count is at the offset.
-    is_count = offset in COUNTS
-    registers = [name for name, value in mention.registers.items() if value == page and is_count]
+    pointers = [
+        name for name, value in mention.registers.items() if value == start and offset in COUNTS
+    ]
     known = [name for name in mention.functions if known_function(name)]
     reasons = [
-        *(f"{name} points to the start of a struct page there" for name in registers[:1]),
+        *(f"{name} points to the start of a struct page there" for name in pointers[:1]),
         *(f"{name}() handles struct pages" for name in known[:1]),
     ]
-    if not reasons or then.level != "PTE":
+    if not reasons:
         return ""
     return f"it is read-only data that is mapped by a PTE, and {', '.join(reasons)}"
 
