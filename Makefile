@@ -46,7 +46,7 @@ browsertest: $(VENV)/tests
 vmtest: $(VENV)/tests
 	$(BIN)/python -m pytest -n auto --dist worksteal --durations 15 tests/vm
 
-# Wheel, source distribution and bundle, built and tried as a stranger would, in fresh environments.
+# Wheel, source distribution and bundle, built and tried as a user would, in fresh environments.
 packagetest: $(VENV)/tests
 	$(BIN)/python -m pytest tests/packaging
 

@@ -20,7 +20,7 @@ def machine(path: str) -> str | None:
 def is_nameless(path: str) -> bool:
     """
     Whether a kdump-compressed file names its machine, x86-64, and not its kernel, as where QEMU
-    wrote it. libkdumpfile does not trust such a name: drgn must be told the architecture.
+    wrote it. libkdumpfile does not trust such a name: drgn needs the architecture.
     """
     system, _, release, version, name = _names(path)
     return name == b"x86_64" and not (system and release and version)

@@ -87,7 +87,7 @@ def _open_dumps_of(prog: drgn.Program) -> set[str]:
     """
     The dumps that this process has open and that a program may be of.
 
-    drgn keeps its file open. Where others are open, too, VMCOREINFO tells them apart.
+    drgn keeps its file open. Where others are open, too, they are distinguished by VMCOREINFO.
     """
     dumps = _open_dumps()
     if len(dumps) > 1:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What a stranger does to build the package, each in its own way."""
+"""What users do to build the package, each in another way."""
 
 from __future__ import annotations
 

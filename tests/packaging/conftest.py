@@ -15,7 +15,7 @@ EPOCH = 1_700_000_000
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a stranger has who has cloned the repository, run some tests, and edited a file."""
+    """What a user has who has cloned the repository, run some tests, and edited a file."""
     clone = build.copy_source(tmp_path_factory.mktemp("clone") / "drgn-vmemmap")
     (clone / "tests" / "__pycache__").mkdir()
     for left in ("tests/__pycache__/support.cpython-311.pyc", "tests/a.py.orig", "contrib/.b.swp"):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Wheel and source distribution: they build wherever a stranger builds them, and hold all."""
+"""Wheel and source distribution: they build wherever a user builds them, and hold all."""
 
 from __future__ import annotations
 

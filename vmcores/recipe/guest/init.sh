@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The guest's init: sets the stage, runs the scenario, and stays until QEMU is told to quit.
+# The guest's init: mounts file systems, loads modules, runs the scenario, and stays until QEMU quits.
 /bin/busybox --install -s /bin
 export PATH=/sbin:/bin
 mount -t proc proc /proc

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# As basic; then the guest looks at itself through /proc/kcore, without debuginfo and by two doors: the
-# tool's own command, and drgn's with the tool as its script. At last it may not: as another user, and
+# As basic; then the guest looks at itself through /proc/kcore, without debuginfo, by two commands: the
+# tool's own, and drgn's with the tool as its script. At last it may not: as another user, and
 # then locked down.
 . /basic.sh
 export PATH=$PATH:/usr/bin
-for door in "python3 /drgn_vmemmap -k --no-default-symbols" \
+for command in "python3 /drgn_vmemmap -k --no-default-symbols" \
 	"drgn -q -k --no-default-symbols /drgn_vmemmap"; do
-	$door --folios --format json > /tmp/report 2> /tmp/errors || fail "$door: $(cat /tmp/errors)"
+	$command --folios --format json > /tmp/report 2> /tmp/errors || fail "$command: $(cat /tmp/errors)"
 	say inside "$(tr -d '\n' < /tmp/report)"
 done
 

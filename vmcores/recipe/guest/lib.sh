@@ -3,7 +3,7 @@
 
 OPTIMIZE=/proc/sys/vm/hugetlb_optimize_vmemmap
 
-# say KEY VALUE: tells the recipe something.
+# say KEY VALUE: reports something to the recipe.
 say() {
 	printf '%s\t%s\n' "$1" "$2" >&3
 }
@@ -65,7 +65,7 @@ account() {
 	say command_line "$(cat /proc/cmdline)"
 	say optimizing "$(optimizing)"
 	say la57 "$(grep -c -w la57 /proc/cpuinfo)"
-	# What a System.map has; whole, it would take the serial port long. Strings are found faster in
+	# Some lines of a System.map: all would take the serial port long. Strings are found faster in
 	# it than expressions.
 	grep -F -e BTF -e hstate -e max_pfn -e mem_section -e node_data -e vmemmap_base /proc/kallsyms |
 		grep -E ' (__st(art|op)_BTF|hstates|hugetlb_max_hstate|max_pfn|mem_section|node_data|vmemmap_base)$' |
