@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from drgn_vmemmap.explain.text.order import oldest_first
+from drgn_vmemmap.explain.text.newest_first import oldest_first
 
 
 def log(times: Iterable[float]) -> list[str]:
