@@ -122,7 +122,8 @@ def _reuse_frame(
 ) -> int | None:
     """The frame that tail pages share, as far as the entries show one."""
     tails = Counter(entry.frame for entry in entries[1:] if entry.frame is not None)
-    # The frame of the layout comes first: a single tail may be mapped to the head's by mistake.
+    # Where the layout reuses the frame of a page after the head's, that comes first: a single tail
+    # may be mapped to the head's by mistake.
     own = entries[layout.reuse_from].frame if layout.reuse_from else None
     if own is not None and tails[own] > 1:
         return own
@@ -141,6 +142,7 @@ def _shape(
     layout: Layout,
     tail_frames: frozenset[int] | None,
 ) -> Layout:
+    """The layout whose shape the entries have, or come nearest to."""
     if reuse_frame is None:
         return Layout.NONE
     if reuse_frame == entries[0].frame:
@@ -151,6 +153,7 @@ def _shape(
     # The others may have the same frames: where the reuse frame comes from distinguishes them.
     if tail_frames is None or reuse_frame in tail_frames:
         return Layout.SHARED_TAIL
+    # The kernel's own layout, or else any other one, reuses the frame of a page after the head's.
     if layout.reuse_from:
         return layout
     for shape in Layout:
