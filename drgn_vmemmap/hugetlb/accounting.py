@@ -39,7 +39,7 @@ class Accounts:
         :param folios: How many folios were found of each class in each state.
         :param complete: Whether all folios can have been found.
         """
-        self._counted = {hstate.name: hstate for hstate in hstates}
+        self._hstates = {hstate.name: hstate for hstate in hstates}
         self._complete = complete
         self._found: Counter[tuple[str, int | None]] = Counter()
         self._off_list: Counter[tuple[str, int | None]] = Counter()
@@ -55,7 +55,7 @@ class Accounts:
         if not self._complete:
             return Accounting.UNREADABLE
         key = folio.hstate, folio.node
-        counted = self._counted[folio.hstate].counters_of(folio.node).nr_huge_pages
+        counted = self._hstates[folio.hstate].counters_of(folio.node).nr_huge_pages
         if counted is None:
             return Accounting.UNKNOWN
         uncounted = self._found[key] - counted

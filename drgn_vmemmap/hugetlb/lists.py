@@ -43,7 +43,7 @@ class BrokenList(NamedTuple):
     loses_folios: bool = False
     """There may be folios on it that neither of its ends leads to."""
     added: int | None = None
-    """Row of the folio to which the wrong pointer back leads: being inserted, if on no list."""
+    """Row of the folio to which the wrong pointer back leads; on no list, it is being inserted."""
 
 
 class _NotAFolio(Exception):
