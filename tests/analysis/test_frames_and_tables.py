@@ -11,6 +11,7 @@ import pytest
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.rules.finding import Severity
+from drgn_vmemmap.vmemmap import tables
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, Damage, Folio, Machine
@@ -92,3 +93,19 @@ def test_a_table_of_a_folio_that_is_not_in_the_dump_is_named_with_the_folio_only
     machine = Machine(folios=(Folio(OPTIMIZED),), damage={region: Damage.MISSING})
     report = verify(Image(machine).prog)
     assert [f.folio for f in report.findings if "table" in f.message] == [OPTIMIZED]
+
+
+def test_page_tables_that_lead_in_a_circle_where_no_memory_is_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tables, "_GAP_PAGES_LIMIT", 1000)
+    kernel = image()
+    kernel.write(kernel.variables["max_pfn"][1], 1 << 30)
+    address = kernel.entry_address(OPTIMIZED, 0, "PUD")
+    table = kernel.memory.read_u64(address) & ~FRAME_MASK | address & FRAME_MASK
+    kernel.memory.write_u64(address + 8, table)
+    report = verify(kernel.prog)
+    assert report.incomplete
+    assert "page tables lead in a circle" in "".join(f.message for f in report.findings)
+    kernel.memory.write_u64(address + 8, 0)
+    assert "in a circle" not in "".join(f.message for f in verify(kernel.prog).findings)
