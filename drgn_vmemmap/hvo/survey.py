@@ -117,7 +117,7 @@ class _Surveyor:
             if judgement.verdict in (Verdict.OPTIMIZED, Verdict.UNOPTIMIZED)
         }
         """Numbers of the judgements on folios that own what they should, and nothing else."""
-        for frame in sorted(described.tail_frames):
+        for frame in described.tail_frames:
             self._own(frame, ZONE_OWNER)
 
     def add(self, table: VmemmapTable) -> None:

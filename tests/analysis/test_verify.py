@@ -433,16 +433,34 @@ def test_what_boot_saved_for_its_folios_is_not_counted(release: str) -> None:
 def test_a_device_in_part_of_a_section_from_boot_saves_nothing_of_its_folios(release: str) -> None:
     folios = (*map(Folio, (OPTIMIZED, OPTIMIZED + 512)), Folio(OPTIMIZED + 1024, remapped=False))
     image = Image(Machine(line=LINES[release], folios=folios))
-    number, size = OPTIMIZED // SECTION_PAGES, image.types.structs["mem_section"].size
-    array = image.memory.read_u64(image.physical(image.variables["mem_section"][1]))
-    section = image.memory.read_u64(image.physical(array)) + number * size
-    # SECTION_TAINT_ZONE_DEVICE
-    image.write(section, image.memory.read_u64(image.physical(section)) | 1 << 4)
+    give_a_part_to_a_device(image, OPTIMIZED)
     report = verify(image.prog)
     (finding,) = report.findings
     assert finding.message.startswith("not optimized: the dump shows no reason")
     assert [(each.kind, each.freed) for each in report.special] == [("device-dax", 0)]
     assert report.totals.counts.freed == 2 * freed_of_folio(release)
+
+
+@pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
+def test_a_device_in_part_of_a_section_from_boot_changes_nothing_of_the_others(
+    release: str,
+) -> None:
+    """All of a section from boot has a memmap."""
+    image, pfn = Image(Machine(line=LINES[release], folios=(Folio(OPTIMIZED),))), OPTIMIZED + 8192
+    give_a_part_to_a_device(image, OPTIMIZED)
+    image.write_entry(pfn, 0, image.entry(pfn) & ~1)
+    assert not_present(verify(image.prog)) == [
+        f"vmemmap of PFNs {pfn:#x} to {pfn + 63:#x}: PTE entry: not present"
+    ]
+
+
+def give_a_part_to_a_device(image: Image, pfn: int) -> None:
+    """Mark the section of a PFN from boot as one in which a device has memory, too."""
+    number, size = pfn // SECTION_PAGES, image.types.structs["mem_section"].size
+    array = image.memory.read_u64(image.physical(image.variables["mem_section"][1]))
+    section = image.memory.read_u64(image.physical(array)) + number * size
+    # SECTION_TAINT_ZONE_DEVICE
+    image.write(section, image.memory.read_u64(image.physical(section)) | 1 << 4)
 
 
 def freed_of_folio(release: str) -> int:
