@@ -14,7 +14,7 @@ from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.analysis.report import Report
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
-from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.model import FIRST_FOLIO, SECTION_PAGES, Folio, Machine, Section
 from tests.synthetic.physical import WRITABLE
 
 every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
@@ -120,6 +120,22 @@ def test_vmemmap_of_no_folio_that_maps_the_tails_of_a_zone_is_named_in_stretches
         "but is no HugeTLB folio's",
         f"vmemmap of PFNs {stray + 6 * 64:#x} to {stray + 7 * 64 - 1:#x} is read-only, "
         "but is no HugeTLB folio's",
+    ]
+
+
+@pytest.mark.parametrize("section", (Section.PLUGGED, Section.HOST, Section.PREPARED))
+def test_only_a_devices_vmemmap_shares_frames_where_no_folio_is(section: Section) -> None:
+    numbers = range(4, 7)
+    sections = dict(zip(numbers, (section, Section.DEVICE, section)))
+    image = Image(
+        Machine(folios=(Folio(FIRST_FOLIO),), sections=sections, split=frozenset(numbers))
+    )
+    pfns = [number * SECTION_PAGES for number in numbers]
+    for pfn in pfns:
+        image.write_entry(pfn, 3, image.entry(pfn, 2))
+    orphans = [f.message for f in verify(image.prog).findings if f.rule == "orphan-remap"]
+    assert [message.partition(",")[0] for message in orphans] == [
+        f"vmemmap of PFNs {pfn + 128:#x} to {pfn + 255:#x} shares frames" for pfn in pfns[::2]
     ]
 
 
