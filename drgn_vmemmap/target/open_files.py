@@ -53,23 +53,29 @@ def dump_file(prog: drgn.Program) -> str | None:
     path = dump_path(prog)
     if path is None:
         return None
-    open_files = dict(_open_files())
-    if path in open_files:
-        return path
-    if path + _REMOVED in open_files:
-        return open_files[path + _REMOVED]
-    # It was renamed, and another file may have its name by now.
-    dumps = _open_dumps_of(prog)
-    return dumps.pop() if len(dumps) == 1 else path
+    # The file of this name may have been replaced, and its successor be open, too.
+    paths = {
+        path if name == path else descriptor
+        for name, descriptor in _open_files()
+        if name in (path, path + _REMOVED)
+    }
+    # Or it was renamed.
+    paths = _those_of(prog, paths or _open_dumps())
+    return paths.pop() if len(paths) == 1 else path
 
 
 def _open_files() -> Iterator[tuple[str, str]]:
-    """The names of the files that this process has open, and the path of the descriptor of each."""
+    """The names of the files that this process has open, and the path of a descriptor of each."""
+    known = set()
     with contextlib.suppress(OSError):
         for number in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
                 descriptor = f"/proc/self/fd/{number}"
-                yield os.readlink(descriptor), descriptor
+                name, status = os.readlink(descriptor), os.stat(descriptor)
+                file = status.st_dev, status.st_ino
+                if file not in known:
+                    known.add(file)
+                    yield name, descriptor
 
 
 def _open_dumps() -> set[str]:
@@ -83,17 +89,16 @@ def _open_dumps() -> set[str]:
     return dumps
 
 
-def _open_dumps_of(prog: drgn.Program) -> set[str]:
+def _those_of(prog: drgn.Program, paths: set[str]) -> set[str]:
     """
-    The dumps that this process has open and that a program may be of.
+    Those of some open dumps that a program may be of.
 
     drgn keeps its file open. Where others are open, too, they are distinguished by VMCOREINFO.
     """
-    dumps = _open_dumps()
-    if len(dumps) > 1:
+    if len(paths) > 1:
         text = bytes(prog["VMCOREINFO"].string_())
-        dumps = {path for path in dumps if _has_vmcoreinfo(path, text)}
-    return dumps
+        paths = {path for path in paths if _has_vmcoreinfo(path, text)}
+    return paths
 
 
 def _the_open_dump_of(prog: drgn.Program) -> str | None:
@@ -102,7 +107,7 @@ def _the_open_dump_of(prog: drgn.Program) -> str | None:
 
     :raises CannotAnalyse: if more than one file may be it.
     """
-    dumps = _open_dumps_of(prog)
+    dumps = _those_of(prog, _open_dumps())
     if len(dumps) > 1:
         raise CannotAnalyse(
             "this drgn does not say which of the open dumps it reads: update drgn, or open one dump"

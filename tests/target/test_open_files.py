@@ -19,7 +19,7 @@ from drgn_vmemmap import verify
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.target import open_files
-from drgn_vmemmap.target.open_files import dump_path
+from drgn_vmemmap.target.open_files import dump_file, dump_path
 from tests.support import open_vmcore, run, vmcore
 
 SCRIPT = """
@@ -127,6 +127,29 @@ def test_what_a_dump_lacks_is_known_whatever_becomes_of_its_name(
     else:
         os.rename(shutil.copy(vmcore("hvo-off"), tmp_path), dump)
     assert not verify(prog).broken
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A directory; no other files are open."""
+    every = open_files._open_files
+    monkeypatch.setattr(
+        open_files,
+        "_open_files",
+        lambda: (each for each in every() if each[0].startswith(str(tmp_path))),
+    )
+    return tmp_path
+
+
+def test_a_dump_that_was_replaced_is_told_from_the_one_that_has_its_name_now(alone: Path) -> None:
+    progs, dump = [], alone / "vmcore"
+    for name in ("head-reuse", "shared-tail", "hvo-off"):
+        os.replace(shutil.copy(vmcore(name), alone / "copy"), dump)
+        progs += [(name, open_vmcore(dump)) for _ in range(2)]
+    for name, prog in progs:
+        path = dump_file(prog)
+        assert path is not None and Path(path).read_bytes() == vmcore(name).read_bytes()
+    assert dump_file(prog) == str(dump)
 
 
 @pytest.mark.parametrize("then", ("", "shutil.copy(sys.argv[2], sys.argv[1])"))
