@@ -81,10 +81,10 @@ def test_frames_of_folios_side_by_side_are_those_of_the_pages_that_keep_them(
     release: str, last: str
 ) -> None:
     tables = (
+        "o" * 31 + "h" + "r" * 32,
         "o" * 64,
         "r" * 64,
         "o" * 20 + "r" * 7 + "o" * 37,
-        "o" * 31 + "h" + "r" * 32,
         "." + "o" * 63,
         last,
     )

@@ -112,6 +112,28 @@ def test_plugged_memory_that_is_online_is_no_devices_whatever_the_dump_lacks() -
     assert not any("a device's memory" in finding.message for finding in report.findings)
 
 
+@pytest.mark.parametrize("unknown", ((), (2,), (5,), (2, 5)), ids=str)
+def test_the_memmap_of_plugged_memory_is_required_unless_it_may_be_a_devices(
+    unknown: tuple[int, ...],
+) -> None:
+    """A part of a device's is marked before its memmap is there (``section_activate()``)."""
+    numbers = (2, 5)
+    kinds = {4: Section.DEVICE, **dict.fromkeys(numbers, Section.OFFLINE)}
+    machine = Machine(folios=(Folio(FIRST_FOLIO),), sections=kinds, split=frozenset(kinds))
+    broken = Image(machine)
+    for number in kinds:
+        pfn = number * SECTION_PAGES
+        broken.write_entry(pfn, 0, broken.entry(pfn) & ~1)
+    for number in unknown:
+        first = broken.memmap.number(number * SECTION_PAGES)
+        for page in range(first, first + SECTION_PAGES * 64 // PAGE_SIZE):
+            broken.drop_frame(broken.memmap.boot_frame(page))
+    report = verify(broken.prog)
+    assert [message.split()[3] for message in not_present(report)] == [
+        hex(number * SECTION_PAGES) for number in numbers if number not in unknown
+    ]
+
+
 def test_a_section_whose_parts_are_not_in_the_dump_is_named_and_not_accused() -> None:
     sound = image("6.12.0", Section.DEVICE, ENDS)
     usage = sound.section_usages[NUMBER]
