@@ -180,8 +180,6 @@ class _Surveyor:
         numbers = self._folios.judgements[row:stop]
         if (
             stop > len(folios)
-            or len(entries) % pages
-            or not numbers
             or not self._right.issuperset(numbers)
             or self._geometry.page_number(folios.pfns[stop - 1]) != first + len(entries) - pages
         ):

@@ -83,9 +83,9 @@ def test_frames_of_folios_side_by_side_are_those_of_the_pages_that_keep_them(
     tables = (
         "o" * 31 + "h" + "r" * 32,
         "o" * 64,
-        "r" * 64,
         "o" * 20 + "r" * 7 + "o" * 37,
         "." + "o" * 63,
+        "o" * 40 + "." + "r" * 23,
         last,
     )
     found = (each for table, kinds in enumerate(tables, 1) for each in folios(table, kinds))
