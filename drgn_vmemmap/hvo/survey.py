@@ -204,7 +204,7 @@ class _Surveyor:
         :return: Whether that is so; otherwise, nothing was added.
         """
         number, end = self._folios.judgements[row], first + len(entries)
-        if number not in self._right or not pages.start <= first < end <= pages.stop:
+        if number not in self._right or first < pages.start or end > pages.stop:
             return False
         owned = pages.start + self._owned.get(number, len(pages))
         self._own_column(entries, first, range(max(min(owned, end) - first, 0)))

@@ -97,7 +97,8 @@ def test_frames_of_gigantic_folios_are_those_of_the_pages_that_keep_them(release
     pfn, kept = GIB >> PAGE_SHIFT, KEPT[LINES[release].layout]
     for edits in ({}, {600: FRESH_W}, dict.fromkeys(range(kept, 4096), FRESH_W)):
         found = Folio(pfn, 18, edits=edits), Folio(2 * pfn)
-        check(line=LINES[release], node_size=2 * GIB + (128 << 20), folios=found)
+        memory = 2 * GIB + (128 << 20)
+        check(line=LINES[release], node_size=memory, folios=found, split=frozenset({3}))
 
 
 def test_frames_of_folios_that_do_not_fill_their_tables_are_those_of_their_pages() -> None:
