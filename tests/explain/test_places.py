@@ -222,10 +222,14 @@ def test_flags_have_the_kernels_names() -> None:
     assert "it holds locked|head (" in text(explanation)
 
 
-def test_a_tail_of_a_folio_in_use_is_in_use() -> None:
-    active = next(f for f in recorded("head-reuse")["folios"] if f["state"] == "active")
-    explanation = Explainer.of_program(open_vmcore("head-reuse")).explain(
-        parse(f"pfn:{active['pfn'] + 9:#x}")
+@pytest.mark.parametrize(
+    ("name", "index"), (("head-reuse", 9), ("head-reuse", 64), ("shared-tail", 64))
+)
+def test_a_tail_of_a_folio_in_use_is_in_use(name: str, index: int) -> None:
+    # With head-reuse, each 64th struct page is read as the head.
+    active = next(f for f in recorded(name)["folios"] if f["state"] == "active")
+    explanation = Explainer.of_program(open_vmcore(name)).explain(
+        parse(f"pfn:{active['pfn'] + index:#x}")
     )
     state = explanation.frame_state or ""
     assert state.startswith(f"a tail of the pages at {active['pfn']:#x}: in use, reference count")

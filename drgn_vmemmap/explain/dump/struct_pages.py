@@ -78,12 +78,20 @@ class StructPages:
         contents = self._read_contents(frame)
         if contents is None:
             return None
-        head = contents.head
-        if contents.is_poisoned or not contents.is_tail or head in (None, frame):
+        head = contents.head if contents.is_tail else self._head_of_fake(frame)
+        if contents.is_poisoned or head in (None, frame):
             return usage(contents)
         of = self._read_contents(head)
         whose = "its head is not in the dump" if of is None else usage(of)
         return f"a tail of the pages at {head:#x}: {whose}"
+
+    def _head_of_fake(self, pfn: int) -> int | None:
+        """Head PFN of the folio in which a struct page is a fake head, if it is one."""
+        row = self._report.folios.folios.row_at(pfn)
+        if row is None:
+            return None
+        folio = self._report.folios[row]
+        return folio.folio.pfn if self._role(folio, pfn) == "fake head" else None
 
     def _failed(self, folio: FolioReport | None) -> FailedPages | None:
         if folio is None or not folio.folio.poisoned:
