@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -124,10 +125,42 @@ def test_a_text_that_is_compressed_over_and_over_is_refused() -> None:
 
 
 def test_a_small_file_that_unpacks_to_very_much_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drgn_vmemmap.explain.text.compression.TEXT_LIMIT", 1 << 20)
+    monkeypatch.setattr("drgn_vmemmap.explain.text.limits.TEXT_LIMIT", 1 << 20)
     decoded = decode(gzip.compress(b"0123456789\n" * 1_000_000))
     assert decoded.problem == "only the first 1 MiB of the unpacked text were read"
     assert len(decoded.text) == 1 << 20
+
+
+def attached(*attachments: bytes) -> bytes:
+    """A mail, in which each attachment is in base64."""
+    head = b'Subject: oops\nContent-Type: multipart/mixed; boundary="b"\n\n'
+    part = b"--b\nContent-Type: application/octet-stream\nContent-Transfer-Encoding: base64\n\n"
+    return head + b"".join(part + base64.encodebytes(data) for data in attachments) + b"--b--\n"
+
+
+def test_small_parts_that_unpack_to_very_much_are_cut_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("drgn_vmemmap.explain.text.limits.TEXT_LIMIT", 1 << 16)
+    decoded = decode(attached(*[gzip.compress(b"0123456789\n" * 3_000)] * 20))
+    assert decoded.problem == "only the first 0 MiB of the unpacked text were read"
+    assert decoded.text.count("0123456789\n") == (1 << 16) // 11
+
+
+@pytest.mark.parametrize("enclosed", (attached, base64.encodebytes))
+def test_a_part_that_is_cut_off_is_missed(enclosed: Callable[[bytes], bytes]) -> None:
+    log = "\n".join(LOG).encode()
+    assert decode(enclosed(gzip.compress(log))).problem is None
+    decoded = decode(enclosed(gzip.compress(log)[:-200]))
+    assert LOG[0] in decoded.text
+    assert decoded.problem is not None and "cut off" in decoded.problem
+
+
+def test_an_archive_in_a_mail_may_have_a_log_and_a_picture_has_none() -> None:
+    archive = attached(b"PK\x03\x04" + bytes(64), "\n".join(LOG).encode())
+    assert LOG[0] in decode(archive).text
+    assert decode(archive).problem == "a part of this text is a zip archive; unpack it first"
+    assert decode(attached(b"\x89PNG" + bytes(64))).problem is None
 
 
 @pytest.mark.parametrize(

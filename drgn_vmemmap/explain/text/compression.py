@@ -14,8 +14,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from drgn_vmemmap.explain.text.limits import TEXT_LIMIT
-from drgn_vmemmap.explain.text.not_text import NotText
+from drgn_vmemmap.explain.text.limits import Allowance
+from drgn_vmemmap.explain.text.not_text import NotText, PackedText
 
 _PIECE = 1 << 16
 
@@ -59,12 +59,12 @@ class ZstdFile:
 
     def __init__(self, file: io.BytesIO) -> None:
         """
-        :raises NotText: if there is no module for it.
+        :raises PackedText: if there is no module for it.
         """
         module = _zstd()
         if module is None:
-            raise NotText(
-                "this is no text but compressed with zstd: unpack it first, with "
+            raise PackedText(
+                "compressed with zstd: unpack it first, with "
                 "zstd -dc FILE | drgn-vmemmap explain --stdin"
             )
         self._file = module.open(file)
@@ -96,10 +96,11 @@ _OPEN: dict[bytes, Callable[[io.BytesIO], Any]] = {
 """Functions that open compressed files, by the first bytes of these."""
 
 
-def unpacked(data: bytes) -> tuple[bytes, str | None]:
+def unpacked(data: bytes, allowance: Allowance) -> tuple[bytes, str | None]:
     """
     Undo compression, repeated compression too.
 
+    :param allowance: Bytes that are not compressed need none.
     :return: The bytes, and why they are not all, in words.
     :raises NotText: if they are too damaged, or compressed too often.
     """
@@ -107,20 +108,18 @@ def unpacked(data: bytes) -> tuple[bytes, str | None]:
     for _ in range(_NESTING_LIMIT):
         opener = next((open_ for magic, open_ in _OPEN.items() if data.startswith(magic)), None)
         if opener is None:
-            break
-        data, problem = _read(opener(io.BytesIO(data)))
-    else:
-        raise NotText("this is no text but a file compressed many times over")
-    if problem is None and len(data) > TEXT_LIMIT:
-        problem = f"only the first {TEXT_LIMIT >> 20} MiB of the unpacked text were read"
-    return data[:TEXT_LIMIT], problem
+            return data, problem
+        data, damage = _read(opener(io.BytesIO(data)), allowance.left)
+        data, beyond = allowance.take(data)
+        problem = damage or beyond or problem
+    raise NotText("this is no text but a file compressed many times over")
 
 
-def _read(file: Any) -> tuple[bytes, str | None]:
-    """Read a compressed file as far as it goes."""
+def _read(file: Any, limit: int) -> tuple[bytes, str | None]:
+    """Read a compressed file as far as it goes, and not much further than a limit."""
     data = bytearray()
     try:
-        while len(data) <= TEXT_LIMIT:
+        while len(data) <= limit:
             # Unlike read(), this gives what comes before damage.
             part = file.read1(_PIECE)
             if not part:

@@ -17,9 +17,10 @@ from drgn_vmemmap.explain.text.compression import unpacked
 from drgn_vmemmap.explain.text.escapes import without_escapes
 from drgn_vmemmap.explain.text.json_records import json_messages
 from drgn_vmemmap.explain.text.lengths import without_lengths
+from drgn_vmemmap.explain.text.limits import Allowance
 from drgn_vmemmap.explain.text.mail import mail_text
 from drgn_vmemmap.explain.text.markup import without_markup
-from drgn_vmemmap.explain.text.not_text import NotText, refuse_other_files
+from drgn_vmemmap.explain.text.not_text import NotText, PackedText, refuse_other_files
 from drgn_vmemmap.explain.text.transfer_encodings import without_base64, without_quoted_printable
 
 _NESTING_LIMIT = 4
@@ -33,30 +34,53 @@ class Decoded(NamedTuple):
     """Why this is not all, in words."""
 
 
-def decode(data: bytes, nesting: int = 0) -> Decoded:
+def decode(data: bytes) -> Decoded:
     """
     The text in some bytes, whatever form it has.
 
     :param data: As it was read from a file or a pipe.
-    :param nesting: How many texts it is in, each encoded within the next.
     :raises NotText: if it is none.
     """
+    decoder = _Decoder()
+    text = decoder.text(data)
+    return Decoded(text, decoder.problem)
 
-    def part(data: bytes) -> str:
-        """The text of a part; empty if it is no text."""
-        if nesting == _NESTING_LIMIT:
+
+class _Decoder:
+    """Decodes a text, and the texts that are encoded within it."""
+
+    def __init__(self) -> None:
+        self.problem: str | None = None
+        """The first reason why something is missing, in words."""
+        self._allowance = Allowance()
+        self._nesting = 0
+
+    def text(self, data: bytes) -> str:
+        """
+        :raises NotText: if it is none.
+        """
+        data, problem = unpacked(data, self._allowance)
+        refuse_other_files(data)
+        text = characters(without_lengths(data))
+        self.problem = self.problem or problem
+        text = mail_text(recorded_output(text), self._part)
+        text = without_quoted_printable(without_base64(text, self._part))
+        messages = json_messages(text)
+        if messages is not None:
+            text = without_base64(messages, self._part)
+        return without_markup(without_escapes(text))
+
+    def _part(self, data: bytes) -> str:
+        """The text of a part, such as an attachment of a mail; empty if it is no text."""
+        if self._nesting == _NESTING_LIMIT:
             return ""
+        self._nesting += 1
         try:
-            return decode(data, nesting + 1).text
+            return self.text(data)
+        except PackedText as error:
+            self.problem = self.problem or f"a part of this text is {error.what}"
         except NotText:
-            return ""
-
-    data, problem = unpacked(data)
-    refuse_other_files(data)
-    text = characters(without_lengths(data))
-    text = mail_text(recorded_output(text), part)
-    text = without_quoted_printable(without_base64(text, part))
-    messages = json_messages(text)
-    if messages is not None:
-        text = without_base64(messages, part)
-    return Decoded(without_markup(without_escapes(text)), problem)
+            pass
+        finally:
+            self._nesting -= 1
+        return ""

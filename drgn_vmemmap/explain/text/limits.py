@@ -15,6 +15,25 @@ LINES_LIMIT = 1 << 22
 _PIECE = 1 << 20
 
 
+class Allowance:
+    """How many bytes of a text and of all its parts may still be unpacked."""
+
+    def __init__(self) -> None:
+        self.left = self._most = TEXT_LIMIT
+
+    def take(self, data: bytes) -> tuple[bytes, str | None]:
+        """
+        Use the allowance up for some bytes that were unpacked.
+
+        :return: Those of them that may be read, and why they are not all, in words.
+        """
+        taken = data[: self.left]
+        self.left -= len(taken)
+        if len(taken) == len(data):
+            return taken, None
+        return taken, f"only the first {self._most >> 20} MiB of the unpacked text were read"
+
+
 def read_ends(file: BinaryIO) -> tuple[bytes, str | None]:
     """
     Read a file of any length: its first and its last half of :data:`TEXT_LIMIT`.

@@ -13,17 +13,30 @@ _OTHER_FILES = {
     b"\xff\xd8\xff": "a picture; its text has to be typed in",
     b"GIF8": "a picture; its text has to be typed in",
     b"%PDF": "a PDF file; copy its text",
+}
+_PACKED_FILES = {
     b"PK\x03\x04": "a zip archive; unpack it first",
     b"\x04\x22\x4d\x18": "compressed with lz4: unpack it first, with "
     "lz4 -dc FILE | drgn-vmemmap explain --stdin",
     b"\x89LZO": "compressed with lzop: unpack it first",
     b"LPKSHHRH": "a journal file; use journalctl -k --file",
 }
-"""What they are, by how they begin."""
+"""What they are, by how they begin; the latter may have a log in them."""
 
 
 class NotText(ValueError):
     """The input is no text; the message says what it is instead, in one line."""
+
+
+class PackedText(NotText):
+    """The input may have a text in it, and has to be unpacked first."""
+
+    def __init__(self, what: str) -> None:
+        """
+        :param what: The input, and how to unpack it.
+        """
+        super().__init__(f"this is no text but {what}")
+        self.what = what
 
 
 def refuse_other_files(data: bytes) -> None:
@@ -33,3 +46,6 @@ def refuse_other_files(data: bytes) -> None:
     for magic, name in _OTHER_FILES.items():
         if data.startswith(magic):
             raise NotText(f"this is no text but {name}")
+    for magic, name in _PACKED_FILES.items():
+        if data.startswith(magic):
+            raise PackedText(name)
