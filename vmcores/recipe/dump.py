@@ -46,13 +46,13 @@ def dump(line: str, scenario: str, output: str | Path, symbols: bool = False) ->
     vmcore, console = directory / "vmcore", directory / "console.log"
     started = time.monotonic()
     with Guest(kernel, chosen, console) as guest:
-        words, meddled = _settle(guest)
+        words, provoked = _settle(guest)
         booted = time.monotonic()
         guest.dump(vmcore)
         mappings = directory / "mappings"
         mappings.write_text(guest.mappings())
         crashed = guest.crash(directory) if chosen.disks else []
-    facts = {**account(kernel, scenario, words), **meddled}
+    facts = {**account(kernel, scenario, words), **provoked}
     facts["vmcoreinfo"] = complete_vmcoreinfo(vmcore, words)
     system_map = directory / "System.map"
     system_map.write_text(_system_map(words, (directory / "vmcoreinfo.txt").read_text()))
@@ -86,9 +86,9 @@ def boot(line: str, scenario: str, output: str | Path) -> Guest:
 
 
 def _settle(guest: Guest) -> tuple[Words, dict[str, Any]]:
-    """Wait until the scenario is set up; returns what the guest and who meddled with it said."""
-    meddled = guest.scenario.meddle(guest) if guest.scenario.meddle else {}
-    return guest.wait_for("ready"), meddled
+    """Wait until the scenario is set up; returns what the guest said, and what was provoked."""
+    provoked = guest.scenario.provoke(guest) if guest.scenario.provoke else {}
+    return guest.wait_for("ready"), provoked
 
 
 def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class Guest:
         """
         Return QEMU's own reading of the page tables that the guest's processor uses now.
 
-        A line a leaf: virtual address, physical address, flags (``W`` if writable).
+        One line per leaf: virtual address, physical address, flags (``W`` if writable).
         """
         text = self.qmp.execute("human-monitor-command", **{"command-line": "info tlb"})
         return str(text).replace("\r", "")

@@ -33,7 +33,7 @@ class Scenario:
     programs: Programs | Tool | None = None
     disks: tuple[str, ...] = ()  #: the crash kernel fills these, in this order, with dumps
     #: What a debugger does to the guest, if anything; it returns what guest.json will say of it.
-    meddle: Callable[[Guest], dict[str, Any]] | None = None
+    provoke: Callable[[Guest], dict[str, Any]] | None = None
     deadline: float = 180  #: seconds from the start to the guest's last word
 
 
@@ -124,7 +124,7 @@ _ALL = (
         "oops",
         "64 optimized folios; the kernel writes to a read-only tail page, oopses, and goes on",
         script="oops.sh",
-        meddle=oops.provoke,
+        provoke=oops.provoke,
     ),
     replace(
         BASIC,

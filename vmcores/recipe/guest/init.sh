@@ -8,7 +8,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 dmesg -n 1
 
-# Console: for people. Second serial port: for the recipe, one "KEY<tab>VALUE" a line.
+# Console: for people. Second serial port: for the recipe, one "KEY<tab>VALUE" per line.
 exec < /dev/console > /dev/console 2>&1
 stty -F /dev/ttyS1 raw
 exec 3> /dev/ttyS1
