@@ -25,7 +25,7 @@ from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
 from tests.synthetic.physical import NO_EXECUTE, USER
 
-LinkPlace = tuple[str, Optional[int], Optional[int]]
+Expected = tuple[str, Optional[int], Optional[int]]
 """Rule, folio, index of the vmemmap page."""
 
 IMAGES = ("6.1.0", *ONE_OF_EACH_LAYOUT)
@@ -63,7 +63,7 @@ def scene(name: str) -> EditedKernel:
 SCENES = [*IMAGES, *(f"{release} 18" for release in IMAGES), *REAL]
 
 
-def places(report: Report) -> Counter[LinkPlace]:
+def places(report: Report) -> Counter[Expected]:
     return Counter((f.rule, f.folio, f.index) for f in report.findings)
 
 
@@ -72,7 +72,7 @@ class Fault(NamedTuple):
 
     name: str
     rule: str
-    provoke: Callable[[EditedKernel], list[LinkPlace] | None]
+    provoke: Callable[[EditedKernel], list[Expected] | None]
     """Does the damage; returns what must be found; ``None`` if this kernel cannot have it."""
     follows: tuple[str, ...] = ()
     """Rules that may fire as a consequence."""
@@ -88,32 +88,47 @@ def own(edited: EditedKernel) -> int:
     return KEPT[layout_of(edited)] if page is None else page
 
 
-def not_present(edited: EditedKernel) -> list[LinkPlace]:
+def remap(edited: EditedKernel, pfn: int, index: int, frame: int) -> None:
+    """Map a vmemmap page of a folio to another frame."""
+    address = (1 << 52) - PAGE_SIZE
+    edited.write_entry(pfn, index, edited.entry(pfn, index) & ~address | frame << PAGE_SHIFT)
+
+
+def table_over(edited: EditedKernel) -> int:
+    """PFN of the last-level table over a folio's vmemmap."""
+    address = edited.kernel.geometry.address(edited.optimized[0])
+    return edited.walker().entry(address).raw_address >> PAGE_SHIFT
+
+
+def shared_tail(edited: EditedKernel) -> int:
+    """PFN of a tail in the reuse frame of a folio, or of its zone."""
+    return edited.optimized[0] + own(edited) * PAGE_SIZE // edited.kernel.page.size + 5
+
+
+def not_present(edited: EditedKernel) -> list[Expected]:
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 3, edited.entry(pfn, 3) & ~PRESENT)
     return [("not-present", pfn, 3)]
 
 
-def tail_writable(edited: EditedKernel) -> list[LinkPlace]:
+def tail_writable(edited: EditedKernel) -> list[Expected]:
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 3, edited.entry(pfn, 3) | WRITABLE)
     return [("tail-writable", pfn, 3)]
 
 
-def head_read_only(edited: EditedKernel) -> list[LinkPlace]:
+def head_read_only(edited: EditedKernel) -> list[Expected]:
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 0, edited.entry(pfn, 0) & ~WRITABLE)
     return [("head-read-only", pfn, 0)]
 
 
-def half_done_remap(edited: EditedKernel) -> list[LinkPlace] | None:
+def half_done_remap(edited: EditedKernel) -> list[Expected] | None:
     """A tail is mapped to the frame of another folio's head, as nobody's reuse frame."""
     if not edited.unoptimized:
         return None
     pfn, other = edited.optimized[0], edited.unoptimized[0]
-    raw = edited.entry(pfn, 3)
-    address = (1 << 52) - PAGE_SIZE
-    edited.write_entry(pfn, 3, raw & ~address | edited.frame(other, 5) << PAGE_SHIFT)
+    remap(edited, pfn, 3, edited.frame(other, 5))
     return [
         ("reuse-mismatch", pfn, 3),
         ("frame-aliased", pfn, 3),
@@ -121,20 +136,19 @@ def half_done_remap(edited: EditedKernel) -> list[LinkPlace] | None:
     ]
 
 
-def reuse_frame_of_another(edited: EditedKernel) -> list[LinkPlace] | None:
+def reuse_frame_of_another(edited: EditedKernel) -> list[Expected] | None:
     """All tails are mapped to another folio's head."""
     pfn, other = edited.optimized[:2]
     kept = KEPT[layout_of(edited)]
     pages = edited.kernel.geometry.pages_of_order(edited.before.folios[0].folio.order)
     if pages > 8:
         return None
-    raw, address = edited.entry(pfn, 3), (1 << 52) - PAGE_SIZE
     for index in range(kept, pages):
-        edited.write_entry(pfn, index, raw & ~address | edited.frame(other, 0) << PAGE_SHIFT)
+        remap(edited, pfn, index, edited.frame(other, 0))
     return [("reuse-invalid", pfn, kept)]
 
 
-def head_freed(edited: EditedKernel) -> list[LinkPlace] | None:
+def head_freed(edited: EditedKernel) -> list[Expected] | None:
     """The frame that backs a head is in the buddy allocator."""
     mark = edited.kernel.buddy_test
     if mark is None:
@@ -147,13 +161,13 @@ def head_freed(edited: EditedKernel) -> list[LinkPlace] | None:
     return [("frame-freed", pfn, 0)]
 
 
-def head_without_reference(edited: EditedKernel) -> list[LinkPlace]:
+def head_without_reference(edited: EditedKernel) -> list[Expected]:
     pfn = edited.optimized[0]
     edited.write_member(edited.frame(pfn, 0), "refcount", 0)
     return [("frame-freed", pfn, 0)]
 
 
-def head_of_somebody_else(edited: EditedKernel) -> list[LinkPlace]:
+def head_of_somebody_else(edited: EditedKernel) -> list[Expected]:
     """The frame that backs a head is anonymous memory of a process."""
     pfn = edited.optimized[0]
     edited.write_member(edited.frame(pfn, 0), "mapping", 0xFFFF888123456701)
@@ -168,26 +182,23 @@ def fail(edited: EditedKernel, frame: int) -> bool:
     return bool(flag)
 
 
-def head_that_failed(edited: EditedKernel) -> list[LinkPlace] | None:
+def head_that_failed(edited: EditedKernel) -> list[Expected] | None:
     """The memory of the frame that backs a head failed."""
     pfn = edited.optimized[0]
     return [("frame-failed", pfn, 0)] if fail(edited, edited.frame(pfn, 0)) else None
 
 
-def table_that_failed(edited: EditedKernel) -> list[LinkPlace] | None:
+def table_that_failed(edited: EditedKernel) -> list[Expected] | None:
     """The memory of the last-level table over a folio's vmemmap failed."""
-    address = edited.kernel.geometry.address(edited.optimized[0])
-    table = edited.walker().entry(address).raw_address >> PAGE_SHIFT
+    table = table_over(edited)
     if not edited.is_described(table) or not fail(edited, table):
         return None
     return [("frame-failed", None, None)]
 
 
-def table_in_buddy(edited: EditedKernel) -> list[LinkPlace] | None:
+def table_in_buddy(edited: EditedKernel) -> list[Expected] | None:
     """The last-level table over a folio's vmemmap is in the buddy allocator."""
-    mark = edited.kernel.buddy_test
-    address = edited.kernel.geometry.address(edited.optimized[0])
-    table = edited.walker().entry(address).raw_address >> PAGE_SHIFT
+    mark, table = edited.kernel.buddy_test, table_over(edited)
     if mark is None or not edited.is_described(table):
         return None
     edited.write_page(table, mark.offset, mark.value, mark.size)
@@ -196,10 +207,9 @@ def table_in_buddy(edited: EditedKernel) -> list[LinkPlace] | None:
     return [("table-freed", None, None)]
 
 
-def table_on_a_list_of_a_cpu(edited: EditedKernel) -> list[LinkPlace] | None:
+def table_on_a_list_of_a_cpu(edited: EditedKernel) -> list[Expected] | None:
     """The last-level table over a folio's vmemmap was freed, and no block took it in yet."""
-    address = edited.kernel.geometry.address(edited.optimized[0])
-    table = edited.walker().entry(address).raw_address >> PAGE_SHIFT
+    table = table_over(edited)
     if not edited.is_described(table):
         return None
     edited.write_member(table, "page_type", 0xFFFFFFFF)
@@ -207,17 +217,16 @@ def table_on_a_list_of_a_cpu(edited: EditedKernel) -> list[LinkPlace] | None:
     return [("table-freed", None, None)]
 
 
-def two_owners(edited: EditedKernel) -> list[LinkPlace] | None:
+def two_owners(edited: EditedKernel) -> list[Expected] | None:
     """A page of a folio that is not optimized is mapped to the frame of another folio's head."""
     if not edited.unoptimized:
         return None
     pfn, other = edited.unoptimized[0], edited.optimized[0]
-    raw, address = edited.entry(pfn, 3), (1 << 52) - PAGE_SIZE
-    edited.write_entry(pfn, 3, raw & ~address | edited.frame(other, 0) << PAGE_SHIFT)
+    remap(edited, pfn, 3, edited.frame(other, 0))
     return [("frame-aliased", pfn, 3), ("frame-aliased", other, 0)]
 
 
-def flag_lost(edited: EditedKernel) -> list[LinkPlace] | None:
+def flag_lost(edited: EditedKernel) -> list[Expected] | None:
     if edited.kernel.hvo.optimized_bit is None:
         return None
     pfn = edited.optimized[0]
@@ -225,7 +234,7 @@ def flag_lost(edited: EditedKernel) -> list[LinkPlace] | None:
     return [("flag-mismatch", pfn, None)]
 
 
-def flag_made_up(edited: EditedKernel) -> list[LinkPlace] | None:
+def flag_made_up(edited: EditedKernel) -> list[Expected] | None:
     bit = edited.kernel.hvo.optimized_bit
     if bit is None or not edited.unoptimized:
         return None
@@ -234,32 +243,27 @@ def flag_made_up(edited: EditedKernel) -> list[LinkPlace] | None:
     return [("flag-mismatch", pfn, None)]
 
 
-def tail_overwritten(edited: EditedKernel) -> list[LinkPlace]:
+def tail_overwritten(edited: EditedKernel) -> list[Expected]:
     """A struct page in the reuse frame of a folio, or of a zone, is overwritten."""
-    pfn = edited.optimized[0]
-    page = pfn + own(edited) * PAGE_SIZE // edited.kernel.page.size + 5
-    edited.write_member(page, "compound_head", 0)
-    return [("tail-content", pfn, own(edited))]
+    edited.write_member(shared_tail(edited), "compound_head", 0)
+    return [("tail-content", edited.optimized[0], own(edited))]
 
 
-def tail_referenced(edited: EditedKernel) -> list[LinkPlace]:
+def tail_referenced(edited: EditedKernel) -> list[Expected]:
     """A tail in the reuse frame has a reference: its compound_head is right."""
-    pfn = edited.optimized[0]
-    page = pfn + own(edited) * PAGE_SIZE // edited.kernel.page.size + 5
-    edited.write_member(page, "refcount", 1)
-    return [("tail-content", pfn, own(edited))]
+    edited.write_member(shared_tail(edited), "refcount", 1)
+    return [("tail-content", edited.optimized[0], own(edited))]
 
 
-def tail_of_another_zone(edited: EditedKernel) -> list[LinkPlace]:
+def tail_of_another_zone(edited: EditedKernel) -> list[Expected]:
     """A tail in the reuse frame says that it is of another zone: it is freed to that one."""
-    pfn, shift = edited.optimized[0], edited.kernel.page_flags.zone_shift
-    page = pfn + own(edited) * PAGE_SIZE // edited.kernel.page.size + 5
+    page, shift = shared_tail(edited), edited.kernel.page_flags.zone_shift
     flags = edited.kernel.page.value(edited.snapshot().struct_pages(page), "flags")
     edited.write_member(page, "flags", flags ^ 1 << shift)
-    return [("tail-content", pfn, own(edited))]
+    return [("tail-content", edited.optimized[0], own(edited))]
 
 
-def kept_tail_overwritten(edited: EditedKernel) -> list[LinkPlace] | None:
+def kept_tail_overwritten(edited: EditedKernel) -> list[Expected] | None:
     """A tail beside the head, in the frame that the folio keeps, is overwritten."""
     pfn = edited.optimized[0]
     if not edited.is_described(pfn + 63):
@@ -268,7 +272,7 @@ def kept_tail_overwritten(edited: EditedKernel) -> list[LinkPlace] | None:
     return [("tail-content", pfn, 0)]
 
 
-def head_copied(edited: EditedKernel) -> list[LinkPlace] | None:
+def head_copied(edited: EditedKernel) -> list[Expected] | None:
     """A restore left a copy of the head in one of the vmemmap pages."""
     if not edited.unoptimized:
         return None
@@ -281,7 +285,7 @@ def head_copied(edited: EditedKernel) -> list[LinkPlace] | None:
     return [("stale-struct-page", pfn, 3)]
 
 
-def of_no_folio_read_only(edited: EditedKernel) -> list[LinkPlace] | None:
+def of_no_folio_read_only(edited: EditedKernel) -> list[Expected] | None:
     """A restore that made a page its own again, but not writable."""
     pfn = edited.of_no_folio()
     if pfn is None:
@@ -290,7 +294,7 @@ def of_no_folio_read_only(edited: EditedKernel) -> list[LinkPlace] | None:
     return [("orphan-remap", None, None)]
 
 
-def of_no_folio_shared(edited: EditedKernel) -> list[LinkPlace] | None:
+def of_no_folio_shared(edited: EditedKernel) -> list[Expected] | None:
     """A restore that made pages writable again, but left them their shared frame."""
     pfn = edited.of_no_folio()
     if pfn is None:
@@ -299,7 +303,7 @@ def of_no_folio_shared(edited: EditedKernel) -> list[LinkPlace] | None:
     return [("orphan-remap", None, None)]
 
 
-def restore_that_never_happened(edited: EditedKernel) -> list[LinkPlace]:
+def restore_that_never_happened(edited: EditedKernel) -> list[Expected]:
     """A folio is no HugeTLB folio any more, but its vmemmap is as it was."""
     pfn = edited.optimized[-1]
     mark = edited.kernel.head_test
@@ -307,34 +311,32 @@ def restore_that_never_happened(edited: EditedKernel) -> list[LinkPlace]:
     return [("orphan-remap", None, None)]
 
 
-def wrong_counter(edited: EditedKernel) -> list[LinkPlace]:
+def wrong_counter(edited: EditedKernel) -> list[Expected]:
     kernel = edited.kernel
     member = kernel.hstate.members["free_huge_pages"]
     edited.write(kernel.hstates + member.offset, 4711, member.size)
     return [("count-mismatch", None, None)]
 
 
-def broken_list(edited: EditedKernel) -> list[LinkPlace]:
+def broken_list(edited: EditedKernel) -> list[Expected]:
     """A folio's pointer to the next one leads out of the memmap."""
     edited.write_member(edited.optimized[0], "lru", 0xDEAD000000000100)
     return [("list-corrupt", None, None)]
 
 
-def table_missing(edited: EditedKernel) -> list[LinkPlace]:
-    pfn = edited.optimized[0]
-    entry = edited.walker().entry(edited.kernel.geometry.address(pfn))
-    edited.memory.missing.add(entry.raw_address >> PAGE_SHIFT)
+def table_missing(edited: EditedKernel) -> list[Expected]:
+    edited.memory.missing.add(table_over(edited))
     return [("unreadable", None, None)]
 
 
-def entry_of_users(edited: EditedKernel) -> list[LinkPlace]:
+def executable_entry(edited: EditedKernel) -> list[Expected]:
     """The entry over a head lets instructions be fetched from there."""
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 0, edited.entry(pfn, 0) & ~NO_EXECUTE)
     return [("entry-attributes", pfn, 0)]
 
 
-def entry_of_users_over_no_folio(edited: EditedKernel) -> list[LinkPlace] | None:
+def entry_of_users_over_no_folio(edited: EditedKernel) -> list[Expected] | None:
     pfn = edited.of_no_folio()
     if pfn is None:
         return None
@@ -342,17 +344,12 @@ def entry_of_users_over_no_folio(edited: EditedKernel) -> list[LinkPlace] | None
     return [("entry-attributes", None, None)]
 
 
-def memory_that_failed(edited: EditedKernel) -> list[LinkPlace] | None:
-    flag = edited.kernel.poison.flag
-    if not flag:
-        return None
+def memory_that_failed(edited: EditedKernel) -> list[Expected] | None:
     pfn = edited.optimized[0]
-    page = edited.snapshot().struct_pages(pfn)
-    edited.write_member(pfn, "flags", edited.kernel.page.value(page, "flags") | flag)
-    return [("poisoned", pfn, None)]
+    return [("poisoned", pfn, None)] if fail(edited, pfn) else None
 
 
-def left_its_list(edited: EditedKernel) -> list[LinkPlace]:
+def left_its_list(edited: EditedKernel) -> list[Expected]:
     """A folio is taken from its list, as for a migration."""
     pfn = edited.optimized[0]
     address = edited.kernel.geometry.address(pfn) + edited.kernel.page.offset("lru")
@@ -376,10 +373,10 @@ def in_the_making(edited: EditedKernel) -> int | None:
     return None
 
 
-def making(rule: str) -> Callable[[EditedKernel], list[LinkPlace] | None]:
+def making(rule: str) -> Callable[[EditedKernel], list[Expected] | None]:
     """What must be found of a folio in the making."""
 
-    def provoke(edited: EditedKernel) -> list[LinkPlace] | None:
+    def provoke(edited: EditedKernel) -> list[Expected] | None:
         pfn = in_the_making(edited)
         return None if pfn is None else [(rule, pfn, None)]
 
@@ -438,7 +435,7 @@ CATALOGUE = (
         table_missing,
         ("unreadable", "off-list", "count-mismatch"),
     ),
-    Fault("an entry without the bit that forbids execution", "entry-attributes", entry_of_users),
+    Fault("an entry without the bit that forbids execution", "entry-attributes", executable_entry),
     Fault(
         "an entry of users over memory of no folio",
         "entry-attributes",
