@@ -65,17 +65,14 @@ def explain_log(explainer: Explainer, lines: Iterable[Line], boot: Boot) -> LogE
     :param boot: The dump's, as VMCOREINFO describes it.
     """
     found = find_mentions(lines, explainer.is_struct_page, explainer.encryption_mask)
-    result = LogExplanation(
-        dropped=found.dropped, unnamed=found.unnamed, architectures=found.architectures
-    )
     boot = replace(boot, vmemmap=explainer.vmemmap)
-    own: list[Mention] = []
-    for mention in (*found.named, *found.others):
-        why = _of_other_architecture(mention) or mention.boot.difference(boot)
-        if why is None:
-            own.append(mention)
-        elif mention.message is not None:
-            result.foreign.append(Foreign(mention, why, _foreign_pfn(mention)))
+    own, foreign = _by_boot((*found.named, *found.others), boot)
+    result = LogExplanation(
+        foreign=foreign,
+        dropped=found.dropped,
+        unnamed=found.unnamed,
+        architectures=found.architectures,
+    )
     explainer.find_frames(map(query_of, own))
     pages: set[int] = set()
     for mention in own:
@@ -83,7 +80,7 @@ def explain_log(explainer: Explainer, lines: Iterable[Line], boot: Boot) -> LogE
         if not explanation.concerns_hugetlb:
             result.others.append(explanation)
             continue
-        if mention.kind in (Kind.FAULT, Kind.ADDRESS) and explanation.page is not None:
+        if mention.is_virtual and explanation.page is not None:
             # Registers at a fault point all over the same struct page.
             if mention.message is None and explanation.page.pfn in pages:
                 continue
@@ -91,6 +88,18 @@ def explain_log(explainer: Explainer, lines: Iterable[Line], boot: Boot) -> LogE
         explanation.logged = _logged(explainer, mention, explanation)
         result.explanations.append(explanation)
     return result
+
+
+def _by_boot(mentions: Iterable[Mention], boot: Boot) -> tuple[list[Mention], list[Foreign]]:
+    """The mentions of the dump's boot, and those of others but for mere numbers."""
+    own, foreign = [], []
+    for mention in mentions:
+        why = _of_other_architecture(mention) or mention.boot.difference(boot)
+        if why is None:
+            own.append(mention)
+        elif mention.message is not None:
+            foreign.append(Foreign(mention, why, _foreign_pfn(mention)))
+    return own, foreign
 
 
 def _of_other_architecture(mention: Mention) -> str | None:
@@ -108,7 +117,7 @@ def query_of(mention: Mention) -> Query:
 
 
 def _foreign_pfn(mention: Mention) -> int | None:
-    if mention.kind in (Kind.FAULT, Kind.ADDRESS) and mention.architecture is None:
+    if mention.is_virtual and mention.architecture is None:
         return proven_pfn(mention)
     return None
 

@@ -76,6 +76,11 @@ class Mention:
         return self.kind is Kind.PFN
 
     @property
+    def is_virtual(self) -> bool:
+        """Whether a virtual address is named."""
+        return self.kind in (Kind.FAULT, Kind.ADDRESS)
+
+    @property
     def architecture(self) -> str | None:
         """The architecture of the kernel, by its name, if it is another one than x86-64."""
         if self.message in OTHER_ARCHITECTURES:
