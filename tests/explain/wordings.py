@@ -9,7 +9,6 @@ from typing import NamedTuple
 from drgn_vmemmap.explain.messages.message import Kind
 
 ADDRESS = 0xFFA09B70800BB174
-POINTER = "ffa09b70800bb148"
 
 
 class Wording(NamedTuple):

@@ -19,7 +19,6 @@ from drgn_vmemmap.explain.log.proven import proven_pfn
 from drgn_vmemmap.explain.log.reader import find_mentions
 from drgn_vmemmap.explain.messages.message import Kind
 from drgn_vmemmap.explain.text.line import Line
-from drgn_vmemmap.paging.leaf import leaf_of
 from drgn_vmemmap.paging.mapping import Problem
 
 
@@ -140,10 +139,10 @@ def _with_walk(
     """Add the walk that was logged: its entries, and the frame that it led to."""
     logged = logged._replace(entries=compare(walk, explanation.steps))
     mention = logged.mention
-    if (mention.error_code or 0) & RESERVED:
+    if mention.has_error(RESERVED):
         # An entry with a reserved bit was damaged: it is not known what it mapped.
         return logged
-    leaf = leaf_of(walk.entries, mention.value, explainer.encryption_mask)
+    leaf = walk.leaf(mention.value, explainer.encryption_mask)
     if leaf is None or leaf.frame is None:
         return logged._replace(leaf=leaf)
     return logged._replace(
@@ -169,7 +168,7 @@ def _allowed_now(mention: Mention, explanation: Explanation) -> bool | None:
         return None
     if entry.problem is Problem.UNREADABLE:
         return None
-    if entry.frame is None or ((mention.error_code or 0) & USER and not entry.access.user):
+    if entry.frame is None or (mention.has_error(USER) and not entry.access.user):
         return False
     allowed = {"write": entry.access.writable, "instruction fetch": entry.access.executable}
     return allowed.get(access, True)

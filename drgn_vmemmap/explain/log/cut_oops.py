@@ -14,7 +14,6 @@ from drgn_vmemmap.explain.log.boot import Boot
 from drgn_vmemmap.explain.log.mention import Mention
 from drgn_vmemmap.explain.messages.message import Kind, message
 from drgn_vmemmap.explain.messages.versions import ALL
-from drgn_vmemmap.paging.leaf import leaf_of, likely_encryption_mask
 
 CR2 = message(
     "CR2", "cr2: ", r"\bCR2: %address", ALL, "__show_regs(), arch/x86/kernel/process_64.c"
@@ -84,12 +83,7 @@ def take_frame(oops: Mention, encryption_mask: int | None) -> bool:
 
     :param encryption_mask: As for :func:`drgn_vmemmap.explain.log.reader.find_mentions()`.
     """
-    if oops.walk is None:
-        return False
-    entries = oops.walk.entries
-    if encryption_mask is None:
-        encryption_mask = likely_encryption_mask(entries)
-    leaf = leaf_of(entries, 0, encryption_mask)
+    leaf = None if oops.walk is None else oops.walk.leaf(encryption_mask=encryption_mask)
     if leaf is None or leaf.frame is None:
         return False
     oops.kind, oops.value, oops.message = Kind.PFN, leaf.frame, WALK

@@ -13,6 +13,7 @@ from drgn_vmemmap.explain.log.boot import Boot
 from drgn_vmemmap.explain.messages.architectures import OTHER, OTHER_ARCHITECTURES
 from drgn_vmemmap.explain.messages.faults import GENERAL_PROTECTION
 from drgn_vmemmap.explain.messages.message import Kind, Message
+from drgn_vmemmap.paging.leaf import Leaf, leaf_of, likely_encryption_mask
 
 _ACCESS = re.compile(r"#?PF: \w+ (write|read|instruction fetch)", re.IGNORECASE)
 
@@ -26,6 +27,19 @@ class LoggedWalk(NamedTuple):
     def entry(self, level: str) -> int | None:
         """The entry of a level."""
         return dict(self.entries).get(level)
+
+    def leaf(self, address: int = 0, encryption_mask: int | None = None) -> Leaf | None:
+        """
+        What the walk led to.
+
+        :param address: The virtual address in bytes, if it is known.
+        :param encryption_mask: See :class:`drgn_vmemmap.paging.mapping.Paging`; without one, the
+            likely one.
+        :return: ``None`` if the entries do not reach its end.
+        """
+        if encryption_mask is None:
+            encryption_mask = likely_encryption_mask(self.entries)
+        return leaf_of(self.entries, address, encryption_mask)
 
 
 @dataclass
@@ -59,6 +73,10 @@ class Mention:
         self.walk = self.walk or part.walk
         self.functions += [each for each in part.functions if each not in self.functions]
         self.registers = {**part.registers, **self.registers}
+
+    def has_error(self, bits: int) -> bool:
+        """Whether the error code is known to have one of some bits."""
+        return bool((self.error_code or 0) & bits)
 
     @property
     def is_fault(self) -> bool:

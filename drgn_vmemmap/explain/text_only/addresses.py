@@ -29,7 +29,7 @@ from drgn_vmemmap.explain.struct_page import (
 from drgn_vmemmap.explain.text_only.pages import no_memory
 from drgn_vmemmap.explain.text_only.statements import Certainty, Statement, certain, likely, unknown
 from drgn_vmemmap.paging import x86_64
-from drgn_vmemmap.paging.leaf import Leaf, leaf_of, likely_encryption_mask
+from drgn_vmemmap.paging.leaf import Leaf
 from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 
 
@@ -47,11 +47,8 @@ def address_statements(mention: Mention) -> Iterator[Statement]:
         near = ", and so low that a pointer to a structure was NULL" if address < PAGE_SIZE else ""
         yield certain(f"it is not in the kernel's half of addresses: not in {VMEMMAP}{near}")
         return
-    then = None
-    if mention.walk is not None:
-        entries = mention.walk.entries
-        then = leaf_of(entries, address, likely_encryption_mask(entries))
-    if (mention.error_code or 0) & RESERVED:
+    then = None if mention.walk is None else mention.walk.leaf(address)
+    if mention.has_error(RESERVED):
         then = None
         yield certain(
             "an entry of its page tables had a reserved bit set: the page table was overwritten, "

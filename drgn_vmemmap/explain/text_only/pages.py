@@ -17,7 +17,7 @@ from drgn_vmemmap.explain.struct_page import (
     order_of_mask,
 )
 from drgn_vmemmap.explain.text_only.statements import Statement, certain, likely, unknown
-from drgn_vmemmap.paging.leaf import ENCRYPTION_BITS, leaf_of
+from drgn_vmemmap.paging.leaf import ENCRYPTION_BITS
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PFN_LIMIT, PHYSICAL_BITS
 
 # What the kernel calls a page; a process may have any name.
@@ -80,7 +80,7 @@ def _encryption_bits(mention: Mention, pfn: int) -> list[int]:
 
 def _walk_statements(mention: Mention) -> Iterator[Statement]:
     """Statements on the walk of a fault whose address is not in the log."""
-    then = None if mention.walk is None else leaf_of(mention.walk.entries, 0)
+    then = None if mention.walk is None else mention.walk.leaf()
     if then is None:
         return
     access = "writable" if then.writable else "read-only"
