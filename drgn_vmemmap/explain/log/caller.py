@@ -100,7 +100,7 @@ class Caller:
         """
         Attribute the next registers and functions to nothing: they are of the boot's first oops.
 
-        If no function of this oops is known, they may be all that the log has of it, and are its.
+        If no function of this oops is known, it may be the first one, and they are left to it.
         """
         latest = self.latest.get(Subject.STACK)
         if latest is not None and latest.mention.functions:

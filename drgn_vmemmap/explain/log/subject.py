@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Which kinds of lines may follow a message: those of other processors come between them."""
+"""What the lines after a message may be about; lines of other processors come between them."""
 
 from __future__ import annotations
 

@@ -47,25 +47,23 @@ def _netconsole_joined(text: str) -> str:
     if "ncfrag=" not in text:
         return text
     records: dict[str, dict[int, str]] = {}
-    pieces: list[tuple[str, str]] = []
+    pieces: list[str | dict[int, str]] = []
     end = 0
     matches = list(_FRAGMENT.finditer(text))
-    for number, match in enumerate(matches):
-        pieces.append((text[end : match.start()], ""))
-        stop = matches[number + 1].start() if number + 1 < len(matches) else len(text)
+    for match, stop in zip(matches, [*(other.start() for other in matches[1:]), len(text)]):
+        pieces.append(text[end : match.start()])
         line_end = text.find("\n", match.end(), stop)
         end = stop if line_end < 0 else line_end
         # Each boot counts its records from 0; no two have the same number at the same time.
-        key = match["head"]
-        if key not in records:
-            records[key] = {}
-            pieces.append((f"\n{match['head']};", key))
-        records[key][int(match["offset"])] = text[match.end() : end].rstrip("\r")
-    pieces.append((text[end:], ""))
-    return "".join(
-        before + ("" if not key else _record(records[key]) + "\n") for before, key in pieces
-    )
+        head = match["head"]
+        if head not in records:
+            records[head] = {}
+            pieces += [f"\n{head};", records[head], "\n"]
+        records[head][int(match["offset"])] = text[match.end() : end].rstrip("\r")
+    pieces.append(text[end:])
+    return "".join(piece if isinstance(piece, str) else _record(piece) for piece in pieces)
 
 
 def _record(fragments: dict[int, str]) -> str:
+    """A record from its fragments by their offsets."""
     return "".join(fragments[offset] for offset in sorted(fragments))
