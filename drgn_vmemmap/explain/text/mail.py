@@ -40,10 +40,7 @@ def mail_text(text: str, decode: Callable[[bytes], str]) -> str:
 
     :param decode: Gives the text of a part from its bytes.
     """
-    mails = _MAILS.split(text)
-    if len(mails) == 1:
-        return _one_mail(text, decode)
-    return "\n\n".join(_one_mail(mail, decode) for mail in mails)
+    return "\n\n".join(_one_mail(mail, decode) for mail in _MAILS.split(text))
 
 
 def _one_mail(text: str, decode: Callable[[bytes], str]) -> str:
