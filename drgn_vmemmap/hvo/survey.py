@@ -96,7 +96,6 @@ class _Surveyor:
         self._populated = facts.early | facts.online
         """Flags of sections that have all of their vmemmap."""
         self._unknown = described.unknown
-        self._limit = snapshot.kernel.paging.max_pfn
         self._section: SectionRange | None = None
         """The section whose vmemmap is being added."""
         self._is_device = False
@@ -232,12 +231,11 @@ class _Surveyor:
 
     def _add_leaf(self, run: Run, first: int) -> None:
         frame = self._walker.first_frame(run)
-        mapped = 0 if frame is None else min(run.pages, self._limit - frame)
         parts = list(self._cursor.parts(range(first, first + run.pages)))
-        for row, pages in parts if mapped < run.pages else ():
-            if row is None:
-                self._add_absent(max(pages.start, first + mapped), pages.stop)
         if frame is None:
+            for row, pages in parts:
+                if row is None:
+                    self._add_absent(pages.start, pages.stop)
             return
         self.ownership.leaves.append(LargeLeaf(frame, first, run.pages))
         if any(row is not None for row, _ in parts):

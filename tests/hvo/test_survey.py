@@ -55,6 +55,8 @@ def check(**facts: Any) -> None:
             assert found.is_of_no_folio(page) is (page not in of_folios)
         elif page % IN_LEAF == 0:
             leaves.append(LargeLeaf(entry.frame, page, IN_LEAF))
+            is_of_none = of_folios.isdisjoint(range(page, page + IN_LEAF))
+            assert found.is_of_no_folio(page) is found.is_of_no_folio(page + 511) is is_of_none
     assert dict(zip(found.frames, found.pages)) == owners
     assert len(found.frames) == len(found.pages) == len(owners)
     assert found.leaves == leaves
@@ -65,11 +67,12 @@ def folios(table: int, kinds: str) -> list[Folio]:
     """
     Folios of 2 MiB whose vmemmap one table maps, by their places in it.
 
-    Each is optimized (``o``), restored (``r``) or half restored (``h``), or there is none (``.``).
+    Each is optimized (``o``), restored (``r``), half restored (``h``) or was never optimized
+    (``n``), or there is none (``.``).
     """
     edits = {"r": dict.fromkeys(range(8), FRESH_W), "h": dict.fromkeys(range(5, 8), FRESH_W)}
     return [
-        Folio(512 * (64 * table + place), remapped=kind != "r", edits=edits.get(kind, {}))
+        Folio(512 * (64 * table + place), remapped=kind in "oh", edits=edits.get(kind, {}))
         for place, kind in enumerate(kinds)
         if kind != "."
     ]
@@ -87,6 +90,7 @@ def test_frames_of_folios_side_by_side_are_those_of_the_pages_that_keep_them(
         "." + "o" * 63,
         "o" * 40 + "." + "r" * 23,
         last,
+        "nn",
     )
     found = (each for table, kinds in enumerate(tables, 1) for each in folios(table, kinds))
     check(line=LINES[release], folios=tuple(found))
