@@ -68,8 +68,8 @@ class Ownership:
         """First pages of the stretches that describe no HugeTLB folio."""
         self._ends = array("q")
         """The first pages after them."""
-        self.read_only: list[int] = []
-        """Read-only vmemmap pages that describe no HugeTLB folio."""
+        self.read_only: list[range] = []
+        """Read-only vmemmap that describes no HugeTLB folio: single pages, and large leaves."""
         self.absent: list[range] = []
         """Vmemmap pages of no HugeTLB folio that have to be mapped to memory, and are not."""
         self.unreadable: list[Run] = []

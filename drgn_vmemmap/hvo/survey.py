@@ -240,8 +240,9 @@ class _Surveyor:
         self.ownership.leaves.append(LargeLeaf(frame, first, run.pages))
         if any(row is not None for row, _ in parts):
             return
-        self.ownership.add_of_no_folio(range(first, first + run.pages))
-        self.ownership.read_only += (first for _ in self._walker.read_only(run))
+        leaf = range(first, first + run.pages)
+        self.ownership.add_of_no_folio(leaf)
+        self.ownership.read_only += (leaf for _ in self._walker.read_only(run))
 
     def _add_absent(self, start: int, stop: int) -> None:
         """Add pages that are mapped to no memory, as far as they have to be."""
@@ -279,8 +280,8 @@ class _Surveyor:
         self.ownership.add_of_no_folio(range(first + indices.start, first + indices.stop))
         # A device's compound pages share their tails as HugeTLB folios do: writable, or not.
         if not self._is_device:
-            read_only = entries.read_only
-            self.ownership.read_only += (first + index for index in indices if index in read_only)
+            pages = (first + index for index in indices if index in entries.read_only)
+            self.ownership.read_only += (range(page, page + 1) for page in pages)
         for index in indices:
             frame = entries.frames[index]
             if frame is None:

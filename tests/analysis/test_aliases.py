@@ -14,7 +14,7 @@ from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.analysis.report import Report
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
-from tests.synthetic.model import FIRST_FOLIO, SECTION_PAGES, Folio, Machine, Section
+from tests.synthetic.model import FIRST_FOLIO, SECTION_PAGES, Damage, Folio, Machine, Section
 from tests.synthetic.physical import WRITABLE
 
 every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
@@ -121,6 +121,18 @@ def test_vmemmap_of_no_folio_that_maps_the_tails_of_a_zone_is_named_in_stretches
         f"vmemmap of PFNs {stray + 6 * 64:#x} to {stray + 7 * 64 - 1:#x} is read-only, "
         "but is no HugeTLB folio's",
     ]
+
+
+def test_large_leaves_of_no_folio_that_are_read_only_are_named_whole() -> None:
+    folio = FIRST_FOLIO + 64 * 512
+    regions = range((folio >> 15) + 1, (folio >> 15) + 3)
+    machine = Machine(folios=(Folio(folio),), damage=dict.fromkeys(regions, Damage.READ_ONLY))
+    (finding,) = verify(Image(machine).prog).findings
+    assert (finding.rule, finding.message) == (
+        "orphan-remap",
+        f"vmemmap of PFNs {regions.start << 15:#x} to {(regions.stop << 15) - 1:#x} is read-only, "
+        "but is no HugeTLB folio's",
+    )
 
 
 @pytest.mark.parametrize("section", (Section.PLUGGED, Section.HOST, Section.PREPARED))

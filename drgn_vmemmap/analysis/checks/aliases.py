@@ -16,22 +16,22 @@ from drgn_vmemmap.rules.finding import Finding
 
 def check_aliases(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
     """Find frames that one vmemmap page owns and another maps, and remapped vmemmap of no folio."""
-    orphans = dict.fromkeys(ownership.read_only, "is read-only")
+    orphans = {pages.start: (pages, "is read-only") for pages in ownership.read_only}
     for frame, pages in ownership.shared().items():
         for page in pages:
             if page == ZONE_OWNER:
                 continue
             if ownership.is_of_no_folio(page):
-                orphans[page] = "shares frames"
+                orphans[page] = range(page, page + 1), "shares frames"
                 continue
             other = next((each for each in pages if each != page), page)
             name = _name(context, other)
             yield frame_rules.frame_aliased(context.page(page), frame, name, len(pages) - 2)
     certain = (page for page in sorted(orphans) if not _may_be_folio(context, page))
-    for stretch in joined(range(page, page + 1) for page in certain):
+    for stretch in joined(orphans[page][0] for page in certain):
         pfns = context.geometry.pfns_of(stretch)
         entry = context.page(stretch.start).entry
-        yield frame_rules.orphan_remap(entry, pfns, orphans[stretch.start])
+        yield frame_rules.orphan_remap(entry, pfns, orphans[stretch.start][1])
 
 
 def _may_be_folio(context: VmemmapContext, page: int) -> bool:
