@@ -14,7 +14,7 @@ from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.vmemmap import tables
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
-from tests.synthetic.model import FIRST_FOLIO, Damage, Folio, Machine
+from tests.synthetic.model import FIRST_FOLIO, Damage, Folio, Machine, Section
 from tests.synthetic.physical import PAGE_SHIFT
 
 OPTIMIZED, UNOPTIMIZED = FIRST_FOLIO, FIRST_FOLIO + 512
@@ -99,7 +99,7 @@ def test_page_tables_that_lead_in_a_circle_where_no_memory_is_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tables, "_GAP_PAGES_LIMIT", 1000)
-    kernel = image()
+    kernel = Image(Machine(folios=(Folio(OPTIMIZED),), sections={5: Section.DEVICE}))
     kernel.write(kernel.variables["max_pfn"][1], 1 << 30)
     address = kernel.entry_address(OPTIMIZED, 0, "PUD")
     table = kernel.memory.read_u64(address) & ~FRAME_MASK | address & FRAME_MASK
