@@ -152,10 +152,16 @@ LOCATION, LATER = 20, 40
 """Numbers of kinds that newer kernels have, or may have."""
 
 
-def blob_with_layout(types: bytes, end: int = LATER + 1) -> bytes:
-    """A blob that says how large the types of each kind before *end* are."""
+def blob_with_layout(
+    types: bytes, end: int = LATER + 1, location: tuple[int, int] = (4, 4)
+) -> bytes:
+    """
+    A blob that says how large the types of each kind before *end* are.
+
+    :param location: Bytes that a location has once, and for each of its members.
+    """
     strings = b"\0a\0b\0"
-    sizes = {LOCATION: (4, 4), LATER: (0, 12)}
+    sizes = {LOCATION: location, LATER: (0, 12)}
     layout = b"".join(struct.pack("<BBH", *sizes.get(kind, (0, 0)), 0) for kind in range(end))
     places = (len(types) + len(layout), len(strings), len(types), len(layout))
     return (
@@ -185,6 +191,12 @@ def test_types_of_a_kind_that_is_not_known_are_passed_over_where_their_size_is(
 def test_types_of_a_kind_whose_size_is_not_known_are_refused(end: int) -> None:
     with pytest.raises(BtfError, match=f"kind {LATER if end == LATER else LOCATION}, which"):
         len(btf_of(blob_with_layout(INT + UNKNOWN, end)))
+
+
+@pytest.mark.parametrize("size", ((6, 4), (4, 5)))
+def test_a_kind_whose_size_is_no_number_of_words_has_none(size: tuple[int, int]) -> None:
+    with pytest.raises(BtfError, match=f"kind {LOCATION}, which"):
+        len(btf_of(blob_with_layout(INT + UNKNOWN, location=size)))
 
 
 def test_a_layout_beyond_the_end_is_none() -> None:
