@@ -236,6 +236,20 @@ def test_a_tail_of_a_folio_in_use_is_in_use(name: str, index: int) -> None:
     assert "type hugetlb" in state
 
 
+def test_a_tail_that_is_read_from_the_heads_frame_holds_the_folios_members() -> None:
+    active = next(f["pfn"] for f in recorded("head-reuse")["folios"] if f["state"] == "active")
+    explainer = Explainer.of_program(open_vmcore("head-reuse"))
+    for tail in (1, 2, 3):
+        pages = [
+            explainer.explain(parse(f"pfn:{active + number:#x}")).page
+            for number in (tail, 64 + tail, 448 + tail)
+        ]
+        first, *others = [None if page is None else page.contents for page in pages]
+        assert first is not None and first.mapping is None
+        assert ("order", 9) in first.of_folio or tail > 1
+        assert others == [first, first]
+
+
 def test_a_kernel_without_names_for_flags_is_explained_without_them() -> None:
     of = image(None, "5.15.0")
     names = page_names(of.prog)._replace(flags=())

@@ -68,16 +68,20 @@ class ContentsReader:
         self._names = names
         self._members = dict(names.page)
 
-    def parse(self, page: bytes, pfn: int) -> PageContents:
+    def parse(self, page: bytes, pfn: int, in_head_page: bool = False) -> PageContents:
         """
         :param page: Bytes of the struct page.
         :param pfn: PFN that it describes.
+        :param in_head_page: It was read from the frame of its folio's head, in which the folio has
+            its members, whichever vmemmap page that frame is seen through.
         """
         flags = self._kernel.page.value(page, "flags")
         mapcount, page_type = self._mapcount_or_type(page)
         link = self._value(page, _LINKS)
         head = head_of_tail(self._snapshot, pfn, link) if link and link & TAIL else None
         tail = 0 if head is None else pfn - head
+        if in_head_page:
+            tail %= self._snapshot.geometry.page_size // self._kernel.page.size
         shared = self._shared_with_folio(tail)
         return PageContents(
             flags=flags,

@@ -103,7 +103,9 @@ class StructPages:
             page = self._walker.read(self._geometry.address(pfn), self._kernel.page.size)
         except MissingMemory:
             return None
-        return self._contents.parse(page, pfn)
+        row = self._report.folios.folios.row_at(pfn)
+        in_head_page = row is not None and self._is_in_head_page(self._report.folios[row], pfn)
+        return self._contents.parse(page, pfn, in_head_page)
 
     def _role(self, folio: FolioReport, pfn: int) -> str:
         if pfn == folio.folio.pfn:
@@ -111,10 +113,16 @@ class StructPages:
         first, layout = self._geometry.address(pfn), folio.judgement.layout
         # The frame's first struct page is the head, whatever vmemmap page it is seen through.
         if first % self._geometry.page_size == 0 and layout is Layout.HEAD_REUSE:
-            head = self._walker.entry(self._geometry.address(folio.folio.pfn)).frame
-            if head is not None and head == self._walker.entry(first).frame:
-                return "fake head"
+            return "fake head" if self._is_in_head_page(folio, pfn) else "tail"
         return "tail"
+
+    def _is_in_head_page(self, folio: FolioReport, pfn: int) -> bool:
+        """Whether the frame that a struct page is read from is that of its folio's head."""
+        head, own = (
+            self._walker.entry(self._geometry.address(page)).frame
+            for page in (folio.folio.pfn, pfn)
+        )
+        return head is not None and head == own
 
 
 def _links_or_all(members: list[str]) -> list[str]:
