@@ -244,7 +244,7 @@ IN_FLIGHT = Rule(
     "in-flight",
     Severity.INFO,
     "No folio is on its way into or out of its pool.",
-    "Harmless: the kernel was stopped while it made, remapped or freed this folio.",
+    "Harmless: the kernel was seen while it made, remapped or freed this folio.",
     "hugetlb_vmemmap_optimize_folios(), hugetlb_vmemmap_restore_folio() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
 )
