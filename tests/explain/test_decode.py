@@ -297,6 +297,19 @@ def test_a_short_log_whose_compressed_end_is_missing_is_read_as_far_as_it_goes(
     assert len(cut.text) > len(log) // 2
 
 
+@pytest.mark.parametrize("compress", (gzip.compress, lzma.compress, zlib.compress))
+@pytest.mark.parametrize("place", (-1, -20, -300))
+def test_a_short_log_is_read_up_to_where_its_compressed_file_is_damaged(
+    compress: Callable[[bytes], bytes], place: int
+) -> None:
+    log = "\n".join(LOG).encode()
+    data = bytearray(compress(log))
+    data[place : place + 8 or None] = b"\xff" * -max(place, -8)
+    damaged = decode(bytes(data))
+    assert LOG[0] in damaged.text
+    assert damaged.problem is not None and "damaged" in damaged.problem
+
+
 @pytest.mark.parametrize(
     "name", [name for name in FORMS if "base64" in name or name in ("mailbox", "part of a mail")]
 )

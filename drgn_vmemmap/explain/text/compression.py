@@ -19,25 +19,38 @@ from drgn_vmemmap.explain.text.not_text import NotText, PackedText
 
 _PIECE = 1 << 16
 
+# Where a file is damaged, all is lost that is unpacked together with the damage.
+_PACKED_PIECE = 64
+
 _NESTING_LIMIT = 4
+
+
+class _InPieces(io.BytesIO):
+    """A compressed file that is read a little at a time."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(_PACKED_PIECE if size is None or size < 0 else min(size, _PACKED_PIECE))
 
 
 class ZlibFile:
     """Reads a zlib stream piece by piece."""
 
     def __init__(self, file: io.BytesIO) -> None:
-        self._data = file.read()
+        self._file = file
         self._stream = zlib.decompressobj()
 
     def read1(self, size: int) -> bytes:
         """
         :raises zlib.error: if the stream is damaged.
         """
-        part = self._stream.decompress(self._data, size)
-        self._data = self._stream.unconsumed_tail
-        if not part and not self._stream.eof:
-            raise zlib.error("the stream ends early")
-        return part
+        while not self._stream.eof:
+            packed = self._stream.unconsumed_tail or self._file.read(_PIECE)
+            part = self._stream.decompress(packed, size)
+            if part:
+                return part
+            if not packed:
+                raise zlib.error("the stream ends early")
+        return b""
 
 
 # Python's own module from 3.14 on, and the same for older ones, which need not be installed.
@@ -109,7 +122,7 @@ def unpacked(data: bytes, allowance: Allowance) -> tuple[bytes, str | None]:
         opener = next((open_ for magic, open_ in _OPEN.items() if data.startswith(magic)), None)
         if opener is None:
             return data, problem
-        data, damage = _read(opener(io.BytesIO(data)), allowance.left)
+        data, damage = _read(opener(_InPieces(data)), allowance.left)
         data, beyond = allowance.take(data)
         problem = damage or beyond or problem
     raise NotText("this is no text but a file compressed many times over")
