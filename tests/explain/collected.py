@@ -10,6 +10,7 @@ import html
 import json
 import re
 import textwrap
+import zlib
 from collections.abc import Sequence
 from typing import Callable
 
@@ -138,6 +139,12 @@ def _newest_first(form: Form) -> Form:
     return lambda lines: b"\n".join(reversed(form(lines).splitlines()))
 
 
+def _deflated(lines: Sequence[str]) -> bytes:
+    """A record in pstore, which a kernel that does not compress cannot unpack."""
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return stream.compress(dmesg(lines)) + stream.flush()
+
+
 def _boxed(lines: Sequence[str]) -> bytes:
     return "\n".join(f"│ {row} │" for row in text(lines).splitlines()).encode()
 
@@ -225,6 +232,7 @@ COLLECTED: dict[str, Form] = {
     ),
     "cat -n, quoted": quoted_of(each("{n:6}\t{line}"), b"> "),
     "dmesg, cut at 80 and indented": quoted_of(cut_at(dmesg, 80), b"    "),
+    "pstore, not unpacked": _deflated,
     "Windows-1252": lambda lines: b"\x93log\x94\n" + dmesg(lines).replace(b" ", b"\xa0"),
 }
 """These forms by their names."""

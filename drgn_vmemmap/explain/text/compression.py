@@ -9,6 +9,7 @@ import gzip
 import importlib
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable
 from types import ModuleType
@@ -35,9 +36,11 @@ class _InPieces(io.BytesIO):
 class ZlibFile:
     """Reads a zlib stream piece by piece."""
 
+    _WINDOW_BITS = zlib.MAX_WBITS
+
     def __init__(self, file: io.BytesIO) -> None:
         self._file = file
-        self._stream = zlib.decompressobj()
+        self._stream = zlib.decompressobj(self._WINDOW_BITS)
 
     def read1(self, size: int) -> bytes:
         """
@@ -51,6 +54,12 @@ class ZlibFile:
             if not packed:
                 raise zlib.error("the stream ends early")
         return b""
+
+
+class DeflateFile(ZlibFile):
+    """The same without the stream's header."""
+
+    _WINDOW_BITS = -zlib.MAX_WBITS
 
 
 # Python's own module from 3.14 on, and the same for older ones, which need not be installed.
@@ -101,12 +110,38 @@ _OPEN: dict[bytes, Callable[[io.BytesIO], Any]] = {
     b"\xfd7zXZ\0": lzma.open,
     # The format of the old lzma program.
     b"\x5d\0\0": lzma.open,
-    # The formats in which the kernel compresses records in pstore.
     b"\x78\x01": ZlibFile,
     b"\x78\x9c": ZlibFile,
     b"\x78\xda": ZlibFile,
 }
 """Functions that open compressed files, by the first bytes of these."""
+
+
+def _opener(data: bytes) -> Callable[[io.BytesIO], Any] | None:
+    """The function that opens a file, if it is compressed."""
+    known = next((open_ for magic, open_ in _OPEN.items() if data.startswith(magic)), None)
+    return DeflateFile if known is None and _is_deflated(data) else known
+
+
+_SAMPLE = 1 << 12
+_ASCII_SAMPLE = 64
+_NO_ASCII_TEXT = re.compile(rb"[^\t\n\r\x1b -~]")
+
+
+def _is_deflated(data: bytes) -> bool:
+    """
+    Whether a file is compressed without a header, and ASCII begins what it unpacks to.
+
+    So are records in pstore (``pstore_compress()`` of ``fs/pstore/platform.c``) that a kernel which
+    cannot unpack them shows as files whose names end in ``.enc.z``.
+    """
+    if data[:_SAMPLE].isascii():
+        return False
+    try:
+        start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[:_SAMPLE], _ASCII_SAMPLE)
+    except zlib.error:
+        return False
+    return len(start) == _ASCII_SAMPLE and not _NO_ASCII_TEXT.search(start)
 
 
 def unpacked(data: bytes, allowance: Allowance) -> tuple[bytes, str | None]:
@@ -119,7 +154,7 @@ def unpacked(data: bytes, allowance: Allowance) -> tuple[bytes, str | None]:
     """
     problem = None
     for _ in range(_NESTING_LIMIT):
-        opener = next((open_ for magic, open_ in _OPEN.items() if data.startswith(magic)), None)
+        opener = _opener(data)
         if opener is None:
             return data, problem
         data, damage = _read(opener(_InPieces(data)), allowance.left)
