@@ -118,9 +118,10 @@ COMMAND = Command(
     "maps that frame, and what a read and a write there would do. Of the walk, the column WUXG "
     "is the access that the entries so far allow: W writable, U by user space, X executable, G "
     "global, and - for each that is not.\n\n--stdin takes a log in any form: of dmesg, "
-    "journalctl, a serial line, pstore or netconsole, compressed, or as a mail. Without a target, "
-    "it says what the log proves by itself, and what to collect next. What a log of another "
-    "architecture names is listed, and not explained: one line says so, and the exit code is 3.",
+    "journalctl, a serial line, pstore or netconsole, compressed, as a mail, or as the address in "
+    "the QR code of a panic screen. Without a target, it says what the log proves by itself, and "
+    "what to collect next. What a log of another architecture names is listed, and not explained: "
+    "one line says so, and the exit code is 3.",
     examples=(
         f"{NAME} -c vmcore explain ffb7415cc008b174",
         f"{NAME} -c vmcore explain pfn:0x2c00",

@@ -8,6 +8,7 @@ import base64
 import gzip
 import html
 import json
+import quopri
 import re
 import textwrap
 import zlib
@@ -145,6 +146,44 @@ def _deflated(lines: Sequence[str]) -> bytes:
     return stream.compress(dmesg(lines)) + stream.flush()
 
 
+def _panic_screen(encode: Callable[[bytes], str], name: str) -> Form:
+    """The web address in the QR code of a panic screen."""
+
+    def form(lines: Sequence[str]) -> bytes:
+        stream = zlib.compressobj(6, zlib.DEFLATED, 12, 4)
+        digits = encode(stream.compress(dmesg(lines)) + stream.flush())
+        site = "https://panic.example.com/panic_report#"
+        return f"{site}?a=x86_64&v=6.12.117&{name}={digits}\n".encode()
+
+    return form
+
+
+def by_bytes(data: bytes) -> str:
+    """As Linux v6.15 writes 7 bytes in 17 digits."""
+    groups = (data[start : start + 7] for start in range(0, len(data), 7))
+    digits = (0, 3, 5, 8, 10, 13, 15, 17)
+    return "".join(f"{int.from_bytes(each, 'little'):0{digits[len(each)]}}" for each in groups)
+
+
+def by_bits(data: bytes) -> str:
+    """As Linux v6.12 writes 13 bits in 4 digits; too few digits are left for some last bits."""
+    bits = "".join(f"{byte:08b}" for byte in data)
+    value, size = 0, 0
+    for group in (bits[start : start + 13] for start in range(0, len(bits), 13)):
+        digits = max(1, (len(group) + 1) // 3)
+        value, size = value * 10**digits + int(group, 2), size + digits
+    return f"{value:0{size}}"
+
+
+_PANIC = _panic_screen(by_bytes, "z")
+
+
+def _linked(lines: Sequence[str]) -> bytes:
+    """HTML, which has an address twice."""
+    address = html.escape(_PANIC(lines).decode().strip())
+    return f'<p>It panics:</p><a href="{address}">{address}</a>'.encode()
+
+
 def _boxed(lines: Sequence[str]) -> bytes:
     return "\n".join(f"│ {row} │" for row in text(lines).splitlines()).encode()
 
@@ -233,6 +272,12 @@ COLLECTED: dict[str, Form] = {
     "cat -n, quoted": quoted_of(each("{n:6}\t{line}"), b"> "),
     "dmesg, cut at 80 and indented": quoted_of(cut_at(dmesg, 80), b"    "),
     "pstore, not unpacked": _deflated,
+    "panic screen": _PANIC,
+    "panic screen, before v6.15": _panic_screen(by_bits, "zl"),
+    "panic screen, in a letter": in_a_letter(_PANIC),
+    "panic screen, quoted and cut at 78": quoted_of(cut_at(_PANIC, 76), b"> "),
+    "panic screen, quoted-printable": lambda lines: quopri.encodestring(_PANIC(lines)),
+    "panic screen, HTML": _linked,
     "Windows-1252": lambda lines: b"\x93log\x94\n" + dmesg(lines).replace(b" ", b"\xa0"),
 }
 """These forms by their names."""

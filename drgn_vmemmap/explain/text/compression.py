@@ -113,6 +113,8 @@ _OPEN: dict[bytes, Callable[[io.BytesIO], Any]] = {
     b"\x78\x01": ZlibFile,
     b"\x78\x9c": ZlibFile,
     b"\x78\xda": ZlibFile,
+    # In the QR code of the kernel's panic screen: WINDOW_BITS and COMPR_LEVEL of drm_panic.c.
+    b"\x48\x89": ZlibFile,
 }
 """Functions that open compressed files, by the first bytes of these."""
 

@@ -21,6 +21,7 @@ from drgn_vmemmap.explain.text.limits import Allowance
 from drgn_vmemmap.explain.text.mail import mail_text
 from drgn_vmemmap.explain.text.markup import without_markup
 from drgn_vmemmap.explain.text.not_text import NotText, PackedText, refuse_other_files
+from drgn_vmemmap.explain.text.panic_screen import without_panic_screens
 from drgn_vmemmap.explain.text.transfer_encodings import without_base64, without_quoted_printable
 
 _NESTING_LIMIT = 4
@@ -68,6 +69,7 @@ class _Decoder:
         messages = json_messages(text)
         if messages is not None:
             text = without_base64(messages, self._part)
+        text = without_panic_screens(text, self._part)
         return without_markup(without_escapes(text))
 
     def _part(self, data: bytes) -> str:
