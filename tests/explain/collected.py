@@ -184,6 +184,18 @@ def _linked(lines: Sequence[str]) -> bytes:
     return f'<p>It panics:</p><a href="{address}">{address}</a>'.encode()
 
 
+def _insights(lines: Sequence[str]) -> bytes:
+    """``aws logs get-query-results``: rows of columns, each with its name."""
+    fields = ("@timestamp", "2026-11-26 15:32:04.000"), ("@message", ""), ("@ptr", "CmEKJgoi")
+    rows = [[{"field": name, "value": value or line} for name, value in fields] for line in lines]
+    return json.dumps({"results": rows, "status": "Complete"}).encode()
+
+
+def _proxmox(lines: Sequence[str]) -> bytes:
+    rows = [{"n": number, "t": line} for number, line in enumerate(lines, 1)]
+    return json.dumps({"total": len(rows), "data": rows}).encode()
+
+
 def _boxed(lines: Sequence[str]) -> bytes:
     return "\n".join(f"│ {row} │" for row in text(lines).splitlines()).encode()
 
@@ -222,6 +234,8 @@ COLLECTED: dict[str, Form] = {
     "VictoriaLogs": _records(lambda line: {"_msg": line, "_time": "2026"}),
     "Azure": _records(lambda line: {"SyslogMessage": line, "Computer": "vm"}),
     "LogScale": _records(lambda line: {"@rawstring": line, "@host": "vm"}),
+    "CloudWatch, Logs Insights": _insights,
+    "Proxmox": _proxmox,
     "Elastic, the event kept": _records(
         lambda line: {"message": line, "event": {"original": line, "kind": "event"}}
     ),

@@ -133,9 +133,7 @@ def _messages(value: Any) -> Iterator[_Message]:
         if isinstance(node, dict):
             parts: list[Any] = []
             caller, host = _caller(node), _host(node)
-            # Of Graylog's two, the short one may be cut, and the full one may be empty.
-            has_full = bool(node.get("full_message"))
-            keys = _MESSAGE_KEYS - {"short_message"} if has_full else _MESSAGE_KEYS
+            keys = _message_keys(node)
             for key, below in node.items():
                 if str(key).lower() in keys and not isinstance(below, dict):
                     yield from (_Message(caller + line, host) for line in _lines(below))
@@ -144,6 +142,19 @@ def _messages(value: Any) -> Iterator[_Message]:
             pending += reversed(parts)
         elif isinstance(node, list):
             pending += [below for below in reversed(node) if isinstance(below, (dict, list))]
+
+
+def _message_keys(record: dict[Any, Any]) -> frozenset[str]:
+    """The keys of a record under which messages are."""
+    # Of Graylog's two, the short one may be cut, and the full one may be empty.
+    if record.get("full_message"):
+        return _MESSAGE_KEYS - {"short_message"}
+    # CloudWatch's Logs Insights: each column of a row is a record. Proxmox: number and text.
+    if record.get("field") == "@message":
+        return frozenset(("value",))
+    if record.keys() == {"n", "t"}:
+        return frozenset(("t",))
+    return _MESSAGE_KEYS
 
 
 def _caller(record: dict[Any, Any]) -> str:
