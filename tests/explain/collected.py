@@ -221,6 +221,7 @@ COLLECTED: dict[str, Form] = {
     "pod": each("[pod/dmesg-abc/dmesg] [  {s}] {line}"),
     "pod and container": each("node-1 dmesg [  {s}] {line}"),
     "continuous integration": each("build\tRun tests\t2026-11-26T15:32:04.1234567Z [  {s}] {line}"),
+    "Open Build Service": each("[{n:>5}s] [  {s}] {line}"),
     "serial port of a cloud": each("2026 Nov 26 15:32:04 vm [  {s}] {line}"),
     "console server": each("[-- MARK -- Thu Nov 26 15:32:04 2026]\n[  {s}] {line}"),
     "milliseconds": each("1795793569123\t{line}"),

@@ -29,6 +29,8 @@ _PREFIX = re.compile(
             # The times of printk() and dmesg: [  12.345678], [T1], [Thu Nov 26 15:32:49 2026].
             r"\[ {0,12}[+-]?\d{1,12}(?:\.\d{1,9})?(?:@\d+| < ?[\d.]{1,24} ?>)?\](?:@\d{1,4}|:)?",
             r"\[ {0,12}[TC]\d{1,10}\]",
+            # Seconds of the Open Build Service, whose machines' consoles are in its logs.
+            r"\[ {0,6}\d{1,7}s\]",
             rf"\[{_CTIME}\]",
             rf"\[(?:{_WORD} ){{2,3}}{_CLOCK} \d{{4}}\]",
             rf"\[(?:{_WORD} ){{1,2}}\d\d:\d\d\]",
