@@ -32,8 +32,8 @@ from tests.synthetic.kernels import types
 from tests.synthetic.model import GIB, Folio, Machine
 from tests.synthetic.physical import KERNEL, KERNEL_RO, PAGE_SHIFT, PAGE_SIZE
 
-_REGION = 1 << 15
-"""So many PFNs are described by one page table over the vmemmap."""
+_TABLE_SPAN = 1 << 15
+"""PFNs that one page table over the vmemmap describes."""
 
 _KERNEL_END = 128 << 20 >> PAGE_SHIFT
 """What an image has of its own lies below this PFN; then come page tables, heads and folios."""
@@ -57,11 +57,11 @@ class Host(Image):
         :param gib: GiB of memory; as much as the folios need if it is not given.
         """
         nodes = 2 if aged else 1
-        heads = _KERNEL_END + -(-count << order) // _REGION + 2
-        first = _round_up(heads + count, max(_REGION, 1 << order))
+        heads = _KERNEL_END + -(-count << order) // _TABLE_SPAN + 2
+        first = _round_up(heads + count, max(_TABLE_SPAN, 1 << order))
         per_node = -(-count // nodes)
         needed = first + (per_node << order)
-        needed = _round_up(needed + needed // 32 + _REGION, GIB >> PAGE_SHIFT)
+        needed = _round_up(needed + needed // 32 + _TABLE_SPAN, GIB >> PAGE_SHIFT)
         size = gib * GIB // nodes or needed << PAGE_SHIFT
         super().__init__(Machine(nodes=nodes, node_size=size, nodes_shift=10))
         starts = [first, self.machine.node_pfns(1).start] if aged else [first]
@@ -91,8 +91,10 @@ class Host(Image):
 
     def _optimize(self) -> None:
         """Map the folios' vmemmap as HVO does, and give up the frames that backed it."""
-        for region in sorted({pfn // _REGION for start in self.pfns for pfn in self._ends(start)}):
-            table = self.tables.split(self.machine.page_address(region * _REGION))
+        for number in sorted(
+            {pfn // _TABLE_SPAN for start in self.pfns for pfn in self._ends(start)}
+        ):
+            table = self.tables.split(self.machine.page_address(number * _TABLE_SPAN))
             self.memmap.allocate(table, "table")
         for pfn, frame in self._heads.items():
             self.memmap.allocate(frame)
@@ -105,7 +107,7 @@ class Host(Image):
 
     def _ends(self, pfn: int) -> range:
         """PFNs of a folio, one for each page table that describes it."""
-        return range(pfn, pfn + (1 << self._order), min(_REGION, 1 << self._order))
+        return range(pfn, pfn + (1 << self._order), min(_TABLE_SPAN, 1 << self._order))
 
     def _count(self, name: str, change: int) -> None:
         """Let the kernel count more frames, or fewer."""
