@@ -24,7 +24,7 @@ from tests.synthetic.physical import PAGE_SHIFT
 
 GIGANTIC = GIB >> PAGE_SHIFT
 
-RESTORED = "memory of it was optimized once, and restored"
+RESTORED = "its vmemmap was optimized once, and restored"
 
 
 def reason(

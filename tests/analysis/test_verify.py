@@ -568,7 +568,7 @@ UNOPTIMIZED_ONE = Machine(line=LINES["6.12.0"], folios=(Folio(UNOPTIMIZED, remap
                     Folio(UNOPTIMIZED, remapped=False, edits=dict.fromkeys(range(1, 8), FRESH_W)),
                 ),
             ),
-            "memory of it was optimized once, and restored",
+            "its vmemmap was optimized once, and restored",
         ),
     ),
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "machine",

@@ -43,7 +43,7 @@ def _reason(context: VmemmapContext, folio: Folio) -> str:
     # The vmemmap of hot-plugged memory may have been mapped by single frames from the start. Which
     # folio was optimized is not known: the memory may have been of others, of any size.
     if context.is_from_boot(folio.pfn) and _was_restored(context, folio):
-        return "memory of it was optimized once, and restored"
+        return "its vmemmap was optimized once, and restored"
     if kernel.hvo.enabled is False:
         return "HVO is off now"
     return "the dump shows no reason"
