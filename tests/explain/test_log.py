@@ -121,6 +121,14 @@ def test_a_line_without_an_end_takes_no_time() -> None:
     assert mentions(["unable to handle general protection fault pfn: " * 20_000]) == []
 
 
+@pytest.mark.parametrize("registers", (100, 200))
+def test_a_line_longer_than_any_that_is_wrapped_is_not_joined(registers: int) -> None:
+    # Each register quotes the lines that it is in: that of a joined line is a copy.
+    rest = "fault for address: ffa09b70800bb174 " + "RAX: 0000000000000001 " * registers
+    lines = list(logical_lines(f"BUG: unable to handle page\n{rest}"))
+    assert len(lines) == (1 if registers == 100 else 2)
+
+
 # What they say of it.
 
 

@@ -34,7 +34,7 @@ _NEAR = 8
 _GROUPS_AT_ONCE = 1 << 14
 
 _LENGTH_LIMIT = 4096
-"""The longest line that is joined, in characters."""
+"""The longest line that is joined, in characters: to quote parts of it must cost little."""
 
 
 def unwrapped(pieces: Iterable[Piece]) -> Iterator[Line]:
@@ -54,12 +54,12 @@ def _groups(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     group: list[Piece] = []
     length = 0
     for piece in pieces:
+        length += len(piece.text)
         if group and (length > _LENGTH_LIMIT or not _continues(group, piece)):
             yield group
-            group, length = [], 0
+            group, length = [], len(piece.text)
         if piece.text.strip():
             group.append(piece)
-            length += len(piece.text)
         else:
             yield []
     if group:
