@@ -155,11 +155,31 @@ class Guest:
 
     def mappings(self) -> str:
         """
-        Return QEMU's own reading of the page tables that the guest's processor uses now.
+        Return QEMU's own reading of the kernel's page tables.
 
         One line per leaf: virtual address, physical address, flags (``W`` if writable).
         """
-        text = self.qmp.execute("human-monitor-command", **{"command-line": "info tlb"})
+        running = self.qmp.execute("query-status")["running"]
+        if running:
+            # QEMU reads the tables in use. With page table isolation, those of a process lack most
+            # of the kernel's entries.
+            self._wait(self._stop_in_kernel, "the guest to run its kernel")
+        leaves = self._monitor("info tlb")
+        if running:
+            self.qmp.execute("cont")
+        return leaves
+
+    def _stop_in_kernel(self) -> bool:
+        """Stop the guest if its processor runs the kernel; return whether it does."""
+        self.qmp.execute("stop")
+        if "CPL=0" in self._monitor("info registers"):
+            return True
+        self.qmp.execute("cont")
+        return False
+
+    def _monitor(self, command: str) -> str:
+        """Return the text that a command of QEMU's monitor prints."""
+        text = self.qmp.execute("human-monitor-command", **{"command-line": command})
         return str(text).replace("\r", "")
 
     def _start(self, kernel: Kernel) -> subprocess.Popen[bytes]:
