@@ -158,7 +158,8 @@ def _by_node(layout: Struct, data: bytes, name: str) -> Iterable[Count]:
     if name not in layout.members:
         return repeat(None)
     size = layout.members[name].size
-    return [_signed(count, size) for count in layout.elements(data, name)]
+    # Most of the nodes that a kernel may have do not exist, and count nothing.
+    return [_signed(count, size) if count else 0 for count in layout.elements(data, name)]
 
 
 def _lists(layout: Struct, address: int, data: bytes, hstate: str) -> Iterator[HstateList]:
