@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Ranges of PFNs, addresses and the like."""
+"""Ranges of PFNs, of vmemmap pages, or of cells of a map."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 def joined(ranges: Iterable[range]) -> list[range]:
-    """Ranges in ascending order, with those that touch or overlap joined, and no empty ones."""
+    """Ranges in ascending order, without empty ones: those that touch or overlap are one."""
     found: list[range] = []
     for each in sorted(filter(None, ranges), key=lambda each: each.start):
         if found and each.start <= found[-1].stop:

@@ -8,7 +8,7 @@ import errno
 import struct
 
 FILE_ERRORS = (OSError, OverflowError, ValueError, struct.error)
-"""All of them."""
+"""What reading such a file may raise."""
 
 
 def is_unreadable(error: Exception) -> bool:
