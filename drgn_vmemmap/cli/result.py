@@ -57,13 +57,19 @@ def write_on(text: str) -> bool:
     """
     Write a part of a result to standard output, at once.
 
-    :return: Whether somebody still reads it. What is written after that goes nowhere.
+    :return: Whether somebody still reads it.
+    :raises OSError: if it cannot be written, as on a full disk.
+
+    What is written after either goes nowhere.
     """
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:
         discard(sys.stdout)
         return False
+    except OSError:
+        discard(sys.stdout)
+        raise
     return True
 
 

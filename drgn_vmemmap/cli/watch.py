@@ -69,8 +69,7 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     tally = Tally(options.until)
     # A command has a process group of its own: what is to end it reaches it through us.
     ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    signals = ending if options.child else (signal.SIGINT,)
-    progress = InterruptibleProgress(signals, lambda number: child.send(number))
+    progress = InterruptibleProgress(ending, lambda number: child.send(number))
     watched = _watched(options, prog, progress)
     with running(options.child) as child, progress:
         try:
@@ -104,29 +103,39 @@ def _watch(
     child: NoChild,
     progress: Progress,
 ) -> None:
-    """Take pass after pass, and write what each one saw."""
+    """
+    Take pass after pass, and write what each one saw.
+
+    :raises OSError: at the end, if something could not be written, as on a full disk.
+    """
     from drgn_vmemmap.analysis.watch import watch
 
     interval = options.interval
     if interval is None:
         interval = 0.0 if options.child else _INTERVAL
     target, recording = watched
+    unwritten: OSError | None = None
     for pass_ in watch(target, interval, options.count, progress, child.is_over):
         is_broken = tally.add(pass_)
         if tally.passes == 1:
             for unrecognised in pass_.report.kernel.unrecognised:
                 warn(f"not recognised: {unrecognised.message}")
-        is_read = write_on(_lines(options.format, pass_, tally))
+        try:
+            is_read = write_on(_lines(options.format, pass_, tally))
+        except OSError as error:
+            unwritten, is_read = error, False
         if is_broken:
             _report_broken(options, pass_, tally, recording)
             if options.until is not None:
                 break
-        # A command runs to its end, and is judged, whether or not somebody reads what we write.
+        # A command runs to its end, and is judged, whether or not what we write arrives.
         if not is_read and not options.child:
             break
     report = tally.report()
     if options.format == "ktap" and report is not None:
         write_on(_ktap(report))
+    if unwritten is not None:
+        raise unwritten
 
 
 def _watched(
@@ -195,9 +204,9 @@ COMMAND = Command(
     name="watch",
     help="a live kernel: what changes, every few seconds, or while a command runs",
     description="Analyses a live kernel again and again, with all checks, and writes one line per "
-    "hstate with what changed. Ctrl-C ends it with a summary. With -- COMMAND, it does so while "
-    "COMMAND runs, and once more after it: the exit code is that of COMMAND, or 1 if something is "
-    "broken. The output of COMMAND goes to standard error.",
+    "hstate with what changed. Ctrl-C or SIGTERM ends it with a summary. With -- "
+    "COMMAND, it does so while COMMAND runs, and once more after it: the exit code is that of "
+    "COMMAND, or 1 if something is broken. The output of COMMAND goes to standard error.",
     examples=(
         f"{NAME} -k watch --interval 5",
         f"{NAME} --qemu SOCKET watch --until tail-writable --extract .",

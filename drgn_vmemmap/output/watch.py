@@ -46,6 +46,7 @@ def jsonl(pass_: Pass) -> str:
                 **stability_document(stability),
                 "findings": findings(pass_),
                 "broken": broken(pass_),
+                "incomplete": pass_.report.incomplete,
             }
         )
         + "\n"

@@ -34,7 +34,8 @@ class _Difference(NamedTuple):
 
     def __str__(self) -> str:
         place = _place(self.hstate, self.node)
-        return f"{place}: {self.name} is {self.counted}, {self.found} folios were found"
+        found = "1 folio was" if self.found == 1 else f"{self.found} folios were"
+        return f"{place}: {self.name} is {self.counted}, {found} found"
 
 
 def count_mismatches(

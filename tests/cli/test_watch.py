@@ -127,7 +127,7 @@ def test_watching_ends_after_as_many_passes_as_were_asked_for(
     options = ("--interval", "0", "--count", "3", "--format", "jsonl")
     assert run(monkeypatch, still(), *options) == DONE
     out, err = capsys.readouterr()
-    assert len([json.loads(line) for line in out.splitlines()]) == 3 * 2
+    assert [json.loads(line)["incomplete"] for line in out.splitlines()] == [False] * 3 * 2
     assert err == "3 passes: 0 folios moved, 0 transient findings, 0 findings\n"
 
 
@@ -155,15 +155,21 @@ def test_a_pass_makes_all_checks(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.count("\nok ") == len(RULES) and "# SKIP" not in out
 
 
-def test_ctrl_c_ends_it_with_a_summary(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
+def test_ctrl_c_or_sigterm_ends_it_with_the_rules_and_a_summary(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    passes = iter((1, 2, 3))
+
     def interrupt() -> bool:
-        os.kill(os.getpid(), signal.SIGINT)
+        if next(passes) == 3:
+            os.kill(os.getpid(), number)
         return True
 
-    assert run(monkeypatch, still()._replace(is_there=interrupt)) == DONE
-    assert capsys.readouterr().err.splitlines()[-1].endswith(" 0 findings")
+    words = ("--interval", "0", "--format", "ktap")
+    assert run(monkeypatch, still()._replace(is_there=interrupt), *words) == DONE
+    out, err = capsys.readouterr()
+    assert out.startswith("KTAP version 1\n") and err.endswith(" 0 findings\n")
 
 
 @pytest.mark.parametrize(
@@ -298,6 +304,21 @@ def test_a_command_runs_to_its_end_whether_or_not_the_passes_are_read(
     with without_reader(monkeypatch):
         assert run(monkeypatch, still(), *words) == 7
         assert run(monkeypatch, broken_in((False, True)), *words) == FOUND_ERRORS
+
+
+@pytest.mark.parametrize("format_name", ("table", "ktap"))
+def test_a_command_runs_to_its_end_though_the_disk_is_full(
+    format_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    ended = tmp_path / "ended"
+    words = ("--interval", "0.05", "--format", format_name, *shell(f"sleep 0.2; touch {ended}"))
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", full)
+        assert run(monkeypatch, still(), *words) == CANNOT
+    assert ended.exists() and "No space left on device" in capfd.readouterr().err
 
 
 def test_passes_that_nobody_reads_end_where_there_is_no_command(

@@ -92,6 +92,12 @@ def test_nodes_whose_counters_do_not_add_up_are_a_warning(kernel: EditedKernel) 
     ]
 
 
+def test_a_counter_is_compared_with_a_single_folio() -> None:
+    one = EditedKernel(Image(Machine(folios=FREE[:1])).prog)
+    one.write(counter(one, "nr_huge_pages"), 2)
+    assert "hugepages-2048kB: nr_huge_pages is 2, 1 folio was found" in mismatches(one)
+
+
 def test_a_node_with_folios_and_no_counter_is_a_warning(kernel: EditedKernel) -> None:
     for name in ("nr_huge_pages", "free_huge_pages"):
         kernel.write(counter(kernel, name, 0), 0, 4)
