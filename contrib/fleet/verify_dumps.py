@@ -26,13 +26,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
-from tabulate import tabulate
-
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import drgn_vmemmap
 from drgn_vmemmap.cli import arguments, result
-from drgn_vmemmap.cli.exit_codes import say
+from drgn_vmemmap.cli.exit_codes import needs, say
 from drgn_vmemmap.errors import printable
 from drgn_vmemmap.output.report.csv import no_formula
 
@@ -297,6 +295,8 @@ def _is_due(row: Row, table: Table, retry: bool) -> bool:
 
 def shown(rows: Iterable[Row]) -> str:
     """The table for people."""
+    from tabulate import tabulate
+
     shown_fields = (
         (row.dump, row.host, row.time, row.verdict, _size(row.saved), row.findings) for row in rows
     )
@@ -340,6 +340,8 @@ def main() -> int:
         say(f"verify_dumps: another process writes {options.output}")
     except (NoTable, OSError) as error:
         say(f"verify_dumps: {printable(str(error))}")
+    except ModuleNotFoundError as error:
+        say(f"verify_dumps: {needs(error)}")
     except KeyboardInterrupt:
         say("verify_dumps: interrupted; start it again to go on")
         return 130

@@ -58,10 +58,17 @@ def exit_code_of(run: Callable[[], int | None]) -> int:
         return fail(CANNOT, _in_words(error))
     except KeyboardInterrupt:
         return fail(INCOMPLETE, "interrupted")
+    except ModuleNotFoundError as error:
+        return fail(CANNOT, needs(error))
     except MemoryError:
         return fail(CANNOT, "this needs more memory than this process may have: raise its limit")
     except Exception as error:
         return fail(CANNOT, f"internal error, please report it: {_with_place(error)}")
+
+
+def needs(error: ModuleNotFoundError) -> str:
+    """What to do where a package is missing, as beside a checkout that was not installed."""
+    return f"needs {error.name}: pip install {error.name}"
 
 
 def write_output(text: str) -> int:

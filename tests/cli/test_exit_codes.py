@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 
 from drgn_vmemmap.cli import command_line
-from drgn_vmemmap.cli.exit_codes import DONE, FOUND_ERRORS, INCOMPLETE
+from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, FOUND_ERRORS, INCOMPLETE
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, REUSE_W, Folio, Machine
 
@@ -50,3 +51,13 @@ def test_what_is_not_recognised_is_incomplete(command: str) -> None:
     image = kernel(SOUND)
     image.variables["new_key"] = image.variables.pop("hugetlb_optimize_vmemmap_key")
     assert command_line.run([command], image.prog) == INCOMPLETE
+
+
+def test_a_package_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tabulate", None)
+    monkeypatch.delitem(sys.modules, "drgn_vmemmap.output.text", raising=False)
+    monkeypatch.delitem(sys.modules, "drgn_vmemmap.output.report.table", raising=False)
+    assert command_line.run([], kernel({}).prog) == CANNOT
+    assert capsys.readouterr() == ("", "drgn-vmemmap: needs tabulate: pip install tabulate\n")
