@@ -140,12 +140,6 @@ def _newest_first(form: Form) -> Form:
     return lambda lines: b"\n".join(reversed(form(lines).splitlines()))
 
 
-def _deflated(lines: Sequence[str]) -> bytes:
-    """A record in pstore, which a kernel that does not compress cannot unpack."""
-    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return stream.compress(dmesg(lines)) + stream.flush()
-
-
 def _panic_screen(encode: Callable[[bytes], str], name: str) -> Form:
     """The web address in the QR code of a panic screen."""
 
@@ -286,7 +280,6 @@ COLLECTED: dict[str, Form] = {
     ),
     "cat -n, quoted": quoted_of(each("{n:6}\t{line}"), b"> "),
     "dmesg, cut at 80 and indented": quoted_of(cut_at(dmesg, 80), b"    "),
-    "pstore, not unpacked": _deflated,
     "panic screen": _PANIC,
     "panic screen, before v6.15": _panic_screen(by_bits, "zl"),
     "panic screen, in a letter": in_a_letter(_PANIC),

@@ -11,6 +11,7 @@ import html
 import json
 import lzma
 import quopri
+import re
 import textwrap
 import zlib
 from collections.abc import Sequence
@@ -91,6 +92,12 @@ def _pstore(lines: Sequence[str]) -> bytes:
     parts = [text[start : start + 300] for start in range(0, len(text), 300)]
     named = (f"Panic#1 Part{n}\n{part}\n" for n, part in enumerate(reversed(parts), 1))
     return "".join(named).encode()
+
+
+def _deflated(*parts: bytes) -> bytes:
+    """Records in pstore, which a kernel that does not compress cannot unpack."""
+    streams = [zlib.compressobj(wbits=-zlib.MAX_WBITS) for _ in parts]
+    return b"".join(stream.compress(part) + stream.flush() for stream, part in zip(streams, parts))
 
 
 def _wrapped(columns: int, first: str = "", rest: str = "") -> Form:
@@ -269,6 +276,10 @@ FORMS: dict[str, Form] = {
     "pstore": _pstore,
     "pstore, quoted": quoted_of(_pstore, b"> "),
     "pstore, indented": quoted_of(_pstore, b"    "),
+    "pstore, not unpacked": lambda lines: _deflated(dmesg(lines)),
+    "pstore, parts that are not unpacked": lambda lines: _deflated(
+        *re.split(rb"(?=Panic#)", _pstore(lines))[1:]
+    ),
     "pstore, tabs": lambda lines: _pstore(lines).replace(b" ", b"\t"),
     "serial port of a cloud, in a letter": in_a_letter(_CLOUD),
     "continuous integration, in a letter": in_a_letter(_WORKFLOW),

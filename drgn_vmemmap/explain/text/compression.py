@@ -34,7 +34,7 @@ class _InPieces(io.BytesIO):
 
 
 class ZlibFile:
-    """Reads a zlib stream piece by piece."""
+    """Reads zlib streams, one after another, piece by piece."""
 
     _WINDOW_BITS = zlib.MAX_WBITS
 
@@ -44,16 +44,26 @@ class ZlibFile:
 
     def read1(self, size: int) -> bytes:
         """
-        :raises zlib.error: if the stream is damaged.
+        :raises zlib.error: if a stream is damaged.
         """
-        while not self._stream.eof:
+        while not self._stream.eof or self._begin_next():
             packed = self._stream.unconsumed_tail or self._file.read(_PIECE)
             part = self._stream.decompress(packed, size)
             if part:
                 return part
-            if not packed:
+            if not packed and not self._stream.eof:
                 raise zlib.error("the stream ends early")
         return b""
+
+    def _begin_next(self) -> bool:
+        """Begin the stream after the one that has ended, and after zeros, if there is one."""
+        packed = self._stream.unused_data or self._file.read(_PIECE)
+        while packed and not packed.strip(b"\0"):
+            packed = self._file.read(_PIECE)
+        if packed:
+            self._file.seek(-len(packed.lstrip(b"\0")), io.SEEK_CUR)
+            self._stream = zlib.decompressobj(self._WINDOW_BITS)
+        return bool(packed)
 
 
 class DeflateFile(ZlibFile):
