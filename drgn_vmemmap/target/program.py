@@ -21,6 +21,9 @@ from drgn_vmemmap.target.elf_file import is_without_segments
 from drgn_vmemmap.target.kdump_names import is_nameless, machine
 from drgn_vmemmap.target.open_files import remember_path
 
+_NO_CORE = "not an ELF core file"
+"""drgn's message on a file that is no dump."""
+
 _NO_VMCOREINFO = ("missing NT_AUXV", "linux.vmcoreinfo.raw is not set")
 """How drgn's and libkdumpfile's messages end where a dump has no VMCOREINFO."""
 
@@ -91,6 +94,8 @@ def _in_our_words(path: str, reason: str) -> str:
             "it has no segments of memory, as a dump by Xen's xl dump-core has none: take a dump "
             "with kdump in the guest"
         )
+    if reason == _NO_CORE:
+        return f"{reason}, nor a kdump: take a dump with kdump, or with QEMU's dump-guest-memory"
     if reason.endswith(_NO_VMCOREINFO):
         return "it has no VMCOREINFO: give that, as a text, with --vmcoreinfo"
     if reason.startswith(_NO_VMCOREINFO_OF_QEMU):

@@ -63,7 +63,7 @@ def test_no_such_file() -> None:
 
 
 def test_not_a_vmcore() -> None:
-    refused(vmemmap("-c", ROOT / "Makefile"), 2, "not an ELF core file")
+    refused(vmemmap("-c", ROOT / "Makefile"), 2, "take a dump with kdump, or with QEMU's")
 
 
 def test_a_core_of_a_process(tmp_path: Path) -> None:
