@@ -59,39 +59,71 @@ def confirm(target: Target, progress: Progress = SILENT) -> Report:
     :raises MissingFacts: if it went away before one pass was complete.
     """
     start = time.monotonic()
-    report = _pass(target)
-    if report is None:
+    first = _pass(target)
+    if first is None:
         raise MissingFacts("the target went away before one pass was complete")
-    lasting = seen = _suspicious(report)
-    passes, moved, gone = 1, set[int](), []
+    series, is_gone = _Series(first), False
     for pause in _PAUSES:
-        if report.interrupted or (passes > 1 and not lasting):
+        if series.is_over:
             break
         progress.pause(pause)
         if progress.interrupted:
-            report = replace(report, interrupted=True)
+            series.interrupt()
             break
-        newer = _pass(target)
-        if newer is None:
-            gone.append(GONE)
+        report = _pass(target)
+        if report is None:
+            is_gone = True
             break
-        if newer.interrupted:
-            report = replace(report, interrupted=True)
-            break
-        passes += 1
-        moved |= _moved(report, newer)
-        report, now = newer, _suspicious(newer)
-        lasting, seen = lasting & now, seen | now
-    if passes == 1:
-        lasting = frozenset()
-    findings = [
-        finding
-        for finding in report.findings
-        if finding.severity is Severity.INFO or identity(finding) in lasting
-    ]
-    seconds = time.monotonic() - start
-    stability = Stability(seconds, passes, len(moved), len(seen - lasting))
-    return replace(report, findings=findings + gone, stability=stability)
+        series.add(report)
+    result = series.result(time.monotonic() - start)
+    return replace(result, findings=[*result.findings, GONE]) if is_gone else result
+
+
+class _Series:
+    """Passes over a live kernel, one after another, and what they have in common."""
+
+    def __init__(self, first: Report) -> None:
+        self._last = first
+        self._passes = 1
+        self._lasting = self._seen = _suspicious(first)
+        self._moved: set[int] = set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether another pass would change nothing."""
+        return self._last.interrupted or (self._passes > 1 and not self._lasting)
+
+    def interrupt(self) -> None:
+        """End the series; what its last pass saw stays."""
+        self._last = replace(self._last, interrupted=True)
+
+    def add(self, report: Report) -> None:
+        """Add a pass, unless it was interrupted: then, it is not complete."""
+        if report.interrupted:
+            self.interrupt()
+            return
+        self._passes += 1
+        self._moved |= _moved(self._last, report)
+        found = _suspicious(report)
+        self._lasting, self._seen = self._lasting & found, self._seen | found
+        self._last = report
+
+    def result(self, seconds: float) -> Report:
+        """
+        The report of the last pass, with the errors and warnings that all passes found.
+
+        :param seconds: What the passes took.
+        """
+        # What a single pass found may be no more than a moment.
+        lasting = self._lasting if self._passes > 1 else frozenset()
+        findings = [
+            finding
+            for finding in self._last.findings
+            if finding.severity is Severity.INFO or identity(finding) in lasting
+        ]
+        vanished = len(self._seen - lasting)
+        stability = Stability(seconds, self._passes, len(self._moved), vanished)
+        return replace(self._last, findings=findings, stability=stability)
 
 
 def _pass(target: Target) -> Report | None:
