@@ -21,8 +21,10 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 # A pool's folios have a few flags in common; a dump's folios may be damaged one by one.
 _CLASSES_LIMIT = 4096
 
-# Page tables whose folios' heads are read together.
+# Page tables whose folios' heads are read together; fewer where frames are read whole, so that
+# these stay in the processor's cache while they are compared.
 _TABLES = 4
+_TABLES_OF_FRAMES = 2
 
 
 class _Part(NamedTuple):
@@ -79,6 +81,8 @@ class MemmapScan:
         if compare_tails and snapshot.geometry.is_aligned:
             # By the stricter rules for shared tails: a folio that breaks them is compared later.
             self._tails = Tails(kernel, self._step.bit_length() - 1, are_shared=True)
+        self._limit = _TABLES if self._tails is None else _TABLES_OF_FRAMES
+        """How many page tables are read together at most."""
         self._adjacent = False
         """Whether a folio was found at each of the last PFNs, and there were many."""
 
@@ -95,8 +99,8 @@ class MemmapScan:
             parts = self._parts(first, pfns.stop, at_once)
             # As long as there is a folio at each PFN, or at none, more tables are read together.
             count = len(self.folios)
-            at_once = min(2 * at_once, _TABLES) if self._add_parts(parts) else 1
-            self._adjacent = at_once == _TABLES and len(self.folios) > count
+            at_once = min(2 * at_once, self._limit) if self._add_parts(parts) else 1
+            self._adjacent = at_once == self._limit and len(self.folios) > count
             # PFNs within a folio are left out: a remapped tail may show a copy of the head.
             first = max(parts[-1].pfns[-1] + self._step, self._end)
 
@@ -138,11 +142,12 @@ class MemmapScan:
         addresses = [frame << shift for frame in frames if frame is not None]
         if len(addresses) == len(pfns) and self._add_compared(parts, pfns, addresses):
             return True
-        heads = self._snapshot.walker.memory.read_each(addresses, self._size)
-        found = [head for head in heads if head is not None]
-        if len(found) == len(pfns) and self._add_alike(pfns, found):
+        memory = self._snapshot.walker.memory
+        heads = memory.read_all(addresses, self._size) if len(addresses) == len(pfns) else None
+        if heads is not None and self._add_alike(pfns, heads):
             return True
-        self._add_each(zip((pfn for pfn, frame in zip(pfns, frames) if frame is not None), heads))
+        each = memory.read_each(addresses, self._size) if heads is None else heads.each()
+        self._add_each(zip((pfn for pfn, frame in zip(pfns, frames) if frame is not None), each))
         return False
 
     def _frames(self, part: _Part) -> Sequence[int | None]:
@@ -171,12 +176,8 @@ class MemmapScan:
         # At most PFNs there is no folio: frames are read whole only after many adjacent folios.
         if tails is None or not self._adjacent or not all(part.run.is_last_level for part in parts):
             return False
-        memory = self._snapshot.walker.memory
-        frames = memory.read_together(addresses, size)
-        if frames is None:
-            each = [frame for frame in memory.read_each(addresses, size) if frame is not None]
-            frames = StridedRead.joined(each, size)
-        if len(frames.starts) < len(pfns) or not self._add_adjacent(pfns, frames):
+        frames = self._snapshot.walker.memory.read_all(addresses, size)
+        if frames is None or not self._add_adjacent(pfns, frames):
             return False
         infos = self._snapshot.kernel.tail_infos(pfns, self._step.bit_length() - 1)
         if tails.are_alike(frames, infos, has_head=True):
@@ -186,18 +187,18 @@ class MemmapScan:
             self._tails = None
         return True
 
-    def _add_alike(self, pfns: range, heads: Sequence[bytes]) -> bool:
+    def _add_alike(self, pfns: range, heads: StridedRead) -> bool:
         """
         Add folios if there is one of the smallest size at each PFN, or none at all.
 
         :param heads: The first two struct pages of each.
         :return: Whether that is so; otherwise, none was added.
         """
-        kernel, joined = self._snapshot.kernel, StridedRead.joined(heads, self._size)
-        if self._add_adjacent(pfns, joined):
+        if self._add_adjacent(pfns, heads):
             return True
+        kernel, pages = self._snapshot.kernel, bytes(heads.ascending())
         tests = (kernel.hugetlb_test, kernel.removed_test)
-        return not any(test and test.matches_any(joined.block, self._size) for test in tests)
+        return not any(test and test.matches_any(pages, self._size) for test in tests)
 
     def _add_adjacent(self, pfns: range, heads: StridedRead) -> bool:
         """

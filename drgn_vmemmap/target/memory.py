@@ -100,6 +100,20 @@ class Memory(ABC):
         """
         return None
 
+    def read_all(self, addresses: list[int], size: int) -> StridedRead | None:
+        """
+        Read pieces of one size, at once if one read can fetch them all.
+
+        :param addresses: Their physical addresses in bytes, multiples of 8.
+        :param size: Bytes of each, a multiple of 8.
+        :return: ``None`` if one of them cannot be had.
+        """
+        together = self.read_together(addresses, size)
+        if together is not None:
+            return together
+        pieces = [piece for piece in self.read_each(addresses, size) if piece is not None]
+        return StridedRead.joined(pieces, size) if len(pieces) == len(addresses) else None
+
     def _read_or_none(self, address: int, size: int) -> bytes | None:
         try:
             return self.read(address, size)
@@ -129,14 +143,15 @@ class ProgramMemory(Memory):
 
     def read_together(self, addresses: list[int], size: int) -> StridedRead | None:
         number = len(addresses)
-        if number < 2:
+        # One read costs more than the bytes between neighbours.
+        limit = number * _NEIGHBOURS
+        if number < 2 or abs(addresses[-1] - addresses[0]) >= limit:
             return None
         start, stride = addresses[0], addresses[1] - addresses[0]
         even = abs(stride) >= size and addresses == [*range(start, start + number * stride, stride)]
         ends = (start, addresses[-1]) if even else addresses
         lowest, highest = min(ends), max(ends)
-        # One read costs more than the bytes between neighbours.
-        if highest - lowest >= number * _NEIGHBOURS:
+        if highest - lowest >= limit:
             return None
         block = self._read_or_none(lowest, highest - lowest + size)
         if block is None:
