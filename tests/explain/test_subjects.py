@@ -147,6 +147,8 @@ def test_registers_after_the_error_code_are_the_faults_whatever_stands_before_it
     (fault,) = mentions((*FAULT_LINES[:before], *dump, *FAULT_LINES[before:]))
     assert fault.functions == ["isolate_migratepages_block"]
     assert fault.registers["CR4"] == 0x771EF0
+    (fault,) = mentions((*FAULT_LINES[:before], *dump, *FAULT_LINES[before:6]))
+    assert fault.functions == ["isolate_migratepages_block"]
 
 
 TASK = "CPU: 0 UID: 0 PID: 71 Comm: kcompactd0 Not tainted 6.12.117 #1 PREEMPT(voluntary)"
@@ -158,11 +160,45 @@ REPORTS = (
 )
 
 
+def test_a_dump_whose_lines_two_loggers_write_is_one() -> None:
+    (fault,) = mentions((*FAULT_LINES[:5], TASK, TASK, FAULT_LINES[5]))
+    assert fault.functions == ["isolate_migratepages_block"]
+
+
+def test_each_fault_has_the_functions_of_its_own_dump() -> None:
+    other = ("BUG: unable to handle page fault for address: ffffc9000041f000", FAULT_LINES[1])
+    task = TASK.replace("kcompactd0", "kswapd0")
+    found = mentions((*FAULT_LINES[:5], TASK, FAULT_LINES[5], *other, task, OTHER_STACK[0]))
+    assert [each.functions for each in found] == [
+        ["isolate_migratepages_block"],
+        ["vmemmap_remap_pte"],
+    ]
+
+
+def test_a_dump_after_lost_lines_is_of_nothing_before_them() -> None:
+    earlier, gap = "Allocated by task 9:", "** 5 printk messages dropped **"
+    (page,) = mentions((PAGE_LINES[0], earlier, gap, TASK, FAULT_LINES[5]))
+    assert not page.functions
+
+
+def test_a_page_that_is_named_again_much_later_takes_nothing_with_it_to_another_boot() -> None:
+    page, other = PAGE_LINES[1], TASK.replace("6.12.117", "6.17.0")
+    lines = (TASK, page, FAILED, *["usb 1-1: reset"] * 40, page, other)
+    failure = mentions(f"[  100.{n:06}] {line}" for n, line in enumerate(lines))[1]
+    assert failure.boot.release == "6.12.117"
+
+
+def test_a_page_that_two_boots_dump_is_of_the_first_one() -> None:
+    other = TASK.replace("6.12.117", "6.17.0")
+    (page,) = mentions((PAGE_LINES[1], TASK, PAGE_LINES[1], other))
+    assert page.boot.release == "6.12.117"
+
+
 @pytest.mark.parametrize("lines", (PAGE_LINES, PAGE_LINES[1:]))
 def test_a_bad_page_is_of_the_boot_that_dumps_the_stack_after_it(lines: tuple[str, ...]) -> None:
     other = TASK.replace("6.12.117", "6.17.0")
-    failure, page = mentions((TASK, FAILED, *lines, other))
-    assert failure.boot.release == "6.12.117"
+    *before, page = mentions((FAULT_LINES[0], TASK, FAILED, *lines, other))
+    assert [each.boot.release for each in before] == ["6.12.117"] * 2
     assert page.boot.release == "6.17.0"
 
 
