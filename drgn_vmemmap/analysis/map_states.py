@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Iterator, Mapping
 
 from drgn_vmemmap.analysis.listing import Traits
@@ -12,7 +13,6 @@ from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.ranges import joined
 from drgn_vmemmap.rules.finding import Finding, Severity
-from drgn_vmemmap.vmemmap.sections import SectionIndex
 from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED
 
 
@@ -96,12 +96,16 @@ def places(
 def memory(report: Report) -> list[range]:
     """Stretches of memory that have a memmap or folios, in ascending order."""
     folios = report.folios.folios
-    sections = SectionIndex(report.sections)
+    present = joined(section.pfns for section in report.sections)
     # Sections that are not in the dump may have folios, all the same.
+    starts = [0, *(pfns.stop for pfns in present)]
+    stops = [*(pfns.start for pfns in present), sys.maxsize]
     missed = [
-        folios.pfns_of(row) for row, pfn in enumerate(folios.pfns) if sections.at(pfn) is None
+        folios.pfns_of(row)
+        for start, stop in zip(starts, stops)
+        for row in folios.rows_in(range(start, stop))
     ]
-    return joined([*(section.pfns for section in report.sections), *missed])
+    return joined([*present, *missed])
 
 
 def _place(report: Report, finding: Finding, hstate: str | None) -> range:

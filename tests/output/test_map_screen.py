@@ -56,8 +56,9 @@ def terabyte(report: Report) -> Report:
         Verdict.OPTIMIZED, Layout.HEAD_REUSE, "pte", None, ((1, 7),), ((1, 7),), 7
     )
     unoptimized = Judgement(Verdict.UNOPTIMIZED, Layout.NONE, "pte", None, (), (), 0)
-    for number in range(len(pfns)):
-        reports.set(number, optimized if number % 16 else unoptimized)
+    for number in range(16):
+        reports.set(number, optimized if number else unoptimized)
+    reports.judgements = reports.judgements[:16] * (len(pfns) // 16)
     (hstate,) = (known for known in report.hstates if known.hstate.order == 9)
     hstates = [HstateReport(hstate.hstate, 8)]
     hstates[0].counts.add(optimized, len(pfns))
