@@ -252,22 +252,22 @@ def test_an_attribute_cannot_be_left() -> None:
     assert message in broken.one("section", id="findings").text
 
 
-def test_two_hundred_thousand_folios_are_a_page_of_some_megabytes() -> None:
-    report = pages.many(200_000)
+def test_fifty_thousand_folios_are_a_page_of_a_megabyte() -> None:
+    report = pages.many(50_000, broken_each=2_500)
     started = time.process_time()
     text = "".join(html.render(report, View()))
-    # It takes a few seconds; a machine under load has its time.
-    assert time.process_time() - started < 60
-    assert len(text) < 4_500_000
+    # It takes a second; a machine under load has its time.
+    assert time.process_time() - started < 15
+    assert len(text) < 1_300_000
     page = parsed(text)
-    assert "The first 500 of 200,000 folios" in page.one("p", id="status").text
+    assert "The first 500 of 50,000 folios" in page.one("p", id="status").text
     assert len(list(page.one("table", id="table").one("tbody").all("tr"))) == 500
     assert "Where: the first 100 of 200" in page.one("section", id="findings").text
-    assert "64 folios of 2 MiB" in page.one("p", id="map-scale").text
+    assert "16 folios of 2 MiB" in page.one("p", id="map-scale").text
     assert len(list(page.all("rect", "cell"))) <= 64 * 64
     data = data_of(page)
-    assert unpacked(data["pfns"])[-1] == FIRST_FOLIO + 199_999 * 512
-    assert len(unpacked(data["numbers"])) == 200_000
+    assert unpacked(data["pfns"])[-1] == FIRST_FOLIO + 49_999 * 512
+    assert len(unpacked(data["numbers"])) == 50_000
 
 
 def test_the_command_writes_the_page_also_from_the_bundle(bundle: Path, tmp_path: Path) -> None:

@@ -81,11 +81,13 @@ def hostile() -> Image:
     return image
 
 
-def many(count: int) -> Report:
+def many(count: int, broken_each: int = 10_000) -> Report:
     """
     A report of very many folios, side by side on two nodes.
 
-    One in a thousand is not optimized, and one in ten thousand is broken.
+    One in a thousand is not optimized.
+
+    :param broken_each: One in so many is broken.
     """
     report = Image(Machine()).examine()
     judgements = {
@@ -99,7 +101,7 @@ def many(count: int) -> Report:
         if number % 1000 == 7:
             verdict = Verdict.UNOPTIMIZED
         pfn = FIRST_FOLIO + 512 * number
-        if number % 10_000 == 77:
+        if number % broken_each == 77:
             verdict = Verdict.INCONSISTENT
             broken.append(pfn)
         layout, shared, read_only, freed = judgements[verdict]
