@@ -72,6 +72,12 @@ def open_vmcore(of: str | Path) -> drgn.Program:
 
 
 @cache
+def shared_vmcore(name: str) -> drgn.Program:
+    """The program of a recorded vmcore, which tests share that only read it."""
+    return open_vmcore(name)
+
+
+@cache
 def verified(path: Path) -> Report:
     """The report of a recorded vmcore, which several tests share and none changes."""
     return verify(open_vmcore(path))

@@ -15,10 +15,10 @@ from tests.support import (
     DRGN,
     PACKAGE,
     answer,
-    open_vmcore,
     refused,
     report_file,
     run,
+    shared_vmcore,
     vmcore,
     vmemmap,
 )
@@ -27,7 +27,7 @@ VMCORE = vmcore("head-reuse")
 
 
 def test_options_of_a_command_stand_before_or_after_it() -> None:
-    prog = open_vmcore(VMCORE)
+    prog = shared_vmcore("head-reuse")
     after = answer("verify", "--format", "json", prog=prog).stdout
     assert answer("--format", "json", "verify", prog=prog).stdout == after
     assert answer("--format=json", "verify", prog=prog).stdout == after
@@ -158,7 +158,7 @@ def test_wrong_usage_is_refused() -> None:
     refused(answer("-c"), 2, "-c", "argument")
     refused(answer("--pfn", "many"), 2, "many")
     refused(answer("--pfn", "a400"), 2, "a400", "0x")
-    asked = answer("explain", "deadbeef", prog=open_vmcore(VMCORE))
+    asked = answer("explain", "deadbeef", prog=shared_vmcore("head-reuse"))
     refused(asked, 2, "deadbeef", "0x", "16 digits")
     refused(answer("bundle"), 2, "FILE")
 
@@ -181,7 +181,7 @@ def test_a_name_in_a_message_does_not_reach_the_terminal_as_it_is(tmp_path: Path
     name = tmp_path / "a\x1b[2J\nb\u202ec\udcff"
     shown = "a\\x1b[2J\\nb\\u202ec\\udcff"
     refused(vmemmap("-c", name), 2, shown)
-    prog = open_vmcore(VMCORE)
+    prog = shared_vmcore("head-reuse")
     refused(answer("-c", VMCORE, "-s", name), 2, shown)
     refused(answer("-o", name / "report", prog=prog), 2, shown)
     refused(answer("report", name), 2, f"unrecognized arguments: {tmp_path}/{shown}")

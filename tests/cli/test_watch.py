@@ -33,7 +33,7 @@ from drgn_vmemmap.paging.x86_64 import PHYSICAL_BITS
 from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.rules.rule import RULES
 from tests.damage.edited import EditedKernel
-from tests.support import ROOT, answer, open_vmcore, vmcore, vmemmap
+from tests.support import ROOT, answer, open_vmcore, shared_vmcore, vmcore, vmemmap
 from tests.synthetic.image import Image
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 
@@ -357,7 +357,7 @@ def running_again(name: str, edited: EditedKernel) -> drgn.Program:
 def test_the_first_broken_moment_is_left_as_a_vmcore(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    edited = EditedKernel(open_vmcore("head-reuse"))
+    edited = EditedKernel(shared_vmcore("head-reuse"))
     pfn = edited.optimized[0]
     edited.write_entry(pfn, 3, edited.entry(pfn, 3) | WRITABLE)
     words = ["watch", "--extract", str(tmp_path), "--format", "jsonl", *shell("true")]
@@ -373,7 +373,7 @@ def test_the_first_broken_moment_is_left_as_a_vmcore(
 def test_what_is_not_in_the_vmcore_of_a_broken_moment_is_said(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    edited = EditedKernel(open_vmcore("head-reuse"))
+    edited = EditedKernel(shared_vmcore("head-reuse"))
     broken, overwritten = edited.optimized[:2]
     edited.write_entry(broken, 3, edited.entry(broken, 3) | WRITABLE)
     edited.write_entry(overwritten, 3, int.from_bytes(b"a secret", "little"))
@@ -389,7 +389,7 @@ def test_what_only_the_last_pass_saw_is_not_found_in_its_vmcore(
     tmp_path: Path, compress: bool
 ) -> None:
     """Memory that changed while it was read shows what was never there at one moment."""
-    edited = EditedKernel(open_vmcore("head-reuse"))
+    edited = EditedKernel(shared_vmcore("head-reuse"))
     lasting, passing = edited.optimized[:2]
     for pfn in lasting, passing:
         edited.write_entry(pfn, 3, edited.entry(pfn, 3) | WRITABLE)
@@ -407,7 +407,7 @@ def test_what_only_the_last_pass_saw_is_not_found_in_its_vmcore(
 def test_of_a_rule_that_is_broken_in_many_places_each_is_found_in_the_vmcore(
     tmp_path: Path,
 ) -> None:
-    edited = EditedKernel(open_vmcore("head-reuse"))
+    edited = EditedKernel(shared_vmcore("head-reuse"))
     for pfn in edited.optimized[:60]:
         edited.write_entry(pfn, 3, edited.entry(pfn, 3) | WRITABLE)
     recording = Recording(running_again("head-reuse", edited))

@@ -18,7 +18,7 @@ from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PRESENT, WRITABLE
 from tests.damage.edited import EditedKernel
-from tests.support import open_vmcore
+from tests.support import shared_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
@@ -48,7 +48,7 @@ def image(release: str, order: int = 9) -> EditedKernel:
 
 
 def real(name: str) -> EditedKernel:
-    return EditedKernel(open_vmcore(name))
+    return EditedKernel(shared_vmcore(name))
 
 
 @cache

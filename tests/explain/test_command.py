@@ -16,15 +16,15 @@ from drgn_vmemmap.explain.dump.explainer import Explainer
 from drgn_vmemmap.explain.dump.query import parse
 from drgn_vmemmap.explain.text.read import read_text
 from drgn_vmemmap.output.explanation_document import document
-from tests.support import answer, open_vmcore, recorded, vmcore, vmemmap
+from tests.support import answer, recorded, shared_vmcore, vmcore, vmemmap
 
 
 def run(*arguments: object, text: bytes = b"") -> subprocess.CompletedProcess[str]:
-    return answer("explain", *arguments, prog=open_vmcore("head-reuse"), stdin=text)
+    return answer("explain", *arguments, prog=shared_vmcore("head-reuse"), stdin=text)
 
 
 def test_a_folio_of_a_recorded_kernel_is_explained() -> None:
-    prog = open_vmcore("head-reuse")
+    prog = shared_vmcore("head-reuse")
     kernel = discover(prog)
     report = recorded("head-reuse")
     folio = next(folio for folio in report["folios"] if folio["verdict"] == "optimized")
@@ -51,7 +51,7 @@ def test_a_folio_of_a_recorded_kernel_is_explained() -> None:
     ),
 )
 def test_members_have_the_names_of_the_kernels_own_types(offset: int, members: list[str]) -> None:
-    prog = open_vmcore("head-reuse")
+    prog = shared_vmcore("head-reuse")
     explains = Explainer.of_program(prog)
     report = recorded("head-reuse")
     address = int(report["folios"][0]["head"], 16) + offset
@@ -112,7 +112,7 @@ def test_memory_whose_entries_are_not_in_the_dump_is_not_said_to_be_unmapped() -
 
 
 def test_a_hole_between_two_ranges_of_memory_has_no_struct_page() -> None:
-    done = answer("explain", "phys:0xc8000000", prog=open_vmcore("two-nodes-1GiB"))
+    done = answer("explain", "phys:0xc8000000", prog=shared_vmcore("two-nodes-1GiB"))
     assert done.stdout.startswith("phys:0xc8000000: a physical address\n")
     assert "frame 0xc8000: has no memmap: no section holds it" in done.stdout
     assert "not in the dump" not in done.stdout

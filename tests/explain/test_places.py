@@ -21,7 +21,7 @@ from drgn_vmemmap.output.logged import rest_of_log
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.damage.edited import EditedKernel
-from tests.support import open_vmcore, recorded
+from tests.support import recorded, shared_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import FIRST_FOLIO, GIB, SECTION_PAGES, Folio, Machine, Section
@@ -126,7 +126,7 @@ def test_a_struct_page_after_the_last_section_does_not_exist(release: str) -> No
 
 
 def test_there_can_be_sections_for_all_memory_that_a_machine_can_have() -> None:
-    prog = open_vmcore("head-reuse")
+    prog = shared_vmcore("head-reuse")
     # MAX_PHYSMEM_BITS of arch/x86/include/asm/sparsemem.h, with five levels of page tables.
     assert Places(Snapshot(discover(prog), ProgramMemory(prog))).end == 1 << (52 - 12)
 
@@ -147,7 +147,7 @@ def test_a_frame_that_backs_many_pages_backs_them_in_one_range() -> None:
 
 
 def test_an_entry_of_the_direct_map_that_is_not_in_the_dump_may_allow_a_write() -> None:
-    prog = open_vmcore("oops")
+    prog = shared_vmcore("oops")
     (folio,) = (each for each in recorded("oops")["folios"] if each["pfn"] == 0x2400)
     base = discover(prog).direct_map or 0
     explanation = Explainer.of_program(prog).explain(
@@ -160,7 +160,7 @@ def test_an_entry_of_the_direct_map_that_is_not_in_the_dump_may_allow_a_write() 
 
 
 def test_where_the_direct_map_is_must_be_in_the_dump() -> None:
-    assert discover(open_vmcore("head-reuse")).direct_map is None
+    assert discover(shared_vmcore("head-reuse")).direct_map is None
 
 
 def test_a_write_by_the_direct_map_into_a_shared_tail_is_warned_of() -> None:
@@ -181,7 +181,7 @@ class InUse(EditedKernel):
     """A recorded kernel, and a page of it that is in use, and of no HugeTLB folio."""
 
     def __init__(self) -> None:
-        prog = open_vmcore("head-reuse")
+        prog = shared_vmcore("head-reuse")
         super().__init__(prog)
         self.names = page_names(prog)
         self.pfn = self.frame(self.optimized[0], 0)
@@ -228,7 +228,7 @@ def test_flags_have_the_kernels_names() -> None:
 def test_a_tail_of_a_folio_in_use_is_in_use(name: str, index: int) -> None:
     # With head-reuse, each 64th struct page is read as the head.
     active = next(f for f in recorded(name)["folios"] if f["state"] == "active")
-    explanation = Explainer.of_program(open_vmcore(name)).explain(
+    explanation = Explainer.of_program(shared_vmcore(name)).explain(
         parse(f"pfn:{active['pfn'] + index:#x}")
     )
     state = explanation.frame_state or ""
@@ -238,7 +238,7 @@ def test_a_tail_of_a_folio_in_use_is_in_use(name: str, index: int) -> None:
 
 def test_a_tail_that_is_read_from_the_heads_frame_holds_the_folios_members() -> None:
     active = next(f["pfn"] for f in recorded("head-reuse")["folios"] if f["state"] == "active")
-    explainer = Explainer.of_program(open_vmcore("head-reuse"))
+    explainer = Explainer.of_program(shared_vmcore("head-reuse"))
     for tail in (1, 2, 3):
         pages = [
             explainer.explain(parse(f"pfn:{active + number:#x}")).page

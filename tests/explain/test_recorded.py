@@ -22,14 +22,14 @@ from drgn_vmemmap.output.logged import rest_of_log
 from tests.damage.edited import EditedKernel
 from tests.explain.forms import FORMS
 from tests.explain.logs import BAD_PAGE, FAULT, LOG, OOPS
-from tests.support import open_vmcore
+from tests.support import shared_vmcore
 
 FOLIO, REUSE_FRAME = 0x2E00, 0x35F9B
 
 
 @cache
 def recorded() -> tuple[Explainer, Boot]:
-    prog = open_vmcore("head-reuse")
+    prog = shared_vmcore("head-reuse")
     return Explainer.of_program(prog), Boot.of_program(prog)
 
 
@@ -64,7 +64,7 @@ def edited_explanation(raw: int | None, log: Sequence[str] = OOPS) -> Explanatio
 
     :param raw: What the entry is in the dump; ``None`` if it is as it was.
     """
-    prog = open_vmcore("head-reuse")
+    prog = shared_vmcore("head-reuse")
     kernel = EditedKernel(prog)
     if raw is not None:
         kernel.write_entry(FOLIO, 3, raw)

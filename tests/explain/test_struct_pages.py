@@ -11,7 +11,7 @@ from drgn_vmemmap.explain.dump.explanation import Explanation
 from drgn_vmemmap.explain.dump.query import Query
 from drgn_vmemmap.output.explanation import text
 from tests.explain.images import OPTIMIZED, UNOPTIMIZED, at, every_layout, image
-from tests.support import open_vmcore
+from tests.support import shared_vmcore
 from tests.synthetic.kernels import LINES
 from tests.synthetic.model import REUSE_W
 
@@ -89,7 +89,7 @@ def test_struct_pages_beside_a_folio_are_not_its_own(pfn: int) -> None:
 
 
 def recorded(name: str, pfn: int) -> Explanation:
-    return Explainer.of_program(open_vmcore(name)).explain(Query.of_pfn(pfn))
+    return Explainer.of_program(shared_vmcore(name)).explain(Query.of_pfn(pfn))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from drgn_vmemmap import verify
 from drgn_vmemmap.hugetlb.folio import State
 from tests.damage.edited import EditedKernel
-from tests.support import open_vmcore
+from tests.support import shared_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, Mark
 from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
@@ -43,7 +43,7 @@ def test_a_folio_of_another_order_breaks_its_list(release: str, order: int) -> N
 @every_order
 @pytest.mark.parametrize("name", ("head-reuse", "shared-tail"))
 def test_a_folio_of_another_order_breaks_a_real_list(name: str, order: int) -> None:
-    kernel = EditedKernel(open_vmcore(name))
+    kernel = EditedKernel(shared_vmcore(name))
     kernel.write_page(kernel.optimized[5], kernel.kernel.order.offset, order, 1)
     assert "list-corrupt" in {f.rule for f in kernel.check().findings}
 

@@ -16,7 +16,7 @@ from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.page_names import page_names
 from drgn_vmemmap.output.explanation import text
 from tests.damage.edited import EditedKernel
-from tests.support import open_vmcore
+from tests.support import shared_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, OPTIMIZED_BIT, UNRELIABLE_BIT, Mark
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
@@ -24,7 +24,7 @@ from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 
 @pytest.fixture
 def kernel() -> EditedKernel:
-    return EditedKernel(open_vmcore("head-reuse"))
+    return EditedKernel(shared_vmcore("head-reuse"))
 
 
 def poison(kernel: EditedKernel, pfn: int, failed: list[int], unreliable: bool = False) -> str:

@@ -10,7 +10,7 @@ from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.hugetlb.folio import State
 from tests.damage.edited import EditedKernel
-from tests.support import open_vmcore
+from tests.support import shared_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, OPTIMIZED_BIT
 from tests.synthetic.model import FIRST_FOLIO, GIB, Folio, Machine
@@ -22,7 +22,7 @@ ABSENT = FIRST_FOLIO - 1
 
 @pytest.fixture
 def kernel() -> EditedKernel:
-    return EditedKernel(open_vmcore("head-reuse"))
+    return EditedKernel(shared_vmcore("head-reuse"))
 
 
 def counter(kernel: EditedKernel, name: str, node: int | None = None) -> int:
