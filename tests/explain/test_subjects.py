@@ -122,6 +122,17 @@ OTHER_DUMPS = (
     "rcu: INFO: rcu_preempt self-detected stall on CPU",
     "Oops: invalid opcode: 0000 [#2] SMP NOPTI",
     "kernel BUG at mm/hugetlb.c:1!",
+    "WARNING: mm/hugetlb_vmemmap.c:170 at vmemmap_remap_pte+0x1/0x2, CPU#1: foo/9",
+    "INFO: task foo:99 blocked for more than 120 seconds.",
+    "watchdog: Watchdog detected hard LOCKUP on cpu 3",
+    "NMI backtrace for cpu 1",
+    "general protection fault: 0000 [#2] SMP NOPTI",
+    "invalid opcode: 0000 [#2] SMP NOPTI",
+    "divide error: 0000 [#2] SMP NOPTI",
+    "stack segment: 0000 [#2] SMP NOPTI",
+    "Oops: stack segment: 0000 [#2] SMP NOPTI",
+    "Oops: int3: 0000 [#2] SMP NOPTI",
+    "sysrq: Show Regs",
 )
 OTHER_STACK = ("RIP: 0010:vmemmap_remap_pte+0x1/0x2", "CR4: 0000000000001234 RAX: 0000000000000001")
 
@@ -246,6 +257,9 @@ def test_functions_of_a_later_report_are_not_the_faults(report: tuple[str, ...])
         "Allocated by task 4242:",
         "Freed by task 4242 on cpu 1 at 100.5s:",
         "page last free pid 4242 tgid 4242 stack trace:",
+        "page last allocated via order 0, migratetype Unmovable, gfp_mask 0xcc0(GFP_KERNEL)",
+        "Uninit was created at:",
+        "Uninit was stored to memory at:",
         "Last potentially related work creation:",
     ),
 )

@@ -19,7 +19,7 @@ from drgn_vmemmap import verify
 from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.target import open_files
-from drgn_vmemmap.target.open_files import dump_file, dump_path
+from drgn_vmemmap.target.open_files import dump_file, dump_path, remember_path
 from tests.support import open_vmcore, run, vmcore
 
 SCRIPT = """
@@ -69,6 +69,26 @@ def test_of_two_dumps_with_the_same_vmcoreinfo_none_is_taken_for_the_programs(
 ) -> None:
     dumps = vmcore("head-reuse"), Path(shutil.copy(vmcore("head-reuse"), tmp_path))
     assert all("update drgn" in line for line in paths(*dumps))
+
+
+def test_a_program_of_no_dump_has_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = SimpleNamespace(flags=drgn.ProgramFlags(0), cache={})
+    monkeypatch.setattr(open_files, "_open_files", lambda: iter(()))
+    assert dump_path(older) is None
+
+
+def test_a_live_kernel_has_no_dump() -> None:
+    live = SimpleNamespace(flags=drgn.ProgramFlags.IS_LIVE, core_dump_path="/proc/kcore")
+    assert dump_path(live) is None
+
+
+def test_the_path_of_a_dump_that_was_opened_here_is_remembered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    older = SimpleNamespace(flags=drgn.ProgramFlags(0), cache={})
+    monkeypatch.chdir(tmp_path)
+    remember_path(older, "vmcore")
+    assert dump_path(older) == str(tmp_path / "vmcore")
 
 
 def test_an_open_file_that_may_not_be_read_is_not_the_programs(
