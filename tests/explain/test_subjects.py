@@ -162,6 +162,13 @@ def test_registers_after_the_error_code_are_the_faults_whatever_stands_before_it
     assert fault.functions == ["isolate_migratepages_block"]
 
 
+def test_an_error_code_far_from_a_fault_is_not_the_faults() -> None:
+    far, dump = ["usb 1-1: reset"] * 20, "kernel BUG at mm/slub.c:553!"
+    lines = (FAULT_LINES[0], *far, dump, FAULT_LINES[2], FAULT_LINES[5])
+    (fault,) = mentions(f"[  100.{n:06}] {line}" for n, line in enumerate(lines))
+    assert not fault.functions
+
+
 TASK = "CPU: 0 UID: 0 PID: 71 Comm: kcompactd0 Not tainted 6.12.117 #1 PREEMPT(voluntary)"
 REPORTS = (
     ("BUG: sleeping function called from invalid context at ./include/linux/percpu-rwsem.h:49",),
@@ -205,6 +212,12 @@ def test_a_page_that_two_boots_dump_is_of_the_first_one() -> None:
     assert page.boot.release == "6.12.117"
 
 
+def test_a_page_takes_no_other_page_with_it_to_another_boot() -> None:
+    page, other = PAGE_LINES[1], TASK.replace("6.12.117", "6.17.0")
+    found = mentions((TASK, page.replace("2ec0", "2ec7"), page, other))
+    assert [each.boot.release for each in found] == ["6.12.117", "6.17.0"]
+
+
 @pytest.mark.parametrize("lines", (PAGE_LINES, PAGE_LINES[1:]))
 def test_a_bad_page_is_of_the_boot_that_dumps_the_stack_after_it(lines: tuple[str, ...]) -> None:
     other = TASK.replace("6.12.117", "6.17.0")
@@ -229,6 +242,12 @@ def test_the_first_oops_that_ends_each_later_one_is_no_part_of_that() -> None:
     assert fault.functions == ["isolate_migratepages_block"]
     assert other.functions == ["vfs_read"]
     assert other.registers == {"RAX": 2}
+
+
+def test_the_address_after_an_oops_that_has_ended_is_no_fault_of_its_own() -> None:
+    first = "CR2: ffffea0000020034 CR3: 0000000036022000 CR4: 0000000000771ef0"
+    (fault,) = mentions((*FAULT_LINES[:6], END, FAULT_LINES[5], first))
+    assert fault.value == 0xFFFFEA0000010034
 
 
 def test_where_a_log_has_nothing_but_the_end_of_an_oops_its_registers_are_those_of_the_fault() -> (
