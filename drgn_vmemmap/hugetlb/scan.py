@@ -140,12 +140,13 @@ class MemmapScan:
         frames = list(chain.from_iterable(map(self._frames, parts)))
         shift = self._snapshot.geometry.page_shift
         addresses = [frame << shift for frame in frames if frame is not None]
-        if len(addresses) == len(pfns) and self._add_compared(parts, pfns, addresses):
-            return True
-        memory = self._snapshot.walker.memory
-        heads = memory.read_all(addresses, self._size) if len(addresses) == len(pfns) else None
-        if heads is not None and self._add_alike(pfns, heads):
-            return True
+        memory, heads = self._snapshot.walker.memory, None
+        if len(addresses) == len(pfns):
+            if self._add_compared(parts, pfns, addresses):
+                return True
+            heads = memory.read_all(addresses, self._size)
+            if heads is not None and self._add_alike(pfns, heads):
+                return True
         each = memory.read_each(addresses, self._size) if heads is None else heads.each()
         self._add_each(zip((pfn for pfn, frame in zip(pfns, frames) if frame is not None), each))
         return False
