@@ -323,6 +323,9 @@ def test_a_compressed_log_with_something_else_after_it_is_read() -> None:
     log = "\n".join(LOG)
     assert decode(gzip.compress(log.encode()) + bytes(512)) == (log, None)
     assert decode(gzip.compress(log.encode()) + b"junk").text == log
+    for after in (b"\n", bytes(512)):
+        assert decode(zlib.compress(log.encode()) + after) == (log, None)
+    assert decode(zlib.compress(log.encode()) + b"junk").text == log
 
 
 @pytest.mark.parametrize("charset", ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"))

@@ -56,9 +56,9 @@ class ZlibFile:
         return b""
 
     def _begin_next(self) -> bool:
-        """Begin the stream after the one that has ended, and after zeros, if there is one."""
+        """Begin the stream after the one that has ended, if more than padding follows."""
         packed = self._stream.unused_data or self._file.read(_PIECE)
-        while packed and not packed.strip(b"\0"):
+        while packed and not packed.strip(b"\0\r\n"):
             packed = self._file.read(_PIECE)
         if packed:
             self._file.seek(-len(packed.lstrip(b"\0")), io.SEEK_CUR)
