@@ -21,10 +21,8 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 # A pool's folios have a few flags in common; a dump's folios may be damaged one by one.
 _CLASSES_LIMIT = 4096
 
-# Page tables whose folios' heads are read together; fewer where frames are read whole, so that
-# these stay in the processor's cache while they are compared.
+# Page tables whose folios' heads are read together.
 _TABLES = 4
-_TABLES_OF_FRAMES = 2
 
 
 class _Part(NamedTuple):
@@ -81,8 +79,6 @@ class MemmapScan:
         if compare_tails and snapshot.geometry.is_aligned:
             # By the stricter rules for shared tails: a folio that breaks them is compared later.
             self._tails = Tails(kernel, self._step.bit_length() - 1, are_shared=True)
-        self._limit = _TABLES if self._tails is None else _TABLES_OF_FRAMES
-        """How many page tables are read together at most."""
         self._adjacent = False
         """Whether a folio was found at each of the last PFNs, and there were many."""
 
@@ -99,8 +95,8 @@ class MemmapScan:
             parts = self._parts(first, pfns.stop, at_once)
             # As long as there is a folio at each PFN, or at none, more tables are read together.
             count = len(self.folios)
-            at_once = min(2 * at_once, self._limit) if self._add_parts(parts) else 1
-            self._adjacent = at_once == self._limit and len(self.folios) > count
+            at_once = min(2 * at_once, _TABLES) if self._add_parts(parts) else 1
+            self._adjacent = at_once == _TABLES and len(self.folios) > count
             # PFNs within a folio are left out: a remapped tail may show a copy of the head.
             first = max(parts[-1].pfns[-1] + self._step, self._end)
 
