@@ -97,7 +97,7 @@ def memory(report: Report) -> list[range]:
     """Stretches of memory that have a memmap or folios, in ascending order."""
     folios = report.folios.folios
     present = joined(section.pfns for section in report.sections)
-    # Sections that are not in the dump may have folios, all the same.
+    # Between them may be folios, too: of sections that are not in the dump.
     starts = [0, *(pfns.stop for pfns in present)]
     stops = [*(pfns.start for pfns in present), sys.maxsize]
     missed = [

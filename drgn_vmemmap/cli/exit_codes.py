@@ -68,7 +68,8 @@ def exit_code_of(run: Callable[[], int | None]) -> int:
 
 def needs(error: ModuleNotFoundError) -> str:
     """What to do where a package is missing, as beside a checkout that was not installed."""
-    return f"needs {error.name}: pip install {error.name}"
+    name = error.name or ""
+    return f"needs {name}: pip install {name.partition('.')[0]}"
 
 
 def write_output(text: str) -> int:

@@ -67,7 +67,8 @@ def _run(options: argparse.Namespace, prog: drgn.Program) -> int:
     if reason is not None:
         return fail(CANNOT, reason)
     tally = Tally(options.until)
-    # A command has a process group of its own: what is to end it reaches it through us.
+    # Each of these ends the passes, with a summary, and a command, too: it has a process group of
+    # its own, so that they reach it through us.
     ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     progress = InterruptibleProgress(ending, lambda number: child.send(number))
     watched = _watched(options, prog, progress)
