@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.x86_64 import wrong_bits
-from drgn_vmemmap.vmemmap.owners import TAIL
+from drgn_vmemmap.vmemmap.owners import TAIL, is_of_page_pool
 from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
@@ -22,16 +22,12 @@ WORD = 8
 _ALL_ONES = (1 << 64) - 1
 _LONG_MAX = (1 << 63) - 1
 
-# LIST_POISON1 and the like, TAIL_MAPPING and PP_SIGNATURE are POISON_POINTER_DELTA and so much.
+# LIST_POISON1 and the like, and TAIL_MAPPING, are POISON_POINTER_DELTA and so much.
 _POISON = 0xDEAD000000000000
 _POISON_LIMIT = 0x10000
 
 # set_page_pfmemalloc() of include/linux/mm.h: a page from the reserves has this in lru.next.
 _FROM_RESERVES = 1 << 1
-
-# A page of a page pool also has its index among those mapped for DMA (netmem_set_dma_index()).
-_PAGE_POOL = _POISON + 0x40
-_PAGE_POOL_OTHER_BITS = ((1 << 32) - 1) << 7 | 3
 
 # Indices in files, DMA addresses, counters and orders are below.
 _NUMBER_LIMIT = 1 << 52
@@ -189,8 +185,7 @@ class Content:
 
     def _is_link(self, word: int) -> bool:
         """Whether a word is a link to a head or in a list, or a mark of reserves or a page pool."""
-        is_of_pool = word & ~_PAGE_POOL_OTHER_BITS == _PAGE_POOL
-        return self._is_pointer(word) or word == _FROM_RESERVES or is_of_pool
+        return self._is_pointer(word) or word == _FROM_RESERVES or is_of_page_pool(word)
 
     def _is_private(self, word: int) -> bool:
         """

@@ -24,8 +24,8 @@ class Owner(enum.Enum):
 
     BOOT = "the kernel's from boot"
     KERNEL = "the kernel's"
-    """In use, and without a mark: also pages of pipes, and of drivers."""
-    USER = "page cache or anonymous memory"
+    """In use, and without a mark: also pages of drivers, and of pipes if nobody is charged."""
+    USER = "page cache, anonymous memory, received packets, or what a process is charged for"
     TABLE = "a page table"
     SLAB = "slab memory"
     FREE = "free"
@@ -49,6 +49,8 @@ _OWNERS = {
     OwnerKind.MOVABLE: Owner.USER,
     OwnerKind.MAPPED: Owner.USER,
     OwnerKind.LRU: Owner.USER,
+    OwnerKind.PAGE_POOL: Owner.USER,
+    OwnerKind.CHARGED: Owner.USER,
 }
 
 # The page type of large allocations by kmalloc(). Of the others, zsmalloc's hold memory of users,

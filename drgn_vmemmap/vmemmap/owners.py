@@ -29,6 +29,12 @@ NO_PAGE_TYPE = 0xFFFFFFFF
 """``page_type`` of a page without one that no process maps."""
 NO_TAIL = bytes(range(0, 256, 2))
 """Values of the lowest byte of ``compound_head`` that no tail has."""
+_PAGE_POOL = 0xDEAD000000000040
+"""``PP_SIGNATURE``, where ``compound_head`` is: a network driver's page pool has the page."""
+_PAGE_POOL_OTHER_BITS = ((1 << 32) - 1) << 7 | 3
+"""Beside it: flags, and an index among pages mapped for DMA (``netmem_set_dma_index()``)."""
+_PLAIN_LINKS = bytes(byte for byte in NO_TAIL if byte & 0x7C != _PAGE_POOL & 0x7C)
+"""Values of the lowest byte of ``compound_head`` that no tail has, and no page of a page pool."""
 _KERNEL_HALF = 0xFF << 56
 """Kernel addresses have these bits set."""
 
@@ -46,6 +52,8 @@ class OwnerKind(enum.Enum):
     MOVABLE = "a driver that can move it, such as zsmalloc"
     MAPPED = "processes that map it"
     LRU = "a list of the page reclaim"
+    PAGE_POOL = "a network driver's page pool"
+    CHARGED = "a user that is charged for it"
     TYPED = "a user with a page type of its own"
     FAILED = "nobody, as its memory failed"
 
@@ -57,7 +65,7 @@ class FrameOwner(NamedTuple):
     detail: int = 0
     """
     A tail's raw ``compound_head``, the raw ``mapping`` of page cache or anonymous memory, the
-    number of mappings, the raw page type.
+    number of mappings, the raw page type, the raw ``memcg_data``.
     """
 
 
@@ -72,6 +80,7 @@ class _Members(NamedTuple):
     compound_head: int
     mapping: int = 0
     page_type: int = NO_PAGE_TYPE
+    memcg_data: int = 0
 
 
 class OwnerReader:
@@ -103,9 +112,10 @@ class OwnerReader:
         flags, link = page.offset("flags"), page.offset("compound_head")
         if column("flags") != pages[flags : flags + 8] * count:
             return False
-        if pages[link :: page.size].translate(None, NO_TAIL):
+        if pages[link :: page.size].translate(None, _PLAIN_LINKS):
             return False
-        if "mapping" in page.members and column("mapping") != bytes(8 * count):
+        zeros = bytes(8 * count)
+        if any(column(n) != zeros for n in ("mapping", "memcg_data") if n in page.members):
             return False
         if "page_type" not in page.members:
             return True
@@ -149,11 +159,22 @@ class OwnerReader:
             return f"{kind.value} (compound_head leads to the head {where})"
         if kind in (OwnerKind.PAGE_CACHE, OwnerKind.ANONYMOUS, OwnerKind.MOVABLE):
             return f"{kind.value} (mapping {detail:#x})"
+        if kind is OwnerKind.CHARGED:
+            return f"{kind.value} (memcg_data {detail:#x})"
         if kind is OwnerKind.MAPPED:
             return f"{kind.value} ({detail} times)"
         if kind is OwnerKind.TYPED:
             return f"{kind.value} ({self._kernel.page_marks.type_name(detail)})"
         return str(kind.value)
+
+
+def is_of_page_pool(link: int) -> bool:
+    """
+    Whether a page belongs to a page pool of ``net/core/page_pool.c``.
+
+    :param link: Its raw ``compound_head``, which is its ``pp_magic``, too.
+    """
+    return link & ~_PAGE_POOL_OTHER_BITS == _PAGE_POOL
 
 
 def head_of_tail(snapshot: Snapshot, pfn: int, link: int) -> int | None:
@@ -174,7 +195,7 @@ def head_of_tail(snapshot: Snapshot, pfn: int, link: int) -> int | None:
 
 def _classify(kernel: Kernel, members: _Members) -> FrameOwner | None:
     """What uses a page with these members; ``None`` if none of them is a mark of an owner."""
-    flags, link, mapping, page_type = members
+    flags, link, mapping, page_type, memcg_data = members
     # Poisoned by page_init_poison(), or not recorded in an extract: nothing was written here.
     if flags == POISON or not any(members):
         return None
@@ -199,6 +220,12 @@ def _classify(kernel: Kernel, members: _Members) -> FrameOwner | None:
         return FrameOwner(OwnerKind.LRU)
     if flags & kernel.poison.flag:
         return FrameOwner(OwnerKind.FAILED)
+    if is_of_page_pool(link):
+        return FrameOwner(OwnerKind.PAGE_POOL)
+    # The kernel charges nobody for the vmemmap and its page tables. It does for a process's page
+    # tables and stacks, and for pipes.
+    if memcg_data & _KERNEL_HALF == _KERNEL_HALF:
+        return FrameOwner(OwnerKind.CHARGED, memcg_data)
     # Checked after all others: page tables over the vmemmap have this type, too.
     if name == "table":
         return FrameOwner(OwnerKind.PAGE_TABLE)

@@ -23,6 +23,7 @@ OPTIMIZED, RESTORED = FIRST_FOLIO, FIRST_FOLIO + 512
 UNSPLIT = FIRST_FOLIO + 64 * 512 * 2
 """Its vmemmap is in a block that HVO did not split."""
 FILE, ANONYMOUS = 0xFFFF888123456700, 0xFFFF888123456701
+CHARGE = 0xFFFF888123456702
 
 every_line = pytest.mark.parametrize("release", LINES)
 
@@ -80,6 +81,17 @@ def head(image: Image, frame: int) -> None:
     image.write_page(frame, flags=image.memmap.flags(frame, "PG_head"), _refcount=1)
 
 
+def of_a_page_pool(image: Image, frame: int) -> None:
+    """Mapped for DMA as the 700th page of all pools."""
+    link = {image.machine.line.compound_member: 0xDEAD000000000042 | 700 << 7}
+    image.write_page(frame, **link, _refcount=1)
+
+
+def stack(image: Image, frame: int) -> None:
+    """A process's stack: its memory cgroup is charged for each page."""
+    image.write_page(frame, memcg_data=CHARGE, _refcount=1)
+
+
 OWNERS: dict[str, Callable[[Image, int], None]] = {
     "the page cache (mapping 0xffff888123456700)": page_cache,
     "anonymous memory (mapping 0xffff888123456701)": anonymous,
@@ -89,6 +101,8 @@ OWNERS: dict[str, Callable[[Image, int], None]] = {
     "page tables": page_table,
     "a compound page, as a tail": tail,
     "a compound page, as its head": head,
+    "a network driver's page pool": of_a_page_pool,
+    "a user that is charged for it (memcg_data 0xffff888123456702)": stack,
 }
 
 every_owner = pytest.mark.parametrize(
@@ -148,6 +162,29 @@ def test_a_page_table_over_the_vmemmap_in_the_buddy_allocator_is_found(
     ((rule, _, _, message),) = errors(kernel)
     assert rule == "table-freed"
     assert f"frame {table:#x} is free, in the buddy allocator's block" in message
+
+
+@every_line
+def test_a_page_table_of_a_process_is_told_from_one_over_the_vmemmap(release: str) -> None:
+    """Both have the page type of tables, and a process is charged for its own."""
+    kernel = image(release)
+    table = kernel.entry_address(OPTIMIZED, 0) >> PAGE_SHIFT
+    page_table(kernel, table)
+    stack(kernel, table)
+    ((rule, *_, message),) = errors(kernel)
+    assert rule == "frame-foreign"
+    assert f"belongs to a user that is charged for it (memcg_data {CHARGE:#x})" in message
+
+
+@pytest.mark.parametrize("member", ("compound_head", "memcg_data"))
+def test_list_poison_is_no_mark_of_an_owner(member: str) -> None:
+    """A page that was on a list of its CPU before has it where a tail has its link."""
+    kernel = image("6.12.0")
+    frame = kernel.frames[RESTORED][3]
+    assert frame is not None
+    for poison in (0xDEAD000000000100, 0xDEAD000000000122):
+        kernel.write_page(frame, **{member: poison})
+        assert errors(kernel) == []
 
 
 def test_a_page_table_without_references_is_not_accused() -> None:
@@ -274,43 +311,6 @@ def test_the_low_bits_of_mapping_say_whose_page_it_is(bits: int, kind: OwnerKind
     assert reader.owner(UNSPLIT) == FrameOwner(kind, FILE | bits)
 
 
-def failed(image: Image, frame: int) -> None:
-    image.write_page(frame, flags=image.memmap.flags(frame, "PG_hwpoison"), _refcount=1)
-
-
-@every_line
-def test_a_frame_whose_memory_failed_is_found_however_it_is_mapped(release: str) -> None:
-    broken = image(release)
-    unsplit = broken.memmap.boot_frame(broken.memmap.number(UNSPLIT) + 9)
-    restored = broken.frames[RESTORED][3]
-    assert restored is not None
-    for frame in (restored, unsplit):
-        failed(broken, frame)
-    assert [(rule, folio, message) for rule, folio, _, message in errors(broken)] == [
-        ("frame-failed", RESTORED, f"the memory of frame {restored:#x} failed (PG_hwpoison)"),
-        ("frame-failed", None, f"the memory of frame {unsplit:#x} failed (PG_hwpoison)"),
-    ]
-
-
-def test_a_zones_tail_frame_whose_memory_failed_is_found_once() -> None:
-    broken = image("7.2.0")
-    (frame,) = broken.tail_frames.values()
-    failed(broken, frame)
-    (found,) = errors(broken)
-    assert found[:3] == ("frame-failed", OPTIMIZED, 1)
-
-
-def test_a_frame_that_a_zone_keeps_for_no_folio_and_whose_memory_failed_is_found() -> None:
-    broken = image("7.2.0")
-    ((key, _),) = broken.tail_frames.items()
-    frame = UNSPLIT + 9
-    broken.write(broken.tail_slot(*key[:2], 18), broken.machine.page_address(frame))
-    failed(broken, frame)
-    (finding,) = (each for each in verify(broken.prog).findings if each.rule == "frame-failed")
-    assert (finding.folio, finding.address) == (None, broken.machine.page_address(frame))
-    assert finding.message.endswith("no folio uses it now")
-
-
 def test_a_zones_frame_for_no_folio_that_belongs_to_somebody_else_is_found() -> None:
     broken = image("7.2.0")
     ((key, _),) = broken.tail_frames.items()
@@ -320,23 +320,3 @@ def test_a_zones_frame_for_no_folio_that_belongs_to_somebody_else_is_found() -> 
     (finding,) = (each for each in verify(broken.prog).findings if each.rule == "frame-foreign")
     assert (finding.folio, finding.address) == (None, broken.machine.page_address(frame))
     assert finding.message.startswith(f"frame {frame:#x} belongs to the page cache")
-
-
-@every_line
-def test_a_page_table_whose_memory_failed_is_found(release: str) -> None:
-    broken = image(release)
-    failed(broken, broken.entry_address(RESTORED) >> PAGE_SHIFT)
-    (found,) = errors(broken)
-    assert found[0] == "frame-failed"
-    assert "the page table over the vmemmap" in found[3]
-
-
-@every_line
-def test_somebody_elses_memory_that_failed_is_still_somebody_elses(release: str) -> None:
-    broken = image(release)
-    frame = broken.frames[RESTORED][3]
-    assert frame is not None
-    flags = broken.memmap.flags(frame, "PG_hwpoison")
-    broken.write_page(frame, flags=flags, mapping=ANONYMOUS, page_type=0, _refcount=2)
-    (found,) = errors(broken)
-    assert found[0] == "frame-foreign"
