@@ -544,5 +544,87 @@ WORDINGS = (
         "failed page that stays in the direct map",
         "Could not invalidate pfn=0x2ec5 from 1:1 map",
     ),
+    _physical(
+        "memory failure of CXL, at its other address",
+        "cxl_mem mem0: Offlining aliased SPA address0: 0x2ec5040",
+    ),
+    _physical(
+        "memory that a driver may not map",
+        "ioremap on RAM at 0x0000000002ec5040 - 0x0000000002ec5fff",
+    ),
+    _physical(
+        "event of a memory controller",
+        "mc_event: 1 Corrected error: memory read error on CPU_SrcID#0_MC#0 (mc:0 "
+        "location:0:1:-1 address:0x02ec5040 grain:32 syndrome:0x00000000 err_code:0x0101)",
+    ),
+    Wording(
+        "event of a memory controller",
+        "mc_event: 1 Corrected error: memory read error on unknown memory (mc:0 "
+        "location:-1:-1:-1 address:0x00000000 grain:1 syndrome:0x00000000)",
+        (),
+    ),
+    _physical(
+        "event of the firmware",
+        "extlog_mem_event: {1} corrected error: multi-bit ECC physical addr: 0000000002ec5040 "
+        "(mask lsb: c) node: 0 FRU: 00000000-0000-0000-0000-000000000000",
+    ),
+    Wording(
+        "event of the firmware",
+        "extlog_mem_event: {1} corrected error: unknown physical addr: ffffffffffffffff "
+        "(mask lsb: ff) FRU: 00000000-0000-0000-0000-000000000000",
+        (),
+    ),
+    _of(
+        "v5.14 to v6.9",
+        _physical(
+            "event of a machine check",
+            "mce_record: CPU: 0, MCGc/s: f000c14/0, MC7: be00000000010091, IPID: "
+            "0000000000000000, ADDR/MISC/SYND: 0000000002ec5040/000000000000008c/"
+            "0000000000000000, RIP: 00:<0000000000000000>, TSC: 3f3c4fe8b2d10",
+        ),
+    ),
+    _of(
+        "v6.10 to v7.3",
+        _physical(
+            "event of a machine check",
+            "mce_record: CPU: 0, MCGc/s: f000c14/0, MC7: be00000000010091, IPID: "
+            "0000000000000000, ADDR: 0000000002ec5040, MISC: 000000000000008c, SYND: "
+            "0000000000000000, RIP: 00:<0000000000000000>",
+        ),
+    ),
+    # An instruction's address, and one that a memory controller of AMD made.
+    *(
+        Wording("event of a machine check", line, ())
+        for line in (
+            "mce_record: CPU: 0, MCGc/s: f000c14/0, MC1: be00000000010091, IPID: "
+            "0000000000000000, ADDR: 0000000002ec5040, MISC: 0000000000000046, SYND: ",
+            "mce_record: CPU: 0, MCGc/s: 117/0, MC17: dc2040000400011b, IPID: "
+            "0000009600050f00, ADDR: 00000001f7ff8040, MISC: d01a000101000000, SYND: ",
+            "mce_record: CPU: 0, MCGc/s: 117/0, MC1: bc00080001010135, IPID: "
+            "000100b000000000, ADDR: 0000000000000000, MISC: d01a000101000000, SYND: ",
+            "mce_record: CPU: 0, MCGc/s: 117/0, MC1: bc00000001010135, IPID: "
+            "000100b000000000, ADDR: 0000000002ec5040, MISC: d01a000101000000, SYND: ",
+        )
+    ),
+    _of(
+        "v6.10 to v7.3",
+        _physical(
+            "event of a machine check",
+            "mce_record: CPU: 0, MCGc/s: 117/0, MC0: bc00080001010135, IPID: "
+            "001000b000000000, ADDR: 0000000002ec5040, MISC: d01a000101000000, SYND: 0",
+        ),
+    ),
+    Wording(
+        "event of CXL",
+        "cxl_general_media: memdev=mem0 host=0000:35:00.0 serial=0 log=Fatal : time=0 "
+        "uuid=fbcd0a77-c260-417f-85a9-088b1621eba6 len=128 flags='' handle=1 : dpa=5040 "
+        "dpa_flags='' hpa=2ec5040 hpa_alias0=42ec5040 region=region0",
+        ((Kind.PHYSICAL, 0x2EC5040), (Kind.PHYSICAL, 0x42EC5040)),
+    ),
+    _physical(
+        "event of CXL",
+        "cxl_poison: memdev=mem0 host=0000:35:00.0 serial=0 trace_type=List region=region0 "
+        "region_uuid=0 hpa=0x2ec5040 dpa=0x5040 dpa_length=0x40 source=Internal",
+    ),
     _pfn("PFN", "my_driver: cannot pin pfn 0x2ec5"),
 )

@@ -218,4 +218,11 @@ FAILURES = (
         ALL,
         "set_mce_nospec(), arch/x86/mm/pat/set_memory.c",
     ),
+    message(
+        "memory failure of CXL, at its other address",
+        "offlining aliased spa address",
+        r"Offlining aliased SPA address0?: ?%physical",
+        "v6.18 to v7.3",
+        "cxl_handle_mce(), drivers/cxl/core/mce.c",
+    ),
 )

@@ -167,6 +167,13 @@ PAGES = (
         "check_memblock_offlined_cb(), mm/memory_hotplug.c",
     ),
     message(
+        "memory that a driver may not map",
+        "ioremap on ram at",
+        r"ioremap on RAM at 0x(?P<physical>[0-9a-f]{1,16}) - 0x",
+        ALL,
+        "__ioremap_caller(), arch/x86/mm/ioremap.c",
+    ),
+    message(
         "attributes of the direct map",
         "cpa ",
         r"\bCPA .{1,160}? PFN %barepfn",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from drgn_vmemmap.explain.messages.addresses import ADDRESSES
 from drgn_vmemmap.explain.messages.architectures import OTHER_ARCHITECTURES
+from drgn_vmemmap.explain.messages.events import EVENTS
 from drgn_vmemmap.explain.messages.failures import FAILURES
 from drgn_vmemmap.explain.messages.faults import FAULTS
 from drgn_vmemmap.explain.messages.message import Message, message
@@ -24,7 +25,7 @@ ANY_PFN = message(
 )
 """A PFN in a message that is none of these; without ``0x``, not all are known to be in hex."""
 
-MESSAGES = (*FAULTS, *OTHER_ARCHITECTURES, *ADDRESSES, *PAGES, *FAILURES)
+MESSAGES = (*FAULTS, *OTHER_ARCHITECTURES, *ADDRESSES, *PAGES, *FAILURES, *EVENTS)
 
 
 def find_messages(line: str) -> Iterator[tuple[Message, re.Match[str]]]:

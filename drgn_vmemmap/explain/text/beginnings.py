@@ -29,6 +29,7 @@ _PAGES = (
     *(r"cma: ", r"cma_\w*alloc\(\): ", r"section already", r"memory offlining"),
     *(r"removing memory fails", r"online_pages \[", r"CPA[ :]", r"x86/mm: "),
     *(r"RMPUPDATE", r"Leaking PFN", r"SEV-SNP", r"SEV: ", r"AMD-Vi: ", r"Failed to reclaim PFN"),
+    r"ioremap on RAM",
 )
 _SANITIZERS = (
     *(r"KASAN: ", r"(?:Read|Write|Free) (?:of|at) ", r"The buggy", r"Memory state", r"Disabling "),
@@ -41,7 +42,8 @@ _FAILURES = (
     *(r"Memory [Ff]ailure:", r"[Ss]oft[ _-]?[Oo]fflin", r"Unpoison:", r"Injecting "),
     *(r"(?:__)?get_any_page: ", r"RAS: ", r"\[Firmware \w+\]: ", r"0x\w+: Sending SIGBUS"),
     *(r"Could not invalidate pfn", r"mce: ", r"MCE: ", r"EDAC ", r"Uncorrected "),
-    r"(?:\{\d+\})?\[Hardware Error\]",
+    *(r"(?:\{\d+\})?\[Hardware Error\]", r"cxl_\w+[: ]", r"(?:\w+_)?mem\w*_event: "),
+    *(r"mc_event: ", r"mce_record: "),
 )
 # What printk() writes where lines are lost, and systemd while it starts and stops units.
 _OTHERS = (
