@@ -212,6 +212,17 @@ def unusual_attributes(entry: int, level: Level, access: Access) -> list[str]:
     return [*names, "no NX"] if access.executable else names
 
 
+def unusual_table_attributes(entry: int, level: Level) -> list[str]:
+    """
+    The attributes that the kernel never gives an entry that leads to a table: they make the
+    processor read the table past its caches.
+    """
+    if level is PTE or entry & (PRESENT | LARGE) != PRESENT:
+        return []
+    bits = ((WRITE_THROUGH, "PWT"), (UNCACHED, "PCD"))
+    return [name for bit, name in bits if entry & bit]
+
+
 def are_usual(any_bits: int, common_bits: int, level: Level) -> bool:
     """
     Whether leaves have no attributes but those that the kernel gives its own data.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.paging.mapping import Entry, Run
+from drgn_vmemmap.paging.tables import TableEntry
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import (
     COUNT_MISMATCH,
@@ -144,6 +145,24 @@ def entry_attributes(entry: Entry, pfns: range, names: Sequence[str]) -> Finding
     message = f"{_vmemmap_of(pfns)}: {entry.level.name} entry has {', '.join(names)}"
     expected = "no attributes but those of the kernel's own data"
     return ENTRY_ATTRIBUTES.finding_at(entry, message, expected=expected)
+
+
+def table_attributes(entry: TableEntry) -> Finding:
+    """Entries that lead to page tables are ``_KERNPG_TABLE`` or ``_PAGE_TABLE``."""
+    names = ", ".join(entry.unusual_attributes)
+    message = (
+        f"the page table over the vmemmap from {entry.address:#x} on: "
+        f"the {entry.level.name} entry that leads to it has {names}"
+    )
+    return Finding(
+        ENTRY_ATTRIBUTES.name,
+        ENTRY_ATTRIBUTES.severity,
+        message,
+        address=entry.address,
+        entry=entry.raw,
+        entry_address=entry.raw_address,
+        expected="no attributes but those of the kernel's own page tables",
+    )
 
 
 def orphan_remap(entry: Entry, pfns: range, what: str) -> Finding:

@@ -219,9 +219,9 @@ LIST_CORRUPT = Rule(
 ENTRY_ATTRIBUTES = Rule(
     "entry-attributes",
     Severity.WARNING,
-    "A leaf over the vmemmap has no bit that the kernel never sets there.",
+    "An entry over the vmemmap has no bit that the kernel never sets there.",
     "User space, or instruction fetches, reach struct pages; or they are read uncached.",
-    "PAGE_KERNEL, PAGE_KERNEL_RO of arch/x86/include/asm/pgtable_types.h",
+    "PAGE_KERNEL, PAGE_KERNEL_RO, _KERNPG_TABLE of arch/x86/include/asm/pgtable_types.h",
     Needs.ENTRIES,
 )
 COUNT_MISMATCH = Rule(

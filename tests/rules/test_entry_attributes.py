@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""Leaves over the vmemmap with bits that the kernel never sets there."""
+"""Entries over the vmemmap with bits that the kernel never sets there."""
 
 from __future__ import annotations
 
@@ -112,3 +112,57 @@ def test_a_large_leaf_over_memory_of_no_folio_is_named_once(release: str) -> Non
     assert finding.message == (
         f"vmemmap of PFNs {pfn:#x} to {pfn + 64 * 512 - 1:#x}: PMD entry has USER"
     )
+
+
+LEVELS = ("PMD", "PUD", "PGD")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@every_layout
+def test_an_entry_that_leads_to_a_table_which_is_read_uncached_is_named_once(
+    release: str, level: str
+) -> None:
+    changed = image(release)
+    entry = changed.entry(FIRST_FOLIO, level=level) | UNCACHED
+    changed.write_entry(FIRST_FOLIO, 0, entry, level=level)
+    report = verify(changed.prog)
+    (finding,) = (f for f in report.findings if f.rule != "unoptimized")
+    assert (finding.rule, finding.severity.value, finding.folio) == (
+        "entry-attributes",
+        "warning",
+        None,
+    )
+    assert f"the {level} entry that leads to it has PWT, PCD" in finding.message
+    assert (finding.entry, finding.entry_address) == (
+        entry,
+        changed.entry_address(FIRST_FOLIO, 0, level),
+    )
+    assert finding.address is not None
+    assert finding.address <= changed.machine.page_address(FIRST_FOLIO)
+    assert not report.broken
+
+
+@every_layout
+def test_a_table_of_the_kernel_may_be_reached_by_an_entry_with_user_or_without_execution(
+    release: str,
+) -> None:
+    """The leaves decide: ``_PAGE_TABLE`` has USER, and what is below a table has no more."""
+    changed = image(release)
+    for level in LEVELS:
+        for bit in (USER, NO_EXECUTE):
+            entry = changed.entry(FIRST_FOLIO, level=level)
+            changed.write_entry(FIRST_FOLIO, 0, entry ^ bit, level=level)
+    assert {f.rule for f in verify(changed.prog).findings} == {"unoptimized"}
+
+
+@every_layout
+def test_an_uncached_table_beside_a_leaf_that_is_uncached_has_a_finding_of_its_own(
+    release: str,
+) -> None:
+    changed = image(release)
+    leaf = changed.entry(UNSPLIT, level="PMD")
+    changed.write_entry(UNSPLIT, 0, leaf | UNCACHED, level="PMD")
+    changed.write_entry(FIRST_FOLIO, 0, changed.entry(FIRST_FOLIO, level="PMD") | UNCACHED, "PMD")
+    found = [f for f in verify(changed.prog).findings if f.rule == "entry-attributes"]
+    assert {f.folio for f in found} == {UNSPLIT, None}
+    assert sum("leads to it has PWT, PCD" in f.message for f in found) == 1
