@@ -133,7 +133,10 @@ class _Analysis:
         )
         for hstate in hstates:
             reservations = with_reservation.get(hstate.name, 0)
-            yield from counters.impossible_counters(hstate, changing, reservations)
+            free_is_compared = found.complete and hstate.name not in found.incomplete_lists
+            yield from counters.impossible_counters(
+                hstate, changing, reservations, free_is_compared
+            )
 
     def _missing_zones(self) -> Iterator[Finding]:
         missing = self._tail_frames.missing()

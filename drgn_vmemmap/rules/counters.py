@@ -103,15 +103,20 @@ def _are_of_one_folio(differences: Sequence[_Difference]) -> bool:
 
     ``enqueue_hugetlb_folio()`` and ``remove_hugetlb_folio()`` change a list, the counter of all
     nodes and that of one node, one after the other: as long as one differs, that of its node does.
+    None is below zero at any moment.
     """
     counters = {(each.hstate.name, each.name) for each in differences}
     nodes = {each.node for each in differences} - {None}
     more = {each.more for each in differences}
-    return len(counters) == 1 and len(nodes) == 1 and more in ({1}, {-1})
+    is_possible = all(each.counted >= 0 for each in differences)
+    return is_possible and len(counters) == 1 and len(nodes) == 1 and more in ({1}, {-1})
 
 
 def impossible_counters(
-    hstate: Hstate, may_change: bool, with_reservation: int = 0
+    hstate: Hstate,
+    may_change: bool,
+    with_reservation: int = 0,
+    free_is_compared: bool = True,
 ) -> Iterator[Finding]:
     """
     A hstate's counters are possible: none is below zero, and no kind of folio is counted more
@@ -119,8 +124,10 @@ def impossible_counters(
 
     :param may_change: Whether the hstates may be caught between two changes.
     :param with_reservation: How many folios give back a reservation when they are freed.
+    :param free_is_compared: Whether free folios can all have been found: then
+        :func:`count_mismatches` says if there are not as many as are counted.
     """
-    yield from _impossible_counts(hstate, with_reservation)
+    yield from _impossible_counts(hstate, with_reservation, free_is_compared)
     if (hstate.max_huge_pages or 0) < 0:
         yield COUNT_MISMATCH.finding(
             f"{hstate.name}: max_huge_pages is {hstate.max_huge_pages}, below zero"
@@ -128,7 +135,9 @@ def impossible_counters(
     yield from _other_sums(hstate, may_change)
 
 
-def _impossible_counts(hstate: Hstate, with_reservation: int) -> Iterator[Finding]:
+def _impossible_counts(
+    hstate: Hstate, with_reservation: int, free_is_compared: bool
+) -> Iterator[Finding]:
     """Counts of a kind of folio that are below zero, or above the count of all folios."""
     total = hstate.counters.nr_huge_pages
     limit = math.inf if total is None else max(total, 0)
@@ -136,6 +145,8 @@ def _impossible_counts(hstate: Hstate, with_reservation: int) -> Iterator[Findin
         "surplus_huge_pages": hstate.counters.surplus_huge_pages,
         "resv_huge_pages": hstate.resv_huge_pages,
     }
+    if not free_is_compared and (hstate.counters.free_huge_pages or 0) > 0:
+        counts["free_huge_pages"] = hstate.counters.free_huge_pages
     for name, count in counts.items():
         if count is None or 0 <= count <= limit:
             continue
@@ -150,6 +161,11 @@ def _impossible_counts(hstate: Hstate, with_reservation: int) -> Iterator[Findin
         else:
             reason = "below zero" if count < 0 else f"more than the {total} folios counted"
             yield COUNT_MISMATCH.finding(f"{hstate.name}: {name} is {count}, {reason}")
+    for node, counters in hstate.node_counters.items():
+        surplus = counters.surplus_huge_pages
+        if surplus is not None and surplus < 0:
+            place = _place(hstate, node)
+            yield COUNT_MISMATCH.finding(f"{place}: surplus_huge_pages is {surplus}, below zero")
 
 
 def _other_sums(hstate: Hstate, may_change: bool) -> Iterator[Finding]:

@@ -167,6 +167,47 @@ def test_there_are_not_more_folios_of_a_kind_than_folios(
     assert messages == [f"{NAME}: {part}" for part in said]
 
 
+@pytest.mark.parametrize(
+    ("free", "is_wrong"), ((None, False), (-1, False), (0, False), (4, False), (5, True))
+)
+def test_there_are_not_more_free_folios_than_folios_where_a_dump_does_not_show_all_of_them(
+    hstates: list[Hstate], free: int | None, is_wrong: bool
+) -> None:
+    (hstate,) = hstates
+    changed = hstate._replace(
+        counters=hstate.counters._replace(free_huge_pages=free),
+        no_counters=Counters(None, None, None),
+    )
+    for is_compared in (True, False):
+        findings = impossible_counters(changed, False, free_is_compared=is_compared)
+        words = f"{NAME}: free_huge_pages is 5, more than the 4 folios counted"
+        assert [each.message for each in findings] == [words] * (is_wrong and not is_compared)
+
+
+@pytest.mark.parametrize("may_change", (True, False))
+def test_no_node_has_less_than_no_surplus(hstates: list[Hstate], may_change: bool) -> None:
+    """Not even while a counter changes: those of its nodes may differ from the sum by one."""
+    (hstate,) = hstates
+    changed = hstate._replace(
+        node_counters={**hstate.node_counters, 1: Counters(0, 0, -1)},
+    )
+    messages = [finding.message for finding in impossible_counters(changed, may_change)]
+    assert messages[0] == f"{NAME} on node 1: surplus_huge_pages is -1, below zero"
+    assert len(messages) == (1 if may_change else 2)
+
+
+@pytest.mark.parametrize("name", ("nr_huge_pages", "free_huge_pages"))
+def test_a_counter_below_zero_is_wrong_under_the_lock_too(hstates: list[Hstate], name: str) -> None:
+    (hstate,) = hstates
+    folio = FolioClass(9, NAME, 0, 1, True)
+    below = Counters(0, 0, 0)._replace(**{name: -1})
+    changed = hstate._replace(node_counters={**hstate.node_counters, 1: below})
+    found = {(folio, FREE): 3, (folio, ACTIVE): 1}
+    (finding,) = count_mismatches([changed], found, True, (), may_move=True)
+    assert finding.rule == "count-mismatch"
+    assert finding.message == f"{NAME} on node 1: {name} is -1, 0 folios were found"
+
+
 @pytest.mark.parametrize(("pages", "is_wrong"), ((None, False), (0, False), (1, False), (-1, True)))
 def test_no_pool_is_to_have_less_than_no_folio(
     hstates: list[Hstate], pages: int | None, is_wrong: bool
