@@ -54,8 +54,7 @@ def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
     if mention.boot.vmemmap is not None:
         address = mention.boot.vmemmap + pfn * STRUCT_PAGE_SIZE
         yield certain(f"its struct page is at {address:#x}")
-    if mention.walk is not None:
-        yield from _walk_statements(mention)
+    yield from _walk_statements(mention)
     if len(mention.words) > 1:
         yield from _dumped_statements(mention, pfn)
     if any(map(_HUGETLB_TYPE.search, mention.details)):
