@@ -19,7 +19,6 @@ from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 WORD = 8
-_ALL_ONES = (1 << 64) - 1
 _LONG_MAX = (1 << 63) - 1
 
 # LIST_POISON1 and the like, and TAIL_MAPPING, are POISON_POINTER_DELTA and so much.
@@ -111,13 +110,13 @@ class Content:
         """Whether a word is the mark of a tail, and nothing else."""
         if self._kernel.tails_hold_mask:
             return word in self._masks
-        return bool(word & TAIL) and self._kernel.geometry.pfn_of(word - TAIL) is not None
+        return self._kernel.geometry.pfn_of(word - TAIL) is not None
 
     def is_data(self, word: int) -> bool:
         """Whether a word can be of the kernel's allocated data: a pointer, or a map of parts."""
         # The map of a section's parts that have a memmap is a row of consecutive bits.
-        after = word + (word & -word) & _ALL_ONES
-        return not word or word >> 56 == 0xFF or after & (after - 1) == 0
+        after = word + (word & -word)
+        return word >> 56 == 0xFF or after & (after - 1) == 0
 
     def is_data_or_entry(self, word: int) -> bool:
         """Whether a word can be of the kernel's allocated data, or an entry of a page table."""
