@@ -61,10 +61,15 @@ def test_help_that_cannot_be_written_is_an_error(arguments: str) -> None:
         refused(run("bash", "-c", f"{COMMAND} {arguments} {output}"), 2, reason)
 
 
+def without_coverage() -> dict[str, str]:
+    """The environment of a process that can write no large file: coverage.py would want to."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 def test_a_result_of_which_a_part_is_written_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "help"
     for unbuffered in "", "1":
-        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        environment = {**without_coverage(), "PYTHONUNBUFFERED": unbuffered}
         done = run("bash", "-c", f"ulimit -f 1; {COMMAND} --help > {path}", env=environment)
         refused(done, 2, "File too large")
         assert path.stat().st_size == 1024
@@ -252,7 +257,5 @@ def test_extract_leaves_nothing_on_a_full_disk(tmp_path: Path) -> None:
     # A limit on the size of files stands for a full disk: both fail in the middle of a write.
     target = tmp_path / "vmcore"
     script = f"ulimit -f 100; trap '' XFSZ; exec {COMMAND} -c {VMCORE} extract {target}"
-    # coverage.py would want to write a file, too.
-    env = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
-    refused(run("bash", "-c", script, env=env), 2)
+    refused(run("bash", "-c", script, env=without_coverage()), 2)
     assert not list(tmp_path.iterdir())
