@@ -14,7 +14,7 @@ from drgn_vmemmap.hvo.verdict import Verdict
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
-from tests.synthetic.physical import NO_EXECUTE, USER
+from tests.synthetic.physical import NO_EXECUTE, PAGE_SHIFT, USER
 
 UNSPLIT = FIRST_FOLIO + 64 * 512 * 2
 UNCACHED = 0x18
@@ -166,3 +166,13 @@ def test_an_uncached_table_beside_a_leaf_that_is_uncached_has_a_finding_of_its_o
     found = [f for f in verify(changed.prog).findings if f.rule == "entry-attributes"]
     assert {f.folio for f in found} == {UNSPLIT, None}
     assert sum("leads to it has PWT, PCD" in f.message for f in found) == 1
+
+
+@pytest.mark.parametrize("level", LEVELS[:2])
+def test_attributes_are_named_as_far_as_the_tables_are_in_the_dump(level: str) -> None:
+    """The table in which an entry of this level lies is not."""
+    partial = image("6.12.0")
+    partial.write_entry(FIRST_FOLIO, 0, partial.entry(FIRST_FOLIO, level="PGD") | UNCACHED, "PGD")
+    partial.drop_frame(partial.entry_address(FIRST_FOLIO, 0, level) >> PAGE_SHIFT)
+    found = [f for f in verify(partial.prog).findings if f.rule == "entry-attributes"]
+    assert [f.entry_address for f in found] == [partial.entry_address(FIRST_FOLIO, 0, "PGD")]
