@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from drgn_vmemmap.kernel.discovery import discover
+from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.vmemmap.owners import OwnerKind, OwnerReader
+from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.support import BIN, ROOT, open_vmcore, run, vmemmap
 from tests.vm import oracles, test_live
 from tests.vm.conftest import Boot
@@ -171,6 +175,22 @@ def test_owners_of_folios_are_the_files_and_processes_that_have_them(
         f"hugetlbfs inode, mapped, mapped by {users}": 2,
         **Counter(active),
     }
+
+
+@pytest.mark.parametrize("line", ("6.1", "newest"))
+def test_memory_that_processes_are_charged_for_is_told_from_what_they_gave_back(
+    boot: Boot, record_property: Record, line: str
+) -> None:
+    made = boot(line, "charged")
+    found = report(made)
+    record_property("row", row(found, made))
+    agree_on_counts(found, made)
+
+    prog = open_vmcore(made.vmcore)
+    owners = OwnerReader(Snapshot(discover(prog), ProgramMemory(prog)))
+    kinds = Counter(owner.kind for owner in map(owners.owner, range(PAGES)) if owner)
+    # Beside stacks and page tables, the buffers of pipes are charged for.
+    assert kinds[OwnerKind.CHARGED] * PAGE >= made.facts["charged"] > 0
 
 
 @pytest.mark.parametrize("line", ("6.12", "6.18", "newest"))

@@ -104,7 +104,8 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
     ``poisoned`` are the folios in which a page was taken out of service: "hard" as one that failed,
     "soft" as one that is about to; ``corrupted_kb`` is the kernel's own count of them, in
     kilobytes. ``owners`` are the processes that hold folios: so many of a
-    ``file``, or of none, which is an anonymous mapping. ``inside`` are the reports that the guest
+    ``file``, or of none, which is an anonymous mapping. ``charged`` is what processes are charged
+    for their stacks and page tables, in bytes. ``inside`` are the reports that the guest
     made of itself, by this tool's command and by drgn's; ``refused`` are exit code and lines of
     those that may not. ``log`` is what the kernel's log says of all this.
     """
@@ -127,6 +128,7 @@ def account(kernel: Kernel, scenario: str, words: Words) -> dict[str, Any]:
         "poisoned": [_poisoned(value) for value in words.get("poisoned", [])],
         "corrupted_kb": _corrupted(words.get("meminfo", [])),
         "owners": [_owner(value) for value in words.get("owner", [])],
+        "charged": sum(map(int, words.get("charged", []))),
         "inside": [json.loads(value) for value in words.get("inside", [])],
         "refused": words.get("refused", []),
         "log": words.get("log", []) + words.get("oops", []),

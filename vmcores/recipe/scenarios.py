@@ -184,6 +184,12 @@ _ALL = (
         "a pool of 64 optimized folios that shrinks to 10: the others are restored and given back",
         script="shrunk.sh",
     ),
+    replace(
+        BASIC,
+        name="charged",
+        about="as basic, in memory that processes were charged for, beside some that are",
+        script="charged.sh",
+    ),
     Scenario(
         "surplus",
         "8 folios in the pool and 8 surplus ones, all in use; PTI; processes share a large folio",
