@@ -154,15 +154,8 @@ def table_attributes(entry: TableEntry) -> Finding:
         f"the page table over the vmemmap from {entry.address:#x} on: "
         f"the {entry.level.name} entry that leads to it has {names}"
     )
-    return Finding(
-        ENTRY_ATTRIBUTES.name,
-        ENTRY_ATTRIBUTES.severity,
-        message,
-        address=entry.address,
-        entry=entry.raw,
-        entry_address=entry.raw_address,
-        expected="no attributes but those of the kernel's own page tables",
-    )
+    expected = "no attributes but those of the kernel's own page tables"
+    return ENTRY_ATTRIBUTES.finding_at(entry, message, expected=expected)
 
 
 def orphan_remap(entry: Entry, pfns: range, what: str) -> Finding:

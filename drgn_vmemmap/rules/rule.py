@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from drgn_vmemmap.paging.mapping import Entry
+from drgn_vmemmap.paging.tables import TableEntry
 from drgn_vmemmap.rules.finding import Finding, Severity
 
 
@@ -60,7 +61,7 @@ class Rule:
 
     def finding_at(
         self,
-        entry: Entry,
+        entry: Entry | TableEntry,
         message: str,
         folio: int | None = None,
         index: int | None = None,
@@ -68,9 +69,9 @@ class Rule:
         severity: Severity | None = None,
     ) -> Finding:
         """
-        A vmemmap page for which this rule does not hold.
+        A vmemmap page, or a page table over the vmemmap, for which this rule does not hold.
 
-        :param entry: How the page is mapped.
+        :param entry: How the page is mapped, or what leads to the table.
         :param folio: Head PFN of the folio that it describes.
         :param index: Index of the vmemmap page in that folio.
         :param severity: ``None`` for the rule's own.
