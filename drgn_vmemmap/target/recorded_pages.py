@@ -21,7 +21,7 @@ import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import drgn
 
@@ -37,6 +37,23 @@ Read = Callable[[int, int, bool], bytes]
 
 Parts = Mapping[int, "tuple[range, ...]"]
 """Recorded bytes of pages, by the page's PFN."""
+
+
+class Marks(NamedTuple):
+    """What a file says of the pages that are recorded in part."""
+
+    parts: Parts
+    unknown: range
+    """
+    PFNs whose lines are damaged or cut off, and all between them: those of them that are not in
+    ``parts`` may be recorded in part, and are not read.
+    """
+
+
+_NO_MARKS = Marks({}, range(0))
+
+# Physical addresses have at most 52 bits.
+_PFN_LIMIT = 1 << 52 - PAGE_SHIFT
 
 _TITLE = b"drgn-vmemmap: bytes that are recorded of these pages\n"
 
@@ -86,21 +103,23 @@ def guarded(prog: drgn.Program) -> Read:
     pages = None if path is None else _known_of(path, page_bitmap)
     if path is None or pages is None:
         return read
-    return _guard(read, pages, parts_in(path))
+    return _guard(read, pages, marks_in(path))
 
 
-def parts_in(path: str) -> Parts:
+def marks_in(path: str) -> Marks:
     """The pages of a file that were recorded in part."""
     return _known_of(path, _read_marks)
 
 
-def _guard(read: Read, pages: Bitmap, parts: Parts) -> Read:
+def _guard(read: Read, pages: Bitmap, marks: Marks) -> Read:
+    parts, unknown = marks
+
     def recorded(address: int, size: int, physical: bool) -> bytes:
         first, last = address >> PAGE_SHIFT, address + size - 1 >> PAGE_SHIFT
         if not _are_set(pages, first, last):
             raise drgn.FaultError("not recorded", address)
-        for pfn, wanted in _by_page(address, size) if parts else ():
-            of_page = parts.get(pfn)
+        for pfn, wanted in _by_page(address, size) if parts or unknown else ():
+            of_page = parts.get(pfn, () if pfn in unknown else None)
             if of_page is not None and not any(
                 part.start <= wanted.start and wanted.stop <= part.stop for part in of_page
             ):
@@ -168,26 +187,60 @@ def _found(find: Callable[[str], Any], path: str, size: int, modified: int) -> A
     return find(path)
 
 
-def _read_marks(path: str) -> Parts:
+def _read_marks(path: str) -> Marks:
     """The marks of a file; none if it has none."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         header = file.read(_SUB_HEADER + 128)
         if not header.startswith(KDUMP) or len(header) < _SUB_HEADER + 128:
-            return {}
+            return _NO_MARKS
         start, length = struct.unpack_from("<qQ", header, _SUB_HEADER + _ERASE_INFO)
-        if not 0 < start < size or not 0 < length <= min(size - start, _SIZE_LIMIT):
-            return {}
-        file.seek(start)
-        title, *lines = file.read(length).splitlines(keepends=True)
-    return dict(_parse(line) for line in lines) if title == _TITLE else {}
+        if start <= 0 or length == 0:
+            return _NO_MARKS
+        file.seek(min(start, size))
+        data = file.read(min(length, _SIZE_LIMIT))
+    if data.startswith(_TITLE):
+        return _parsed(data[len(_TITLE) :], is_cut_off=len(data) < length)
+    # Of a list that is cut off within its title, no page is known to be recorded.
+    return _NO_MARKS if len(data) == length or data != _TITLE[: len(data)] else _parsed(b"", True)
+
+
+def _parsed(data: bytes, is_cut_off: bool) -> Marks:
+    """
+    The marks in a list.
+
+    :param data: The list without its title.
+    """
+    parts: dict[int, tuple[range, ...]] = {}
+    ascending: list[int] = []
+    first = stop = _PFN_LIMIT
+    # What is not there counts as a damaged line at the end.
+    for line in (*data.splitlines(keepends=True), *[b""] * is_cut_off):
+        pfn, of_page = _parse(line)
+        is_damaged = pfn < 0 or (bool(ascending) and pfn <= ascending[-1])
+        if pfn >= 0:
+            parts.setdefault(pfn, of_page)
+            # Lines ascend: this one is damaged, or one before it is.
+            while ascending and ascending[-1] >= pfn:
+                ascending.pop()
+        if is_damaged:
+            first = min(first, ascending[-1] + 1 if ascending else 0)
+            stop = _PFN_LIMIT
+        elif first < stop == _PFN_LIMIT:
+            stop = pfn
+        if pfn >= 0:
+            ascending.append(pfn)
+    return Marks(parts, range(first, stop))
 
 
 def _parse(line: bytes) -> tuple[int, tuple[range, ...]]:
     """A page and its recorded parts; a damaged line names none."""
     try:
-        pfn, *parts = line.split()
+        number, *parts = line.split()
         pairs = [part.split(b"-") for part in parts]
-        return int(pfn, 16), tuple(range(int(start, 16), int(stop, 16)) for start, stop in pairs)
+        of_page = tuple(range(int(start, 16), int(stop, 16)) for start, stop in pairs)
+        pfn = int(number, 16)
     except ValueError:
         return -1, ()
+    is_whole = line.endswith(b"\n") and pfn < _PFN_LIMIT
+    return (pfn, of_page) if is_whole else (-1, ())

@@ -19,7 +19,7 @@ from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
 from drgn_vmemmap.target.memory import ProgramMemory
-from drgn_vmemmap.target.recorded_pages import parts_in
+from drgn_vmemmap.target.recorded_pages import marks_in
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.support import open_vmcore, vmcore
 
@@ -32,7 +32,7 @@ class Recorded:
 
     def __init__(self, name: str) -> None:
         self.program = open_vmcore(name)
-        self._parts = parts_in(str(vmcore(name)))
+        self._parts = marks_in(str(vmcore(name))).parts
         self.snapshot = Snapshot(discover(self.program), ProgramMemory(self.program))
         self.vmemmap = frozenset(self._frames_of_vmemmap())
         self._pages: dict[int, bytes] = {}

@@ -17,7 +17,7 @@ from drgn_vmemmap.extract.recording import Written, extract
 from drgn_vmemmap.kernel.lookup import Lookup
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE
 from drgn_vmemmap.target.memory import ProgramMemory
-from drgn_vmemmap.target.recorded_pages import parts_in
+from drgn_vmemmap.target.recorded_pages import marks_in
 from tests.extract.machine import SECRET, Machine, has_secret
 from tests.support import open_vmcore
 
@@ -128,7 +128,7 @@ def test_a_compressed_extract_knows_of_a_page_what_an_elf_one_knows(
     sound: Callable[[str, bool], Extract],
 ) -> None:
     elf, kdump = (sound("head-reuse", compress).path for compress in (False, True))
-    pages = sorted(parts_in(str(kdump)))
+    pages = sorted(marks_in(str(kdump)).parts)
     assert pages
     memories = [ProgramMemory(open_vmcore(path)) for path in (elf, kdump)]
     for pfn in pages[:: len(pages) // 20]:

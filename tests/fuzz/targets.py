@@ -27,7 +27,7 @@ from drgn_vmemmap.target.dump_file import is_dump, missing_bytes, why_not_a_dump
 from drgn_vmemmap.target.kallsyms import Kallsyms, KernelSymbol
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
 from drgn_vmemmap.target.program import what_is_cut_off
-from drgn_vmemmap.target.recorded_pages import parts_in
+from drgn_vmemmap.target.recorded_pages import marks_in
 from tests.explain.forms import FORMS
 from tests.explain.logs import FAULT, LOG
 from tests.explain.wordings import WORDINGS
@@ -265,7 +265,7 @@ def _file(of: Callable[[], DamagedFile]) -> Callable[[bytes], None]:
             if why_not_a_dump(path) is None and is_dump(path):
                 missing_bytes(path)
                 what_is_cut_off(path)
-                parts_in(path)
+                marks_in(path)
         run_in_child("-c", path, "verify")
 
     return read
