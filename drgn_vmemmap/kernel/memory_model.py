@@ -27,6 +27,9 @@ _IMAGE_SIZE = 1 << 30
 _SECTION_SIZE_BITS = 27
 _SECTION_SIZES = range(21, 41)
 
+# SECTION_HAS_MEM_MAP
+_HAS_MEM_MAP = 1 << 1
+
 # NR_SECTION_ROOTS with 5-level paging.
 _ROOTS_LIMIT = 1 << 17
 
@@ -119,7 +122,7 @@ def vmemmap(lookup: Lookup, sections: Sections) -> int:
     Virtual address of the ``struct page`` of PFN 0.
 
     :raises CannotAnalyse: if this kernel has no virtual memmap.
-    :raises MissingFacts: if the address cannot be.
+    :raises MissingFacts: if the address cannot be, or is not that of the sections.
     """
     base = lookup.variable("vmemmap_base", 8)
     if base is None:
@@ -128,7 +131,33 @@ def vmemmap(lookup: Lookup, sections: Sections) -> int:
         raise CannotAnalyse("this kernel has no virtual memmap (CONFIG_SPARSEMEM_VMEMMAP)")
     if base % PAGE_SIZE or not base >> 63:
         raise MissingFacts(f"vmemmap_base is {base:#x}, which cannot be: damaged dump")
+    other = _other_vmemmap(lookup, sections, base)
+    if other is not None:
+        raise MissingFacts(
+            f"vmemmap_base is {base:#x}, and the sections have their memmap at {other:#x}: "
+            "damaged dump"
+        )
     return base
+
+
+def _other_vmemmap(lookup: Lookup, sections: Sections, base: int) -> int | None:
+    """
+    Where the vmemmap begins by what the first sections say, if they agree, and not on *base*.
+
+    One section alone may be what is damaged.
+    """
+    size = sections.section.size
+    try:
+        (address,) = struct.unpack("<Q", lookup.prog.read(sections.roots, 8))
+        root = lookup.prog.read(address, PAGE_SIZE // size * size)
+    except drgn.FaultError:
+        return None
+    maps = [encoded for encoded in sections.section.column(root, "section_mem_map") if encoded]
+    bases = {encoded & -PAGE_SIZE for encoded in maps}
+    if len(maps) < 2 or len(bases) > 1 or not all(encoded & _HAS_MEM_MAP for encoded in maps):
+        return None
+    other = bases.pop()
+    return other if other != base and other >> 63 else None
 
 
 def _vmemmap_of_sections(lookup: Lookup, sections: Sections) -> int | None:

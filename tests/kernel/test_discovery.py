@@ -12,6 +12,7 @@ import drgn
 import pytest
 
 from drgn_vmemmap import CannotAnalyse, discover, examine, verify
+from drgn_vmemmap.errors import MissingFacts
 from drgn_vmemmap.kernel import memory_model
 from drgn_vmemmap.kernel.c_types import enumerators, find_member, named_members
 from drgn_vmemmap.kernel.lookup import Lookup
@@ -19,7 +20,7 @@ from drgn_vmemmap.kernel.struct_page import struct_page
 from drgn_vmemmap.kernel.structs import Member, Struct
 from tests.support import open_vmcore
 from tests.synthetic.image import Image
-from tests.synthetic.kernels import LINES
+from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
 
 
@@ -216,6 +217,24 @@ def test_a_vmemmap_that_is_nowhere_is_damage(base: int) -> None:
     image.write(image.variables["vmemmap_base"][1], base)
     with pytest.raises(CannotAnalyse, match=f"vmemmap_base is {base:#x}, which cannot be"):
         examine(image.prog)
+
+
+@pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
+def test_a_vmemmap_base_that_no_section_confirms_accuses_no_folio(release: str) -> None:
+    image = Image(Machine(line=LINES[release], folios=(Folio(FIRST_FOLIO),)))
+    base = image.machine.vmemmap ^ 1 << 20
+    image.write(image.variables["vmemmap_base"][1], base)
+    said = f"{base:#x}, and the sections have their memmap at {image.machine.vmemmap:#x}: damaged"
+    with pytest.raises(MissingFacts, match=said):
+        verify(image.prog)
+
+
+def test_a_section_that_contradicts_vmemmap_base_and_other_sections_is_not_believed() -> None:
+    image = Image(Machine(folios=(Folio(FIRST_FOLIO),)))
+    roots = image.memory.read_u64(image.physical(image.variables["mem_section"][1]))
+    root = image.memory.read_u64(image.physical(roots))
+    image.write(root, image.memory.read_u64(image.physical(root)) ^ 1 << 20)
+    assert len(verify(image.prog).folios) == 1
 
 
 @pytest.mark.parametrize("missing", (True, False))
