@@ -27,9 +27,6 @@ _IMAGE_SIZE = 1 << 30
 _SECTION_SIZE_BITS = 27
 _SECTION_SIZES = range(21, 41)
 
-# SECTION_HAS_MEM_MAP
-_HAS_MEM_MAP = 1 << 1
-
 # NR_SECTION_ROOTS with 5-level paging.
 _ROOTS_LIMIT = 1 << 17
 
@@ -121,71 +118,62 @@ def vmemmap(lookup: Lookup, sections: Sections) -> int:
     """
     Virtual address of the ``struct page`` of PFN 0.
 
+    Without CONFIG_DYNAMIC_MEMORY_LAYOUT it is a constant (``asm/pgtable_64_types.h``), and no
+    variable has it.
+
     :raises CannotAnalyse: if this kernel has no virtual memmap.
     :raises MissingFacts: if the address cannot be, or is not that of the sections.
     """
     base = lookup.variable("vmemmap_base", 8)
+    try:
+        maps = _memmaps(lookup, sections)
+    except drgn.FaultError:
+        if base is None:
+            raise
+        maps = []
+    of_sections = maps[0] if len(set(maps)) == 1 else None
     if base is None:
-        base = _vmemmap_of_sections(lookup, sections)
+        base = of_sections
     if base is None:
         raise CannotAnalyse("this kernel has no virtual memmap (CONFIG_SPARSEMEM_VMEMMAP)")
     if base % PAGE_SIZE or not base >> 63:
         raise MissingFacts(f"vmemmap_base is {base:#x}, which cannot be: damaged dump")
-    other = _other_vmemmap(lookup, sections, base)
-    if other is not None:
+    # One section alone may be what is damaged.
+    if len(maps) > 1 and of_sections not in (None, 0, base):
         raise MissingFacts(
-            f"vmemmap_base is {base:#x}, and the sections have their memmap at {other:#x}: "
+            f"vmemmap_base is {base:#x}, and the sections have their memmap at {of_sections:#x}: "
             "damaged dump"
         )
     return base
 
 
-def _other_vmemmap(lookup: Lookup, sections: Sections, base: int) -> int | None:
+def _memmaps(lookup: Lookup, sections: Sections) -> list[int]:
     """
-    Where the vmemmap begins by what the first sections say, if they agree, and not on *base*.
+    Where the vmemmap begins by each section in the first page of sections that has one.
 
-    One section alone may be what is damaged.
-    """
-    size = sections.section.size
-    try:
-        (address,) = struct.unpack("<Q", lookup.prog.read(sections.roots, 8))
-        root = lookup.prog.read(address, PAGE_SIZE // size * size)
-    except drgn.FaultError:
-        return None
-    maps = [encoded for encoded in sections.section.column(root, "section_mem_map") if encoded]
-    bases = {encoded & -PAGE_SIZE for encoded in maps}
-    if len(maps) < 2 or len(bases) > 1 or not all(encoded & _HAS_MEM_MAP for encoded in maps):
-        return None
-    other = bases.pop()
-    return other if other != base and other >> 63 else None
-
-
-def _vmemmap_of_sections(lookup: Lookup, sections: Sections) -> int | None:
-    """
-    Where the vmemmap begins on a kernel that has no ``vmemmap_base``.
-
-    Without CONFIG_DYNAMIC_MEMORY_LAYOUT it is a constant (``asm/pgtable_64_types.h``). Each
-    section's memmap, from which its first PFN is taken away, begins there
+    Each section's memmap, from which its first PFN is taken away, begins there
     (``sparse_encode_mem_map()``); without a virtual memmap, the sections disagree.
     """
     size = sections.section.size
     for root in _section_roots(lookup, sections):
-        maps = sections.section.column(root[: len(root) // size * size], "section_mem_map")
-        bases = {encoded & -PAGE_SIZE for encoded in maps if encoded}
-        if bases:
-            return bases.pop() if len(bases) == 1 else None
-    return None
+        column = sections.section.column(root[: len(root) // size * size], "section_mem_map")
+        maps = [encoded & -PAGE_SIZE for encoded in column if encoded]
+        if maps:
+            return maps
+    return []
 
 
 def _section_roots(lookup: Lookup, sections: Sections) -> Iterator[bytes]:
     """The pages of sections that are in the dump."""
-    roots = lookup.prog.read(sections.roots, sections.root_count * 8)
-    for (root,) in struct.iter_unpack("<Q", roots):
-        if root:
-            try:
-                yield lookup.prog.read(root, PAGE_SIZE)
-            except drgn.FaultError:
-                continue
+    size = sections.root_count * 8
+    for start in range(0, size, PAGE_SIZE):
+        roots = lookup.prog.read(sections.roots + start, min(PAGE_SIZE, size - start))
+        for (root,) in struct.iter_unpack("<Q", roots):
+            if root:
+                try:
+                    yield lookup.prog.read(root, PAGE_SIZE)
+                except drgn.FaultError:
+                    continue
 
 
 def direct_map(lookup: Lookup) -> int | None:
