@@ -75,6 +75,9 @@ def hstate_count(lookup: Lookup, hstates: int, hstate: Struct) -> int:
         return sum(map(bool, hstate.column(data, "order")))
     if count > _HSTATES_LIMIT:
         raise MissingFacts(f"hugetlb_max_hstate is {count}, which cannot be: damaged dump")
+    # hugetlb_add_hstate() counts a hstate before it gives it an order.
+    if count == 0 and any(hstate.column(lookup.prog.read(hstates, hstate.size), "order")):
+        raise MissingFacts("hugetlb_max_hstate is 0, but a hstate has an order: damaged dump")
     return count
 
 

@@ -237,6 +237,15 @@ def test_a_section_that_contradicts_vmemmap_base_and_other_sections_is_not_belie
     assert len(verify(image.prog).folios) == 1
 
 
+@pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
+def test_a_hstate_that_has_an_order_is_counted(release: str) -> None:
+    """Folios of a pool that the kernel does not count would be nobody's."""
+    image = Image(Machine(line=LINES[release], folios=(Folio(FIRST_FOLIO),)))
+    image.write(image.variables["hugetlb_max_hstate"][1], 0, 4)
+    with pytest.raises(MissingFacts, match="hugetlb_max_hstate is 0, but a hstate has an order"):
+        verify(image.prog)
+
+
 @pytest.mark.parametrize("missing", (True, False))
 def test_sections_that_say_nothing_of_the_vmemmap_leave_none(missing: bool) -> None:
     image = Image(ConstantLayout(line=LINES["6.1.0"], folios=FOLIOS))
