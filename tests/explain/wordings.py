@@ -552,6 +552,14 @@ WORDINGS = (
         "memory that a driver may not map",
         "ioremap on RAM at 0x0000000002ec5040 - 0x0000000002ec5fff",
     ),
+    *(
+        _physical(
+            "memory that is mapped with two cache modes",
+            f"x86/PAT: CPU 0/KVM:1234 map pfn {words} uncached-minus for "
+            "[mem 0x02ec5040-0x02ec5fff], got write-back",
+        )
+        for words in ("RAM range req", "expected mapping type")
+    ),
     _physical(
         "event of a memory controller",
         "mc_event: 1 Corrected error: memory read error on CPU_SrcID#0_MC#0 (mc:0 "

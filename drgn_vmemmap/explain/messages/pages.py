@@ -174,6 +174,14 @@ PAGES = (
         "__ioremap_caller(), arch/x86/mm/ioremap.c",
     ),
     message(
+        "memory that is mapped with two cache modes",
+        "map pfn ",
+        r"map pfn (?:RAM range req|expected mapping type) \S{1,20} for "
+        r"\[mem 0x(?P<physical>[0-9a-f]{1,16})-0x",
+        ALL,
+        "reserve_pfn_range(), arch/x86/mm/pat/memtype.c",
+    ),
+    message(
         "attributes of the direct map",
         "cpa ",
         r"\bCPA .{1,160}? PFN %barepfn",

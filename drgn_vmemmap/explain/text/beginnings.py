@@ -27,7 +27,7 @@ _PAGES = (
     *(r"aops:", r"addr:", r"file:", r"page 0x\w+ outside", r"\S+\.[ch]:\d+: bad p", r"PFN "),
     *(r"failed to isolate", r"migrating pfn", r"alloc_contig_range", r"HugeTLB: "),
     *(r"cma: ", r"cma_\w*alloc\(\): ", r"section already", r"memory offlining"),
-    *(r"removing memory fails", r"online_pages \[", r"CPA[ :]", r"x86/mm: "),
+    *(r"removing memory fails", r"online_pages \[", r"CPA[ :]", r"x86/(?:mm|PAT): "),
     *(r"RMPUPDATE", r"Leaking PFN", r"SEV-SNP", r"SEV: ", r"AMD-Vi: ", r"Failed to reclaim PFN"),
     r"ioremap on RAM",
 )
