@@ -18,13 +18,13 @@ charge() {
 	)
 }
 
-for _ in 1 2 3; do
-	charge $ends 30 2 500
+for _ in 1 2; do
+	charge $ends 20 1 150
 	until [ -z "$(cat $ends/cgroup.procs)" ]; do sleep 1; done
 	rm /mnt/files/ends
-	echo 200 > /proc/sys/vm/nr_hugepages
+	echo 100 > /proc/sys/vm/nr_hugepages
 	echo 0 > /proc/sys/vm/nr_hugepages
 done
-charge $stays 20 100000 100
+charge $stays 20 100000 20
 . /basic.sh
 say charged "$(awk '/^(kernel_stack|pagetables) / { sum += $2 } END { print sum }' $stays/memory.stat)"
