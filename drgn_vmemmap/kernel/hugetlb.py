@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import drgn
+
 from drgn_vmemmap.errors import CannotAnalyse, MissingFacts
 from drgn_vmemmap.kernel.facts import Lock, Poison
 from drgn_vmemmap.kernel.lookup import Lookup, not_supported
@@ -76,9 +78,17 @@ def hstate_count(lookup: Lookup, hstates: int, hstate: Struct) -> int:
     if count > _HSTATES_LIMIT:
         raise MissingFacts(f"hugetlb_max_hstate is {count}, which cannot be: damaged dump")
     # hugetlb_add_hstate() counts a hstate before it gives it an order.
-    if count == 0 and any(hstate.column(lookup.prog.read(hstates, hstate.size), "order")):
+    if count == 0 and _has_order(lookup, hstates, hstate):
         raise MissingFacts("hugetlb_max_hstate is 0, but a hstate has an order: damaged dump")
     return count
+
+
+def _has_order(lookup: Lookup, address: int, hstate: Struct) -> bool:
+    """Whether the hstate at a virtual address is known to have an order."""
+    try:
+        return any(hstate.column(lookup.prog.read(address, hstate.size), "order"))
+    except drgn.FaultError:
+        return False
 
 
 def kept_pages(lookup: Lookup, hstates: int, hstate: Struct, page: Struct) -> set[int]:

@@ -138,8 +138,8 @@ def vmemmap(lookup: Lookup, sections: Sections) -> int:
         raise CannotAnalyse("this kernel has no virtual memmap (CONFIG_SPARSEMEM_VMEMMAP)")
     if base % PAGE_SIZE or not base >> 63:
         raise MissingFacts(f"vmemmap_base is {base:#x}, which cannot be: damaged dump")
-    # One section alone may be what is damaged.
-    if len(maps) > 1 and of_sections not in (None, 0, base):
+    # One section alone may be what is damaged, and so may all be that agree on no kernel address.
+    if len(maps) > 1 and of_sections and of_sections >> 63 and of_sections != base:
         raise MissingFacts(
             f"vmemmap_base is {base:#x}, and the sections have their memmap at {of_sections:#x}: "
             "damaged dump"

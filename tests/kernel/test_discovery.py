@@ -22,6 +22,7 @@ from tests.support import open_vmcore
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
 from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.physical import PAGE_SIZE
 
 
 class ConstantLayout(Machine):
@@ -244,6 +245,25 @@ def test_a_hstate_that_has_an_order_is_counted(release: str) -> None:
     image.write(image.variables["hugetlb_max_hstate"][1], 0, 4)
     with pytest.raises(MissingFacts, match="hugetlb_max_hstate is 0, but a hstate has an order"):
         verify(image.prog)
+
+
+def test_where_hstates_are_not_in_the_dump_a_count_of_none_is_believed() -> None:
+    image = Image(Machine(folios=()))
+    image.write(image.variables["hugetlb_max_hstate"][1], 0, 4)
+    type_name, address = image.variables["hstates"]
+    image.variables["hstates"] = (type_name, address + (1 << 29))
+    assert verify(image.prog).hstates == []
+
+
+def test_sections_that_agree_on_no_kernel_address_do_not_contradict_vmemmap_base() -> None:
+    image = Image(Machine(folios=(Folio(FIRST_FOLIO),)))
+    roots = image.memory.read_u64(image.physical(image.variables["mem_section"][1]))
+    root = image.memory.read_u64(image.physical(roots))
+    for address in range(root, root + PAGE_SIZE, 8):
+        encoded = image.memory.read_u64(image.physical(address))
+        if encoded & -PAGE_SIZE == image.machine.vmemmap:
+            image.write(address, encoded ^ 1 << 63)
+    assert discover(image.prog).vmemmap == image.machine.vmemmap
 
 
 @pytest.mark.parametrize("missing", (True, False))
