@@ -10,7 +10,7 @@ TEST = pytest -n auto --dist worksteal
 # The tests start hundreds of processes, which load what the first of them compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test coverage fuzz mutation browsertest vmtest packagetest matrix corners bench lint bundle manual clean
+.PHONY: demo test longtest coverage fuzz mutation browsertest vmtest packagetest matrix corners bench lint bundle manual clean
 
 # The main job, on a recorded vmcore.
 demo: $(BUNDLE)
@@ -18,13 +18,17 @@ demo: $(BUNDLE)
 
 # The tests that need neither root nor a network beyond Python's packages.
 test: $(VENV)/tests
-	$(BIN)/python -m $(TEST)
+	$(BIN)/python -m $(TEST) -m "not long"
+
+# Those that take longest: one test in thirteen, and more than half of the time.
+longtest: $(VENV)/tests
+	$(BIN)/python -m $(TEST) -m long
 
 # How much of the package those tests run, in all processes that they start.
 coverage: $(VENV)/tests
 	rm -rf build/coverage
 	mkdir -p build/coverage
-	$(BIN)/coverage run -m $(TEST)
+	$(BIN)/coverage run -m $(TEST) -m "not long"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

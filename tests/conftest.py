@@ -70,7 +70,7 @@ def bare_drgn(tmp_path: Path) -> BareDrgn:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the catalogue of faults showed: a rule a line, a layout a column."""
+    """What the catalogue of faults and other tables of cases showed, and what was left out."""
     found: dict[str, Counter[str]] = {}
     clean: Counter[str] = Counter()
     answers: Counter[str] = Counter()
@@ -116,3 +116,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if forms:
         terminalreporter.write_line("what is named in a complete log, by its form")
         terminalreporter.write_line(tabulate(forms, ["form", "named"]))
+    if terminalreporter.config.option.markexpr == "not long":
+        terminalreporter.write_line('the tests that take longest were left out: "make longtest"')

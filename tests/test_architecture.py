@@ -163,6 +163,7 @@ def test_no_bit_of_an_entry_is_tested_outside_paging() -> None:
     assert outside == set()
 
 
+@pytest.mark.long
 def test_modules_are_imported_from_where_they_are() -> None:
     # The package's own names are for its users: within it, they would hide a way upward.
     names = {

@@ -243,6 +243,7 @@ def test_verifying_sound_folios_costs_as_much_as_there_are(release: str) -> None
     grows_like_its_size(lambda count: sound(count, release), verify)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "state",
     (
@@ -264,6 +265,7 @@ def test_verifying_a_broken_kernel_costs_as_much_as_is_broken(
     grows_like_its_size(state, verify)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("work", (explain_lines, explain_words))
 def test_explaining_a_log_costs_as_much_as_it_names(work: Callable[[Image], object]) -> None:
     grows_like_its_size(sound, work)

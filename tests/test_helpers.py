@@ -27,6 +27,7 @@ def test_the_prompt_completes_each_name_of_the_package() -> None:
     assert {*drgn_vmemmap.__all__} <= {*dir(drgn_vmemmap)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["head-reuse", "shared-tail", "two-nodes-1GiB", "hvo-off"])
 def test_folios_and_their_states_are_those_of_the_report(name: str) -> None:
     prog = open_vmcore(name)

@@ -71,12 +71,14 @@ def test_the_report_agrees_with_what_the_guest_counted(vmcore: Path) -> None:
     assert report["kernel"]["paging_levels"] == guest["paging_levels"]
 
 
+@pytest.mark.long
 def test_an_extract_of_an_extract_says_the_same(vmcore: Path, tmp_path: Path) -> None:
     again = tmp_path / "vmcore"
     extract(open_vmcore(vmcore), str(again), compress=False)
     assert report_of(again) == report_of_recorded(vmcore)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ("head-reuse", "shared-tail"))
 def test_an_extract_that_is_compressed_says_the_same(name: str, tmp_path: Path) -> None:
     again = tmp_path / "vmcore"

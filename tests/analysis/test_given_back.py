@@ -374,6 +374,7 @@ def demoted(release: str, done: int, is_counted: bool, more: Sequence[Folio] = (
     return of
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", (9, 18))
 @pytest.mark.parametrize("release", ("6.1.0", "6.6.0", "6.9.0", "7.2.0"))
 def test_the_tails_of_a_folio_that_is_about_to_be_demoted_may_be_gone(

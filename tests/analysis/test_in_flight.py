@@ -70,6 +70,7 @@ def half_way(release: str, order: int, done: int) -> dict[int, Vpage]:
     return dict.fromkeys(range(KEPT[LINES[release].layout] + done, 8 << (order - 9)), OWN_W)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("order", "done"), ((9, 1), (9, 3), (18, 1), (18, 600)))
 @pytest.mark.parametrize("flag", (True, False))
 @every_layout
@@ -322,6 +323,7 @@ def test_a_folio_on_a_list_that_is_marked_as_removed_is_broken() -> None:
     assert "list-corrupt" in {finding.rule for finding in verify(image.prog).findings}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("release", ("6.18.0", "7.2.0", "coming"))
 def test_a_gigantic_folio_from_boot_is_protected_after_it_was_made(release: str) -> None:
     unprotected = dict.fromkeys(range(KEPT[LINES[release].layout], 4096), REUSE_W)

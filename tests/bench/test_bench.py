@@ -16,6 +16,7 @@ from tests.bench.targets import Target
 TARGETS = ("small-aged", "small-kdump")
 
 
+@pytest.mark.long
 def test_the_small_benchmark_ends_with_its_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

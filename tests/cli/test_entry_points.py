@@ -18,6 +18,7 @@ from tests.support import DRGN, PACKAGE, ROOT, BareDrgn, answer, open_vmcore, ru
 VMCORE = vmcore("head-reuse")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     (
@@ -42,6 +43,7 @@ def test_all_entry_points_answer_alike(bundle: Path, arguments: tuple[str, ...])
         assert done.stderr == installed.stderr
 
 
+@pytest.mark.long
 def test_the_bundle_runs_where_only_drgn_is(
     bundle: Path, bare_drgn: BareDrgn, shown: str, tmp_path: Path
 ) -> None:
@@ -69,6 +71,7 @@ def test_a_script_runs_its_own_code_where_another_release_is_installed(
         assert (done.returncode, done.stdout) == (0, shown), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", ("drgn_vmemmap", "../here/drgn_vmemmap"))
 def test_the_bundle_makes_the_page_by_whatever_path_it_is_run(
     path: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

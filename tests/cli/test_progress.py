@@ -97,6 +97,7 @@ with TerminalProgress() as progress:
 """
 
 
+@pytest.mark.long
 def test_work_of_more_than_a_second_shows_a_bar_on_a_terminal() -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("<4H", 24, 80, 0, 0))
@@ -116,6 +117,7 @@ def test_work_of_more_than_a_second_shows_a_bar_on_a_terminal() -> None:
     assert b"sections" in shown
 
 
+@pytest.mark.long
 def test_on_a_pipe_there_is_no_bar() -> None:
     done = run(sys.executable, "-c", SLOW)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -145,6 +145,7 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("option", ("-o", "--output"))
 def test_a_result_goes_through_links_and_to_devices(
     option: str, shown: str, tmp_path: Path
@@ -167,6 +168,7 @@ def test_a_file_that_standard_output_goes_to_is_not_replaced(shown: str, tmp_pat
     assert path.read_text() == f"first\n{shown}last\n"
 
 
+@pytest.mark.long
 def test_the_permissions_of_what_is_written_are_the_umasks(tmp_path: Path) -> None:
     names = ("report", "bundle", "vmcore")
     prog, before = shared_vmcore("head-reuse"), os.umask(0o027)
@@ -180,6 +182,7 @@ def test_the_permissions_of_what_is_written_are_the_umasks(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
+@pytest.mark.long
 def test_a_closed_standard_output_is_refused_unless_there_is_a_file(
     shown: str, tmp_path: Path
 ) -> None:
@@ -191,12 +194,14 @@ def test_a_closed_standard_output_is_refused_unless_there_is_a_file(
     assert (tmp_path / "report").read_text() == shown
 
 
+@pytest.mark.long
 def test_a_full_disk_is_refused() -> None:
     for arguments in ("", "--folios --format json"):
         done = run("bash", "-c", f"{COMMAND} -c {VMCORE} {arguments} > /dev/full")
         refused(done, 2, "No space left on device")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_full", (True, False), ids=("full disk", "closed pipe"))
 def test_messages_that_cannot_be_written_leave_the_exit_code(is_full: bool, tmp_path: Path) -> None:
     reader, writer = os.pipe()
@@ -233,6 +238,7 @@ def test_extract_keeps_what_is_there(tmp_path: Path) -> None:
     refused(answer("extract", tmp_path / "no" / "file", prog=prog), 2, "No such file")
 
 
+@pytest.mark.long
 def test_extract_says_how_much_it_took_and_that_the_log_is_not_in_the_dump(tmp_path: Path) -> None:
     prog, path = shared_vmcore("head-reuse"), tmp_path / "vmcore"
     done = answer("extract", path, prog=prog)
@@ -253,6 +259,7 @@ def test_extract_says_how_much_it_took_and_that_the_log_is_not_in_the_dump(tmp_p
     assert "the kernel's log: " in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_extract_leaves_nothing_on_a_full_disk(tmp_path: Path) -> None:
     # A limit on the size of files stands for a full disk: both fail in the middle of a write.
     target = tmp_path / "vmcore"

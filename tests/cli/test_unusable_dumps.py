@@ -98,6 +98,7 @@ def test_another_architecture(tmp_path: Path) -> None:
     refused(vmemmap("-c", tmp_path / "vmcore"), 2, "AARCH64", "x86-64")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("eighth", (1, 4, 7))
 def test_a_truncated_dump(elf: Path, tmp_path: Path, eighth: int) -> None:
     data = elf.read_bytes()
@@ -185,6 +186,7 @@ def test_a_signal_reaches_the_process_that_reads_a_dump(number: signal.Signals, 
     assert not Path(f"/proc/{child}").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", (0, 8, 23, 64, 1 << 31, (1 << 32) - 1))
 def test_a_hstate_of_an_order_that_cannot_be(
     elf: Path, tmp_path: Path, order: int, capsys: pytest.CaptureFixture[str]

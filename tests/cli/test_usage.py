@@ -26,6 +26,7 @@ from tests.support import (
 VMCORE = vmcore("head-reuse")
 
 
+@pytest.mark.long
 def test_options_of_a_command_stand_before_or_after_it() -> None:
     prog = shared_vmcore("head-reuse")
     after = answer("verify", "--format", "json", prog=prog).stdout
@@ -177,6 +178,7 @@ def test_an_interval_that_is_none_is_refused_by_its_value(seconds: str) -> None:
     assert f"'{seconds}' is not a number of seconds up to a day" in done.stderr
 
 
+@pytest.mark.long
 def test_a_name_in_a_message_does_not_reach_the_terminal_as_it_is(tmp_path: Path) -> None:
     name = tmp_path / "a\x1b[2J\nb\u202ec\udcff"
     shown = "a\\x1b[2J\\nb\\u202ec\\udcff"

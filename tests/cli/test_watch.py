@@ -296,6 +296,7 @@ def without_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format_name", ("table", "jsonl", "ktap"))
 def test_a_command_runs_to_its_end_whether_or_not_the_passes_are_read(
     format_name: str, monkeypatch: pytest.MonkeyPatch
@@ -354,6 +355,7 @@ def running_again(name: str, edited: EditedKernel) -> drgn.Program:
     return prog
 
 
+@pytest.mark.long
 def test_the_first_broken_moment_is_left_as_a_vmcore(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -370,6 +372,7 @@ def test_the_first_broken_moment_is_left_as_a_vmcore(
     assert [(f.rule, f.folio, f.index) for f in errors] == [("tail-writable", pfn, 3)]
 
 
+@pytest.mark.long
 def test_what_is_not_in_the_vmcore_of_a_broken_moment_is_said(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -384,6 +387,7 @@ def test_what_is_not_in_the_vmcore_of_a_broken_moment_is_said(
     assert "withheld: 8 bytes of frame " in said and f"written: {path}" in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compress", (False, True), ids=("elf", "compressed"))
 def test_what_only_the_last_pass_saw_is_not_found_in_its_vmcore(
     tmp_path: Path, compress: bool
@@ -404,6 +408,7 @@ def test_what_only_the_last_pass_saw_is_not_found_in_its_vmcore(
     assert "written while it ran" in done.stdout
 
 
+@pytest.mark.long
 def test_of_a_rule_that_is_broken_in_many_places_each_is_found_in_the_vmcore(
     tmp_path: Path,
 ) -> None:
@@ -457,6 +462,7 @@ def test_ctrl_c_is_seen_between_passes_and_handed_to_the_command(
     assert "interrupted\n" in err and "1 pass:" in err
 
 
+@pytest.mark.long
 def test_ctrl_c_is_seen_in_the_middle_of_a_pass(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -476,6 +482,7 @@ def test_ctrl_c_is_seen_in_the_middle_of_a_pass(
     assert code == 128 + signal.SIGINT and seconds < SOON
 
 
+@pytest.mark.long
 def test_a_command_that_ignores_ctrl_c_is_killed_by_the_second_one(tmp_path: Path) -> None:
     def interrupt_again() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -487,6 +494,7 @@ def test_a_command_that_ignores_ctrl_c_is_killed_by_the_second_one(tmp_path: Pat
     assert code == INCOMPLETE
 
 
+@pytest.mark.long
 def test_a_command_that_ignores_sigterm_is_ended_once_a_rule_is_broken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -497,6 +505,7 @@ def test_a_command_that_ignores_sigterm_is_ended_once_a_rule_is_broken(
     assert time.monotonic() - start < SOON
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ("TERM", "HUP", "QUIT"))
 def test_what_is_to_end_us_ends_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script = f"trap 'exit 9' {name}; sleep 0.3; kill -{name} $PPID; {SLEEP_ON}"

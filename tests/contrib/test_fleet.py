@@ -81,6 +81,7 @@ def test_prometheus_accepts_the_metrics(promtool: str, metrics: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_the_alerts_pass_their_tests(promtool: str) -> None:
     for command in (("check", "rules", "alerts.yml"), ("test", "rules", "alerts.test.yml")):
         done = run(promtool, *command, cwd=FLEET)

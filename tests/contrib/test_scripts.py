@@ -164,6 +164,7 @@ def test_nothing_became_of_frames_where_none_was_freed() -> None:
     assert run("hvo-off", "freed_frames.py") == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("vmcore", NAMES)
 def test_folios_in_use_have_an_owner_or_none_in_the_dump(vmcore: str) -> None:
     active = [each for each in recorded(vmcore)["folios"] if each["state"] == "active"]

@@ -61,6 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_each_dump_has_its_row_and_a_broken_one_stops_nothing(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     done = run(sys.executable, SCRIPT, "-o", table, folder)
@@ -83,6 +84,7 @@ def test_each_dump_has_its_row_and_a_broken_one_stops_nothing(folder: Path, tmp_
     assert all(name in done.stdout for name in found)
 
 
+@pytest.mark.long
 def test_what_is_in_the_table_is_not_verified_again_until_it_changes(tmp_path: Path) -> None:
     table, dump = tmp_path / "table.csv", tmp_path / "dump.vmcore"
     shutil.copy(vmcore("hvo-off"), dump)
@@ -96,6 +98,7 @@ def test_what_is_in_the_table_is_not_verified_again_until_it_changes(tmp_path: P
     assert rows(table)["dump.vmcore"]["optimized"] == "64"
 
 
+@pytest.mark.long
 def test_a_table_that_was_cut_off_is_gone_on_with(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     names = ("head-reuse", "hvo-off")

@@ -175,6 +175,7 @@ def test_more_memory_than_the_limit_cannot_be_had() -> None:
         bytearray(2 * BYTES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("release", "levels", "name"),
     [

@@ -87,6 +87,7 @@ def wrong_with(answer: Answer, complete: str) -> object:
     return accusations(report) or (code if code not in (DONE, INCOMPLETE) else None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", (*LINES, *(path.stem for path in VMCORES)))
 def test_a_sound_kernel_is_not_accused_for_what_its_dump_lacks(
     name: str, command: Command, record_property: Callable[[str, object], None]
@@ -120,6 +121,7 @@ def test_folios_and_devices_that_no_section_shows_are_not_accused(
         assert code == INCOMPLETE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ("6.1.0", "6.12.0", "7.2.0"))
 def test_a_dump_without_what_tails_hold_is_incomplete_unless_an_extract_left_it_out(
     name: str, command: Command
@@ -155,6 +157,7 @@ def test_a_wrong_answer_on_an_incomplete_dump_is_noticed(command: Command) -> No
     assert not wrong_with((DONE, complete, ""), complete)
 
 
+@pytest.mark.long
 @given(machines(), st.integers(0, 1 << 32))
 def test_a_random_machine_is_not_accused_for_what_its_dump_lacks(
     machine: Machine, seed: int

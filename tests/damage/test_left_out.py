@@ -81,6 +81,7 @@ def test_page_tables_that_are_left_out_are_not_empty(elf: Path) -> None:
     assert not report.broken and report.incomplete
 
 
+@pytest.mark.long
 def test_struct_pages_that_are_left_out_are_not_empty(elf: Path) -> None:
     snapshot = snapshot_of(elf)
     head = snapshot.walker.entry(snapshot.geometry.address(FOLIO)).frame

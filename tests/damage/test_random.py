@@ -102,6 +102,7 @@ CASES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "seed", "cases"), CASES)
 def test_a_damaged_kernel_gets_an_answer(
     name: str,

@@ -63,6 +63,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", [s for d in DOCUMENTS for s in shown(d)], ids=str)
 def test_a_command_prints_what_the_document_shows(example: Shown, workplace: Path) -> None:
     environment = {

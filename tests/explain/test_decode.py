@@ -52,6 +52,7 @@ def test_any_text_is_explained(text: str) -> None:
     assert shown(text.encode("utf-8", "surrogatepass")).isprintable()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FORMS)
 def test_a_damaged_log_is_explained_as_far_as_it_goes(name: str) -> None:
     random = Random(name)
@@ -63,6 +64,7 @@ def test_a_damaged_log_is_explained_as_far_as_it_goes(name: str) -> None:
         assert shown(bytes(data)).isprintable()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "piece",
     (
@@ -105,6 +107,7 @@ def test_control_characters_of_a_log_never_reach_the_screen() -> None:
     assert said.isprintable() and "title" not in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compress", (gzip.compress, lzma.compress))
 def test_of_a_compressed_text_that_is_cut_off_the_rest_is_missed(compress: object) -> None:
     assert callable(compress)
@@ -212,6 +215,7 @@ def test_of_a_text_that_is_too_long_the_first_and_the_last_part_is_read(
         assert text.problem == "only the first and the last 0 MiB of the text were read"
 
 
+@pytest.mark.long
 def test_the_lines_of_a_long_log_are_not_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drgn_vmemmap.explain.text.pieces._BLOCK_SIZE", 1 << 14)
     monkeypatch.setattr("drgn_vmemmap.explain.text.wrapping._GROUPS_AT_ONCE", 1 << 8)

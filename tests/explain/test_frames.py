@@ -199,6 +199,7 @@ def reference(of: Image) -> ReferenceWalker:
     )
 
 
+@pytest.mark.long
 @few
 @given(machines(broken=True), st.data())
 def test_all_pages_that_are_mapped_to_a_frame_are_found(
@@ -221,6 +222,7 @@ def test_all_pages_that_are_mapped_to_a_frame_are_found(
             assert explains.explain(parse(f"pfn:{frame:#x}")).mapping.pages == seen[frame]
 
 
+@pytest.mark.long
 @few
 @given(machines(broken=True))
 def test_each_vmemmap_page_is_said_to_be_of_its_folio(machine: Machine) -> None:

@@ -91,6 +91,7 @@ def test_a_fault_that_the_logged_walk_allows_is_a_stale_tlb_entry_or_a_race() ->
     assert "changed since" not in text(explanation)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("code", "cause"),
     (

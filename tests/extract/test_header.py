@@ -36,6 +36,7 @@ def test_it_has_the_kernels_release_and_the_hosts_name(host: str, tmp_path: Path
     assert names["system"] == "Linux"
 
 
+@pytest.mark.long
 def test_a_recorded_vmcore_extracted_again_names_its_kernel(tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
     extract(open_vmcore("head-reuse"), str(path), compress=True)

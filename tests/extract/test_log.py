@@ -13,6 +13,7 @@ from drgn_vmemmap.cli.exit_codes import DONE
 from tests.support import open_vmcore
 
 
+@pytest.mark.long
 def test_a_log_that_was_written_is_explained_as_in_the_dump(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

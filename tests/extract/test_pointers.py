@@ -176,6 +176,7 @@ def mapped(machine: Machine, pfn: int) -> int:
     return address + (pfn % 512 << PAGE_SHIFT)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("point", "owner", "compress"),
     (
@@ -215,6 +216,7 @@ def test_a_users_page_that_a_pointer_leads_to_is_withheld(
     assert [withheld.frame for withheld in written.withheld] == [pfn]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", (NAME, "shared-tail"))
 def test_the_logs_text_that_a_pointer_leads_to_is_withheld(name: str, tmp_path: Path) -> None:
     """It is in the kernel's image, of which the rest may be written."""

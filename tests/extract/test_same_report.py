@@ -20,6 +20,7 @@ from tests.support import open_vmcore
 WRITABLE = 1 << 1
 
 
+@pytest.mark.long
 def test_a_file_that_gives_another_report_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

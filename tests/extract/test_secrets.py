@@ -45,6 +45,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool], Ext
     return of
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "compress"),
     (("filtered-kdump", True), ("head-reuse", True), ("head-reuse", False), ("shared-tail", False)),
@@ -79,6 +80,7 @@ def first_frames(name: str) -> tuple[int, int, int]:
 HEAD, TAILS, TABLE = range(3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "which", "compress"),
     (
@@ -103,6 +105,7 @@ def test_a_frame_that_holds_a_users_page_is_withheld(
     assert f"frame {frame:#x}" in str(written.withheld[0])
 
 
+@pytest.mark.long
 def test_the_command_names_what_it_withholds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +117,7 @@ def test_the_command_names_what_it_withholds(
     assert f"frame {frame:#x}" in line
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ("shared-tail", "head-reuse"))
 def test_a_short_secret_in_an_empty_page_table_is_withheld(name: str, tmp_path: Path) -> None:
     machine = Machine(name)
@@ -124,6 +128,7 @@ def test_a_short_secret_in_an_empty_page_table_is_withheld(name: str, tmp_path: 
     assert not has_secret(path)
 
 
+@pytest.mark.long
 def test_a_compressed_extract_knows_of_a_page_what_an_elf_one_knows(
     sound: Callable[[str, bool], Extract],
 ) -> None:

@@ -24,6 +24,7 @@ EDITS = st.lists(st.tuples(st.integers(0, 4095), st.binary(min_size=1, max_size=
 """Places in an input, and bytes that are written there."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_seeds_of_a_target_get_an_answer(name: str) -> None:
     seeds = list(islice(TARGETS[name].seeds(), SEEDS))
@@ -32,6 +33,7 @@ def test_the_seeds_of_a_target_get_an_answer(name: str) -> None:
         TARGETS[name].run(seed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_seeds_of_a_target_get_an_answer(name: str) -> None:
     target = TARGETS[name]
@@ -49,6 +51,7 @@ def test_damaged_seeds_of_a_target_get_an_answer(name: str) -> None:
     run()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None,
     reason="atheris is not installed: pip install .[fuzz]",
@@ -88,6 +91,7 @@ def test_memory_that_an_input_takes_is_noticed(monkeypatch: pytest.MonkeyPatch) 
         bytearray(b"\1") * (1 << 27)
 
 
+@pytest.mark.long
 def test_a_cost_that_grows_faster_than_its_input_is_noticed() -> None:
     numbers = range(1000)
     check_growth(lambda times: sum(1 for _ in range(times) for _ in numbers))

@@ -34,6 +34,7 @@ def neighbours(count: int, release: str = "6.12.0", **folio: Any) -> EditedKerne
 FAILED = 1 << LINES["6.12.0"].flags["PG_hwpoison"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("member", "value"), (("compound_head", 0), ("mapping", 8), ("flags", FAILED))
 )

@@ -63,6 +63,7 @@ def test_a_tail_beside_the_head_that_leads_elsewhere_is_found(release: str, tail
         assert ("tail-content", pfn, 0) in found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("member", "value", "words"),
     (

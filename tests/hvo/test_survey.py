@@ -96,6 +96,7 @@ def test_frames_of_folios_side_by_side_are_those_of_the_pages_that_keep_them(
     check(line=LINES[release], folios=tuple(found))
 
 
+@pytest.mark.long
 @every_layout
 def test_frames_of_gigantic_folios_are_those_of_the_pages_that_keep_them(release: str) -> None:
     pfn, kept = GIB >> PAGE_SHIFT, KEPT[LINES[release].layout]

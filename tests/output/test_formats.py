@@ -154,6 +154,7 @@ def test_a_list_is_written_folio_by_folio(report: Report, format_name: str) -> N
     assert len(written) > len(report.folios)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format_name", LISTED)
 def test_a_long_list_takes_little_memory_to_write(format_name: str) -> None:
     """A number for each folio, whatever the text of a folio takes."""

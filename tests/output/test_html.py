@@ -75,6 +75,7 @@ def test_the_page_lets_nothing_run_but_its_own_script(page: Element) -> None:
     assert policy["default-src"] == "'none'"
 
 
+@pytest.mark.long
 def test_the_summary_has_the_reports_numbers(damaged: Image, page: Element) -> None:
     report = damaged.examine()
     groups = page.one("dl", "figures").all("div")
@@ -232,6 +233,7 @@ def test_what_a_dump_says_is_text_wherever_it_stands() -> None:
     assert "<img" not in text
 
 
+@pytest.mark.long
 @few
 @given(machines(broken=True))
 def test_whatever_is_broken_there_is_a_page(machine: Machine) -> None:
@@ -252,6 +254,7 @@ def test_an_attribute_cannot_be_left() -> None:
     assert message in broken.one("section", id="findings").text
 
 
+@pytest.mark.long
 def test_fifty_thousand_folios_are_a_page_of_a_megabyte() -> None:
     report = pages.many(50_000, broken_each=2_500)
     started = time.process_time()

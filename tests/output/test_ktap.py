@@ -104,6 +104,7 @@ def test_many_findings_are_cut_short_unless_all_are_wanted() -> None:
     assert ktap(report, every=True).count("# tail-writable: error") == 12
 
 
+@pytest.mark.long
 @few
 @given(machines(broken=True))
 def test_whatever_is_broken_the_results_are_those_of_the_findings(machine: Machine) -> None:

@@ -66,6 +66,7 @@ def terabyte(report: Report) -> Report:
     return replace(report, folios=reports, hstates=hstates, sections=sections, findings=[])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("width", "style"),
     ((50, BLOCKS), (50, LETTERS), (81, LETTERS), (400, BLOCKS), (100_000, LETTERS)),
@@ -76,6 +77,7 @@ def test_a_terabyte_fits_one_screen(terabyte: Report, width: int, style: Style) 
     assert max(map(len, lines)) <= width
 
 
+@pytest.mark.long
 @few
 @given(machines(broken=True), st.integers(80, 300))
 def test_any_machine_fits_one_screen(machine: Machine, width: int) -> None:

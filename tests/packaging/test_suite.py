@@ -36,7 +36,7 @@ def test_the_suite_passes_on_the_installed_package(
     assert package.parent.parent.name == "site-packages"
     with capfd.disabled():  # it takes minutes, and shows what it does
         done = run(
-            *(python, "-m", "pytest", "-n", "auto", "--dist", "worksteal"),
+            *(python, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "-m", "not long"),
             **{**options, "capture_output": False},
         )
     assert done.returncode == 0

@@ -48,6 +48,7 @@ def test_a_folio_whose_vmemmap_was_restored_is_sound(release: str) -> None:
     assert found(Image(machine(release, edits=fresh, flag=False))) == []
 
 
+@pytest.mark.long
 @every_layout
 @every_order
 def test_a_page_that_is_not_present_is_found(release: str, order: int) -> None:

@@ -30,6 +30,7 @@ from tests.synthetic.model import FRESH_W, OWN_R, OWN_W, Vpage
 from tests.synthetic.physical import PAGE_SHIFT, WRITABLE
 
 
+@pytest.mark.long
 @every_layout
 @every_order
 @pytest.mark.parametrize("vpage", (OWN_W, OWN_R, FRESH_W))

@@ -50,6 +50,7 @@ def test_sizes_and_offsets_are_those_that_the_kernel_itself_has(prog: drgn.Progr
         assert drgn.offsetof(prog.type(f"struct {name}"), member) == int(offset)
 
 
+@pytest.mark.long
 def test_every_type_of_a_kernel_can_be_made_to_its_members(prog: drgn.Program) -> None:
     btf = btf_of(blob_of(prog))
     types = BtfTypes(prog, btf)
@@ -107,6 +108,7 @@ def test_a_cut_off_blob_is_refused(prog: drgn.Program) -> None:
             btf_of(complete[:size])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", (0, 1, 1 << 25))
 def test_what_lies_after_a_blob_is_none_of_it(
     prog: drgn.Program, more: int, monkeypatch: pytest.MonkeyPatch

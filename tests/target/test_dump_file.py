@@ -293,6 +293,7 @@ def test_a_kdump_that_does_not_name_its_kernel_is_opened(number: int, tmp_path: 
         assert open_dump(str(path)).flags & drgn.ProgramFlags.IS_LINUX_KERNEL
 
 
+@pytest.mark.long
 def test_only_a_kdump_of_x86_64_may_be_nameless(elf: Path, tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
     data = bytearray(KDUMP.read_bytes())
@@ -361,6 +362,7 @@ def test_the_bitmap_of_a_kdump_says_which_pages_can_be_read(path: Path) -> None:
             prog.read(pfn << 12, 4096, physical=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chunk", (1 << 16, 64))
 def test_the_bitmap_lacks_pages_that_end_beyond_a_file(
     chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

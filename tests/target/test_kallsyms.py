@@ -190,6 +190,7 @@ def test_bytes_at_random_are_refused(data: bytes, count: int) -> None:
         Kallsyms(tables.read, tables.symbols())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("vmcore", VMCORES, ids=lambda path: path.stem)
 def test_a_kernels_symbols_are_those_that_drgns_helper_finds(vmcore: Path) -> None:
     prog = open_vmcore(vmcore)

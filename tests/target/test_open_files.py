@@ -57,6 +57,7 @@ def test_the_only_dump_that_is_open_is_the_programs() -> None:
     assert paths(dump) == [str(dump)]
 
 
+@pytest.mark.long
 def test_of_several_open_dumps_a_programs_has_its_vmcoreinfo(tmp_path: Path) -> None:
     elf = tmp_path / "vmcore"
     extract(open_vmcore("hvo-off"), str(elf), compress=False)
@@ -134,6 +135,7 @@ def elf_vmcore(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("becomes", ("removed", "replaced"))
 @pytest.mark.parametrize("is_compressed", (False, True), ids=("elf", "compressed"))
 def test_what_a_dump_lacks_is_known_whatever_becomes_of_its_name(
@@ -172,6 +174,7 @@ def test_a_dump_that_was_replaced_is_told_from_the_one_that_has_its_name_now(alo
     assert dump_file(prog) == str(dump)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("then", ("", "shutil.copy(sys.argv[2], sys.argv[1])"))
 def test_what_a_dump_lacks_is_known_if_it_is_renamed(then: str, tmp_path: Path) -> None:
     dumps = Path(shutil.copy(vmcore("head-reuse"), tmp_path)), vmcore("shared-tail")

@@ -44,6 +44,7 @@ def test_a_kernel_before_7_0_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not verify(open_vmcore("filtered-kdump")).broken
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compiler", (None, "clang version 18", "gcc 14"))
 def test_symbols_that_thin_lto_renamed_are_found_in_an_index_of_all(
     compiler: str | None, monkeypatch: pytest.MonkeyPatch
