@@ -11,6 +11,7 @@ of :func:`drgn_vmemmap.hvo.diagnosis.judge`; for all other folios it gives none.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from operator import eq
 from typing import NamedTuple
@@ -39,7 +40,7 @@ class Answer(NamedTuple):
     """Which of them, counted from 0: ascending ranges."""
     judgement: Judgement
     """Without its reuse frame; one object for all folios alike."""
-    reuse_frames: list[int]
+    reuse_frames: array[int]
     """PFN of the reuse frame of each; :data:`NO_FRAME` if there is none."""
 
 
@@ -128,7 +129,7 @@ class FastPath:
 
     def _all(
         self, columns: Sequence[memoryview[int]], above: int, zone: frozenset[int]
-    ) -> tuple[Judgement, list[int]] | None:
+    ) -> tuple[Judgement, array[int]] | None:
         """The judgement on folios and their reuse frames, if all are optimized, or all are not."""
         read, pages = self._columns.read, len(columns)
         one_tail = columns[self._kept] if pages > self._kept else None
@@ -144,7 +145,7 @@ class FastPath:
             if own[-1].attributes is None:
                 return None  # some are optimized, and others are not
         if admits(Layout.NONE, own, None, zone, self._limit):
-            return self._judgement(pages, Verdict.UNOPTIMIZED, "pte"), [NO_FRAME] * len(columns[0])
+            return self._judgement(pages, Verdict.UNOPTIMIZED, "pte"), _no_frames(len(columns[0]))
         return None
 
     def gigantic(self, runs: Sequence[Run], zone: frozenset[int]) -> Iterator[Answer]:
@@ -194,7 +195,7 @@ class FastPath:
         if len(places) < len(runs):
             return
         judgement = self._judgement(pages, Verdict.UNOPTIMIZED, runs[0].level.name.lower())
-        yield Answer([range(count)], judgement, [NO_FRAME] * count)
+        yield Answer([range(count)], judgement, _no_frames(count))
 
     def _judgement(self, pages: int, verdict: Verdict, mapped_by: str) -> Judgement:
         key = pages, verdict, mapped_by
@@ -223,6 +224,10 @@ def _repeat(tables: Sequence[bytes], kept: int, protected: int) -> bool:
     return first == own + tail * tails + others[(kept + tails) * _ENTRY_SIZE :] and all(
         table == others for table in tables[1:]
     )
+
+
+def _no_frames(count: int) -> array[int]:
+    return array("q", [NO_FRAME]) * count
 
 
 def _joined(parts: Sequence[memoryview[int]]) -> memoryview[int]:

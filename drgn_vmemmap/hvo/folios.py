@@ -53,10 +53,9 @@ class FolioReports(Sequence[FolioReport]):
         :param rows: Those of the folios that were asked for.
         """
         number, done = self._number(answer.judgement), 0
-        frames = array("q", answer.reuse_frames)
         for stretch in answer.stretches:
             of_stretch = rows[stretch.start : stretch.stop]
-            own_frames = frames[done : done + len(stretch)]
+            own_frames = answer.reuse_frames[done : done + len(stretch)]
             done += len(stretch)
             if isinstance(of_stretch, range):
                 at = slice(of_stretch.start, of_stretch.stop)

@@ -57,7 +57,7 @@ class Ownership:
     """
 
     def __init__(self) -> None:
-        self.frames = array("Q")
+        self.frames = array("q")
         """PFNs of the frames that last-level entries map, once for each owner."""
         self.pages = array("q")
         """The owners: numbers of vmemmap pages, or :data:`ZONE_OWNER`."""

@@ -58,6 +58,6 @@ def _is_own(column: Column, zone: frozenset[int], limit: int) -> bool:
     """Whether a vmemmap page is writable, and mapped to memory that the zone does not keep."""
     return (
         column.attributes == READ_WRITE
-        and zone.isdisjoint(column.frames)
+        and (not zone or zone.isdisjoint(column.frames))
         and max(column.frames) < limit
     )

@@ -66,8 +66,7 @@ class _Entries:
 
     def frame(self, index: int) -> int:
         """PFN in an entry that is known to be present."""
-        (frame,) = self._columns.frames((self._entries[index],))
-        return frame
+        return self._columns.frame(self._entries[index])
 
     @cached_property
     def frames(self) -> Frames:
@@ -213,7 +212,7 @@ class _Surveyor:
 
     def _own_column(self, entries: memoryview[int], first: int, indices: range) -> None:
         """Add the frames in entries that are known to be present, each owned by its own page."""
-        chosen = entries[indices.start : indices.stop : indices.step].tolist()
+        chosen = entries[indices.start : indices.stop : indices.step].tobytes()
         self.ownership.frames.extend(self._columns.frames(chosen))
         self.ownership.pages.extend(
             range(first + indices.start, first + indices.stop, indices.step)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.mapping import Entry, Paging
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PTE
+from drgn_vmemmap.paging.x86_64 import ENTRY_SIZE, PAGE_SHIFT, PTE
 
 READ_WRITE = x86_64.PAGE_KERNEL
 """Attributes of memory that the kernel writes."""
@@ -22,7 +22,7 @@ READ_ONLY = x86_64.PAGE_KERNEL_RO
 class Column(NamedTuple):
     """How the same vmemmap page of each of some folios is mapped."""
 
-    frames: list[int]
+    frames: array[int]
     """
     PFNs, one for each folio; meaningless where an entry is not present, and none where the
     attributes differ.
@@ -39,6 +39,8 @@ class ColumnReader:
 
     def __init__(self, paging: Paging) -> None:
         self._address_mask = x86_64.address_mask(PTE, paging.encryption_mask)
+        self._masks: dict[int, int] = {}
+        """That mask for so many entries at once."""
 
     def read(self, entries: Sequence[int], above: int) -> Column:
         """
@@ -46,13 +48,27 @@ class ColumnReader:
         :param above: What the levels above leave of the access.
         """
         column = entries if isinstance(entries, memoryview) else array("Q", entries)
-        attributes = x86_64.attributes(column.tobytes(), above)
-        return Column([] if attributes is None else self.frames(column.tolist()), attributes)
+        raw = column.tobytes()
+        attributes = x86_64.attributes(raw, above)
+        return Column(array("q") if attributes is None else self.frames(raw), attributes)
 
-    def frames(self, entries: Sequence[int]) -> list[int]:
-        """PFNs that last-level entries hold, whether they are present or not."""
-        mask = self._address_mask
-        return [(entry & mask) >> PAGE_SHIFT for entry in entries]
+    def frame(self, entry: int) -> int:
+        """PFN that a last-level entry holds, whether it is present or not."""
+        return (entry & self._address_mask) >> PAGE_SHIFT
+
+    def frames(self, entries: bytes) -> array[int]:
+        """
+        As :meth:`frame()`, of many entries.
+
+        :param entries: Raw entries, 8 bytes each.
+        """
+        size = len(entries)
+        if size not in self._masks:
+            mask = self._address_mask.to_bytes(ENTRY_SIZE, "little")
+            self._masks[size] = int.from_bytes(mask * (size // ENTRY_SIZE), "little")
+        # All entries are one number, of which the bits of each are moved at once.
+        masked = int.from_bytes(entries, "little") & self._masks[size]
+        return array("q", (masked >> PAGE_SHIFT).to_bytes(size, "little"))
 
 
 def column_of(entries: Sequence[Entry]) -> Column:
@@ -63,6 +79,6 @@ def column_of(entries: Sequence[Entry]) -> Column:
     """
     attributes = {READ_WRITE if entry.access.writable else READ_ONLY for entry in entries}
     return Column(
-        [-1 if entry.frame is None else entry.frame for entry in entries],
+        array("q", [-1 if entry.frame is None else entry.frame for entry in entries]),
         attributes.pop() if len(attributes) == 1 else None,
     )

@@ -31,8 +31,8 @@ def reports(count: int) -> FolioReports:
 @pytest.mark.parametrize("rows", (range(2, 9), [0, 2, 3, 4, 6, 8, 9]), ids=("adjacent", "apart"))
 def test_an_answer_for_several_folios_is_recorded_for_each_of_them(rows: Sequence[int]) -> None:
     found = reports(10)
-    found.set_all(rows, Answer([range(1), range(2, 5)], OPTIMIZED, [70, 71, 72, 73]))
-    found.set_all(rows, Answer([range(6, 7)], UNOPTIMIZED, [NO_FRAME]))
+    found.set_all(rows, Answer([range(1), range(2, 5)], OPTIMIZED, array("q", (70, 71, 72, 73))))
+    found.set_all(rows, Answer([range(6, 7)], UNOPTIMIZED, array("q", (NO_FRAME,))))
     of_rows = {rows[0]: 70, rows[2]: 71, rows[3]: 72, rows[4]: 73, rows[6]: None}
     for row, frame in of_rows.items():
         expected = UNOPTIMIZED if frame is None else OPTIMIZED._replace(reuse_frame=frame)

@@ -9,6 +9,8 @@ the one after it.
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 from drgn_vmemmap.hvo.predicate import admits
@@ -42,8 +44,8 @@ FOLIOS = {
 def are_admitted(layout: Layout, folios: list[str]) -> bool:
     frames = [[*map(ord, letters)] for letters in zip(*folios)]
     kept = KEPT.get(layout, 8)
-    own = [Column(column, READ_WRITE) for column in frames[:kept]]
-    tails = [Column(column, READ_ONLY) for column in frames[kept:]]
+    own = [Column(array("q", column), READ_WRITE) for column in frames[:kept]]
+    tails = [Column(array("q", column), READ_ONLY) for column in frames[kept:]]
     return admits(layout, own, tails[0] if tails else None, ZONE, LIMIT)
 
 
@@ -56,6 +58,6 @@ def test_folios_are_as_a_layout_requires_only_if_each_of_them_is(layout: Layout)
 
 
 def test_a_folio_that_is_not_optimized_shares_no_frame_not_even_a_zones() -> None:
-    own, tails = Column([1], READ_WRITE), Column([*ZONE], READ_ONLY)
+    own, tails = Column(array("q", [1]), READ_WRITE), Column(array("q", ZONE), READ_ONLY)
     assert admits(Layout.SHARED_TAIL, [own], tails, ZONE, LIMIT)
     assert not admits(Layout.NONE, [own], tails, ZONE, LIMIT)
