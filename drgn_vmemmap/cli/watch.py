@@ -205,9 +205,10 @@ COMMAND = Command(
     name="watch",
     help="a live kernel: what changes, every few seconds, or while a command runs",
     description="Analyses a live kernel again and again, with all checks, and writes one line per "
-    "hstate with what changed. Ctrl-C or SIGTERM ends it with a summary. With -- "
-    "COMMAND, it does so while COMMAND runs, and once more after it: the exit code is that of "
-    "COMMAND, or 1 if something is broken. The output of COMMAND goes to standard error.",
+    "hstate with what changed; folios that moved and findings are counted of the whole pass, in "
+    "its first line. Ctrl-C or SIGTERM ends it with a summary. With -- COMMAND, it does so while "
+    "COMMAND runs, and once more after it: the exit code is that of COMMAND, or 1 if something is "
+    "broken. The output of COMMAND goes to standard error.",
     examples=(
         f"{NAME} -k watch --interval 5",
         f"{NAME} --qemu SOCKET watch --until tail-writable --extract .",

@@ -101,6 +101,18 @@ def test_watching_until_a_rule_is_broken_explains_it(
     assert "A stray write to a tail" in err and "2 passes" in err
 
 
+def test_what_is_of_a_whole_pass_is_in_its_first_line_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--count", "2", "--interval", "0", "--until", "list-corrupt")
+    run(monkeypatch, broken_in((True,)), *options)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [(hstate, len(rest)) for _, hstate, *rest in lines[1:]] == [
+        *[("2048kB", 6), ("1048576kB", 4)] * 2
+    ]
+    assert [line[-2:] for line in lines[1::2]] == [["0", "1"]] * 2
+
+
 def test_a_rule_of_any_severity_can_be_waited_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
