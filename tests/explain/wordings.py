@@ -634,5 +634,107 @@ WORDINGS = (
         "cxl_poison: memdev=mem0 host=0000:35:00.0 serial=0 trace_type=List region=region0 "
         "region_uuid=0 hpa=0x2ec5040 dpa=0x5040 dpa_length=0x40 source=Internal",
     ),
+    # Daemons.
+    _physical("machine check of mcelog", "MISC 90868002800208c ADDR 2ec5040"),
+    Wording("machine check of mcelog", "MISC 46 ADDR 2ec5040", ()),
+    *(
+        Wording("page that mcelog takes offline", line, ((Kind.PHYSICAL, 0x2EC5000),))
+        for line in (
+            "mcelog: Corrected memory errors on page 2ec5000 exceed threshold 10 in 24h: 10 in 24h",
+            "mcelog: Offlining page 2ec5000",
+            "mcelog: Offlining page 2ec5000 failed: Device or resource busy",
+            "mcelog: Soft offlining of page 2ec5000 failed, trying hard offlining",
+        )
+    ),
+    _physical(
+        "memory controller, by rasdaemon",
+        "mc_event: 2026-11-26 15:32:04 +0000 1 Corrected error: memory read error on DIMM_A1 "
+        "(mc: 0 location: 0:0:-1 address: 0x02ec5040 grain: 7 syndrome: 0x00000001)",
+    ),
+    *(
+        Wording(
+            "memory controller, by ras-mc-ctl",
+            "1 2026-11-26 15:32:04 +0000 1 Corrected error(s): memory read error at DIMM_A1 "
+            f"location: 0:0:0:-1, addr {address}, grain 7, syndrome 0",
+            named,
+        )
+        for address, named in ((49041472, ((Kind.PHYSICAL, 0x2EC5040),)), (0, ()), (1 << 52, ()))
+    ),
+    # Of Intel, in no mode, as a physical address and as a linear one.
+    *(
+        Wording(
+            "machine check, by rasdaemon",
+            "mce_record: 2026-11-26 15:32:04 +0000 bank=7, status= 8c00004000010090, Corrected "
+            "error, mca=MEMORY CONTROLLER RD_CHANNEL0_ERR, cpu_type= Skylake server, cpu= 0, "
+            f"socketid= 0{misc}, addr= 2ec5040, mcgstatus=0, mcgcap= f000c14, apicid= 0",
+            named,
+        )
+        for misc, named in (
+            ("", ((Kind.PHYSICAL, 0x2EC5040),)),
+            (", misc= 200400c0128c86", ((Kind.PHYSICAL, 0x2EC5040),)),
+            (", misc= 46", ()),
+        )
+    ),
+    # Of AMD: of no poison, of poison, and of a memory controller.
+    *(
+        Wording(
+            "machine check, by rasdaemon",
+            f"mce_record: 2026-11-26 15:32:04 +0000 Load Store Unit (bank=0), status= {status}, "
+            "Uncorrected error, cpu_type= AMD Scalable MCA, cpu= 0, socketid= 0, misc= "
+            f"d01a000101000000, addr= 2ec5040, synd= 4d000000, ipid= {kind}, mcgstatus=0",
+            named,
+        )
+        for status, kind, named in (
+            ("bc00000001010135", "1000b000000000", ()),
+            ("bc00080001010135", "1000b000000000", ((Kind.PHYSICAL, 0x2EC5040),)),
+            ("bc00080001010135", "9600050f00", ()),
+        )
+    ),
+    # ras-mc-ctl does not say what is known of a bank of AMD.
+    *(
+        Wording(
+            "machine check, by ras-mc-ctl",
+            f"1 2026-11-26 15:32:04 +0000 error: Corrected error{vendor}, mcgcap=0x0f000c14, "
+            f"status=0x8c00004000010090, addr=0x02ec5040, misc=0x{misc}, cpuid=0x000406f1",
+            named,
+        )
+        for vendor, misc, named in (
+            ("", "200400c0128c86", ((Kind.PHYSICAL, 0x2EC5040),)),
+            ("", "00000046", ()),
+            (", CPU 2", "d01a000101000000", ()),
+        )
+    ),
+    _physical(
+        "firmware, by rasdaemon",
+        "extlog_mem_event: 2026-11-26 15:32:04 +0000 1 corrected error: multi-bit ECC "
+        "physical addr: 0x2ec5040 mask: 0xfffffffffffff000  DIMM_A1 0-0-0-0-0",
+    ),
+    _physical(
+        "firmware, by ras-mc-ctl",
+        "1 2026-11-26 15:32:04 +0000 error: type=multi-bit ECC, severity=corrected, "
+        "address=0x02ec5040, fru_id=0-0-0-0-0, fru_text='DIMM_A1',",
+    ),
+    Wording(
+        "CXL, by rasdaemon",
+        "cxl_general_media: 2026-11-26 15:32:04 +0000 memdev:mem0 host:0000:35:00.0 serial:0x0 "
+        "log type:Fatal hdr_uuid:0-0 dpa:0x5040 hpa:0x2ec5040 hpa_alias0:0x42ec5040 "
+        "region:region0",
+        ((Kind.PHYSICAL, 0x2EC5040), (Kind.PHYSICAL, 0x42EC5040)),
+    ),
+    _physical(
+        "CXL, by rasdaemon",
+        "cxl_poison: 2026-11-26 15:32:04 +0000 memdev:mem0 host:0000:35:00.0 serial:0x0 "
+        "trace_type:List region:region0 region_uuid:0-0 hpa:0x2ec5040 "
+        "hpa_alias0:0xffffffffffffffff dpa:0x5040 dpa_length:0x40 source:Internal",
+    ),
+    *(
+        Wording("page that rasdaemon takes offline", line, ((Kind.PHYSICAL, 0x2EC5000),))
+        for line in (
+            "rasdaemon: Corrected Errors at 0x2ec5000 exceeded threshold",
+            "rasdaemon: Result of offlining page at 0x2ec5000: offlined",
+            "rasdaemon: PAGE_CE_ACTION=account, ignore to offline page at 0x2ec5000",
+            "rasdaemon: page at 0x2ec5000 is already offlined, ignore",
+        )
+    ),
     _pfn("PFN", "my_driver: cannot pin pfn 0x2ec5"),
 )

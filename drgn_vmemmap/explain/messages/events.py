@@ -9,13 +9,14 @@ in what was read from the trace buffer.
 
 from __future__ import annotations
 
+from drgn_vmemmap.explain.messages.failures import POISON_DIGITS
 from drgn_vmemmap.explain.messages.message import message
 from drgn_vmemmap.explain.messages.versions import ALL
 
 # The status and the kind of an AMD processor's bank whose address is one of memory: see
-# needs_poison() of failures.py. MCI_STATUS_POISON is in the sixth digit; 0x96 in the kind is a
-# memory controller. Other processors' banks have no kind, and say in MISC what the address is.
-_POISON = r"[0-9a-f]{5}[89a-f][0-9a-f]{10}, IPID: (?!0{16})(?![0-9a-f]{5}096)[0-9a-f]{16}"
+# needs_poison() of failures.py. 0x96 in the kind is a memory controller. Other processors' banks
+# have no kind, and say in MISC what the address is.
+_POISON = rf"{POISON_DIGITS}, IPID: (?!0{{16}})(?![0-9a-f]{{5}}096)[0-9a-f]{{16}}"
 _NO_KIND = r"[0-9a-f]{16}, IPID: 0{16}"
 _OF_OTHER_MODE = r"(?:, MISC: |/)[0-9a-f]{13}(?:[0-9a-f][4-7c-f]|[13579bdf][0-9a-f])[0-9a-f]"
 

@@ -18,8 +18,9 @@ _MCE = "arch/x86/kernel/cpu/mce/core.c"
 _MEMORY_FAILURE = "mm/memory-failure.c"
 
 # Intel's processors say in bits 6 to 8 of MISC what the address is: 2 is a physical one, and AMD's
-# leave 0 there (intel_mce_usable_address()). Any other mode has bit 6 or bit 8.
-_OF_OTHER_MODE = r" MISC (?:[0-9a-f]*[4-7c-f][0-9a-f]|[0-9a-f]*[13579bdf][0-9a-f]{2})\b"
+# leave 0 there (intel_mce_usable_address()).
+OF_OTHER_MODE = r"(?:[0-9a-f]*[4-7c-f][0-9a-f]|[0-9a-f]*[13579bdf][0-9a-f]{2})\b"
+"""The digits of MISC for an address of any other mode, which has bit 6 or bit 8."""
 
 # A memory controller of AMD, whose address is a normalized one.
 _OF_MEMORY_CONTROLLER = r".{0,80}\bIPID 96[0-9a-f]{8}\b"
@@ -28,7 +29,7 @@ MACHINE_CHECK = message(
     "machine check",
     "[hardware error]",
     r"\[Hardware Error\]:.{0,80}?\bADDR (?P<physical>[0-9a-f]{1,16})\b"
-    rf"(?!{_OF_OTHER_MODE}|{_OF_MEMORY_CONTROLLER})",
+    rf"(?! MISC {OF_OTHER_MODE}|{_OF_MEMORY_CONTROLLER})",
     ALL,
     f"__print_mce(), {_MCE}",
 )
@@ -43,6 +44,9 @@ _KIND_OF_BANK = re.compile(r"(?: (?:MISC|PPIN|SYND\d?) [0-9a-f]{1,16})* IPID ", 
 
 # MCI_STATUS_POISON.
 _POISON = 1 << 43
+
+POISON_DIGITS = r"[0-9a-f]{5}[89a-f][0-9a-f]{10}"
+"""The digits of a bank's status that says that poison was read."""
 
 
 def needs_poison(wording: Message, match: re.Match[str]) -> bool:

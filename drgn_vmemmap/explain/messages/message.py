@@ -105,10 +105,14 @@ def _entry(digits: str) -> int | None:
     return None if leaf is None else leaf.frame
 
 
-def _physical(digits: str) -> int | None:
+def _physical(digits: str, base: int = 16) -> int | None:
     """A physical address, unless no processor has one so high."""
-    value = int(digits, 16)
+    value = int(digits, base)
     return None if value >> PHYSICAL_BITS else value
+
+
+def _decimal_physical(digits: str) -> int | None:
+    return _physical(digits, 10)
 
 
 def _hex_for_certain(digits: str) -> int | None:
@@ -127,6 +131,7 @@ _GROUPS = {
     "decimal_end": (Kind.PFN, _decimal_before),
     "entry": (Kind.PFN, _entry),
     "physical": (Kind.PHYSICAL, _physical),
+    "decimal_physical": (Kind.PHYSICAL, _decimal_physical),
 }
 
 _NUMBERS = {

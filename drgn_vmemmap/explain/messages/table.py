@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The table of the kernel's messages that name a page: one entry for each wording."""
+"""
+The table of messages that name a page, the kernel's and daemons': one entry for each wording.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 
 from drgn_vmemmap.explain.messages.addresses import ADDRESSES
 from drgn_vmemmap.explain.messages.architectures import OTHER_ARCHITECTURES
+from drgn_vmemmap.explain.messages.daemons import DAEMONS
 from drgn_vmemmap.explain.messages.events import EVENTS
 from drgn_vmemmap.explain.messages.failures import FAILURES
 from drgn_vmemmap.explain.messages.faults import FAULTS
@@ -25,7 +28,7 @@ ANY_PFN = message(
 )
 """A PFN in a message that is none of these; without ``0x``, not all are known to be in hex."""
 
-MESSAGES = (*FAULTS, *OTHER_ARCHITECTURES, *ADDRESSES, *PAGES, *FAILURES, *EVENTS)
+MESSAGES = (*FAULTS, *OTHER_ARCHITECTURES, *ADDRESSES, *PAGES, *FAILURES, *EVENTS, *DAEMONS)
 
 
 def find_messages(line: str) -> Iterator[tuple[Message, re.Match[str]]]:

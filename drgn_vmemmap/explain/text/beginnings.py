@@ -44,6 +44,9 @@ _FAILURES = (
     *(r"Could not invalidate pfn", r"mce: ", r"MCE: ", r"EDAC ", r"Uncorrected "),
     *(r"(?:\{\d+\})?\[Hardware Error\]", r"cxl_\w+[: ]", r"(?:\w+_)?mem\w*_event: "),
     *(r"mc_event: ", r"mce_record: "),
+    # Of mcelog and rasdaemon, and a row of ras-mc-ctl.
+    *(r"(?:[\w.-]+ )?(?:mcelog|rasdaemon)(?:\[\d+\])?: ", r"MISC [0-9a-f]+ ADDR "),
+    r"\d+ \d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} ",
 )
 # What printk() writes where lines are lost, and systemd while it starts and stops units.
 _OTHERS = (
