@@ -124,7 +124,10 @@ def _wrapped(flags: str, width: int) -> str:
 
 def _page(page: StructPage) -> Iterator[str]:
     where = ""
-    if page.offset:
+    if page.offset == 1:
+        # Nothing accesses this byte; it is how a tail's compound_head is written.
+        where = ", with bit 0 set: as compound_head of a tail, it leads to its head"
+    elif page.offset:
         names = " or ".join(page.members) or "padding"
         where = f", {page.offset} bytes in: {names}"
     yield f"struct page of PFN {page.pfn:#x} at {page.address:#x}{where}"

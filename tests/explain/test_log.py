@@ -98,6 +98,21 @@ def test_registers_are_named_as_mere_values() -> None:
     assert not any(kind is Kind.FAULT for _, kind in values)
 
 
+@pytest.mark.parametrize(
+    "line",
+    (
+        ".compound_head = (unsigned long)18446719884453806081,",
+        "compound_head = 18446719884453806081,",
+    ),
+)
+def test_a_pointer_in_decimal_is_named_as_drgn_and_crash_write_it(line: str) -> None:
+    assert named(line) == {(0xFFFFEA0000010001, Kind.ADDRESS)}
+
+
+def test_a_longer_number_in_decimal_is_no_pointer() -> None:
+    assert named("total 184467198844538060811 of 18446744073709551616") == set()
+
+
 def test_what_is_named_often_is_named_once_with_its_first_line() -> None:
     fault = "BUG: unable to handle page fault for address: ffffea0000010034"
     (mention,) = mentions([fault, "CR2: ffffea0000010034", "RDX: ffffea0000010034"])

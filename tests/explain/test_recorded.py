@@ -43,6 +43,16 @@ def the_only(found: LogExplanation) -> Explanation:
     return explanation
 
 
+def test_what_drgn_prints_of_a_tail_leads_to_its_head() -> None:
+    (explanation,) = explained(
+        [f".compound_head = (unsigned long){0xFFA09B70800B8001},"]
+    ).explanations
+    assert explanation.page is not None and explanation.page.pfn == FOLIO
+    said = text(explanation)
+    assert "with bit 0 set: as compound_head of a tail, it leads to its head" in said
+    assert f"head of folio {FOLIO:#x}" in said
+
+
 @pytest.mark.parametrize("form", ("commit message", "dmesg --color", "quoted-printable, quoted"))
 def test_a_fault_in_a_tail_is_explained_with_its_access_and_its_walk(form: str) -> None:
     explanation = the_only(explained(OOPS, form))

@@ -38,6 +38,10 @@ _DUMPED = re.compile(r"\b(?:raw|head):(?: [0-9a-f]{16}){1,4}\b", re.IGNORECASE)
 
 _WORD = re.compile(r"\b(?:0x)?([0-9a-f]{16})\b", re.IGNORECASE)
 
+# An address of the vmemmap as drgn and crash write compound_head and other members that are no
+# pointers by their type.
+_DECIMAL_WORD = re.compile(r"\b18[34]\d{17}\b")
+
 # Where lines are missing: console_emit_next_record() of kernel/printk/printk.c, and journald.
 _GAP = re.compile(r"\*\* \d+ printk messages dropped|\bmissed \d+ kernel messages")
 
@@ -169,9 +173,10 @@ class _Reader:
                 for match in remark.pattern.finditer(lower if remark.is_lower else text):
                     yield _token(match, remark.add, match)
         words = _DUMPED.sub(_blank, text) if "raw:" in lower or "head:" in lower else text
-        for match in _WORD.finditer(words):
-            value = int(match[1], 16)
-            if value not in named and self._wanted(value):
+        numbers = [(match, int(match[1], 16)) for match in _WORD.finditer(words)]
+        numbers += [(match, int(match[0])) for match in _DECIMAL_WORD.finditer(words)]
+        for match, value in numbers:
+            if value not in named and not value >> 64 and self._wanted(value):
                 yield _token(match, self._found.add_number, value, form.around(*match.span()))
 
     # What is named.
