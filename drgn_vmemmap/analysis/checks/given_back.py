@@ -13,7 +13,7 @@ from itertools import groupby
 
 from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.hugetlb.head import parse_head
+from drgn_vmemmap.hugetlb.head import may_be_of_folio, parse_head
 from drgn_vmemmap.hvo.ownership import Ownership
 from drgn_vmemmap.rules import content as content_rules
 from drgn_vmemmap.rules.finding import Finding
@@ -141,7 +141,9 @@ class _Check:
                 head = head_of_tail(self._context.snapshot, pfn, link)
                 if not self._may_be_tail(pfn, head):
                     yield pfn, head, True
-            elif self._looks_like_head(content[index * size : (index + 2) * size], pfn):
+            elif self._looks_like_head(
+                content[index * size : (index + 2) * size], pfn
+            ) and not self._may_be_of_folio(pfn):
                 yield pfn, None, False
 
     def _looks_like_head(self, pages: bytes, pfn: int) -> bool:
@@ -152,6 +154,10 @@ class _Check:
         head = parse_head(kernel, pages) if len(pages) == 2 * self._size else None
         # A head where a folio may begin is that of one on its way into or out of a pool.
         return head is not None and pfn % (1 << head.order) != 0
+
+    def _may_be_of_folio(self, pfn: int) -> bool:
+        """Whether a copy of a head may be that of a folio whose head is not in the dump."""
+        return may_be_of_folio(self._context.snapshot, pfn, self._context.orders)
 
     def _may_be_tail(self, pfn: int, head: int | None) -> bool:
         """Whether a tail leads to the head of its compound page; true where that is not known."""
