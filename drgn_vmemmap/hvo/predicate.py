@@ -9,17 +9,13 @@ The diagnosis says what is wrong with entries that it refuses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
 
 from drgn_vmemmap.kernel.layout import ZONE, Layout
 from drgn_vmemmap.paging.column import READ_ONLY, READ_WRITE, Column
 
-Tails = Optional[Column]
-"""How the vmemmap pages that keep no frame of their own are mapped, all of a folio alike."""
-
 
 def admits(
-    layout: Layout, own: Sequence[Column], tails: Tails, zone: frozenset[int], limit: int
+    layout: Layout, own: Sequence[Column], tails: Column | None, zone: frozenset[int], limit: int
 ) -> bool:
     """
     Whether some folios are mapped exactly as a layout requires.
@@ -27,7 +23,8 @@ def admits(
     Follows ``vmemmap_remap_pte()`` of ``mm/hugetlb_vmemmap.c``.
 
     :param own: A column for each vmemmap page that keeps a frame of its own.
-    :param tails: The column of all other pages; ``None`` if there are none.
+    :param tails: The column of all other pages, which are mapped alike in each folio; ``None`` if
+        there are none.
     :param zone: PFNs of the frames that the folios' zone keeps for tails of their order.
     :param limit: First PFN beyond physical memory.
     """
