@@ -119,7 +119,7 @@ class Walker:
                 if first != last:
                     pending.extend(
                         (depth, address, above, max(start, entry_start), min(end, entry_end))
-                        for entry_start, entry_end in _entry_spans(level, end, last - first)
+                        for entry_start, entry_end in _entry_spans(level, end, last - first + 1)
                     )
                     continue
                 (entry,) = _ENTRY.unpack_from(table, first * ENTRY_SIZE)
@@ -398,8 +398,8 @@ class Walker:
 
 
 def _entry_spans(level: Level, end: int, count: int) -> Iterator[tuple[int, int]]:
-    """Virtual address spans of the last *count* + 1 entries before *end*, last one first."""
+    """Virtual address spans of the last *count* entries before *end*, last one first."""
     entry_start = (end - 1) & -level.entry_span
-    for _ in range(count + 1):
+    for _ in range(count):
         yield entry_start, entry_start + level.entry_span
         entry_start -= level.entry_span
