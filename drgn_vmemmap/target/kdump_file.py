@@ -35,6 +35,13 @@ Bitmap = Union[bytes, mmap.mmap]
 """Bits by their number, from the lowest bit of each byte on."""
 
 
+class Part(NamedTuple):
+    """A part of a file, in bytes; of size 0 if the file does not have it."""
+
+    start: int
+    size: int
+
+
 class Kdump(NamedTuple):
     """
     The layout of a kdump-compressed file, in bytes.
@@ -48,10 +55,17 @@ class Kdump(NamedTuple):
     """Where two bitmaps of pages begin; the second one has the pages that are in the file."""
     bitmaps_size: int
     """Of both together."""
-    parts: tuple[tuple[int, int], ...]
-    """Where VMCOREINFO, the notes and the list of what was erased are, and their sizes."""
+    vmcoreinfo: Part
+    notes: Part
+    erased: Part
+    """The list of what makedumpfile erased."""
     is_split: bool
     """Whether other files have some of the pages."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that may be anywhere in the file."""
+        return self.vmcoreinfo, self.notes, self.erased
 
     @property
     def descriptors(self) -> int:
@@ -66,13 +80,16 @@ def layout_of(file: BinaryIO) -> Kdump:
     file.seek(0)
     block_size, sub_header, bitmap_blocks = _SIZES.unpack_from(file.read(HEADER_SIZE), _SIZES_AT)
     file.seek(block_size)
-    split, *parts = struct.unpack_from("<12xi16x6Q", file.read(80))
+    split, *numbers = struct.unpack_from("<12xi16x6Q", file.read(80))
+    vmcoreinfo, notes, erased = map(Part, numbers[::2], numbers[1::2])
     return Kdump(
-        block_size,
-        (1 + sub_header) * block_size,
-        bitmap_blocks * block_size,
-        tuple(zip(parts[::2], parts[1::2])),
-        bool(split),
+        block_size=block_size,
+        bitmaps=(1 + sub_header) * block_size,
+        bitmaps_size=bitmap_blocks * block_size,
+        vmcoreinfo=vmcoreinfo,
+        notes=notes,
+        erased=erased,
+        is_split=bool(split),
     )
 
 

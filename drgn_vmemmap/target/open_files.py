@@ -120,7 +120,7 @@ def _has_vmcoreinfo(path: str, text: bytes) -> bool:
     with contextlib.suppress(*FILE_ERRORS), open(path, "rb") as file:
         start, size = 0, _NOTES_LIMIT
         if file.read(len(KDUMP)) == KDUMP:
-            start, size = layout_of(file).parts[0]
+            start, size = layout_of(file).vmcoreinfo
         file.seek(start)
         return text in file.read(min(size, _NOTES_LIMIT))
     return False

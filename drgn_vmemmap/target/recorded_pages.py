@@ -27,7 +27,7 @@ import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, printable
 from drgn_vmemmap.target.elf_file import left_out
-from drgn_vmemmap.target.kdump_file import KDUMP, Bitmap, page_bitmap
+from drgn_vmemmap.target.kdump_file import KDUMP, Bitmap, layout_of, page_bitmap
 from drgn_vmemmap.target.open_files import dump_file
 from drgn_vmemmap.target.page_reader import PAGE_SHIFT, PAGE_SIZE
 
@@ -56,9 +56,6 @@ _NO_MARKS = Marks({}, range(0))
 _PFN_LIMIT = 1 << 52 - PAGE_SHIFT
 
 _TITLE = b"drgn-vmemmap: bytes that are recorded of these pages\n"
-
-# Where struct kdump_sub_header has offset_eraseinfo and size_eraseinfo.
-_SUB_HEADER, _ERASE_INFO = 4096, 64
 
 # A page takes a line of some 30 bytes: these are a million pages.
 _SIZE_LIMIT = 32 << 20
@@ -190,14 +187,15 @@ def _found(find: Callable[[str], Any], path: str, size: int, modified: int) -> A
 def _read_marks(path: str) -> Marks:
     """The marks of a file; none if it has none."""
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        header = file.read(_SUB_HEADER + 128)
-        if not header.startswith(KDUMP) or len(header) < _SUB_HEADER + 128:
+        if file.read(len(KDUMP)) != KDUMP:
             return _NO_MARKS
-        start, length = struct.unpack_from("<qQ", header, _SUB_HEADER + _ERASE_INFO)
-        if start <= 0 or length == 0:
+        try:
+            start, length = layout_of(file).erased
+        except struct.error:
             return _NO_MARKS
-        file.seek(min(start, size))
+        if not start or not length:
+            return _NO_MARKS
+        file.seek(min(start, os.fstat(file.fileno()).st_size))
         data = file.read(min(length, _SIZE_LIMIT))
     if data.startswith(_TITLE):
         return _parsed(data[len(_TITLE) :], is_cut_off=len(data) < length)
