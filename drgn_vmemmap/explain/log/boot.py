@@ -95,8 +95,7 @@ class Boot:
 
     def has_other_vmemmap(self, address: int, pfn: int) -> bool:
         """Whether the struct page of a PFN, at an address, is certainly of another boot."""
-        base = _base(address, pfn)
-        return None not in (self.vmemmap, base) and base != self.vmemmap
+        return _differ(self.vmemmap, _base(address, pfn))
 
     def add_tail(self, pfn: int, link: int) -> None:
         """Learn the vmemmap's base from a tail's PFN and its pointer to its head."""
@@ -158,11 +157,11 @@ class Boot:
 
     def has_other_offset(self, offset: int) -> bool:
         """Whether an offset is certainly of another boot."""
-        return self.kernel_offset not in (None, offset)
+        return _differ(self.kernel_offset, offset)
 
     def has_other_levels(self, levels: int | None) -> bool:
         """Whether page tables with so many levels are certainly of another boot."""
-        return None not in (self.levels, levels) and levels != self.levels
+        return _differ(self.levels, levels)
 
     def difference(self, other: Boot) -> str | None:
         """
@@ -175,20 +174,23 @@ class Boot:
             return f"the log's kernel has build ID {self.build_id}, the dump's {other.build_id}"
         if self.release and other.release and not _agree(self.release, other.release):
             return f"the log's kernel is {self.release}, the dump's {other.release}"
-        if None not in (self.kernel_offset, other.kernel_offset) and (
-            self.kernel_offset != other.kernel_offset
-        ):
+        if _differ(self.kernel_offset, other.kernel_offset):
             return (
                 f"the log's Kernel Offset is {self.kernel_offset:#x}, "
                 f"the dump's {other.kernel_offset:#x}"
             )
-        if self.has_other_levels(other.levels):
+        if _differ(self.levels, other.levels):
             return f"the log's page tables have {self.levels} levels, the dump's {other.levels}"
-        if None not in (self.vmemmap, other.vmemmap) and self.vmemmap != other.vmemmap:
+        if _differ(self.vmemmap, other.vmemmap):
             return (
                 f"the log's vmemmap begins at {self.vmemmap:#x}, the dump's at {other.vmemmap:#x}"
             )
         return None
+
+
+def _differ(one: int | None, other: int | None) -> bool:
+    """Whether two numbers are both known, and not the same."""
+    return None not in (one, other) and one != other
 
 
 def _base(address: int, pfn: int) -> int | None:
