@@ -158,6 +158,15 @@ def test_a_frame_that_one_tail_alone_has_is_not_the_reuse_frame() -> None:
     assert [explains.is_reuse_frame(frame, found) for frame in frames] == [True, True, False, False]
 
 
+@pytest.mark.parametrize("release", ("5.10.0", "7.2.0-without-hvo"))
+def test_without_hvo_no_frame_is_a_reuse_frame(release: str) -> None:
+    of = Image(Machine(line=LINES[release], folios=(Folio(FIRST_FOLIO, remapped=False),)))
+    explains = Explainer.of_program(of.prog)
+    (found,) = (each.folio for each in of.examine().folios)
+    frames = [frame or 0 for frame in of.frames[FIRST_FOLIO]]
+    assert not any(explains.is_reuse_frame(frame, found) for frame in frames)
+
+
 def test_a_freed_frame_is_said_to_be_free() -> None:
     of = image("6.12.0")
     freed = of.memmap.boot_frame(of.memmap.number(OPTIMIZED) + 3)

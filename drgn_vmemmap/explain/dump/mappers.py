@@ -13,7 +13,7 @@ from drgn_vmemmap.hugetlb.cursor import FolioCursor
 from drgn_vmemmap.hugetlb.folio import Folio, Folios
 from drgn_vmemmap.hugetlb.tail_frames import TailFrames
 from drgn_vmemmap.hvo.verdict import Ranges, ranges
-from drgn_vmemmap.kernel.layout import Layout
+from drgn_vmemmap.kernel.layout import ZONE
 from drgn_vmemmap.paging.mapping import Run
 from drgn_vmemmap.vmemmap.sections import SectionRange
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
@@ -131,9 +131,9 @@ class Mappers:
 
     def is_reuse_frame(self, frame: int, folio: Folio) -> bool:
         """Whether a frame is the one that a folio's remapped vmemmap pages share, or should."""
-        if self._layout is Layout.SHARED_TAIL:
+        if self._layout.reuse_from is ZONE:
             return self._is_kept_for(frame, folio)
-        page = self._geometry.page_number(folio.pfn) + self._layout.kept - 1
+        page = self._geometry.page_number(folio.pfn) + self._layout.reuse_from
         return self._walker.entry(self._geometry.page_number_address(page)).frame == frame
 
     def _frames(self, run: Run) -> Sequence[int | None]:
