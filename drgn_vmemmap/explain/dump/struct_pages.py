@@ -110,11 +110,10 @@ class StructPages:
     def _role(self, folio: FolioReport, pfn: int) -> str:
         if pfn == folio.folio.pfn:
             return "head"
-        first, layout = self._geometry.address(pfn), folio.judgement.layout
+        address, layout = self._geometry.address(pfn), folio.judgement.layout
+        may_be_fake = layout is Layout.HEAD_REUSE and address % self._geometry.page_size == 0
         # The frame's first struct page is the head, whatever vmemmap page it is seen through.
-        if first % self._geometry.page_size == 0 and layout is Layout.HEAD_REUSE:
-            return "fake head" if self._is_in_head_page(folio, pfn) else "tail"
-        return "tail"
+        return "fake head" if may_be_fake and self._is_in_head_page(folio, pfn) else "tail"
 
     def _is_in_head_page(self, folio: FolioReport, pfn: int) -> bool:
         """Whether the frame that a struct page is read from is that of its folio's head."""
