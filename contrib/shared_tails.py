@@ -32,7 +32,7 @@ def main() -> int:
         try:
             content = memory.read(frame << 12, 4096)
             right = all(
-                Tails(kernel, order).is_right(content, info, has_head=False)
+                Tails(kernel, order).first_wrong(content, info, has_head=False) is None
                 for info, order in set(infos)
             )
             state = ("right" if right else "wrong") if infos else "unused"

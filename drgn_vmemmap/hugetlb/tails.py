@@ -185,10 +185,6 @@ class Tails:
             known[index :: self._count] = column[index :: self._count]
         return column == known
 
-    def is_right(self, content: bytes, info: int, has_head: bool) -> bool:
-        """Whether a frame holds what it must; parameters as for :meth:`first_wrong()`."""
-        return self.first_wrong(content, info, has_head) is None
-
     def _wrong_in(self, frame: bytes, info: int, has_head: bool) -> WrongTail | None:
         """As :meth:`first_wrong()`, but faster: most tails that are not alike are right, too."""
         tails = frame[FIRST_PLAIN * self._size if has_head else 0 :]
@@ -221,6 +217,7 @@ class Tails:
         :param content: The bytes of a frame of a folio's vmemmap.
         :param info: What a tail's ``compound_info`` holds: :meth:`Kernel.tail_info()`.
         :param has_head: It begins with the head and the tails that carry its metadata.
+        :return: The first one; ``None`` if the frame holds what it must.
         """
         size, page, place = self._size, self._page, self._place_in(content, has_head)
         checks = self._checks_of(content, has_head)

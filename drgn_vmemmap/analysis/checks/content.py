@@ -267,10 +267,9 @@ class _TailCheck:
 
     def _has_tails(self, frame: int) -> bool:
         """Whether a struct page in a frame is a tail, or the frame is not in the dump."""
-        geometry, link = self._context.geometry, self._context.kernel.page.offset("compound_head")
-        address = frame << geometry.page_shift
-        (content,) = self._context.walker.memory.read_each([address], geometry.page_size)
-        return content is None or any(byte & TAIL for byte in content[link :: geometry.struct_size])
+        content, page = self._content(frame), self._context.kernel.page
+        links = None if content is None else content[page.offset("compound_head") :: page.size]
+        return links is None or any(byte & TAIL for byte in links)
 
     def _belongs_to(self, batch: _Batch, pfn: int, frame: int, wrong: WrongTail) -> int | None:
         """PFN of another folio of which a frame holds the tails."""
@@ -280,13 +279,18 @@ class _TailCheck:
             return None
         if context.folio_at(other) != other:
             return None
-        address = frame << context.geometry.page_shift
-        (content,) = context.walker.memory.read_each([address], context.geometry.page_size)
+        content = self._content(frame)
         if content is None:
             return None
-        tails = self._tails_in(batch)
-        is_right = tails.is_right(content, wrong.link, batch.has_head)
-        return other if is_right else None
+        wrong_here = self._tails_in(batch).first_wrong(content, wrong.link, batch.has_head)
+        return other if wrong_here is None else None
+
+    def _content(self, frame: int) -> bytes | None:
+        """The bytes of a frame; ``None`` if they are not in the dump."""
+        geometry = self._context.geometry
+        address = frame << geometry.page_shift
+        (content,) = self._context.walker.memory.read_each([address], geometry.page_size)
+        return content
 
 
 def _stretches(
