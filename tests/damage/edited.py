@@ -14,6 +14,7 @@ from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.extract.recorder import frames_of
 from drgn_vmemmap.hvo.verdict import Verdict
 from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.paging.walker import Walker
@@ -38,7 +39,7 @@ class EditedMemory(Memory):
 
     def read(self, address: int, size: int) -> bytes:
         self.count += 1
-        frames = range(address >> PAGE_SHIFT, (address + size - 1 >> PAGE_SHIFT) + 1)
+        frames = frames_of(address, size)
         if not self.missing.isdisjoint(frames):
             raise MissingMemory(f"physical address {address:#x}")
         data = self.reads.get((address, size))

@@ -13,6 +13,7 @@ import drgn
 from drgn_vmemmap import discover, examine, verify
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.errors import MissingMemory
+from drgn_vmemmap.extract.recorder import frames_of
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.kernel.layout import Layout
 from drgn_vmemmap.kernel.vmcoreinfo import vmcoreinfo_text, with_line
@@ -145,11 +146,6 @@ def chosen(kinds: Sequence[Sequence[int]], source: random.Random) -> set[int]:
         kind = source.choice(kinds)
         missing.update(source.sample(kind, min(source.choice(SIZES), len(kind))))
     return missing
-
-
-def frames_of(address: int, size: int) -> range:
-    """PFNs of the frames in which some bytes lie."""
-    return range(address >> PAGE_SHIFT, (address + size - 1 >> PAGE_SHIFT) + 1)
 
 
 def image(release: str) -> Image:

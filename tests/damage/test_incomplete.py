@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT, DONE, INCOMPLETE
 from drgn_vmemmap.errors import MissingFacts
+from drgn_vmemmap.extract.recorder import frames_of
 from drgn_vmemmap.kernel.vmcoreinfo import REPORT_ONLY
 from drgn_vmemmap.rules.finding import Severity
 from tests.damage.edited import EditedKernel
-from tests.damage.partial import PartialDump, chosen, frames_of, partial
+from tests.damage.partial import PartialDump, chosen, partial
 from tests.support import VMCORES, examples
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
