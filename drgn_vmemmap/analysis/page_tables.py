@@ -28,14 +28,12 @@ def split_at_boot(snapshot: Snapshot, sections: Sequence[SectionRange]) -> set[i
 
     That vmemmap was mapped by large leaves: HVO split each, also where no folio is any more.
     """
-    facts, address = snapshot.kernel.sections, snapshot.geometry.address
+    facts = snapshot.kernel.sections
     return {
         table
         for section in sections
         if section.flags & facts.early and not section.flags & facts.device
-        for table in snapshot.walker.last_level_tables(
-            address(section.pfns.start), address(section.pfns.stop)
-        )
+        for table in snapshot.walker.last_level_tables(snapshot.geometry.addresses(section.pfns))
     }
 
 

@@ -224,9 +224,10 @@ class Recording:
         geometry = snapshot.geometry
         yield from ((frame, 0) for frame in self._pass.report.tail_frames)
         for section in self._pass.report.sections:
-            start, end = map(geometry.address, (section.pfns.start, section.pfns.stop))
-            end += -end % geometry.page_size
-            for run in snapshot.walker.walk(start & -geometry.page_size, end):
+            addresses = geometry.addresses(section.pfns)
+            start = addresses.start & -geometry.page_size
+            end = addresses.stop + -addresses.stop % geometry.page_size
+            for run in snapshot.walker.walk(start, end):
                 for number, frame in enumerate(snapshot.walker.frames(run)):
                     if frame is not None:
                         before = geometry.base - run.start - number * geometry.page_size

@@ -47,6 +47,10 @@ class Geometry(NamedTuple):
         """Virtual address in bytes of the ``struct page`` of a PFN."""
         return self.base + pfn * self.struct_size
 
+    def addresses(self, pfns: range) -> range:
+        """Virtual addresses in bytes of the struct pages of consecutive PFNs."""
+        return range(self.address(pfns.start), self.address(pfns.stop))
+
     def pfn_at(self, address: int) -> tuple[int, int]:
         """
         :param address: Virtual address in bytes, anywhere in the vmemmap.

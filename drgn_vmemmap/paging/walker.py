@@ -226,21 +226,21 @@ class Walker:
                     self._directories[key] = _Directory(table_address, entries, above)
         return self._directories[key]
 
-    def last_level_tables(self, start: int, end: int) -> Iterator[int]:
+    def last_level_tables(self, addresses: range) -> Iterator[int]:
         """
-        The last-level tables over a range of virtual addresses, as far as they are in the dump.
+        The last-level tables over some virtual addresses, as far as they are in the dump.
 
-        :param start: First virtual address in bytes.
-        :param end: Virtual address in bytes after the last one.
-        :return: Their physical addresses.
+        :param addresses: In bytes, one after the other.
+        :return: Physical addresses in bytes of the tables.
         """
         leads_on = PRESENT | LARGE
-        for address in range(start & -PUD.entry_span, end, PUD.entry_span):
-            directory = self._directory(address)
+        span = PUD.entry_span
+        for start in range(addresses.start & -span, addresses.stop, span):
+            directory = self._directory(start)
             if directory is None:
                 continue
-            first = PMD.entry_index(max(address, start))
-            last = PMD.entry_index(min(address + PUD.entry_span, end) - 1)
+            first = PMD.entry_index(max(start, addresses.start))
+            last = PMD.entry_index(min(start + span, addresses.stop) - 1)
             entries = directory.entries[first : last + 1].tolist()
             for entry in {entry for entry in entries if entry & leads_on == PRESENT}:
                 table = self._table_below(entry, PMD)

@@ -52,6 +52,5 @@ class Snapshot:
 
         :return: Virtual address in bytes at which each begins.
         """
-        span = self.kernel.architecture.table_span
-        start = self.geometry.address(pfns.start)
-        return range(start // span * span, self.geometry.address(pfns.stop), span)
+        addresses, span = self.geometry.addresses(pfns), self.kernel.architecture.table_span
+        return range(addresses.start // span * span, addresses.stop, span)

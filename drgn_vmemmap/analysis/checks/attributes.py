@@ -21,9 +21,8 @@ from drgn_vmemmap.rules.finding import Finding
 def check_attributes(context: VmemmapContext, ownership: Ownership) -> Iterator[Finding]:
     """Find entries over the vmemmap that have bits that the kernel never sets there."""
     yield from _of_leaves(context, ownership)
-    geometry = context.geometry
     parts = joined(part for each in context.report.sections for part in each.possible_parts)
-    addresses = (range(*map(geometry.address, (pfns.start, pfns.stop))) for pfns in parts)
+    addresses = map(context.geometry.addresses, parts)
     for entry in unusual_table_entries(context.walker, addresses):
         yield frame_rules.table_attributes(entry)
 
