@@ -127,11 +127,8 @@ def _reuse_invalid(context: FolioContext) -> Iterator[Finding]:
     The reuse frame is memory, and the one that this kernel takes: the folio's
     own, or since v7.1 the zone's (``vmemmap_get_tail()``).
     """
-    frame, shape, layout = (
-        context.judgement.reuse_frame,
-        context.judgement.layout,
-        context.kernel.hvo.layout,
-    )
+    judgement, layout = context.judgement, context.kernel.hvo.layout
+    frame, source = judgement.reuse_frame, judgement.layout.reuse_from
     if frame is None:
         return
     index = next(i for i, entry in enumerate(context.entries) if i and entry.frame == frame)
@@ -139,17 +136,11 @@ def _reuse_invalid(context: FolioContext) -> Iterator[Finding]:
     reason = None
     if context.entries[index].problem is Problem.BEYOND_MEMORY:
         reason = "is beyond memory"
-    elif shape is not layout:
+    elif judgement.layout is not layout:
         reason = f"is not what this kernel takes: {expected}"
-    elif shape.reuse_from is not ZONE and (
-        context.entries[shape.reuse_from].frame not in (None, frame)
-    ):
+    elif source is not ZONE and context.entries[source].frame not in (None, frame):
         reason = f"is not {expected}"
-    elif (
-        shape.reuse_from is ZONE
-        and context.tail_frames is not None
-        and frame not in context.tail_frames
-    ):
+    elif source is ZONE and context.tail_frames is not None and frame not in context.tail_frames:
         reason = "is not registered for this zone and order"
     if reason is not None:
         yield context.finding(REUSE_INVALID, f"reuse frame {frame:#x} {reason}", index, expected)
