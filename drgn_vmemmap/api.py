@@ -45,10 +45,9 @@ def examine(
     :raises CannotAnalyse: if this target cannot be analysed; the message says why.
     """
     kernel = discover(prog, system_map)
-    report = _confirmed(
+    return _confirmed(
         prog, kernel, lambda: analyse(_snapshot(prog, kernel), selection, progress), progress
     )
-    return replace(report, selection=selection)
 
 
 def verify(
@@ -140,6 +139,8 @@ def _confirmed(
 ) -> Report:
     """Analyse a dump once, and a live kernel until its findings are confirmed."""
     origin = read_origin(prog, _snapshot(prog, kernel).read)
-    if not kernel.live:
-        return replace(take_pass(), origin=origin)
-    return replace(confirm(Target(take_pass, presence(prog, kernel)), progress), origin=origin)
+    if kernel.live:
+        report = confirm(Target(take_pass, presence(prog, kernel)), progress)
+    else:
+        report = take_pass()
+    return replace(report, origin=origin)

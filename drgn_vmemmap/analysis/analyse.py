@@ -114,6 +114,7 @@ class _Analysis:
             tail_uses=self._tail_frames.uses(),
             accounts=accounts,
             interrupted=self._progress.interrupted,
+            selection=self._selection,
         )
 
     def _counters(
