@@ -88,7 +88,10 @@ class Totals:
     """Bytes of a frame, and of a page table."""
     counts: Counts = field(default_factory=Counts)
     page_tables: int = 0
-    """Last-level tables over the folios' vmemmap: HVO split a PMD for each."""
+    """
+    Page tables that exist only because HVO split a PMD over the vmemmap; if the report is narrowed,
+    only those over its folios' vmemmap.
+    """
     shared_tail_frames: int = 0
     """Frames that zones keep for shared tails."""
     still_possible: int = 0
