@@ -11,7 +11,7 @@ from typing import NamedTuple
 import drgn
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.target.recorded_pages import Read, guarded, without_gaps
+from drgn_vmemmap.target.recorded_pages import ProgramRead, guarded, without_gaps
 
 # Up to this many bytes apart, two pieces are neighbours that one read can fetch.
 _NEIGHBOURS = 4096
@@ -163,7 +163,7 @@ class ProgramMemory(Memory):
         return StridedRead.joined(parts, size)
 
 
-def _read(read: Read, address: int, size: int) -> bytes:
+def _read(read: ProgramRead, address: int, size: int) -> bytes:
     try:
         return read(address, size, True)
     except Exception as error:

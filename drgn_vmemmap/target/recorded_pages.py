@@ -33,7 +33,8 @@ from drgn_vmemmap.target.page_reader import PAGE_SHIFT, PAGE_SIZE
 
 _T = TypeVar("_T")
 
-Read = Callable[[int, int, bool], bytes]
+ProgramRead = Callable[[int, int, bool], bytes]
+"""As :meth:`drgn.Program.read()`: an address, a size in bytes, and whether that is physical."""
 
 Parts = Mapping[int, "tuple[range, ...]"]
 """Recorded bytes of pages, by the page's PFN."""
@@ -89,13 +90,13 @@ def _by_page(address: int, size: int) -> Iterator[tuple[int, range]]:
         address += stop - start
 
 
-def guarded(prog: drgn.Program) -> Read:
+def guarded(prog: drgn.Program) -> ProgramRead:
     """
     Make a reader of a program's physical memory that refuses what was not recorded.
 
-    :return: As :meth:`drgn.Program.read()`.
+    :raises CannotAnalyse: if the program's dump cannot be read again.
     """
-    read: Read = prog.read
+    read: ProgramRead = prog.read
     path = dump_file(prog)
     pages = None if path is None else _known_of(path, page_bitmap)
     if path is None or pages is None:
@@ -108,7 +109,7 @@ def marks_in(path: str) -> Marks:
     return _known_of(path, _read_marks)
 
 
-def _guard(read: Read, pages: Bitmap, marks: Marks) -> Read:
+def _guard(read: ProgramRead, pages: Bitmap, marks: Marks) -> ProgramRead:
     parts, unknown = marks
 
     def recorded(address: int, size: int, physical: bool) -> bytes:
@@ -126,11 +127,12 @@ def _guard(read: Read, pages: Bitmap, marks: Marks) -> Read:
     return recorded
 
 
-def without_gaps(prog: drgn.Program, read: Read) -> Read:
+def without_gaps(prog: drgn.Program, read: ProgramRead) -> ProgramRead:
     """
-    What reads a program's physical memory, and nothing that an ELF dump leaves out.
+    Make a reader of a program's physical memory that refuses what an ELF dump leaves out.
 
     :param read: Reads all of it, what is left out as zeros.
+    :raises CannotAnalyse: if the program's dump cannot be read again.
     """
     path = dump_file(prog)
     gaps: list[range] = [] if path is None else _known_of(path, left_out)
