@@ -137,8 +137,9 @@ def _hstates(snapshot: Snapshot) -> list[Hstate]:
 
 def _checked(snapshot: Snapshot, address: int) -> int:
     """
-    :return: An address.
-    :raises ValueError: if it is not in the vmemmap.
+    An address in the vmemmap.
+
+    :raises ValueError: if it is not there.
     """
     if not snapshot.geometry.contains(address):
         raise ValueError(f"{address:#x} is not in the vmemmap")

@@ -57,10 +57,10 @@ def write_on(text: str) -> bool:
     """
     Write a part of a result to standard output, at once.
 
+    Once its reader has left, or a write has failed, what is written later goes nowhere.
+
     :return: Whether somebody still reads it.
     :raises OSError: if it cannot be written, as on a full disk.
-
-    What is written after either goes nowhere.
     """
     try:
         print(text, end="", flush=True)

@@ -135,7 +135,7 @@ def _hstate(kernel: Kernel, address: int, data: bytes, name: str) -> Hstate:
         lists=list(_lists(layout, address, data, name)),
         resv_huge_pages=_total(layout, data, "resv_huge_pages"),
         max_huge_pages=_total(layout, data, "max_huge_pages"),
-        no_counters=Counters(*(0 if name in layout.members else None for name in _OF_NODES)),
+        no_counters=Counters(*(0 if array in layout.members else None for array in _OF_NODES)),
     )
 
 

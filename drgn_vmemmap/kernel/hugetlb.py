@@ -86,7 +86,7 @@ def hstate_count(lookup: Lookup, hstates: int, hstate: Struct) -> int:
 def _has_order(lookup: Lookup, address: int, hstate: Struct) -> bool:
     """Whether the hstate at a virtual address is known to have an order."""
     try:
-        return any(hstate.column(lookup.prog.read(address, hstate.size), "order"))
+        return bool(hstate.value(lookup.prog.read(address, hstate.size), "order"))
     except drgn.FaultError:
         return False
 

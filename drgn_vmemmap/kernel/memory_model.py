@@ -208,7 +208,7 @@ def sections(lookup: Lookup) -> Sections:
         # SECTION_IS_VMEMMAP_PREINIT_BIT.
         order=["compound_page_order", "order"],
     )
-    if section.size > 1 << PAGE_SHIFT:
+    if section.size > PAGE_SIZE:
         raise CannotAnalyse(
             f"struct mem_section is {section.size} bytes, which cannot be: damaged types"
         )

@@ -205,11 +205,11 @@ def _pfn_statements(
 
 def _arithmetic(address: int) -> str:
     """What follows from nothing but the address: the vmemmap begins at a multiple of 1 GiB."""
-    low = address % BASE_ALIGNMENT // STRUCT_PAGE_SIZE
+    low, offset = address % BASE_ALIGNMENT // STRUCT_PAGE_SIZE, address % STRUCT_PAGE_SIZE
     index = low % PAGES_PER_HUGE_PAGE // PAGES_PER_VMEMMAP_PAGE
     return (
-        f"byte {address % STRUCT_PAGE_SIZE} of a struct page is {member_at(address % 64)}; the "
-        f"PFN ends in {low:#08x} (its low 24 bits), in vmemmap page {index} of a folio of 2 MiB"
+        f"byte {offset} of a struct page is {member_at(offset)}; the PFN ends in {low:#08x} (its "
+        f"low 24 bits), in vmemmap page {index} of a folio of 2 MiB"
     )
 
 
