@@ -70,6 +70,8 @@ class ListWalk:
         self._links = links
         self._rows = dict(zip(links.addresses, range(len(folios))))
         """Rows of the folios that the memmap shows, by the addresses of their list pointers."""
+        self._next = list(map(self._rows.get, links.next))
+        """Of each folio, the row of the next one on its list; ``None`` if the memmap shows none."""
         self._in_memmap = len(folios)
         """How many folios the memmap shows; they are in ascending order."""
         self._added: set[int] = set()
@@ -132,9 +134,9 @@ class ListWalk:
         :raises _Broken: where it cannot be followed.
         """
         state, states = _state(list_), self._folios.states
-        row_at, following = self._rows.get, self._links.next
+        following = self._next
         pointer = list_.first
-        row = row_at(pointer)
+        row = self._rows.get(pointer)
         try:
             while pointer != list_.head:
                 if row is None or states[row] != OFF_LIST:
@@ -142,8 +144,8 @@ class ListWalk:
                 while row is not None and states[row] == OFF_LIST:
                     states[row] = state
                     chain.append(row)
-                    pointer = following[row]
-                    row = row_at(pointer)
+                    row = following[row]
+                pointer = self._links.next[chain[-1]]
         finally:
             self._end_at_another_order(order, chain)
 
@@ -286,6 +288,7 @@ class ListWalk:
         self._added.add(pfn)
         self._folios.add(pfn, class_number, state)
         self._links.add(pfn, next_, prev)
+        self._next.append(self._rows.get(next_))
         return row
 
     def _is_known(self, pfn: int) -> bool:
