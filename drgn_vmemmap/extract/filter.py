@@ -19,6 +19,7 @@ from typing import Callable, NamedTuple
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.content import WORD, Content
 from drgn_vmemmap.extract.owners import FrameOwners, Owner
+from drgn_vmemmap.target.page_reader import by_page
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
 # Owners of frames that may hold page tables, vmemmap, and other data of the kernel's, if their
@@ -101,8 +102,10 @@ class Filter:
         self._right.clear()
         by_frame: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
         for address, data in pieces.items():
-            for start, part in self._by_page(address, data):
-                by_frame[self._frame(start)].append((start, part))
+            for frame, offsets in by_page(address, len(data)):
+                start = (frame << self._geometry.page_shift) + offsets.start
+                part = data[start - address : start - address + len(offsets)]
+                by_frame[frame].append((start, part))
         reads: dict[tuple[int, int], bytes] = {}
         withheld = []
         for frame, parts in by_frame.items():
@@ -118,15 +121,6 @@ class Filter:
 
     def _frame(self, address: int) -> int:
         return address >> self._geometry.page_shift
-
-    def _by_page(self, address: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """The parts of some bytes by page, with their addresses."""
-        page_size, position = self._geometry.page_size, 0
-        while position < len(data):
-            start = address + position
-            size = min(page_size - start % page_size, len(data) - position)
-            yield start, data[position : position + size]
-            position += size
 
     def _what(self, frame: int) -> str:
         if frame in self._tables:

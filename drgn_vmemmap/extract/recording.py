@@ -37,7 +37,7 @@ from drgn_vmemmap.kernel.discovery import discover
 from drgn_vmemmap.kernel.origin import read_origin
 from drgn_vmemmap.kernel.vmcoreinfo import CONFIRMED, vmcoreinfo_text, with_line
 from drgn_vmemmap.paging.walker import Walker
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PHYSICAL_BITS
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PHYSICAL_BITS
 from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.confirmed import counting, recorded
 from drgn_vmemmap.rules.finding import Finding
@@ -45,6 +45,7 @@ from drgn_vmemmap.target.btf_kinds import BtfError
 from drgn_vmemmap.target.kallsyms_names import KallsymsError
 from drgn_vmemmap.target.kernel_log import read_kernel_log, text_memory
 from drgn_vmemmap.target.memory import ProgramMemory
+from drgn_vmemmap.target.page_reader import by_page
 from drgn_vmemmap.target.program import open_dump
 from drgn_vmemmap.target.symbols import open_kallsyms
 from drgn_vmemmap.target.types import btf_span
@@ -193,12 +194,11 @@ class Recording:
             return LogMemory(set().union(*starmap(frames_of, self._log_reads)), {})
         text = defaultdict[int, set[range]](set)
         for addresses in self._log_text():
-            for page in range(addresses.start & -PAGE_SIZE, addresses.stop, PAGE_SIZE):
-                frame = snapshot.walker.entry(page).frame
+            for number, offsets in by_page(addresses.start, len(addresses)):
+                frame = snapshot.walker.entry(number << PAGE_SHIFT).frame
                 if frame is not None:
-                    move = (frame << PAGE_SHIFT) - page
-                    start, stop = max(page, addresses.start), min(page + PAGE_SIZE, addresses.stop)
-                    text[frame].add(range(start + move, stop + move))
+                    start = frame << PAGE_SHIFT
+                    text[frame].add(range(start + offsets.start, start + offsets.stop))
         return LogMemory((), text)
 
     def _log_text(self) -> list[range]:

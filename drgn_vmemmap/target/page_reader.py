@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""A cache of memory by pages: each read through drgn costs a walk of the page tables."""
+"""Memory by pages, and a cache of it: each read through drgn costs a walk of the page tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from drgn_vmemmap.errors import MissingMemory
 
@@ -16,6 +16,16 @@ PAGE_SIZE = 1 << PAGE_SHIFT
 """Memory is read, and missing from a dump, in pieces of this size in bytes."""
 
 _ALL_ADDRESSES = range(1 << 64)
+
+
+def by_page(address: int, size: int) -> Iterator[tuple[int, range]]:
+    """Split consecutive bytes by page: each page's number, and the offsets of its bytes in it."""
+    end = address + size
+    while address < end:
+        number, start = address >> PAGE_SHIFT, address & (PAGE_SIZE - 1)
+        stop = min(PAGE_SIZE, start + end - address)
+        yield number, range(start, stop)
+        address += stop - start
 
 
 class PageReader:

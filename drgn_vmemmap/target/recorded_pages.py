@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import struct
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,7 +29,7 @@ from drgn_vmemmap.errors import CannotAnalyse, printable
 from drgn_vmemmap.target.elf_file import left_out
 from drgn_vmemmap.target.kdump_file import KDUMP, Bitmap, layout_of, page_bitmap
 from drgn_vmemmap.target.open_files import dump_file
-from drgn_vmemmap.target.page_reader import PAGE_SHIFT, PAGE_SIZE
+from drgn_vmemmap.target.page_reader import PAGE_SHIFT, PAGE_SIZE, by_page
 
 _T = TypeVar("_T")
 
@@ -70,7 +70,7 @@ def marks_of(pieces: Mapping[int, bytes]) -> bytes:
     """
     parts: dict[int, list[range]] = {}
     for address, data in pieces.items():
-        for pfn, part in _by_page(address, len(data)):
+        for pfn, part in by_page(address, len(data)):
             if len(part) < PAGE_SIZE:
                 parts.setdefault(pfn, []).append(part)
     return _TITLE + b"".join(_line(pfn, of_page) for pfn, of_page in parts.items())
@@ -78,16 +78,6 @@ def marks_of(pieces: Mapping[int, bytes]) -> bytes:
 
 def _line(pfn: int, parts: list[range]) -> bytes:
     return f"{pfn:x} {' '.join(f'{part.start:x}-{part.stop:x}' for part in parts)}\n".encode()
-
-
-def _by_page(address: int, size: int) -> Iterator[tuple[int, range]]:
-    """Split consecutive bytes by page: each page's PFN, and the offsets of its bytes in it."""
-    end = address + size
-    while address < end:
-        pfn, start = address >> PAGE_SHIFT, address & (PAGE_SIZE - 1)
-        stop = min(PAGE_SIZE, start + end - address)
-        yield pfn, range(start, stop)
-        address += stop - start
 
 
 def guarded(prog: drgn.Program) -> ProgramRead:
@@ -116,7 +106,7 @@ def _guard(read: ProgramRead, pages: Bitmap, marks: Marks) -> ProgramRead:
         first, last = address >> PAGE_SHIFT, address + size - 1 >> PAGE_SHIFT
         if not _are_set(pages, first, last):
             raise drgn.FaultError("not recorded", address)
-        for pfn, wanted in _by_page(address, size) if parts or unknown else ():
+        for pfn, wanted in by_page(address, size) if parts or unknown else ():
             of_page = parts.get(pfn, () if pfn in unknown else None)
             if of_page is not None and not any(
                 part.start <= wanted.start and wanted.stop <= part.stop for part in of_page
