@@ -38,6 +38,7 @@ from tests.synthetic.model import (
     Folio,
     Machine,
     Vpage,
+    pmd_of,
 )
 from tests.synthetic.physical import PAGE_SIZE
 
@@ -153,11 +154,10 @@ def gaps(count: int) -> Image:
 
 def stale_heads(count: int) -> Image:
     """Struct pages in memory of no folio that say that they are the heads of one."""
-    region = FIRST_FOLIO >> 15
-    image = Image(Machine(split=frozenset({region})))
+    image = Image(Machine(split=frozenset({pmd_of(FIRST_FOLIO)})))
     for number in range(count):
         page_type = image.machine.line.page_type("hugetlb")
-        image.write_page((region << 15) + 64 * number + 1, page_type=page_type)
+        image.write_page(FIRST_FOLIO + 64 * number + 1, page_type=page_type)
     return image
 
 

@@ -14,7 +14,15 @@ from drgn_vmemmap.analysis.checks.context import VmemmapContext
 from drgn_vmemmap.analysis.report import Report
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
-from tests.synthetic.model import FIRST_FOLIO, SECTION_PAGES, Damage, Folio, Machine, Section
+from tests.synthetic.model import (
+    FIRST_FOLIO,
+    SECTION_PAGES,
+    Damage,
+    Folio,
+    Machine,
+    Section,
+    pmd_of,
+)
 from tests.synthetic.physical import WRITABLE
 
 every_layout = pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
@@ -42,7 +50,7 @@ def test_a_frame_that_backs_a_page_of_each_folio_costs_as_much_as_there_are_foli
     release: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pfns = [FIRST_FOLIO + 512 * number for number in range(200)]
-    image = many(release, len(pfns), split=frozenset(pfn >> 15 for pfn in pfns))
+    image = many(release, len(pfns), split=frozenset(pmd_of(pfn) for pfn in pfns))
     shared = image.entry(FIRST_FOLIO, 3)
     for pfn in pfns:
         image.write_entry(pfn, 3, shared)
@@ -80,7 +88,7 @@ def test_large_leaves_that_all_map_the_same_frames_are_each_named(release: str) 
 def test_entries_and_leaves_that_map_one_frame_are_all_named(release: str) -> None:
     by_pte, *by_leaf = (FIRST_FOLIO + 64 * 512 * number for number in range(3))
     folios = tuple(Folio(pfn, remapped=False) for pfn in (by_pte, *by_leaf))
-    split = frozenset((by_pte >> 15,))
+    split = frozenset((pmd_of(by_pte),))
     image = Image(Machine(line=LINES[release], folios=folios, split=split))
     image.write_entry(by_leaf[1], 0, image.entry(by_leaf[0], level="PMD"), level="PMD")
     frame = image.frames[by_leaf[0]][0]
@@ -94,7 +102,7 @@ def test_entries_and_leaves_that_map_one_frame_are_all_named(release: str) -> No
 def test_a_frame_of_a_folio_that_vmemmap_of_no_folio_maps_is_named_for_both(release: str) -> None:
     """Vmemmap of no folio has no reason to share anything: it is an orphan of a remap."""
     stray, folio = FIRST_FOLIO, FIRST_FOLIO + 512 * 8
-    split = frozenset((FIRST_FOLIO >> 15,))
+    split = frozenset((pmd_of(FIRST_FOLIO),))
     folios = (Folio(folio, remapped=False),)
     image = Image(Machine(line=LINES[release], folios=folios, split=split))
     frame = image.frames[folio][2]
@@ -125,12 +133,12 @@ def test_vmemmap_of_no_folio_that_maps_the_tails_of_a_zone_is_named_in_stretches
 
 def test_large_leaves_of_no_folio_that_are_read_only_are_named_whole() -> None:
     folio = FIRST_FOLIO + 64 * 512
-    regions = range((folio >> 15) + 1, (folio >> 15) + 3)
-    machine = Machine(folios=(Folio(folio),), damage=dict.fromkeys(regions, Damage.READ_ONLY))
+    pmds = range(pmd_of(folio) + 1, pmd_of(folio) + 3)
+    machine = Machine(folios=(Folio(folio),), damage=dict.fromkeys(pmds, Damage.READ_ONLY))
     (finding,) = verify(Image(machine).prog).findings
     assert (finding.rule, finding.message) == (
         "orphan-remap",
-        f"vmemmap of PFNs {regions.start << 15:#x} to {(regions.stop << 15) - 1:#x} is read-only, "
+        f"vmemmap of PFNs {pmds.start << 15:#x} to {(pmds.stop << 15) - 1:#x} is read-only, "
         "but is no HugeTLB folio's",
     )
 

@@ -14,7 +14,7 @@ from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.vmemmap import tables
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
-from tests.synthetic.model import FIRST_FOLIO, Damage, Folio, Machine, Section
+from tests.synthetic.model import FIRST_FOLIO, PMD_SHIFT, Damage, Folio, Machine, Section, pmd_of
 from tests.synthetic.physical import PAGE_SHIFT
 
 OPTIMIZED, UNOPTIMIZED = FIRST_FOLIO, FIRST_FOLIO + 512
@@ -83,14 +83,14 @@ def test_each_table_over_memory_of_no_folio_that_is_not_in_the_dump_is_named_onc
     machine = Machine(folios=(Folio(OPTIMIZED),), split=frozenset(missing), damage=missing)
     start = machine.vmemmap
     assert [m for m in unreadable(verify(Image(machine).prog)) if "table" in m] == [
-        f"PTE table over vmemmap {start + (region << 21):#x} is not in the dump"
-        for region in missing
+        f"PTE table over vmemmap {start + (pmd << PMD_SHIFT):#x} is not in the dump"
+        for pmd in missing
     ]
 
 
 def test_a_table_of_a_folio_that_is_not_in_the_dump_is_named_with_the_folio_only() -> None:
-    region = OPTIMIZED >> 15
-    machine = Machine(folios=(Folio(OPTIMIZED),), damage={region: Damage.MISSING})
+    pmd = pmd_of(OPTIMIZED)
+    machine = Machine(folios=(Folio(OPTIMIZED),), damage={pmd: Damage.MISSING})
     report = verify(Image(machine).prog)
     assert [f.folio for f in report.findings if "table" in f.message] == [OPTIMIZED]
 

@@ -33,6 +33,7 @@ from tests.synthetic.model import (
     Folio,
     Machine,
     Vpage,
+    pmd_of,
 )
 from tests.synthetic.physical import PAGE_SHIFT
 
@@ -259,7 +260,7 @@ def test_a_gigantic_folio_that_left_the_pool_may_be_remapped_where_the_dump_lack
     release: str,
 ) -> None:
     restored = dict.fromkeys(range(KEPT[LINES[release].layout], 3 * 512), FRESH_W)
-    last = (GIGANTIC >> 15) + 7
+    last = pmd_of(GIGANTIC) + 7
     image = Image(
         replace(machine(release, flying(restored, order=18)), damage={last: Damage.MISSING})
     )

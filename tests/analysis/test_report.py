@@ -30,6 +30,7 @@ from tests.synthetic.model import (
     Machine,
     Section,
     hstate_name,
+    pmd_of,
 )
 from tests.synthetic.physical import KERNEL, PAGE_SIZE
 from tests.synthetic.strategies import machines
@@ -141,12 +142,12 @@ def test_where_hvo_cannot_be_nothing_is_possible(release: str, page_size: int) -
 
 def test_tables_are_not_counted_where_there_is_no_hvo() -> None:
     machine = pool("5.10.0", optimized=0, others=8)
-    assert totals(replace(machine, split=frozenset({FIRST_FOLIO >> 15}))).page_tables == 0
+    assert totals(replace(machine, split=frozenset({pmd_of(FIRST_FOLIO)}))).page_tables == 0
 
 
 def test_an_inconsistent_folio_is_not_counted_as_possible() -> None:
     machine = pool("6.12.0", optimized=0, others=2)
-    image = Image(replace(machine, split=frozenset({FIRST_FOLIO >> 15})))
+    image = Image(replace(machine, split=frozenset({pmd_of(FIRST_FOLIO)})))
     image.write_entry(FIRST_FOLIO, 3, image.entry(FIRST_FOLIO, 3) & ~2)
     found = image.examine().totals
     assert (found.counts[Verdict.INCONSISTENT], found.still_possible_bytes) == (1, 7 * PAGE_SIZE)

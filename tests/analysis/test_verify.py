@@ -33,6 +33,7 @@ from tests.synthetic.model import (
     Folio,
     Machine,
     Section,
+    pmd_of,
 )
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE
 from tests.synthetic.strategies import machines
@@ -97,7 +98,7 @@ def test_a_block_that_was_allocated_at_once_has_one_reference_for_all_its_frames
     release: str,
 ) -> None:
     folio = Folio(UNOPTIMIZED, remapped=False)
-    split = frozenset((UNOPTIMIZED >> 15,))
+    split = frozenset((pmd_of(UNOPTIMIZED),))
     machine = Machine(line=LINES[release], folios=(folio,), split=split)
     kernel = EditedKernel(Image(machine).prog)
     assert kernel.unoptimized == [UNOPTIMIZED]
@@ -115,7 +116,7 @@ def test_a_block_of_which_struct_pages_are_missing_may_have_one_reference_for_al
     release: str, lost: int
 ) -> None:
     folio = Folio(UNOPTIMIZED, remapped=False)
-    split = frozenset((UNOPTIMIZED >> 15,))
+    split = frozenset((pmd_of(UNOPTIMIZED),))
     machine = Machine(line=LINES[release], folios=(folio,), split=split)
     kernel = EditedKernel(Image(machine).prog)
     first = kernel.frame(UNOPTIMIZED, 0) >> 9 << 9
@@ -247,8 +248,8 @@ def special(release: str, section: Section, *folios: Folio, **machine: Any) -> I
 def test_what_lies_where_nobody_has_written_struct_pages_yet_accuses_nobody(
     release: str, section: Section, stale: str, split: bool
 ) -> None:
-    regions = frozenset((PLUGGED >> 15,) if split else ())
-    image = special(release, section, split=regions)
+    pmds = frozenset((pmd_of(PLUGGED),) if split else ())
+    image = special(release, section, split=pmds)
     line, page = LINES[release], image.types.structs["page"]
     free = page.pack(page_type=line.page_type("buddy"), private=0)
     head = image.frames[OPTIMIZED][0]
@@ -516,7 +517,7 @@ def test_what_only_shows_the_head_of_another_folio_is_no_folio(release: str, ord
     gigantic = (Folio(GIB >> PAGE_SHIFT, 18), Folio(2 * GIB >> PAGE_SHIFT, 18))
     folios = gigantic if order == 18 else (Folio(OPTIMIZED), Folio(UNOPTIMIZED))
     echo = folios[-1].pfn + (1 << order)
-    split = frozenset((echo >> 15,))
+    split = frozenset((pmd_of(echo),))
     machine = Machine(line=LINES[release], node_size=4 * GIB, folios=folios, split=split)
     kernel = EditedKernel(Image(machine).prog)
     kernel.write_entry(echo, 0, kernel.entry(folios[0].pfn, 0))

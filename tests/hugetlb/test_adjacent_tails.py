@@ -15,7 +15,7 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.damage.edited import EditedKernel, EditedMemory
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
-from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, Folio, Machine
+from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, Folio, Machine, pmd_of
 from tests.synthetic.physical import PAGE_SHIFT
 
 OPTIMIZED = FIRST_FOLIO
@@ -107,8 +107,8 @@ def test_frames_of_wrong_tails_are_read_twice_in_one_batch_only() -> None:
 @pytest.mark.parametrize("release", ("6.1.0", "6.12.0", "7.2.0"))
 def test_struct_pages_that_lie_in_two_frames_are_not_compared(release: str, size: int) -> None:
     """HVO does not touch them, and tables that map them are none of its."""
-    first = OPTIMIZED * size >> 21
+    first = pmd_of(OPTIMIZED, size)
     folios = tuple(Folio(OPTIMIZED + 512 * number, remapped=False) for number in range(4))
-    regions = frozenset((first, first + 1))
-    machine = Machine(line=LINES[release], folios=folios, split=regions, page_size=size)
+    pmds = frozenset((first, first + 1))
+    machine = Machine(line=LINES[release], folios=folios, split=pmds, page_size=size)
     assert {finding.rule for finding in verify(Image(machine).prog).findings} == {"unoptimized"}

@@ -22,7 +22,7 @@ from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, NO_TYPE, ONE_OF_EACH_LAYOUT, Mark
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
-from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, Folio, Machine, Section
+from tests.synthetic.model import FIRST_FOLIO, FRESH_W, GIB, Folio, Machine, Section, pmd_of
 from tests.synthetic.physical import PAGE_SHIFT
 
 OPTIMIZED, RESTORED, GIVEN_BACK = FIRST_FOLIO, FIRST_FOLIO + 512, FIRST_FOLIO + 1024
@@ -125,7 +125,7 @@ def test_tails_of_a_gigantic_folio_may_have_no_mapping(release: str) -> None:
     """Only prep_compound_tail() writes it, which older kernels do not call for gigantic folios."""
     pfn = GIB >> PAGE_SHIFT
     folios = (Folio(pfn, 18, remapped=False),)
-    split = frozenset(range(pfn >> 15, 2 * pfn >> 15))
+    split = frozenset(range(pmd_of(pfn), pmd_of(2 * pfn)))
     kernel = Image(Machine(line=LINES[release], node_size=3 * GIB, folios=folios, split=split))
     for tail in range(4, 200):
         kernel.write_page(pfn + tail, mapping=0)
@@ -398,7 +398,7 @@ def test_a_wrong_tail_is_found_where_the_dump_lacks_other_frames_of_its_folio() 
 
 def test_a_wrong_tail_is_found_in_any_page_of_a_restored_gigantic_folio() -> None:
     pfn = GIB >> PAGE_SHIFT
-    split = frozenset(range(pfn >> 15, 2 * pfn >> 15))
+    split = frozenset(range(pmd_of(pfn), pmd_of(2 * pfn)))
     folios = (Folio(pfn, 18, remapped=False),)
     kernel = EditedKernel(Image(Machine(node_size=3 * GIB, folios=folios, split=split)).prog)
     for index in (255, 256, 511, 512, 4095):
@@ -462,9 +462,9 @@ def test_tails_of_a_restored_gigantic_folio_have_references_as_v7_1_leaves_them_
     release: str, broken: bool
 ) -> None:
     pfn = GIB >> PAGE_SHIFT
-    folios, regions = (Folio(pfn, 18, remapped=False),), frozenset(range(pfn >> 15, 2 * pfn >> 15))
+    folios, pmds = (Folio(pfn, 18, remapped=False),), frozenset(range(pmd_of(pfn), pmd_of(2 * pfn)))
     line = LINES[release]
-    kernel = Image(Machine(line=line, node_size=3 * GIB, folios=folios, split=regions))
+    kernel = Image(Machine(line=line, node_size=3 * GIB, folios=folios, split=pmds))
     for tail in range(64 * 5, 64 * 6):
         kernel.write_page(pfn + tail, _refcount=1)
     assert errors(kernel) == [("tail-content", pfn, 5)] * broken
@@ -487,7 +487,7 @@ def test_heads_in_memory_given_back_are_found(release: str, has_flag: bool) -> N
     line = LINES[release]
     has_hvo = line.layout.value != "none"
     folios = (Folio(OPTIMIZED, remapped=has_hvo),)
-    split = frozenset((OPTIMIZED >> 15,))
+    split = frozenset((pmd_of(OPTIMIZED),))
     kernel = Image(Machine(line=line, folios=folios, split=split))
     for index in range(1, 8):
         pfn = GIVEN_BACK + 64 * index
@@ -512,7 +512,7 @@ def test_heads_in_memory_given_back_are_found(release: str, has_flag: bool) -> N
 def test_tails_of_nothing_in_memory_given_back_are_found(release: str) -> None:
     line = LINES[release]
     folios = (Folio(OPTIMIZED, remapped=line.layout.value != "none"),)
-    kernel = Image(Machine(line=line, folios=folios, split=frozenset((OPTIMIZED >> 15,))))
+    kernel = Image(Machine(line=line, folios=folios, split=frozenset((pmd_of(OPTIMIZED),))))
     link = kernel.machine.page_address(GIVEN_BACK) | 1
     if line.masks_heads:
         # Of order 9, with struct pages of 64 bytes.

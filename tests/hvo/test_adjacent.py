@@ -32,6 +32,7 @@ from tests.synthetic.model import (
     Folio,
     Machine,
     Vpage,
+    pmd_of,
 )
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE, PRESENT, USER
 from tests.synthetic.physical import WRITABLE as RW
@@ -142,7 +143,7 @@ def gigantic(folio: Folio, damage: Mapping[int, Damage]) -> list[Judgement]:
 
     :param damage: By the number of the table.
     """
-    first = GIGANTIC >> 15
+    first = pmd_of(GIGANTIC)
     machine = Machine(
         node_size=3 * GIB,
         folios=(folio,),

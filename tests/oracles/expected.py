@@ -20,6 +20,7 @@ from tests.oracles.view import Found, Listed, View, head_is_readable
 from tests.synthetic.image import Image
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.model import (
+    PMD_SHIFT,
     SECTION_PAGES,
     Backing,
     Damage,
@@ -64,22 +65,22 @@ def listed(machine: Machine) -> tuple[list[Listed], list[Found]]:
 
 
 def _missing_sections(machine: Machine) -> Iterator[Found]:
-    """Sections, each of one region of vmemmap, in which a folio's head may be out of sight."""
+    """Sections, each with a PMD of its own, in which a folio's head may be out of sight."""
     hidden = set()
     for folio in machine.folios:
         if not folio.head_in_dump:
-            hidden.add(machine.region(folio, 0))
+            hidden.add(machine.pmd(folio, 0))
             # Where the head's frame is not in the dump, the tails that share it are not, either.
             if folio.remapped and REUSED_PAGE[machine.layout] == 0:
                 hidden |= {
-                    machine.region(folio, index)
+                    machine.pmd(folio, index)
                     for index, vpage in enumerate(machine.vpages(folio))
                     if vpage.backing is Backing.REUSE
                 }
     gigantic = [f for f in machine.folios if f.order == 18 and head_is_readable(machine, f)]
-    tails = {machine.region(folio, index) for folio in gigantic for index in range(512, 4096, 512)}
+    tails = {machine.pmd(folio, index) for folio in gigantic for index in range(512, 4096, 512)}
     unmapped = {r for r, d in machine.damage.items() if d in (Damage.ABSENT, Damage.BEYOND)}
-    missing = {region for region, d in machine.damage.items() if d is Damage.MISSING}
+    missing = {pmd for pmd, d in machine.damage.items() if d is Damage.MISSING}
     return (Found("unreadable", "warning") for _ in (hidden - unmapped) | (missing - tails))
 
 
@@ -237,18 +238,19 @@ def findings(image: Image) -> Counter[Found]:
 
 
 def _left_split(machine: Machine, views: list[View]) -> set[int]:
-    """Regions of memory from boot that are mapped by a table, and that describe no folio."""
+    """PMDs of memory from boot that lead to a table, and under which no folio is described."""
     of_folios = {
-        machine.region(view.folio, index)
+        machine.pmd(view.folio, index)
         for view in views
         for index in range(machine.vmemmap_pages(view.folio.order))
     }
     from_boot = (None, Section.PREPARED)
     return {
-        region
-        for region in machine.split_regions - of_folios
-        if machine.damage.get(region) in (None, Damage.READ_ONLY)
-        and machine.sections.get((region << 21) // machine.page_size // SECTION_PAGES) in from_boot
+        pmd
+        for pmd in machine.split_pmds - of_folios
+        if machine.damage.get(pmd) in (None, Damage.READ_ONLY)
+        and machine.sections.get((pmd << PMD_SHIFT) // machine.page_size // SECTION_PAGES)
+        in from_boot
     }
 
 

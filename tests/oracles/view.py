@@ -60,7 +60,7 @@ class View:
         return ((index, vpage) for index, vpage in enumerate(self.vpages) if vpage is not None)
 
     def _damaged(self, index: int) -> Damage | None:
-        return self.machine.damage.get(self.machine.region(self.folio, index))
+        return self.machine.damage.get(self.machine.pmd(self.folio, index))
 
     @property
     def missing(self) -> bool:
@@ -118,21 +118,21 @@ class View:
 
     @property
     def mapped_by(self) -> str | None:
-        split = self.machine.split_regions
+        split = self.machine.split_pmds
         levels = {
-            "pte" if self.machine.region(self.folio, index) in split else "pmd"
+            "pte" if self.machine.pmd(self.folio, index) in split else "pmd"
             for index, _ in self.mapped
         }
         return "mixed" if len(levels) > 1 else next(iter(levels), None)
 
     @property
     def tables(self) -> set[int]:
-        """Regions whose page table was read."""
+        """Numbers of the PMDs whose page table was read."""
         return {
-            self.machine.region(self.folio, index)
+            self.machine.pmd(self.folio, index)
             for index, _ in self._seen()
             if self._damaged(index) not in (Damage.ABSENT, Damage.BEYOND)
-        } & self.machine.split_regions
+        } & self.machine.split_pmds
 
     def document(self) -> dict[str, Any]:
         folio = self.folio
@@ -174,12 +174,12 @@ class View:
     def _not_present(self) -> Iterator[int | None]:
         reported = set()
         for index, vpage in self._seen():
-            region = self.machine.region(self.folio, index)
+            pmd = self.machine.pmd(self.folio, index)
             if self._damaged(index) in (Damage.ABSENT, Damage.BEYOND):
                 # One entry that stands for many pages.
-                if region not in reported:
+                if pmd not in reported:
                     yield index
-                reported.add(region)
+                reported.add(pmd)
             elif vpage.backing in (Backing.ABSENT, Backing.BEYOND):
                 yield index
 
@@ -203,11 +203,9 @@ class View:
             yield None
 
     def _unreadable(self) -> Iterator[int | None]:
-        regions = [self.machine.region(self.folio, index) for index in range(len(self.vpages))]
+        pmds = [self.machine.pmd(self.folio, index) for index in range(len(self.vpages))]
         reported = sorted(
-            regions.index(region)
-            for region in set(regions)
-            if self.machine.damage.get(region) is Damage.MISSING
+            pmds.index(pmd) for pmd in set(pmds) if self.machine.damage.get(pmd) is Damage.MISSING
         )
         yield from reported
         if not reported and self.verdict == "unreadable":
@@ -232,7 +230,7 @@ def _is_own(vpage: Vpage) -> bool:
 
 def _seen(machine: Machine, folio: Folio, index: int, vpage: Vpage) -> Vpage | None:
     """How a vmemmap page is mapped with all levels counted; ``None`` if that is not in the dump."""
-    damage = machine.damage.get(machine.region(folio, index))
+    damage = machine.damage.get(machine.pmd(folio, index))
     if damage is Damage.MISSING:
         return None
     if damage in (Damage.ABSENT, Damage.BEYOND):

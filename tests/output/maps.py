@@ -14,7 +14,7 @@ from drgn_vmemmap.analysis.map_states import CellState
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.output.map import render
 from drgn_vmemmap.output.terminal import Style
-from tests.synthetic.model import REUSE_W, Damage, Folio, Machine
+from tests.synthetic.model import REUSE_W, Damage, Folio, Machine, pmd_of
 
 TIB = 1 << 40
 BLOCKS, LETTERS, COLOUR = Style(True, False), Style(False, False), Style(True, True)
@@ -30,7 +30,7 @@ def machine(**changes: object) -> Machine:
         Folio(LEAF, remapped=False),
         Folio(HIDDEN),
     )
-    damage = {HIDDEN >> 15: Damage.MISSING}
+    damage = {pmd_of(HIDDEN): Damage.MISSING}
     return replace(Machine(folios=folios, damage=damage), **changes)  # type: ignore[arg-type]
 
 

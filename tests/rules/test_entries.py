@@ -31,7 +31,17 @@ from tests.support import findings_of
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
 from tests.synthetic.layouts import KEPT
-from tests.synthetic.model import ABSENT, BEYOND_R, FRESH_W, OWN_R, OWN_W, REUSE_R, REUSE_W, Damage
+from tests.synthetic.model import (
+    ABSENT,
+    BEYOND_R,
+    FRESH_W,
+    OWN_R,
+    OWN_W,
+    REUSE_R,
+    REUSE_W,
+    Damage,
+    pmd_of,
+)
 from tests.synthetic.physical import PAGE_SIZE, WRITABLE
 
 
@@ -71,8 +81,8 @@ def test_a_page_of_an_unoptimized_folio_that_is_not_present_is_found(release: st
 @pytest.mark.parametrize("damage", (Damage.ABSENT, Damage.BEYOND))
 def test_an_entry_above_is_reported_once(release: str, damage: Damage) -> None:
     sound = machine(release, 18)
-    region = (PFNS[18] >> 15) + 2
-    image = Image(replace(sound, damage={region: damage}))
+    pmd = pmd_of(PFNS[18]) + 2
+    image = Image(replace(sound, damage={pmd: damage}))
     (finding,) = image.examine().findings
     assert (finding.rule, finding.folio, finding.index) == ("not-present", PFNS[18], 1024)
     assert finding.entry_address == image.entry_address(PFNS[18], 1024, "PMD")
@@ -181,7 +191,7 @@ def test_read_only_pages_of_a_folio_that_is_not_optimized_are_not_the_kernels_do
 @boot_lines
 def test_a_folio_that_was_protected_in_part_may_be_missing_in_part(release: str) -> None:
     boot = machine(release, 18, BOOT_FOLIO)
-    image = Image(replace(boot, damage={(PFNS[18] >> 15) + 3: Damage.MISSING}))
+    image = Image(replace(boot, damage={pmd_of(PFNS[18]) + 3: Damage.MISSING}))
     assert found(image) == [
         Found("tail-writable", "warning", PFNS[18], 64),
         Found("unreadable", "warning", PFNS[18], 3 * 512),
@@ -191,7 +201,7 @@ def test_a_folio_that_was_protected_in_part_may_be_missing_in_part(release: str)
 @every_layout
 def test_what_is_known_of_a_folio_is_judged_where_a_table_is_not_in_the_dump(release: str) -> None:
     wrong = machine(release, 18, {700: OWN_W})
-    image = Image(replace(wrong, damage={(PFNS[18] >> 15) + 3: Damage.MISSING}))
+    image = Image(replace(wrong, damage={pmd_of(PFNS[18]) + 3: Damage.MISSING}))
     assert found(image) == [
         *errors("reuse-mismatch", PFNS[18], [700]),
         Found("unreadable", "warning", PFNS[18], 3 * 512),
@@ -200,8 +210,8 @@ def test_what_is_known_of_a_folio_is_judged_where_a_table_is_not_in_the_dump(rel
 
 @every_layout
 def test_each_table_that_is_not_in_the_dump_is_named_once(release: str) -> None:
-    region = PFNS[18] >> 15
-    missing = {region + number: Damage.MISSING for number in (1, 2, 4, 6)}
+    pmd = pmd_of(PFNS[18])
+    missing = {pmd + number: Damage.MISSING for number in (1, 2, 4, 6)}
     assert found(Image(replace(machine(release, 18), damage=missing))) == [
         Found("unreadable", "warning", PFNS[18], number * 512) for number in (1, 2, 4, 6)
     ]
@@ -210,8 +220,8 @@ def test_each_table_that_is_not_in_the_dump_is_named_once(release: str) -> None:
 @every_layout
 def test_the_flag_of_a_folio_most_of_whose_tables_are_missing_says_nothing(release: str) -> None:
     restored = machine(release, 18, dict.fromkeys(range(1, 512), OWN_W), flag=True)
-    region = PFNS[18] >> 15
-    missing = {region + number: Damage.MISSING for number in range(1, 8)}
+    pmd = pmd_of(PFNS[18])
+    missing = {pmd + number: Damage.MISSING for number in range(1, 8)}
     assert found(Image(replace(restored, damage=missing))) == [
         Found("unreadable", "warning", PFNS[18], number * 512) for number in range(1, 8)
     ]

@@ -35,6 +35,7 @@ from tests.synthetic.model import (
     LinkPlace,
     Machine,
     Section,
+    pmd_of,
 )
 from tests.synthetic.physical import PAGE_SHIFT
 
@@ -286,7 +287,7 @@ def test_counters_are_not_accused_for_folios_whose_node_is_not_in_the_dump() -> 
 def test_a_table_that_is_not_in_the_dump_is_reported_once(release: str) -> None:
     sound = machine(release, 18)
     for number in (0, 5):
-        image = Image(replace(sound, damage={(PFNS[18] >> 15) + number: Damage.MISSING}))
+        image = Image(replace(sound, damage={pmd_of(PFNS[18]) + number: Damage.MISSING}))
         findings = [f for f in found(image) if f.folio is not None]
         assert findings == [Found("unreadable", "warning", PFNS[18], 512 * number)]
         assert image.examine().incomplete

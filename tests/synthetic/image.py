@@ -19,7 +19,7 @@ from drgn_vmemmap.api import examine
 from tests.synthetic.debuginfo import add_debuginfo, vmcoreinfo
 from tests.synthetic.image_data import ImageData
 from tests.synthetic.image_memory import IMAGE, IMAGE_PFNS, KERNEL_OFFSET, PHYS_BASE
-from tests.synthetic.model import Damage, Machine
+from tests.synthetic.model import PMD_SHIFT, Damage, Machine
 from tests.synthetic.physical import PAGE_SHIFT, PAGE_SIZE, PRESENT, WRITABLE
 
 
@@ -78,11 +78,11 @@ class Image(ImageData):
 
     def _damage(self) -> None:
         machine = self.machine
-        for region, damage in machine.damage.items():
-            address = self.tables.entry_address(machine.vmemmap + (region << 21), "PMD")
+        for pmd, damage in machine.damage.items():
+            address = self.tables.entry_address(machine.vmemmap + (pmd << PMD_SHIFT), "PMD")
             entry = self.memory.read_u64(address)
             if damage is Damage.MISSING:
-                assert region in machine.split_regions
+                assert pmd in machine.split_pmds
                 self.drop_frame((entry & ~machine.encryption_mask) >> PAGE_SHIFT)
                 continue
             damaged = {

@@ -12,6 +12,7 @@ from drgn_vmemmap.kernel.layout import Layout
 from tests.synthetic.image_memory import BOOT_PFNS, IMAGE, IMAGE_PFNS, ImageMemory
 from tests.synthetic.layouts import KEPT, REUSED_PAGE
 from tests.synthetic.model import (
+    PMD_SHIFT,
     SECTION_PAGES,
     SUBSECTION_ORDER,
     Backing,
@@ -107,8 +108,8 @@ class ImageVmemmap(ImageMemory):
 
     def _remap(self) -> None:
         """Map each folio's vmemmap as the model says; what nobody maps any more is freed."""
-        for region in self.machine.split_regions:
-            table = self.tables.split(self.machine.vmemmap + (region << 21))
+        for pmd in self.machine.split_pmds:
+            table = self.tables.split(self.machine.vmemmap + (pmd << PMD_SHIFT))
             self.memmap.allocate(table, "table")
         for folio in self.machine.folios:
             self.frames[folio.pfn] = self._remap_folio(folio)
@@ -144,9 +145,9 @@ class ImageVmemmap(ImageMemory):
             frames.append(frame)
         pages = [(frame, self._entry_flags(vpage)) for frame, vpage in zip(frames, vpages)]
         start = 0
-        for region, group in groupby(range(len(pages)), lambda index: machine.region(folio, index)):
+        for pmd, group in groupby(range(len(pages)), lambda index: machine.pmd(folio, index)):
             stop = start + len(list(group))
-            if region in machine.split_regions:
+            if pmd in machine.split_pmds:
                 address = machine.page_address(folio.pfn) + start * PAGE_SIZE
                 self.tables.map_pages(address, pages[start:stop])
             start = stop

@@ -21,6 +21,9 @@ GIB = 1 << 30
 SECTION_PAGES = 1 << (27 - PAGE_SHIFT)
 SUBSECTION_ORDER = 21 - PAGE_SHIFT
 
+PMD_SHIFT = 21
+"""log2 of the bytes of vmemmap that one PMD is over."""
+
 FIRST_FOLIO = 128 << 20 >> PAGE_SHIFT
 """On each node, PFNs below this one from the node's start are the kernel's own."""
 
@@ -138,9 +141,12 @@ class Machine:
     """Of the hstates."""
     folios: tuple[Folio, ...] = ()
     split: frozenset[int] = frozenset()
-    """Regions of vmemmap mapped by a table although no folio in them needs one now."""
+    """
+    PMDs over the vmemmap that lead to a table although no folio under them needs one now, by their
+    numbers: see :func:`pmd_of()`.
+    """
     damage: Mapping[int, Damage] = field(default_factory=dict)
-    """By region of vmemmap."""
+    """By the number of the PMD over the vmemmap."""
     links: Mapping[LinkPlace, Link] = field(default_factory=dict)
     """Broken links of lists."""
     sections: Mapping[int, Section] = field(default_factory=dict)
@@ -195,9 +201,9 @@ class Machine:
     def vmemmap_pages(self, order: int) -> int:
         return (self.page_size << order) // PAGE_SIZE
 
-    def region(self, folio: Folio, index: int) -> int:
-        """The region of vmemmap that a vmemmap page of a folio is in."""
-        return (folio.pfn * self.page_size + index * PAGE_SIZE) >> 21
+    def pmd(self, folio: Folio, index: int) -> int:
+        """Number of the PMD over a vmemmap page of a folio."""
+        return (folio.pfn * self.page_size + index * PAGE_SIZE) >> PMD_SHIFT
 
     def vpages(self, folio: Folio) -> list[Vpage]:
         """How each vmemmap page of a folio is mapped, by the last level alone."""
@@ -210,13 +216,13 @@ class Machine:
         return vpages
 
     @cached_property
-    def split_regions(self) -> frozenset[int]:
-        """The regions that are mapped by a table: HVO splits what it remaps."""
+    def split_pmds(self) -> frozenset[int]:
+        """The PMDs that lead to a table: HVO splits those over what it remaps."""
         needed: set[int] = set()
         for folio in self.folios:
             edited = (index for index, vpage in folio.edits.items() if vpage != OWN_W)
             pages = range(self.vmemmap_pages(folio.order))
-            needed.update(self.region(folio, i) for i in (pages if folio.remapped else edited))
+            needed.update(self.pmd(folio, i) for i in (pages if folio.remapped else edited))
         return self.split | needed
 
     def lists(self) -> Iterator[tuple[int, int | None, list[Folio]]]:
@@ -232,6 +238,11 @@ class Machine:
 
     def _of(self, order: int, state: State) -> Iterator[Folio]:
         return (folio for folio in self.folios if (folio.order, folio.state) == (order, state))
+
+
+def pmd_of(pfn: int, page_size: int = 64) -> int:
+    """Number of the PMD over the struct page of a PFN, counted from that of PFN 0."""
+    return pfn * page_size >> PMD_SHIFT
 
 
 def hstate_name(order: int) -> str:

@@ -30,6 +30,7 @@ from tests.synthetic.model import (
     Link,
     LinkPlace,
     Machine,
+    pmd_of,
 )
 
 HOSTILE = "</script><img src=x onerror=a>"
@@ -66,7 +67,7 @@ def damaged(release: str) -> Image:
             nodes=2,
             node_size=4 * GIB,
             folios=tuple(folios),
-            damage={(gigantic >> 15) + 1: Damage.MISSING},
+            damage={pmd_of(gigantic) + 1: Damage.MISSING},
             links={LinkPlace(9, 1, 30): Link.OUTSIDE},
         )
     )

@@ -32,6 +32,7 @@ from tests.synthetic.model import (
     Machine,
     Section,
     Vpage,
+    pmd_of,
 )
 
 few = settings(max_examples=(settings().max_examples + 1) // 2)
@@ -133,13 +134,13 @@ def _edits(draw: st.DrawFn, machine: Machine, order: int, remapped: bool) -> Map
     return edits
 
 
-def _regions(folios: tuple[Folio, ...]) -> list[int]:
-    """Regions of vmemmap with folios in them."""
-    return sorted({folio.pfn >> 15 for folio in folios})
+def _pmds(folios: tuple[Folio, ...]) -> list[int]:
+    """PMDs over the heads of folios."""
+    return sorted({pmd_of(folio.pfn) for folio in folios})
 
 
 def _split(folios: tuple[Folio, ...]) -> st.SearchStrategy[frozenset[int]]:
-    return st.sets(st.sampled_from(_regions(folios) or [0]), max_size=2).map(frozenset)
+    return st.sets(st.sampled_from(_pmds(folios) or [0]), max_size=2).map(frozenset)
 
 
 @st.composite
@@ -160,13 +161,13 @@ def _sections(draw: st.DrawFn, machine: Machine) -> Mapping[int, Section]:
 def _damage(draw: st.DrawFn, machine: Machine) -> Mapping[int, Damage]:
     if not machine.folios or draw(st.booleans()):
         return {}
-    regions = draw(st.lists(st.sampled_from(_regions(machine.folios)), max_size=2))
-    split = machine.split_regions
+    pmds = draw(st.lists(st.sampled_from(_pmds(machine.folios)), max_size=2))
+    split = machine.split_pmds
     # Without its head, the layout of a 1 GiB folio cannot be known from what its tails share.
-    heads = {folio.pfn >> 15 for folio in machine.folios if folio.order == 18}
+    heads = {pmd_of(folio.pfn) for folio in machine.folios if folio.order == 18}
     return {
-        region: draw(st.sampled_from(Damage)) if region in split - heads else Damage.READ_ONLY
-        for region in regions
+        pmd: draw(st.sampled_from(Damage)) if pmd in split - heads else Damage.READ_ONLY
+        for pmd in pmds
     }
 
 

@@ -16,7 +16,7 @@ from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.damage.edited import EditedKernel
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES, Mark
-from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine, pmd_of
 from tests.synthetic.physical import PAGE_SHIFT
 
 OPTIMIZED, RESTORED = FIRST_FOLIO, FIRST_FOLIO + 512
@@ -31,7 +31,7 @@ every_line = pytest.mark.parametrize("release", LINES)
 def image(release: str) -> Image:
     has_hvo = LINES[release].layout.value != "none"
     folios = (Folio(OPTIMIZED, remapped=has_hvo), Folio(RESTORED, remapped=False))
-    split = frozenset((OPTIMIZED >> 15,))
+    split = frozenset((pmd_of(OPTIMIZED),))
     return Image(Machine(line=LINES[release], folios=folios, split=split))
 
 
@@ -198,7 +198,7 @@ def test_each_free_frame_of_a_split_block_is_found(release: str) -> None:
     """A block that hot-plugged vmemmap was allocated in, of which 511 frames were freed."""
     line = LINES[release]
     machine = Machine(
-        line=line, folios=(Folio(RESTORED, remapped=False),), split=frozenset((RESTORED >> 15,))
+        line=line, folios=(Folio(RESTORED, remapped=False),), split=frozenset((pmd_of(RESTORED),))
     )
     kernel = Image(machine)
     first = kernel.memmap.boot_frame(kernel.memmap.number(RESTORED >> 15 << 15))

@@ -34,6 +34,7 @@ from tests.synthetic.model import (
     Folio,
     Machine,
     Section,
+    pmd_of,
 )
 from tests.synthetic.physical import PAGE_SIZE, WRITABLE
 
@@ -165,7 +166,7 @@ def test_read_only_vmemmap_is_not_accused_where_it_is_not_known_to_be_needed() -
 
 
 def test_damage_to_offline_vmemmap_is_found_and_to_a_part_that_is_gone_is_none() -> None:
-    damage = {FIRST >> 15: Damage.ABSENT}
+    damage = {pmd_of(FIRST): Damage.ABSENT}
     machine = Machine(
         folios=(Folio(FIRST_FOLIO),), sections={NUMBER: Section.OFFLINE}, damage=damage
     )
