@@ -164,6 +164,20 @@ def test_a_pfn_that_may_be_in_decimal_is_counted_and_not_guessed(
     assert ([each.value for each in found.named], found.dropped) == (named, dropped)
 
 
+@pytest.mark.parametrize("kind", ("", ", ipid= 1000b000000000"))
+@pytest.mark.parametrize("form", (*(f"cut at {n}" for n in (30, 64, 72)), "wrapped at 72"))
+def test_a_machine_check_of_rasdaemon_that_is_cut_names_no_other_address(
+    kind: str, form: str
+) -> None:
+    """Without poison, a bank of AMD's processors has no address of memory."""
+    log = (
+        "mce_record: 2026-11-26 15:32:04 +0000 bank=0, status= bc00000001010135, Uncorrected "
+        f"error, cpu= 0, addr= 2ec5040, synd= 4d000000{kind}, mcgstatus=0, apicid= 0",
+    )
+    named = [each.value for each in find_mentions(read_text(FORMS[form](log)).lines).named]
+    assert named == ([] if kind else [0x2EC5040])
+
+
 def test_the_number_of_an_entry_is_no_pfn_if_it_maps_no_page() -> None:
     swap = "BUG: Bad page map in process x  pte:7fffffff7fffe6a0 pmd:12345067"
     assert all(each.kind is not Kind.PFN for each in find_mentions(logical_lines(swap)).named)

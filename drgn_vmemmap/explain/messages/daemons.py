@@ -15,17 +15,22 @@ from drgn_vmemmap.explain.messages.versions import ALL
 
 _NUMBER = r"[0-9a-f]{1,16}\b"
 
+# Between a field's name and its number. A line that a mailer broke after the equals sign looks like
+# quoted-printable, and has lost it.
+_IS = "=? ?"
+
 # A machine check is written as fields in the order of rasdaemon's code. AMD's processors name the
 # kind of each bank (ipid), and the address is one of memory only if poison was read there, and not
-# by a memory controller: see needs_poison() of failures.py.
+# by a memory controller: see needs_poison() of failures.py. What follows an address must be there,
+# too: the line may be cut before what says that it is none of memory.
 _NO_KIND = (
-    r"\bstatus= [0-9a-f]{16}, (?:(?!, misc= ).){1,600}?"
-    rf"(?:, misc= (?!{OF_OTHER_MODE}){_NUMBER})?"
-    rf", addr= (?P<physical1>{_NUMBER})(?!(?:, synd= {_NUMBER})?, ipid= )"
+    rf"\bstatus{_IS}[0-9a-f]{{16}},(?:(?!\bmisc{_IS}).){{1,600}}?"
+    rf"(?:\bmisc{_IS}(?!{OF_OTHER_MODE}){_NUMBER}, {{1,2}})?"
+    rf"\baddr{_IS}(?P<physical1>{_NUMBER})(?:, synd{_IS}{_NUMBER})?, (?!ip|sy)[\w=]{{4}}"
 )
 _POISON = (
-    rf"\bstatus= {POISON_DIGITS}, .{{1,600}}?, addr= (?P<physical2>{_NUMBER})"
-    rf"(?:, synd= {_NUMBER})?, ipid= (?!96[0-9a-f]{{8}}\b)"
+    rf"\bstatus{_IS}{POISON_DIGITS}, .{{1,600}}?, addr{_IS}(?P<physical2>{_NUMBER})"
+    rf"(?:, synd{_IS}{_NUMBER})?, ipid{_IS}(?!96[0-9a-f]{{8}}\b){_NUMBER}"
 )
 
 DAEMONS = (
@@ -63,7 +68,7 @@ DAEMONS = (
     ),
     message(
         "machine check, by rasdaemon",
-        ", addr= ",
+        ", addr",
         rf"(?:{_NO_KIND}|{_POISON})",
         ALL,
         "report_mce_event() of rasdaemon, ras-mce-handler.c",
@@ -71,9 +76,9 @@ DAEMONS = (
     message(
         "machine check, by ras-mc-ctl",
         ", addr=0x",
-        # It does not say what kind a bank of AMD's processors is, and 0 is Intel's number.
-        r" error: (?:(?!, CPU [1-9]).){1,600}?, status=0x[0-9a-f]{16}, addr=%physical"
-        rf"(?!, misc=0x{OF_OTHER_MODE})",
+        # It does not say what kind a bank of AMD's processors is, and leaves out Intel's number, 0.
+        r" error: (?:(?!, ?C ?P ?U ?[1-9]).){1,600}?, status=0x[0-9a-f]{16}, addr=%physical"
+        rf", (?:misc=0x(?!{OF_OTHER_MODE}){_NUMBER},|(?!m)\w)",
         ALL,
         "ras-mc-ctl of rasdaemon, which lists events of ras-mce-handler.c",
     ),
@@ -94,7 +99,7 @@ DAEMONS = (
     message(
         "CXL, by rasdaemon",
         " hpa:0x",
-        r"\bmemdev:.{1,1000}? hpa:0x(?P<physical1>[0-9a-f]{1,16})\b"
+        r"\bmemdev:.{1,1000}? hpa:0x(?P<physical1>[0-9a-f]{1,16})\b(?= )"
         r"(?: hpa_alias0:0x(?P<physical2>[0-9a-f]{1,16})\b)?",
         ALL,
         "ras_cxl_poison_event_handler() and others of rasdaemon, ras-cxl-handler.c",

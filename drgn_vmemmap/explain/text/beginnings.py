@@ -41,7 +41,8 @@ _SANITIZERS = (
 _FAILURES = (
     *(r"Memory [Ff]ailure:", r"[Ss]oft[ _-]?[Oo]fflin", r"Unpoison:", r"Injecting "),
     *(r"(?:__)?get_any_page: ", r"RAS: ", r"\[Firmware \w+\]: ", r"0x\w+: Sending SIGBUS"),
-    *(r"Could not invalidate pfn", r"mce: ", r"MCE: ", r"EDAC ", r"Uncorrected "),
+    *(r"Could not invalidate pfn", r"mce: ", r"MCE: ", r"EDAC "),
+    r"Uncorrected (?:hardware )?memory error ",
     *(r"(?:\{\d+\})?\[Hardware Error\]", r"cxl_\w+[: ]", r"(?:\w+_)?mem\w*_event: "),
     *(r"mc_event: ", r"mce_record: "),
     # Of mcelog and rasdaemon, and a row of ras-mc-ctl.
