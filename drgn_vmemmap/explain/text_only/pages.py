@@ -20,6 +20,10 @@ from drgn_vmemmap.explain.text_only.statements import Statement, certain, likely
 from drgn_vmemmap.paging.leaf import ENCRYPTION_BITS
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PFN_LIMIT, PHYSICAL_BITS
 
+# How many struct pages at the beginning of a vmemmap page a restore resets: NR_RESET_STRUCT_PAGE of
+# mm/hugetlb_vmemmap.c was 3, and later 4.
+_RESET = 4
+
 # What the kernel calls a page; a process may have any name.
 _HUGE_PAGE = re.compile(
     r"recovery action for (?:free )?huge page|\bhugepage (?:isolation|migration)|\bHugeTLB: "
@@ -103,5 +107,5 @@ def _dumped_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
             "its vmemmap was remapped and restored, and what it holds is a copy of the reuse "
             "frame that was not reset: a tail that its owner frees has TAIL_MAPPING"
         )
-        if pfn % PAGES_PER_VMEMMAP_PAGE < 8:
+        if pfn % PAGES_PER_VMEMMAP_PAGE < _RESET:
             yield certain("it is among the first struct pages of its vmemmap page")
