@@ -19,7 +19,7 @@ PACKAGE = "drgn_vmemmap"
 LAYERS = (
     ("requirements",),
     (PACKAGE,),
-    ("errors", "files", "progress", "ranges"),
+    ("errors", "files", "progress", "ranges", "words"),
     ("target",),
     ("paging",),
     ("kernel",),

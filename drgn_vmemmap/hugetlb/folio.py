@@ -169,31 +169,3 @@ class Folios(Sequence[Folio]):
             flag_optimized=folio_class.flag_optimized,
             poisoned=folio_class.poisoned,
         )
-
-
-class Links:
-    """The list pointers of folios: their addresses, and a column for each direction."""
-
-    def __init__(self, start: int, struct_size: int) -> None:
-        """
-        :param start: Address of the list pointers of PFN 0.
-        :param struct_size: Bytes from there to those of the next PFN.
-        """
-        self._start = start
-        self._struct_size = struct_size
-        self.addresses = array("Q")
-        self.next = array("Q")
-        self.prev = array("Q")
-
-    def add(self, pfn: int, next_: int, prev: int) -> None:
-        self.addresses.append(self._start + pfn * self._struct_size)
-        self.next.append(next_)
-        self.prev.append(prev)
-
-    def extend(self, pfns: range, next_: memoryview[int], prev: memoryview[int]) -> None:
-        start, size = self._start, self._struct_size
-        self.addresses.extend(
-            range(start + pfns.start * size, start + pfns.stop * size, pfns.step * size)
-        )
-        self.next.frombytes(next_.tobytes())
-        self.prev.frombytes(prev.tobytes())

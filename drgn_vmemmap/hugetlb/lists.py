@@ -16,9 +16,10 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.hugetlb.folio import OFF_LIST, STATES, FolioClass, Folios, Links, State
+from drgn_vmemmap.hugetlb.folio import OFF_LIST, STATES, FolioClass, Folios, State
 from drgn_vmemmap.hugetlb.head import HeadClasses, read_head
 from drgn_vmemmap.hugetlb.hstate import Hstate, HstateList
+from drgn_vmemmap.hugetlb.links import LinkIndex, Links
 from drgn_vmemmap.vmemmap.sections import SectionIndex
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
@@ -68,9 +69,9 @@ class ListWalk:
         self._classes = classes
         self._folios = folios
         self._links = links
-        self._rows = dict(zip(links.addresses, range(len(folios))))
-        """Rows of the folios that the memmap shows, by the addresses of their list pointers."""
-        self._next = list(map(self._rows.get, links.next))
+        self._index = LinkIndex(links)
+        """Of the folios that the memmap shows."""
+        self._next = self._index.rows_at(links.next)
         """Of each folio, the row of the next one on its list; ``None`` if the memmap shows none."""
         self._in_memmap = len(folios)
         """How many folios the memmap shows; they are in ascending order."""
@@ -136,7 +137,7 @@ class ListWalk:
         state, states = _state(list_), self._folios.states
         following = self._next
         pointer = list_.first
-        row = self._rows.get(pointer)
+        row = self._index.row_at(pointer)
         try:
             while pointer != list_.head:
                 if row is None or states[row] != OFF_LIST:
@@ -161,7 +162,7 @@ class ListWalk:
         end = self._links.addresses[chain[-1]] if chain else list_.head
         after = list_.head
         while last != end:
-            row = self._rows.get(last)
+            row = self._index.row_at(last)
             if row is None or states[row] != OFF_LIST or self._links.next[row] != after:
                 return False
             if self._folios.classes[row] not in of_order:
@@ -218,7 +219,7 @@ class ListWalk:
             yield BrokenList(list_, address, False, reason)
             return
         is_removed = len(ways) > 1 and back == ways[-2]
-        added = self._rows.get(back)
+        added = self._index.row_at(back)
         yield BrokenList(list_, address, False, reason, is_removed, added=added)
 
     def _wrong_ways_back(
@@ -288,7 +289,7 @@ class ListWalk:
         self._added.add(pfn)
         self._folios.add(pfn, class_number, state)
         self._links.add(pfn, next_, prev)
-        self._next.append(self._rows.get(next_))
+        self._next.append(self._index.row_at(next_))
         return row
 
     def _is_known(self, pfn: int) -> bool:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from drgn_vmemmap.hugetlb.folio import OFF_LIST, Folios, Links
+from drgn_vmemmap.hugetlb.folio import OFF_LIST, Folios
 from drgn_vmemmap.hugetlb.head import HeadClasses, parse_head, parse_removed
 from drgn_vmemmap.hugetlb.hstate import Hstate
+from drgn_vmemmap.hugetlb.links import Links
 from drgn_vmemmap.hugetlb.tails import Tails
 from drgn_vmemmap.kernel.layout import ZONE
 from drgn_vmemmap.paging.mapping import Problem, Run

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, Union
 
 from drgn_vmemmap.errors import MissingMemory
-from drgn_vmemmap.hugetlb.folio import OFF_LIST, Folios, Links
+from drgn_vmemmap.hugetlb.folio import OFF_LIST, Folios
 from drgn_vmemmap.hugetlb.hstate import Hstate
+from drgn_vmemmap.hugetlb.links import Links
 from drgn_vmemmap.hugetlb.lists import BrokenList, ListWalk
 from drgn_vmemmap.hugetlb.scan import MemmapScan
 from drgn_vmemmap.progress import SILENT, Progress

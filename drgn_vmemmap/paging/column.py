@@ -8,9 +8,10 @@ from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from drgn_vmemmap import words
 from drgn_vmemmap.paging import x86_64
 from drgn_vmemmap.paging.mapping import Entry, Paging
-from drgn_vmemmap.paging.x86_64 import ENTRY_SIZE, PAGE_SHIFT, PTE
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PTE
 
 READ_WRITE = x86_64.PAGE_KERNEL
 """Attributes of memory that the kernel writes."""
@@ -64,9 +65,7 @@ class ColumnReader:
         """
         size = len(entries)
         if size not in self._masks:
-            mask = self._address_mask.to_bytes(ENTRY_SIZE, "little")
-            self._masks[size] = int.from_bytes(mask * (size // ENTRY_SIZE), "little")
-        # All entries are one number, of which the bits of each are moved at once.
+            self._masks[size] = words.repeated(self._address_mask, size // words.SIZE)
         masked = int.from_bytes(entries, "little") & self._masks[size]
         return array("q", (masked >> PAGE_SHIFT).to_bytes(size, "little"))
 
