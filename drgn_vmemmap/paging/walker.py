@@ -233,8 +233,8 @@ class Walker:
         :param addresses: In bytes, one after the other.
         :return: Physical addresses in bytes of the tables.
         """
-        leads_on = PRESENT | LARGE
-        span = PUD.entry_span
+        leads_on, mask, span = PRESENT | LARGE, self._page_mask, PUD.entry_span
+        limit = self.paging.max_pfn << PAGE_SHIFT
         for start in range(addresses.start & -span, addresses.stop, span):
             directory = self._directory(start)
             if directory is None:
@@ -242,9 +242,9 @@ class Walker:
             first = PMD.entry_index(max(start, addresses.start))
             last = PMD.entry_index(min(start + span, addresses.stop) - 1)
             entries = directory.entries[first : last + 1].tolist()
-            for entry in {entry for entry in entries if entry & leads_on == PRESENT}:
-                table = self._table_below(entry, PMD)
-                if table is not None and self.table(table) is not None:
+            tables = {entry & mask for entry in entries if entry & leads_on == PRESENT}
+            for table in tables:
+                if table < limit and self.table(table) is not None:
                     yield table
 
     def frames(self, run: Run, pages: Sequence[int] | None = None) -> Sequence[int | None]:
