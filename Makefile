@@ -24,7 +24,7 @@ test: $(VENV)/tests
 longtest: $(VENV)/tests
 	$(BIN)/python -m $(TEST) -m long
 
-# How much of the package those tests run, in all processes that they start.
+# How much of the package "make test" runs, in all processes that its tests start.
 coverage: $(VENV)/tests
 	rm -rf build/coverage
 	mkdir -p build/coverage

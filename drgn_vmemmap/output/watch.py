@@ -26,12 +26,12 @@ def table(pass_: Pass) -> str:
     What is counted of the whole pass, and not by hstate, is in the first one.
     """
     clock = time.strftime("%H:%M:%S", time.localtime(pass_.time))
-    of_pass = [f"  {_stability(pass_).moved:>6}  {findings(pass_):>8}"]
+    of_pass = f"  {_stability(pass_).moved:>6}  {findings(pass_):>8}"
     return "".join(
         f"{clock}  {name.removeprefix('hugepages-'):9}  "
         f"{_number(counts.folios, pass_.changed[name].folios):>13}  "
         f"{_number(counts.optimized, pass_.changed[name].optimized):>13}  "
-        f"{size(_saved(pass_, counts)):>10}{''.join(of_pass[number:])}\n"
+        f"{size(_saved(pass_, counts)):>10}{'' if number else of_pass}\n"
         for number, (name, counts) in enumerate(pass_.counted.items())
     )
 

@@ -141,10 +141,14 @@ class _Check:
                 head = head_of_tail(self._context.snapshot, pfn, link)
                 if not self._may_be_tail(pfn, head):
                     yield pfn, head, True
-            elif self._looks_like_head(
-                content[index * size : (index + 2) * size], pfn
-            ) and not self._may_be_of_folio(pfn):
+            elif self._is_stale_head(content[index * size : (index + 2) * size], pfn):
                 yield pfn, None, False
+
+    def _is_stale_head(self, pages: bytes, pfn: int) -> bool:
+        """Whether a struct page is a head, and no copy of one that is not in the dump."""
+        return self._looks_like_head(pages, pfn) and not may_be_of_folio(
+            self._context.snapshot, pfn, self._context.orders
+        )
 
     def _looks_like_head(self, pages: bytes, pfn: int) -> bool:
         """Whether a struct page that is no folio's says that it is the head of one."""
@@ -154,10 +158,6 @@ class _Check:
         head = parse_head(kernel, pages) if len(pages) == 2 * self._size else None
         # A head where a folio may begin is that of one on its way into or out of a pool.
         return head is not None and pfn % (1 << head.order) != 0
-
-    def _may_be_of_folio(self, pfn: int) -> bool:
-        """Whether a copy of a head may be that of a folio whose head is not in the dump."""
-        return may_be_of_folio(self._context.snapshot, pfn, self._context.orders)
 
     def _may_be_tail(self, pfn: int, head: int | None) -> bool:
         """Whether a tail leads to the head of its compound page; true where that is not known."""

@@ -20,9 +20,9 @@ from drgn_vmemmap.explain.text_only.statements import Statement, certain, likely
 from drgn_vmemmap.paging.leaf import ENCRYPTION_BITS
 from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PFN_LIMIT, PHYSICAL_BITS
 
-# How many struct pages at the beginning of a vmemmap page a restore resets: NR_RESET_STRUCT_PAGE of
-# mm/hugetlb_vmemmap.c was 3, and later 4.
-_RESET = 4
+# A restore resets the first three or four struct pages of a vmemmap page to copies of as many after
+# them (reset_struct_pages() of mm/hugetlb_vmemmap.c): what is wrong in one of these is so in both.
+_RESET_OR_COPIED = 8
 
 # What the kernel calls a page; a process may have any name.
 _HUGE_PAGE = re.compile(
@@ -107,5 +107,5 @@ def _dumped_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
             "its vmemmap was remapped and restored, and what it holds is a copy of the reuse "
             "frame that was not reset: a tail that its owner frees has TAIL_MAPPING"
         )
-        if pfn % PAGES_PER_VMEMMAP_PAGE < _RESET:
+        if pfn % PAGES_PER_VMEMMAP_PAGE < _RESET_OR_COPIED:
             yield certain("it is among the first struct pages of its vmemmap page")
