@@ -28,6 +28,7 @@ from drgn_vmemmap.explain.text_only.report import text_only
 from drgn_vmemmap.output.text_only import render
 from tests.explain.forms import FORMS
 from tests.explain.logs import FAULT, LOG
+from tests.fuzz.answers import check_growth
 
 SIZE = 50_000
 
@@ -312,6 +313,13 @@ def test_a_short_log_is_read_up_to_where_its_compressed_file_is_damaged(
     damaged = decode(bytes(data))
     assert LOG[0] in damaged.text
     assert damaged.problem is not None and "damaged" in damaged.problem
+
+
+def test_what_resembles_a_record_of_dev_kmsg_is_read_in_linear_time() -> None:
+    def read(times: int) -> None:
+        assert shown(b"6,1,1,-" + 6 * times * b",a" + b" BUG")
+
+    check_growth(read)
 
 
 @pytest.mark.parametrize(

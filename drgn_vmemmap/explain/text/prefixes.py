@@ -25,7 +25,7 @@ _PREFIX = re.compile(
             # Syslog's priority, as in pstore and on a serial line: <1>, or RFC 5424's <1>1.
             r"<\d{1,3}>(?:1 (?=\d{4}-))?",
             # /dev/kmsg and netconsole: [release,]priority,sequence,time,flags[,more];
-            r"(?:\d+\.[^,;\s]{1,64},)?\d{1,4},\d{1,20},\d{1,20},[-c+](?:,[^;\s]{1,128})*;",
+            r"(?:\d+\.[^,;\s]{1,64},)?\d{1,4},\d{1,20},\d{1,20},[-c+](?:,[^,;\s]{1,128}){0,16};",
             # The times of printk() and dmesg: [  12.345678], [T1], [Thu Nov 26 15:32:49 2026].
             r"\[ {0,12}[+-]?\d{1,12}(?:\.\d{1,9})?(?:@\d+| < ?[\d.]{1,24} ?>)?\](?:@\d{1,4}|:)?",
             r"\[ {0,12}[TC]\d{1,10}\]",
