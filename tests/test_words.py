@@ -9,17 +9,25 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drgn_vmemmap.words import repeated, rotated
+from drgn_vmemmap.words import ascending, repeated, split
 
 WORD = st.integers(0, (1 << 64) - 1)
 
 
-@given(st.lists(WORD), st.integers(0, 63))
-def test_each_word_is_rotated_by_itself(words: list[int], bits: int) -> None:
-    found = rotated(array("Q", words), bits)
-    assert [f"{each:064b}" for each in found] == [
-        text[64 - bits :] + text[: 64 - bits] for text in (f"{each:064b}" for each in words)
-    ]
+@given(WORD, st.integers(1, 1 << 40), st.integers(0, 300))
+def test_ascending_words_are_those_of_a_range(start: int, step: int, count: int) -> None:
+    numbers = range(start, start + step * count, step)
+    fitting = numbers[: ((1 << 64) - 1 - start) // step + 1]
+    assert ascending(fitting) == array("Q", fitting).tobytes()
+
+
+@given(st.lists(WORD), st.integers(0, 63), st.data())
+def test_each_word_is_split_by_itself(words: list[int], shift: int, data: st.DataObject) -> None:
+    bits = data.draw(st.integers(0, 64 - shift))
+    rest, taken = split(array("Q", words), shift, bits)
+    assert [*taken] == [word >> shift & (1 << bits) - 1 for word in words]
+    assert [one | other << shift for one, other in zip(rest, taken)] == words
+    assert all(one & other << shift == 0 for one, other in zip(rest, taken))
 
 
 @given(WORD, st.integers(0, 9))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from drgn_vmemmap.hugetlb.accounting import Accounting, Accounts
@@ -28,6 +28,9 @@ _BATCH = 4096
 
 # Page tables whose entries are compared together.
 _TABLES = 16
+
+# So many folios are counted one by one sooner than half of them together.
+_FEW = 64
 
 
 Group = tuple[int, int, int]
@@ -131,16 +134,19 @@ class Judging:
             if judgement != NOT_JUDGED:
                 self.groups[group] += count
 
-    def _groups(self, start: int, stop: int) -> Mapping[Group, int]:
+    def _groups(self, start: int, stop: int) -> Counter[Group]:
         """How many of some folios there are in each group."""
         folios = self.reports.folios
         classes, states = folios.classes[start:stop], folios.states[start:stop]
         judgements = self.reports.judgements[start:stop]
-        # Fast path: mostly, only their states differ.
+        # Fast path: mostly, only the states of folios side by side differ.
         if classes[1:] == classes[:-1] and judgements[1:] == judgements[:-1]:
             first = classes[0], judgements[0]
-            return {(first[0], state, first[1]): states.count(state) for state in set(states)}
-        return Counter(zip(classes, states, judgements))
+            return Counter({(first[0], each, first[1]): states.count(each) for each in set(states)})
+        if stop - start <= _FEW:
+            return Counter(zip(classes, states, judgements))
+        middle = (start + stop) // 2
+        return self._groups(start, middle) + self._groups(middle, stop)
 
     def _by_basis(self, start: int, stop: int) -> Iterator[tuple[_Basis, Sequence[int]]]:
         """Rows of folios, those of one basis together."""

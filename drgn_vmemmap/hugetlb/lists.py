@@ -10,7 +10,6 @@ A list is ``struct list_head`` of ``include/linux/types.h``, linked through the 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.hugetlb.folio import OFF_LIST, STATES, FolioClass, Folios, State
 from drgn_vmemmap.hugetlb.head import HeadClasses, read_head
 from drgn_vmemmap.hugetlb.hstate import Hstate, HstateList
-from drgn_vmemmap.hugetlb.links import LinkIndex, Links
+from drgn_vmemmap.hugetlb.links import NO_ROW, Links
 from drgn_vmemmap.vmemmap.sections import SectionIndex
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 
@@ -43,7 +42,7 @@ class BrokenList(NamedTuple):
     """It is as between the two stores of an insertion or a removal."""
     loses_folios: bool = False
     """There may be folios on it that neither of its ends leads to."""
-    added: int | None = None
+    added: int = NO_ROW
     """Row of the folio to which the wrong pointer back leads; on no list, it is being inserted."""
 
 
@@ -69,19 +68,15 @@ class ListWalk:
         self._classes = classes
         self._folios = folios
         self._links = links
-        self._index = LinkIndex(links)
-        """Of the folios that the memmap shows."""
-        self._next = self._index.rows_at(links.next)
-        """Of each folio, the row of the next one on its list; ``None`` if the memmap shows none."""
+        self._next = links.rows_at(links.next)
+        """Of each folio, the row of the next one on its list, if that was found before it."""
         self._in_memmap = len(folios)
-        """How many folios the memmap shows; they are in ascending order."""
-        self._added: set[int] = set()
-        """PFNs of the folios that only lists show."""
+        """How many folios the memmap shows."""
 
     @property
     def has_added(self) -> bool:
         """Whether lists have shown folios that the memmap does not."""
-        return bool(self._added)
+        return len(self._folios) > self._in_memmap
 
     def follow(self, hstates: Sequence[Hstate], index: SectionIndex | None) -> Iterator[BrokenList]:
         """
@@ -101,7 +96,7 @@ class ListWalk:
                 if problems and not self._follow_alone(list_, hstate.order):
                     found += problems
         for problem in found:
-            is_inserted = problem.added is not None and self._is_off_list(problem.added)
+            is_inserted = problem.added != NO_ROW and self._is_off_list(problem.added)
             yield problem._replace(in_flight=problem.in_flight or is_inserted)
 
     def _of_no_section(self, list_: HstateList, row: int) -> BrokenList:
@@ -137,12 +132,15 @@ class ListWalk:
         state, states = _state(list_), self._folios.states
         following = self._next
         pointer = list_.first
-        row = self._index.row_at(pointer)
         try:
             while pointer != list_.head:
-                if row is None or states[row] != OFF_LIST:
+                row = self._links.row_at(pointer)
+                if row == NO_ROW:
                     row = self._step_off(list_, order, pointer)
-                while row is not None and states[row] == OFF_LIST:
+                if states[row] != OFF_LIST:
+                    pfn = self._folios.pfns[row]
+                    raise _Broken(pointer, f"meets the folio at PFN {pfn:#x} a second time")
+                while row != NO_ROW and states[row] == OFF_LIST:
                     states[row] = state
                     chain.append(row)
                     row = following[row]
@@ -162,8 +160,8 @@ class ListWalk:
         end = self._links.addresses[chain[-1]] if chain else list_.head
         after = list_.head
         while last != end:
-            row = self._index.row_at(last)
-            if row is None or states[row] != OFF_LIST or self._links.next[row] != after:
+            row = self._links.row_at(last)
+            if row == NO_ROW or states[row] != OFF_LIST or self._links.next[row] != after:
                 return False
             if self._folios.classes[row] not in of_order:
                 return False
@@ -219,7 +217,7 @@ class ListWalk:
             yield BrokenList(list_, address, False, reason)
             return
         is_removed = len(ways) > 1 and back == ways[-2]
-        added = self._index.row_at(back)
+        added = self._links.row_at(back)
         yield BrokenList(list_, address, False, reason, is_removed, added=added)
 
     def _wrong_ways_back(
@@ -259,15 +257,13 @@ class ListWalk:
         Follow a pointer of a list to a folio that the memmap does not show.
 
         :return: Row of the folio that is there.
-        :raises _Broken: if there is none, or one that is already on a list.
+        :raises _Broken: if there is none.
         """
         pfn = self._pfn(pointer)
         if pfn is None:
             raise _Broken(pointer, f"pointer {pointer:#x} leads out of the memmap")
         if pfn % (1 << order):
             raise _Broken(pointer, f"leads to PFN {pfn:#x}, which can be no folio of order {order}")
-        if self._is_known(pfn):
-            raise _Broken(pointer, f"meets the folio at PFN {pfn:#x} a second time")
         try:
             head = read_head(self._snapshot, pfn)
         except MissingMemory as error:
@@ -286,17 +282,10 @@ class ListWalk:
     def _add(self, pfn: int, class_number: int, state: int, next_: int, prev: int) -> int:
         """Add a folio that only a list shows."""
         row = len(self._folios)
-        self._added.add(pfn)
         self._folios.add(pfn, class_number, state)
         self._links.add(pfn, next_, prev)
-        self._next.append(self._index.row_at(next_))
+        self._next.append(self._links.row_at(next_))
         return row
-
-    def _is_known(self, pfn: int) -> bool:
-        """Whether there is a folio at a PFN already."""
-        pfns = self._folios.pfns
-        row = bisect_left(pfns, pfn, 0, self._in_memmap)
-        return (row < self._in_memmap and pfns[row] == pfn) or pfn in self._added
 
     def _pfn(self, pointer: int) -> int | None:
         """PFN of the folio whose list pointers are at an address; ``None`` if it can be none's."""
