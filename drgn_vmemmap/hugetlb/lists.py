@@ -135,11 +135,8 @@ class ListWalk:
         try:
             while pointer != list_.head:
                 row = self._links.row_at(pointer)
-                if row == NO_ROW:
+                if row == NO_ROW or states[row] != OFF_LIST:
                     row = self._step_off(list_, order, pointer)
-                if states[row] != OFF_LIST:
-                    pfn = self._folios.pfns[row]
-                    raise _Broken(pointer, f"meets the folio at PFN {pfn:#x} a second time")
                 while row != NO_ROW and states[row] == OFF_LIST:
                     states[row] = state
                     chain.append(row)
@@ -257,13 +254,15 @@ class ListWalk:
         Follow a pointer of a list to a folio that the memmap does not show.
 
         :return: Row of the folio that is there.
-        :raises _Broken: if there is none.
+        :raises _Broken: if there is none, or one that is already on a list.
         """
         pfn = self._pfn(pointer)
         if pfn is None:
             raise _Broken(pointer, f"pointer {pointer:#x} leads out of the memmap")
         if pfn % (1 << order):
             raise _Broken(pointer, f"leads to PFN {pfn:#x}, which can be no folio of order {order}")
+        if self._links.row_at(pointer) != NO_ROW:
+            raise _Broken(pointer, f"meets the folio at PFN {pfn:#x} a second time")
         try:
             head = read_head(self._snapshot, pfn)
         except MissingMemory as error:
