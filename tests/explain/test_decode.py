@@ -315,9 +315,19 @@ def test_a_short_log_is_read_up_to_where_its_compressed_file_is_damaged(
     assert damaged.problem is not None and "damaged" in damaged.problem
 
 
-def test_what_resembles_a_record_of_dev_kmsg_is_read_in_linear_time() -> None:
+@pytest.mark.parametrize(
+    "line",
+    (
+        lambda times: b"6,1,1,-" + 6 * times * b",a" + b" BUG",
+        lambda times: 250 * times * b"6,1,1,-,ncfrag=0" + b" BUG",
+    ),
+    ids=("fields", "fragments"),
+)
+def test_what_resembles_a_record_of_dev_kmsg_is_read_in_linear_time(
+    line: Callable[[int], bytes],
+) -> None:
     def read(times: int) -> None:
-        assert shown(b"6,1,1,-" + 6 * times * b",a" + b" BUG")
+        assert shown(line(times))
 
     check_growth(read)
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 _FRAGMENT = re.compile(
-    r"(?P<head>\d{1,4},\d{1,20},\d{1,20},[-c+](?:,[^;\s,]{1,128})*?),"
+    r"(?P<head>\d{1,4},\d{1,20},\d{1,20},[-c+](?:,[^;\s,]{1,128}){0,16}?),"
     r"ncfrag=(?P<offset>\d{1,10})/\d{1,10};"
 )
 
