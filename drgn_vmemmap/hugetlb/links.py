@@ -83,7 +83,7 @@ class Links:
         """As :meth:`row_at()`, of many addresses."""
         found = array("q")
         for start in range(0, len(pointers), _TOGETHER):
-            others, slots = split(pointers[start : start + _TOGETHER], _UNIT_SHIFT, _SLOT_BITS)
-            rows = map(self._rows.get, others, repeat(_NO_ROWS))
+            keys, slots = split(pointers[start : start + _TOGETHER], _UNIT_SHIFT, _SLOT_BITS)
+            rows = map(self._rows.get, keys, repeat(_NO_ROWS))
             found.extend(map(getitem, rows, slots))
         return found
