@@ -19,7 +19,7 @@ def struct_page(lookup: Lookup) -> Struct:
     """
     ``struct page``; the members that some kernels lack are absent there.
 
-    :raises CannotAnalyse: if one is no number, or not where C aligns it.
+    :raises CannotAnalyse: if one is no number, is not where C aligns it, or overlaps another one.
     """
     page = lookup.struct(
         "struct page",
@@ -47,6 +47,12 @@ def struct_page(lookup: Lookup) -> Struct:
     for name, member in page.members.items():
         if member != Member(member.offset & -member.size, _SIZES.get(name, 8), 1):
             raise CannotAnalyse(f"{name} in struct page is no number: damaged types")
+    # Of all these, only lru shares its bytes: with compound_head.
+    apart = sorted((page.offset(name), name) for name in page.members if name != "lru")
+    for (offset, name), (next_offset, next_name) in zip(apart, apart[1:]):
+        if offset + page.members[name].size > next_offset:
+            both = f"{name} and {next_name} in struct page"
+            raise CannotAnalyse(f"{both} are in the same place: damaged types")
     return page
 
 

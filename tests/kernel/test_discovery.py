@@ -187,6 +187,17 @@ def test_a_member_of_struct_page_that_is_no_number_is_damage(
         struct_page(lookup_of(64))
 
 
+@pytest.mark.parametrize("mapping", (0, 8))
+def test_members_of_struct_page_in_the_same_place_are_damage(
+    mapping: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {"flags": 0, "lru": 8, "compound_head": 8, "mapping": mapping}
+    page = Struct(64, {name: Member(offset, 8, 1) for name, offset in members.items()})
+    monkeypatch.setattr(Lookup, "struct", lambda *_, **__: page)
+    with pytest.raises(CannotAnalyse, match="mapping in struct page are in the same place"):
+        struct_page(lookup_of(64))
+
+
 def test_a_section_that_no_page_holds_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     struct = Lookup.struct
 
