@@ -280,12 +280,34 @@ def test_functions_of_a_later_report_are_not_the_faults(report: tuple[str, ...])
         "Uninit was created at:",
         "Uninit was stored to memory at:",
         "Last potentially related work creation:",
+        "Allocated in foo_create+0x1c/0x40 [foo] age=71 cpu=1 pid=4242",
+        "Freed in vmemmap_remap_pte+0x1/0x2 age=0 cpu=0 pid=71",
+        "hardirqs last enabled at (4242): [<ffffffff8132d2f1>] vmemmap_remap_pte+0x1/0x2",
     ),
 )
 def test_functions_of_the_memorys_past_are_not_those_of_an_access(section: str) -> None:
     access = "Read of size 8 at addr ffffea0000010034 by task foo/71"
     (address,) = mentions((access, TASK, " foo+0x1/0x2", section, " vmemmap_remap_pte+0x1/0x2"))
     assert address.functions == ["foo"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    (
+        (
+            "Page allocated via order 0, mask 0x0(), pid 71, tgid 71 (foo), ts 1 ns",
+            "PFN 0x2ec5 type Unmovable Block 23 type Unmovable Flags 0x17ffffc0000000()",
+        ),
+        ("unreferenced object 0xff4f3a3a02ff4000 (size 64):", "  backtrace (crc 0):"),
+        ("[<0>] vmemmap_restore_pte+0x1/0x2",),
+    ),
+    ids=("page_owner", "kmemleak", "/proc/PID/stack"),
+)
+def test_functions_of_what_was_looked_at_after_a_fault_are_not_the_faults(
+    lines: tuple[str, ...],
+) -> None:
+    fault = mentions((*FAULT_LINES, *lines, " vmemmap_remap_pte+0x1/0x2"))[0]
+    assert fault.functions == ["isolate_migratepages_block"]
 
 
 def test_registers_after_the_memorys_past_are_those_of_the_access() -> None:

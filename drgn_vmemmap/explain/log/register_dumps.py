@@ -18,10 +18,15 @@ Of a process's fault (``ip:``), the kernel dumps none; ``Oops: Total`` is a head
 """
 
 EARLIER_STACK = re.compile(
-    r"\b(?:allocated|freed) by task \d|\bpage last (?:allocated|free)\b"
+    r"\b(?:allocated|freed) (?:by task \d|in \S{1,256}(?: \[[^]]{1,128}\])? age=)"
+    r"|\bpage (?:last (?:allocated|free)|allocated via order)\b"
     r"|\bpotentially related work creation:|\buninit was (?:created|stored)\b"
+    r"|\bunreferenced object\b|\b(?:hard|soft)irqs last (?:en|dis)abled at |\[<0>\]"
 )
-"""How functions begin that were on the stack when something happened to the memory before."""
+"""
+How functions begin that were not on the stack of what was named: something happened to memory
+before, or they are what lockdep, ``/sys/kernel/debug`` and ``/proc/PID/stack`` (``[<0>]``) show.
+"""
 
 TASK = re.compile(
     r"\bcpu: ?\d{1,6} (?:uid: \d{1,10} )?pid: \d{1,10} comm: .{1,80}?"
