@@ -149,6 +149,27 @@ def test_an_oops_that_lost_its_first_lines_is_no_part_of_one_far_above() -> None
     assert fault.walk is not None and fault.message is not None and fault.message.name == "CR2"
 
 
+TITLE = "Oops: 0003 [#1] PREEMPT SMP NOPTI"
+CRASH = (
+    f'       PANIC: "{TITLE}" (check log for details)',
+    "crash> bt",
+    "    [exception RIP: isolate_migratepages_block+753]",
+    "    RAX: 0000000000000001  RBX: ffa09b70800bb140  RCX: 0000000000000000",
+    "crash> log",
+)
+
+
+@pytest.mark.parametrize("lines", ([TITLE, "", *OOPS], [*OOPS, "", TITLE], [*CRASH, *OOPS]))
+def test_an_oops_that_a_title_or_crash_names_as_well_is_counted_once(lines: list[str]) -> None:
+    assert mentions_in(lines).unnamed == 0
+
+
+@pytest.mark.parametrize("first", (TITLE, "Oops: 0003 [#2] PREEMPT SMP", "Oops: 0000 [#1]"))
+def test_an_oops_that_nothing_else_names_is_counted(first: str) -> None:
+    other = [line.replace("0003 [#1]", "0003 [#3]") for line in OOPS]
+    assert mentions_in([first, *["usb 1-1: new device"] * 20, *other]).unnamed == 1
+
+
 def test_a_line_that_is_too_far_from_its_fault_is_no_fault_of_its_own() -> None:
     found = mentions_in([*OOPS, *["[  1.5] usb 1-1: new device"] * 40, OOPS[1]])
     assert ([mention.value for mention in found.named], found.unnamed) == ([FAULT], 0)

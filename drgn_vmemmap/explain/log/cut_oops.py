@@ -9,6 +9,7 @@ A screen, a serial line or a tracker often keeps nothing but the end of an oops.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from drgn_vmemmap.explain.log.boot import Boot
 from drgn_vmemmap.explain.log.mention import Mention
@@ -32,6 +33,8 @@ X86_32 = message(
 )
 """A fault whose address has half the digits, as has one of x86-64 that was cut off."""
 
+_TITLES_LIMIT = 4096
+
 _FIRST_LINE = re.compile("unable to handle page fault|pointer dereference, ", re.IGNORECASE)
 
 
@@ -51,6 +54,34 @@ def is_page_fault(oops: Mention) -> bool:
         or oops.walk is not None
         or any(map(_FIRST_LINE.search, oops.details))
     )
+
+
+class Unnamed:
+    """Counts cut oopses whose addresses are not in the log."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._titles: dict[tuple[int, int | None], int] = {}
+        """Those of which nothing but the number and the error code is known, and how many each."""
+
+    def add(self, oops: Mention) -> None:
+        """Count a cut oops."""
+        title = oops.number, oops.error_code
+        is_title = oops.number and not (oops.details or oops.walk)
+        if is_title and (title in self._titles or len(self._titles) < _TITLES_LIMIT):
+            self._titles[title] = self._titles.get(title, 0) + 1
+        else:
+            self._count += 1
+
+    def count(self, named: Iterable[Mention]) -> int:
+        """
+        How many there are, but for those that the title of a bug, or crash's banner, names again.
+
+        :param named: What the log names.
+        """
+        known = {(fault.number, fault.error_code) for fault in named}
+        titles = (times for title, times in self._titles.items() if title not in known)
+        return self._count + sum(titles)
 
 
 def take_address(oops: Mention) -> bool:

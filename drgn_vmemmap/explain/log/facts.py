@@ -55,6 +55,12 @@ def _error_code(about: Mention, match: re.Match[str]) -> None:
         about.error_code = int(match["code"], 16)
 
 
+def _oops(about: Mention, match: re.Match[str]) -> None:
+    """The error code of a page fault, and which oops of the boot it is."""
+    _error_code(about, match)
+    about.number = about.number or int(match["number"] or "0")
+
+
 def _walk(about: Mention, match: re.Match[str]) -> None:
     """The walk that a page fault logs; of two readings, the one that goes further."""
     walk = LoggedWalk(tuple((name, int(raw, 16)) for name, raw in _ENTRY.findall(match[0].upper())))
@@ -125,9 +131,11 @@ FACTS = (
     Fact(
         " [#",
         # Earlier kernels write no "Oops" before "Bad pagetable".
-        re.compile(r"\b(?:Oops|Bad pagetable): (?P<code>[0-9a-f]{4,16}) \[#", re.I),
+        re.compile(
+            r"\b(?:Oops|Bad pagetable): (?P<code>[0-9a-f]{4,16}) \[#(?P<number>\d{0,6})", re.I
+        ),
         Subject.PAGE_FAULT,
-        _error_code,
+        _oops,
     ),
     Fact(
         "pgd ",

@@ -59,6 +59,8 @@ class Mention:
     details: list[str] = field(default_factory=list)
     """Lines after it that belong to this fault or this page."""
     error_code: int | None = None
+    number: int = 0
+    """Which oops of its boot it is, from 1; 0 if that is not known."""
     walk: LoggedWalk | None = None
     words: list[int] = field(default_factory=list)
     """Of a dumped page: its struct page, in words of 8 bytes."""
@@ -70,6 +72,7 @@ class Mention:
         """Take what another part of the log says of the same fault, where this part does not."""
         self.details += [each for each in part.details if each not in self.details]
         self.error_code = part.error_code if self.error_code is None else self.error_code
+        self.number = self.number or part.number
         self.walk = self.walk or part.walk
         self.functions += [each for each in part.functions if each not in self.functions]
         self.registers = {**part.registers, **self.registers}

@@ -13,6 +13,7 @@ from drgn_vmemmap.explain.log.boot_facts import BOOT_FACTS, BootFact
 from drgn_vmemmap.explain.log.caller import Caller
 from drgn_vmemmap.explain.log.collector import Collector
 from drgn_vmemmap.explain.log.cut_oops import (
+    Unnamed,
     is_page_fault,
     new_cut_oops,
     take_address,
@@ -110,6 +111,7 @@ class _Reader:
         self._found = Collector()
         self._caller = Caller()
         self._callers: dict[str, Caller] = {}
+        self._unnamed = Unnamed()
         self._remarks = (
             *(
                 _Remark(fact.keyword, fact.pattern, partial(self._add_boot_fact, fact))
@@ -143,8 +145,8 @@ class _Reader:
 
     def finish(self) -> None:
         """Take what is left when the log ends."""
-        for caller in (self._caller, *self._callers.values()):
-            self._end_cut_oops(caller)
+        self._end_cut_oopses()
+        self.mentions.unnamed = self._unnamed.count(self.mentions.named)
 
     def _tokens(self, form: Joined) -> Iterator[_Token]:
         """The tokens of a line."""
@@ -248,6 +250,10 @@ class _Reader:
             mention.take(oops)
         caller.begin(mention, before, (Subject.PAGE_FAULT, Subject.STACK))
 
+    def _end_cut_oopses(self) -> None:
+        for caller in (self._caller, *self._callers.values()):
+            self._end_cut_oops(caller)
+
     def _end_cut_oops(self, caller: Caller) -> None:
         """Add a cut oops whose address is not in the log, by its frame, or count it."""
         oops, caller.cut_oops = caller.cut_oops, None
@@ -256,7 +262,7 @@ class _Reader:
         if take_short_address(oops) or take_frame(oops, self._encryption_mask):
             self._found.add_mention(oops)
         elif is_page_fault(oops):
-            self.mentions.unnamed += 1
+            self._unnamed.add(oops)
 
     # What lines say of the dump of registers and functions, and of the log itself.
 
@@ -275,7 +281,7 @@ class _Reader:
 
     def _lose_lines(self, _match: re.Match[str]) -> None:
         """Forget what was named: lines after a gap may be about what the missing lines named."""
-        self.finish()
+        self._end_cut_oopses()
         for caller in (self._caller, *self._callers.values()):
             caller.forget()
 
@@ -301,7 +307,7 @@ class _Reader:
         self._found.boot.add_release(match["release"])
 
     def _begin_unknown_boot(self, _match: re.Match[str]) -> None:
-        self.finish()
+        self._end_cut_oopses()
         self._found.begin_boot()
         self._caller, self._callers = Caller(), {}
 
