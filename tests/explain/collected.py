@@ -231,6 +231,13 @@ COLLECTED: dict[str, Form] = {
     "LogScale": _records(lambda line: {"@rawstring": line, "@host": "vm"}),
     "CloudWatch, Logs Insights": _insights,
     "Proxmox": _proxmox,
+    "tracker": lambda lines: json.dumps(
+        {
+            "title": "oops",
+            "description": dmesg(lines).decode(),
+            "comments": [{"body": "Same here."}],
+        }
+    ).encode(),
     "Elastic, the event kept": _records(
         lambda line: {"message": line, "event": {"original": line, "kind": "event"}}
     ),

@@ -4,11 +4,23 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from drgn_vmemmap.explain.messages.message import Kind
 from tests.explain.logs import BAD_PAGE, FAULT, OOPS
 from tests.explain.reading import mentions_in, report_on
+
+
+def test_a_message_of_the_kernel_is_read_in_a_field_of_json_of_any_name() -> None:
+    line = (
+        "Nov 26 15:32:04 vm kernel: Memory failure: 0x2ec5: recovery action for huge page: Failed"
+    )
+    record = json.dumps({"msg": "a node is broken", "detail": line, "job": "node exporter"})
+    (mention,) = mentions_in([record]).named
+    assert (mention.kind, mention.value) == (Kind.PFN, 0x2EC5)
+    assert mention.line == line.partition("kernel: ")[2]
 
 
 def test_a_drivers_version_is_no_first_line_of_a_boot() -> None:

@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from drgn_vmemmap.explain.text.beginnings import begins_message
+from drgn_vmemmap.explain.text.prefixes import without_prefix
+
 _MESSAGE_KEYS = frozenset(
     (
         *("message", "msg", "log", "line", "text", "textpayload", "body", "content", "@message"),
@@ -30,6 +33,9 @@ _OPENING = re.compile(r"\{|\[\s{0,64}[\"{\[\]]")
 _FAILURES_LIMIT = 1000
 
 _NODES_LIMIT = 1 << 22
+
+# Characters that show whether a text is a message.
+_SAMPLE = 256
 
 # CONFIG_PRINTK_CALLER: a task or a processor.
 _CALLER = re.compile(r"[TC]\d{1,10}")
@@ -135,13 +141,28 @@ def _messages(value: Any) -> Iterator[_Message]:
             caller, host = _caller(node), _host(node)
             keys = _message_keys(node)
             for key, below in node.items():
-                if str(key).lower() in keys and not isinstance(below, dict):
+                name = str(key).lower()
+                if name in keys and not isinstance(below, dict):
                     yield from (_Message(caller + line, host) for line in _lines(below))
                 elif isinstance(below, (dict, list)):
                     parts.append(below)
+                elif isinstance(below, str) and name not in _MESSAGE_KEYS and _is_log(below):
+                    yield _Message(caller + below, host)
             pending += reversed(parts)
         elif isinstance(node, list):
             pending += [below for below in reversed(node) if isinstance(below, (dict, list))]
+
+
+def _is_log(text: str) -> bool:
+    """
+    Whether a text is a log, or a message of one, whatever its key is.
+
+    Trackers, alerts and tools of monitoring name the field as they like.
+    """
+    if " " not in text:
+        return False
+    start = " ".join(text[:_SAMPLE].split())
+    return "\n" in text.strip() or begins_message(without_prefix(start))
 
 
 def _message_keys(record: dict[Any, Any]) -> frozenset[str]:
