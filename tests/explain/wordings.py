@@ -120,6 +120,12 @@ WORDINGS = (
     ),
     _address("KMSAN access", "Memory access of size 8 starts at ffa09b70800bb174"),
     _address(
+        "KMSAN metadata",
+        "kmsan_internal_set_shadow_origin: not memsetting 8 bytes starting at ffa09b70800bb174, "
+        "because the shadow is NULL",
+    ),
+    _address("KMSAN metadata of two ranges", "Access of size 8 at ffa09b70800bb174."),
+    _address(
         "KCSAN access",
         "read-write to 0xffa09b70800bb174 of 4 bytes by task 71 on cpu 0:",
     ),
@@ -202,6 +208,24 @@ WORDINGS = (
         "memory error at a user's address",
         "MCE: Killing qemu:4711 due to hardware memory corruption fault at 7fe300000000",
         0x7FE300000000,
+    ),
+    _of(
+        "v7.3",
+        _address(
+            "stack overflow",
+            "BUG: TASK stack guard page was hit at ff725593005ebff8 (stack is "
+            "ff725593005ec000..ff725593005f0000)",
+            0xFF725593005EBFF8,
+        ),
+    ),
+    Wording(
+        "stack overflow",
+        "BUG: stack guard page was hit at 00000000b1946ac5 (stack is 000000003be3ac51..0000000029)",
+        (),
+    ),
+    _address(
+        "address that nothing maps",
+        "CPA: called for zero pte. vaddr = ffa09b70800bb174 cpa->vaddr = ffa09b70800bb174",
     ),
     _address(
         "busy memory of a CMA area",
@@ -308,7 +332,14 @@ WORDINGS = (
             "unreadable RMP entry", "SEV-SNP: Failed to read RMP contents for PFN 0x2ec5, error -5"
         ),
     ),
-    _pfn("unreadable RMP entry", "SEV-SNP: Error -5 reading RMP contents for PFN 0x2ec5"),
+    _of(
+        "v6.14 to v7.3",
+        _pfn("unreadable RMP entry", "SEV-SNP: Error -5 reading RMP contents for PFN 0x2ec5"),
+    ),
+    _of(
+        "v6.9 to v6.13",
+        _pfn("unreadable RMP entry", "SEV-SNP: Error -5 reading RMP entry for PFN 0x2ec5"),
+    ),
     _of(
         "v6.11 to v7.3",
         _pfn(
@@ -340,6 +371,13 @@ WORDINGS = (
     _pfn("RMP update", "SEV-SNP: RMPUPDATE failed for PFN 2ec5, pg_level: 1, ret: 3"),
     _pfn("leaked pages", "SEV-SNP: Leaking PFN range 0x2ec0-0x2ec6", 0x2EC0, 0x2EC5),
     _pfn("direct map split", "SEV-SNP: Failed to split direct map for PFN 0x2ec5, ret: -12"),
+    _of(
+        "v6.12 to v6.19",
+        _pfn(
+            "RMP entry of a guest or of the IOMMU",
+            "gmem: Failed to prepare folio for index 4 GFN 7fe30 PFN 2ec5 error -5.",
+        ),
+    ),
     _physical(
         "memory that stays online",
         "memory offlining [mem 0x02ec5040-0x0fffffff] failed due to unmovable page",
@@ -348,6 +386,33 @@ WORDINGS = (
     _physical(
         "memory that is online when it is removed",
         "removing memory fails, because memory [0x0000000002ec5040-0x0000000007ffffff] is onlined",
+    ),
+    _pfn(
+        "misaligned memory that is plugged or removed",
+        "Misaligned __add_pages start: 0x2ec5 end: 0x2fff",
+        0x2EC5,
+        0x2FFF,
+    ),
+    _of(
+        "v5.14 to v6.1",
+        _pfn(
+            "misaligned memory that is plugged or removed",
+            "Misaligned __remove_pages start: 0x2ec5 end: #2fff",
+            0x2EC5,
+            0x2FFF,
+        ),
+    ),
+    *(
+        _of(kernels, _physical("memory of device DAX", f"kmem dax0.0: mapping0: 0x2ec5040-{rest}"))
+        for rest, kernels in (
+            ("0x7ffffff memory add failed", "v5.14 to v7.3"),
+            ("0x7ffffff cannot be hotremoved until the next reboot", "v5.14 to v7.0"),
+            ("0x7ffffff stuck online until reboot", "v7.3"),
+        )
+    ),
+    _physical(
+        "memory that is lost in a live update",
+        "memfd_luo: Unable to restore folio at physical address: 2ec5040",
     ),
     _pfn("memory failure", "Memory failure: 0x2ec5: recovery action for huge page: Recovered"),
     _pfn("memory failure", "Memory failure: 0x2ec5: recovery action for free huge page: Ignored"),
@@ -512,6 +577,12 @@ WORDINGS = (
     ),
     _physical("EDAC of Intel", "EDAC skx MC0: ADDR 0x2ec5040"),
     _physical("EDAC of Intel", "EDAC sbridge MC1: ADDR 2ec5040"),
+    _pfn("EDAC without a row", "EDAC MC0: could not look up page error address 2ec5"),
+    _physical("injected error of EDAC", "EDAC skx: Fake error to 0x2ec5040 injected via debugfs"),
+    _physical(
+        "bad memory that a test found",
+        "  aaaaaaaaaaaaaaaa bad mem addr 0x0000000002ec5040 - 0x0000000002ec5048 reserved",
+    ),
     _physical("machine check", "mce: [Hardware Error]: TSC 3f3c4fe8b2d10 ADDR 2ec5040 MISC 8c"),
     _physical(
         "machine check", "mce: [Hardware Error]: TSC 0 ADDR 2ec5040 MISC 86 PPIN fc6b80e0ba9d616"
@@ -554,11 +625,31 @@ WORDINGS = (
     ),
     *(
         _physical(
+            "memory that a driver may not map, by memremap",
+            f"memremap attempted on {what} 0x0000000002ec5040 size: 0x1000",
+        )
+        for what in ("mixed range", "ram")
+    ),
+    _physical(
+        "memory whose cache mode is reserved already",
+        "x86/PAT: reserve_ram_pages_type failed [mem 0x02ec5040-0x02ec5fff], track 0x2, req 0x2",
+    ),
+    *(
+        _physical(
             "memory that is mapped with two cache modes",
             f"x86/PAT: CPU 0/KVM:1234 map pfn {words} uncached-minus for "
             "[mem 0x02ec5040-0x02ec5fff], got write-back",
         )
         for words in ("RAM range req", "expected mapping type")
+    ),
+    _address(
+        "event of a page fault",
+        "page_fault_kernel: address=0xffa09b70800bb174 ip=compact_zone error_code=0x3",
+    ),
+    Wording(
+        "event of a page fault",
+        "page_fault_user: address=0x7fe300000000 ip=0x7fe2f0001234 error_code=0x6",
+        (),
     ),
     _physical(
         "event of a memory controller",
@@ -737,4 +828,13 @@ WORDINGS = (
         )
     ),
     _pfn("PFN", "my_driver: cannot pin pfn 0x2ec5"),
+    # Where an allocation failed, or a page is none.
+    *(
+        Wording("PFN", line, ())
+        for line in (
+            "mm_page_alloc: page=0000000000000000 pfn=0x0 order=9 migratetype=1 gfp_flags=GFP_USER",
+            "cma_alloc_finish: name=hugetlb0 pfn=0x0 page=0000000000000000 count=512 align=9",
+            "cma_alloc_finish: name=hugetlb0 pfn=0xffffffffffffffff page=0000000000000000 count=1",
+        )
+    ),
 )

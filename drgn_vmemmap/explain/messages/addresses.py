@@ -38,6 +38,20 @@ ADDRESSES = (
         "kmsan_report(), mm/kmsan/report.c",
     ),
     message(
+        "KMSAN metadata",
+        "kmsan_",
+        r"\bkmsan_\w+: not memsetting \d+ bytes starting at %address",
+        "v6.1 to v7.3",
+        "kmsan_internal_set_shadow_origin(), mm/kmsan/core.c",
+    ),
+    message(
+        "KMSAN metadata of two ranges",
+        "access of size",
+        r"\bAccess of size \d+ at %address\.",
+        "v6.1 to v7.3",
+        "kmsan_metadata_is_contiguous(), mm/kmsan/core.c",
+    ),
+    message(
         "KCSAN access",
         " bytes by ",
         r"\b(?:read|write|accesses|writes)(?: \([\w, ]{1,32}\))? to %address of \d{1,16} bytes by",
@@ -109,6 +123,20 @@ ADDRESSES = (
         r"due to hardware memory corruption fault at (?P<address>[0-9a-f]{1,16})\b",
         ALL,
         "do_sigbus(), arch/x86/mm/fault.c",
+    ),
+    message(
+        "stack overflow",
+        "stack guard page was hit",
+        r"stack guard page was hit at %pointer",
+        ALL,
+        "handle_stack_overflow(), arch/x86/kernel/traps.c",
+    ),
+    message(
+        "address that nothing maps",
+        "called for zero pte",
+        r"CPA: called for zero pte\. vaddr = %address",
+        ALL,
+        "__cpa_process_fault(), arch/x86/mm/pat/set_memory.c",
     ),
     message(
         "busy memory of a CMA area",

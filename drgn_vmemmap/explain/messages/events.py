@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-Trace events of failing memory.
+Trace events of failing memory, and of page faults of the kernel.
 
 They are in the kernel's log with ``tp_printk``, or after an oops with ``ftrace_dump_on_oops``; and
 in what was read from the trace buffer.
@@ -21,6 +21,14 @@ _NO_KIND = r"[0-9a-f]{16}, IPID: 0{16}"
 _OF_OTHER_MODE = r"(?:, MISC: |/)[0-9a-f]{13}(?:[0-9a-f][4-7c-f]|[13579bdf][0-9a-f])[0-9a-f]"
 
 EVENTS = (
+    message(
+        "event of a page fault",
+        " error_code=0x",
+        # What is no function's is an address.
+        r"\baddress=%address ip=\S{1,128} error_code=0x",
+        ALL,
+        "page_fault_kernel, arch/x86/include/asm/trace/exceptions.h",
+    ),
     message(
         "event of a memory controller",
         "address:0x",

@@ -77,7 +77,7 @@ FAILURES = (
         "unable to find user space address",
         # What the kernel calls an address is the PFN: page_to_pfn().
         r"Unable to find user space address %barepfn in ",
-        "v5.14 to v6.8",
+        ALL,
         f"add_to_kill(), {_MEMORY_FAILURE}",
     ),
     message(
@@ -171,6 +171,27 @@ FAILURES = (
         r"\bEDAC \w{1,32} MC\d{1,4}: ADDR %physical",
         ALL,
         "skx_mce_output_error(), drivers/edac/skx_common.c; sb_edac.c, pnd2_edac.c, igen6_edac.c",
+    ),
+    message(
+        "EDAC without a row",
+        "could not look up page error address",
+        r"could not look up page error address %barepfn",
+        ALL,
+        "edac_mc_find_csrow_by_page(), drivers/edac/edac_mc.c",
+    ),
+    message(
+        "injected error of EDAC",
+        "fake error to",
+        r"Fake error to %physical injected via debugfs",
+        ALL,
+        "debugfs_u64_set(), drivers/edac/skx_base.c, skx_common.c, i10nm_base.c, igen6_edac.c",
+    ),
+    message(
+        "bad memory that a test found",
+        "bad mem addr",
+        r"\b[0-9a-f]{16} bad mem addr 0x(?P<physical>[0-9a-f]{1,16}) - 0x",
+        ALL,
+        "reserve_bad_mem() with memtest=, mm/memtest.c",
     ),
     MACHINE_CHECK,
     message(

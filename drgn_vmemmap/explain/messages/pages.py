@@ -174,6 +174,43 @@ PAGES = (
         "__ioremap_caller(), arch/x86/mm/ioremap.c",
     ),
     message(
+        "memory that a driver may not map, by memremap",
+        "memremap attempted on",
+        r"memremap attempted on (?:mixed range|ram) %physical size: ",
+        ALL,
+        "memremap() and try_ram_remap(), kernel/iomem.c",
+    ),
+    message(
+        "memory whose cache mode is reserved already",
+        "reserve_ram_pages_type failed",
+        r"reserve_ram_pages_type failed \[mem 0x(?P<physical>[0-9a-f]{1,16})-0x",
+        ALL,
+        "reserve_ram_pages_type(), arch/x86/mm/pat/memtype.c",
+    ),
+    message(
+        "misaligned memory that is plugged or removed",
+        "misaligned ",
+        # Some kernels write #2ec5 for the end.
+        r"Misaligned \w{1,64} start: %pfn end: (?:0x|#)(?P<pfn2>[0-9a-f]{1,16})\b",
+        ALL,
+        "__add_pages() and __remove_pages(), mm/memory_hotplug.c",
+    ),
+    message(
+        "memory of device DAX",
+        "mapping",
+        r"mapping\d{1,4}: 0x(?P<physical>[0-9a-f]{1,16})-0x[0-9a-f]{1,16} "
+        r"(?:memory add failed|cannot be hotremoved|stuck online)",
+        ALL,
+        "dev_dax_kmem_probe() and dev_dax_kmem_remove(), drivers/dax/kmem.c",
+    ),
+    message(
+        "memory that is lost in a live update",
+        "unable to restore folio",
+        r"Unable to restore folio at physical address: %physical",
+        "v6.19 to v7.3",
+        "memfd_luo_retrieve_folios(), mm/memfd_luo.c",
+    ),
+    message(
         "memory that is mapped with two cache modes",
         "map pfn ",
         r"map pfn (?:RAM range req|expected mapping type) \S{1,20} for "
@@ -205,9 +242,11 @@ PAGES = (
     message(
         "RMP entry of a guest or of the IOMMU",
         " pfn ",
-        r"\b(?:RMP entry: GFN [0-9a-f]{1,16}|IOMMU|Failed to reclaim) PFN %barepfn",
+        r"\b(?:(?:RMP entry:|index [0-9a-f]{1,16}) GFN [0-9a-f]{1,16}|IOMMU|Failed to reclaim) "
+        r"PFN %barepfn",
         "v6.9 to v7.3",
-        "iommu_page_make_shared(), drivers/iommu/amd/init.c; arch/x86/kvm/svm/sev.c",
+        "iommu_page_make_shared(), drivers/iommu/amd/init.c; __kvm_gmem_prepare_folio(), "
+        "virt/kvm/guest_memfd.c; arch/x86/kvm/svm/sev.c",
     ),
     message(
         "RMP update",

@@ -22,7 +22,9 @@ from drgn_vmemmap.explain.messages.versions import ALL
 ANY_PFN = message(
     "PFN",
     "pfn",
-    r"\bpfn(?:[:=] ?| (?=0x))(?:%pfn|(?P<any_pfn>[0-9a-f]{1,16})\b)",
+    # Events of allocations that failed have the page NULL, and its PFN as 0 or -1.
+    r"(?<!\bpage=0{16} )\bpfn(?:[:=] ?| (?=0x))(?!0x(?:0 page=0{16}|f{16})\b)"
+    r"(?:%pfn|(?P<any_pfn>[0-9a-f]{1,16})\b)",
     ALL,
     "any function",
 )

@@ -29,11 +29,16 @@ _PAGES = (
     *(r"cma: ", r"cma_\w*alloc\(\): ", r"section already", r"memory offlining"),
     *(r"removing memory fails", r"online_pages \[", r"CPA[ :]", r"x86/(?:mm|PAT): "),
     *(r"RMPUPDATE", r"Leaking PFN", r"SEV-SNP", r"SEV: ", r"AMD-Vi: ", r"Failed to reclaim PFN"),
-    r"ioremap on RAM",
+    *(r"ioremap on RAM", r"memremap attempted on", r"Misaligned \w+ start: ", r"kmem \w+\.\d+: "),
+    *(r"gmem: ", r"(?:memfd_luo: )?Unable to restore folio"),
 )
 _SANITIZERS = (
     *(r"KASAN: ", r"(?:Read|Write|Free) (?:of|at) ", r"The buggy", r"Memory state", r"Disabling "),
-    *(r"Memory access of size", r"(?:Use-after-free|Invalid|Out-of-bounds) (?:read|write|free) "),
+    *(
+        r"(?:Memory a|A)ccess of size",
+        r"kmsan_\w+: ",
+        r"(?:Use-after-free|Invalid|Out-of-bounds) (?:read|write|free) ",
+    ),
     *(r"Corrupted memory at", r"race at unknown"),
     r"(?:read|write|assert no)[\w -]{0,9}(?: \([\w, ]+\))? to 0x",
     *(r"list_(?:add|del)", r"Slab 0x", r"\[\w{16}-\w{16}\] "),
@@ -44,7 +49,7 @@ _FAILURES = (
     *(r"Could not invalidate pfn", r"mce: ", r"MCE: ", r"EDAC "),
     r"Uncorrected (?:hardware )?memory error ",
     *(r"(?:\{\d+\})?\[Hardware Error\]", r"cxl_\w+[: ]", r"(?:\w+_)?mem\w*_event: "),
-    *(r"mc_event: ", r"mce_record: "),
+    *(r"mc_event: ", r"mce_record: ", r"page_fault_\w+: ", r"[0-9a-f]{16} bad mem addr "),
     # Of mcelog and rasdaemon, and a row of ras-mc-ctl.
     *(r"(?:[\w.-]+ )?(?:mcelog|rasdaemon)(?:\[\d+\])?: ", r"MISC [0-9a-f]+ ADDR "),
     r"\d+ \d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} ",
