@@ -149,6 +149,18 @@ def test_an_oops_that_lost_its_first_lines_is_no_part_of_one_far_above() -> None
     assert fault.walk is not None and fault.message is not None and fault.message.name == "CR2"
 
 
+def test_each_virtual_processor_of_a_hung_guest_has_the_address_of_its_last_page_fault() -> None:
+    """``info registers -a`` of QEMU's monitor."""
+    lines = [
+        f"CPU#{number}\nRIP=ffffffff8132d2f1 RFL=00010246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\n"
+        f"CR0=80050033 CR2={address:016x} CR3=0000000036022000 CR4=00771ef0"
+        for number, address in enumerate((FAULT, 0x7FE300000000, FAULT + 0x1000))
+    ]
+    found = mentions_in(["(qemu) info registers -a", *lines]).named
+    assert [each.value for each in found] == [FAULT, FAULT + 0x1000]
+    assert all("if this is what faulted" in said([line], Certainty.UNKNOWN) for line in lines[::2])
+
+
 TITLE = "Oops: 0003 [#1] PREEMPT SMP NOPTI"
 CRASH = (
     f'       PANIC: "{TITLE}" (check log for details)',

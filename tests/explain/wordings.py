@@ -126,6 +126,16 @@ WORDINGS = (
     ),
     _address("KMSAN metadata of two ranges", "Access of size 8 at ffa09b70800bb174."),
     _address(
+        "CR2, by a debugger",
+        "CR0=80050033 CR2=ffa09b70800bb174 CR3=0000000036022000 CR4=00771ef0",
+    ),
+    _address("CR2, by a debugger", "cr2            0xffa09b70800bb174  [ ]"),
+    Wording(
+        "CR2, by a debugger",
+        "CR0=80050033 CR2=00007fe300000000 CR3=0000000036022000 CR4=00771ef0",
+        (),
+    ),
+    _address(
         "KCSAN access",
         "read-write to 0xffa09b70800bb174 of 4 bytes by task 71 on cpu 0:",
     ),

@@ -11,6 +11,19 @@ _KASAN = "print_error_description(), mm/kasan/report.c"
 _KFENCE = "kfence_report_error(), mm/kfence/report.c"
 _LIST = "__list_add_valid() and __list_del_entry_valid(), lib/list_debug.c"
 
+CR2_OF_DEBUGGER = message(
+    "CR2, by a debugger",
+    "cr2",
+    r"(?:\bCR2=|^cr2 0x)(?P<address>[89a-f][0-9a-f]{15})\b",
+    ALL,
+    "info registers of QEMU, target/i386/cpu-dump.c; of gdb, gdb/infcmd.c",
+)
+"""
+The register with the address of a processor's last page fault, if that is one of the kernel.
+
+QEMU writes it to its own log, too, where KVM cannot go on.
+"""
+
 KASAN_RANGE = message(
     "KASAN range",
     "kasan: ",
@@ -30,6 +43,7 @@ ADDRESSES = (
     ),
     message("KASAN free", "free of addr", r"Free of addr %address", "v6.1 to v7.3", _KASAN),
     KASAN_RANGE,
+    CR2_OF_DEBUGGER,
     message(
         "KMSAN access",
         "memory access of size",

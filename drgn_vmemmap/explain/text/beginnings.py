@@ -18,7 +18,7 @@ _STACKS = (
     *(r"NMI backtrace", r"Call Trace:", r"</?[A-Z]{3,8}>", r"(?:\? ?)?[\w.]+\+0x[0-9a-f]+/0x"),
     *(r"Modules linked in:", r"[=-]{3,}"),
     *(r"R(?:[A-D]X|[SD]I|[BSI]P|0?[89]|1[0-5]): ", r"ORIG_RAX", r"[FGDECS]S: +[0-9a-f]"),
-    *(r"CR[2-4]: ", r"DR\d: ", r"PKRU:", r"Code: "),
+    *(r"CR[2-4]: ", r"DR\d: ", r"PKRU:", r"Code: ", r"CR0=[0-9a-f]", r"cr\d +0x"),
 )
 _BOOTS = (r"Linux version", r"-- (?:Reb|B)oot ", r"Command line:")
 _PAGES = (

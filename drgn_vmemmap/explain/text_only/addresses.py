@@ -17,6 +17,7 @@ from drgn_vmemmap.explain.log.proven import (
     page_table_levels,
     proven_pfn,
 )
+from drgn_vmemmap.explain.messages.addresses import CR2_OF_DEBUGGER
 from drgn_vmemmap.explain.regions import VMEMMAP, default_region, may_be_moved, vmemmap_start
 from drgn_vmemmap.explain.struct_page import (
     COUNTS,
@@ -36,7 +37,7 @@ from drgn_vmemmap.paging.x86_64 import PAGE_SIZE
 def address_statements(mention: Mention) -> Iterator[Statement]:
     """Say what a log proves of a virtual address that it names."""
     address = mention.value
-    if mention.message is CR2:
+    if mention.message in (CR2, CR2_OF_DEBUGGER):
         yield _register_statement(mention)
     yield from _access_statements(mention)
     levels = page_table_levels(mention)
