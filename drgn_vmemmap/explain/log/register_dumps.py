@@ -22,10 +22,12 @@ EARLIER_STACK = re.compile(
     r"|\bpage (?:last (?:allocated|free)|allocated via order)\b"
     r"|\bpotentially related work creation:|\buninit was (?:created|stored)\b"
     r"|\bunreferenced object\b|\b(?:hard|soft)irqs last (?:en|dis)abled at |\[<0>\]"
+    r"|\btask:.{1,64}? state:[a-z]\b|<stack trace>|\bunchecked msr access error: "
 )
 """
 How functions begin that were not on the stack of what was named: something happened to memory
-before, or they are what lockdep, ``/sys/kernel/debug`` and ``/proc/PID/stack`` (``[<0>]``) show.
+before, or they are what lockdep, traces, ``/sys/kernel/debug`` and ``/proc/PID/stack`` (``[<0>]``)
+show, and the stacks of other tasks.
 """
 
 TASK = re.compile(
