@@ -55,6 +55,9 @@ def test_registers_alone_do_not_prove_that_it_was_a_page_fault() -> None:
     "line",
     (
         "WARNING: CPU: 0 PID: 71 at mm/page_alloc.c:123 free_unref_page+0x1/0x2",
+        "WARNING: mm/page_alloc.c:123 at free_unref_page+0x1/0x2, CPU#0: kcompactd0/71",
+        "WARNING: [page[1].flags] mm/page_alloc.c:123 at free_unref_page+0x1/0x2, CPU#0: foo/71",
+        "WARNING: at free_unref_page+0x1/0x2, CPU#0: kcompactd0/71",
         "kernel BUG at mm/hugetlb.c:1234!",
         "Oops: general protection fault: 0000 [#1] SMP",
         "NMI backtrace for cpu 1",

@@ -303,8 +303,12 @@ def test_functions_of_the_memorys_past_are_not_those_of_an_access(section: str) 
         ("           foo-71      [000] .....   100.500000: <stack trace>",),
         ("task:kworker/u8:3    state:D stack:0     pid:4711  ppid:2", "Call Trace:"),
         ("unchecked MSR access error: RDMSR from 0x1 at rIP: 0xffffffff8132d2f1 (foo+0x1/0x2)",),
+        ("1 lock held by foo/71:", " #0: ff4f3a3a02ff4000 (&x){+.+.}-{3:3}, at: foo+0x1/0x2"),
+        ("foo/71 is trying to acquire lock:", "ff4f3a3a02ff4000 (&x){}, at: foo+0x1/0x2"),
+        ("Preemption disabled at:", "[<ffffffff8132d2f1>] foo+0x1/0x2"),
+        ("BUG: KMSAN: uninit-value in foo+0x1/0x2",),
     ),
-    ids=("page_owner", "kmemleak", "/proc/PID/stack", "ftrace", "other task", "MSR"),
+    ids=lambda lines: lines[0],
 )
 def test_functions_of_what_was_looked_at_after_a_fault_are_not_the_faults(
     lines: tuple[str, ...],

@@ -7,7 +7,8 @@ from __future__ import annotations
 import re
 
 OTHER_DUMP = re.compile(
-    r"kernel bug at|warning: (?:cpu: |\S+\.[ch]:\d+ at )|nmi backtrace|info: (?:task|rcu)"
+    r"kernel bug at|warning: (?:cpu: |at |(?:\[.{1,256}?\] )?\S+\.[ch]:\d+ at )|nmi backtrace"
+    r"|bug: (?:k[a-z]{1,2}san|kfence): |info: (?:task|rcu)"
     r"|lockup (?:- |on cpu)|general protection fault(?! ip:)|invalid opcode|divide error"
     r"|stack segment|oops: (?!oops|bad pagetable|total \d)[a-z]|sysrq: "
 )
@@ -23,6 +24,7 @@ EARLIER_STACK = re.compile(
     r"|\bpotentially related work creation:|\buninit was (?:created|stored)\b"
     r"|\bunreferenced object\b|\b(?:hard|soft)irqs last (?:en|dis)abled at |\[<0>\]"
     r"|\btask:.{1,64}? state:[a-z]\b|<stack trace>|\bunchecked msr access error: "
+    r"|\blocks? held (?:by|in) |\bis trying to (?:acquire|release) lock|\bpreemption disabled at:"
 )
 """
 How functions begin that were not on the stack of what was named: something happened to memory
