@@ -190,6 +190,21 @@ def _proxmox(lines: Sequence[str]) -> bytes:
     return json.dumps({"total": len(rows), "data": rows}).encode()
 
 
+def _wrapped_as(mark: str) -> Form:
+    """Wrapped at spaces, with a mark before the rest of a line."""
+
+    def form(lines: Sequence[str]) -> bytes:
+        rows = (f"\n{mark}".join(textwrap.wrap(row, 78)) for row in text(lines).splitlines())
+        return "\n".join(rows).encode()
+
+    return form
+
+
+def _outlook(lines: Sequence[str]) -> bytes:
+    rows = (f"<p class=MsoNormal>{html.escape(row)}<o:p></o:p></p>" for row in lines)
+    return "\n".join(rows).encode()
+
+
 def _boxed(lines: Sequence[str]) -> bytes:
     return "\n".join(f"│ {row} │" for row in text(lines).splitlines()).encode()
 
@@ -276,6 +291,14 @@ COLLECTED: dict[str, Form] = {
         "↩\n".join(textwrap.wrap(row, 60)) for row in text(lines).splitlines()
     ).encode(),
     "hard spaces, encoded twice": lambda lines: text(lines).replace(" ", "\u00c2\u00a0").encode(),
+    "ligatures": lambda lines: text(lines).replace("fl", "\ufb02").replace("ff", "\ufb00").encode(),
+    "wide letters": lambda lines: "".join(
+        chr(ord(each) + 0xFEE0) if "!" <= each <= "~" else each for each in text(lines)
+    ).encode(),
+    "mutt's pager": _wrapped_as("+"),
+    "vim's showbreak": _wrapped_as("↪ "),
+    "Outlook": _outlook,
+    "XML": each("<event><host>vm</host><message>[  {s}] {line}</message></event>"),
     "soft hyphens": lambda lines: text(lines).replace("page", "pa\u00adge").encode(),
     "journalctl, Russian, in a letter": in_a_letter(each("июл 27 14:08:04 vm kernel: {line}")),
     "journalctl, Chinese, cut at 80": cut_at(each("8月 25 13:52:23 vm kernel: {line}"), 80),

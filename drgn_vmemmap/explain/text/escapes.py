@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What is for terminals, as they get it and as loggers write it: colours, control characters."""
+"""
+What is for terminals and eyes: colours, control characters, marks of wrapped lines, ligatures.
+
+It is undone as terminals get it, and as loggers write it out.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # ECMA-48: control sequences, strings up to their terminator, and other escapes.
 _SEQUENCE = re.compile(
@@ -28,6 +33,12 @@ _WRITTEN_SEQUENCE = re.compile(
 
 _HARD_SPACE_ENCODED_TWICE = "\u00c2\u00a0"
 
+# What mutt and vim put before the rest of a line that they wrap.
+_REST = re.compile(r"^(?:\+(?!0x|[\s+\[])|[↪↳] ?)", re.MULTILINE)
+
+# Ligatures, as in PDF, and letters and digits that are as wide as those of East Asian scripts.
+_COMPATIBLE = re.compile("[\ufb00-\ufb06\uff01-\uff5e]+")
+
 # NUL, flow control of serial lines, soft hyphens, characters of no width; and what editors show
 # where they wrap a line.
 _UNSEEN = re.compile("[\0\x11\x13\u00ad\u200b-\u200f\u2060\ufeff]|[↩↵⏎](?=\r*$)", re.MULTILINE)
@@ -42,6 +53,10 @@ def without_escapes(text: str) -> str:
     text = _WRITTEN_SEQUENCE.sub("", text)
     text = _WRITTEN_CHARACTER.sub(_character, text)
     text = text.replace(_HARD_SPACE_ENCODED_TWICE, " ")
+    text = _COMPATIBLE.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    # In a patch, most lines begin with a plus sign.
+    if "↪" in text or "↳" in text or 0 < text.count("\n+") * 2 < text.count("\n"):
+        text = _REST.sub("", text)
     return _UNSEEN.sub("", text)
 
 

@@ -13,7 +13,9 @@ _BLOCK_TAG = re.compile(
 # Within a number, too: <wbr> is where it may be wrapped, <mark> what was searched for.
 _INLINE_TAG = re.compile(
     r"</?(?:span|b|i|u|s|a|code|tt|font|html|body|head|table|tbody|em|strong|mark|wbr|small|big|su[bp]"
-    r"|samp|kbd|ins|del)\b[^<>]{0,512}>",
+    r"|samp|kbd|ins|del|o:p)\b[^<>]{0,512}>"
+    # Of XML; the kernel's own tags are in capitals.
+    r"|</(?-i:[a-z][a-z_-]{2,64})>",
     re.IGNORECASE,
 )
 # Markdown: characters that would mean something, and line ends that are to stay.
