@@ -22,7 +22,7 @@ from drgn_vmemmap.explain.log.cut_oops import (
 )
 from drgn_vmemmap.explain.log.facts import FACTS, OOPS_DISTANCE, Fact
 from drgn_vmemmap.explain.log.mention import Mentions
-from drgn_vmemmap.explain.log.register_dumps import EARLIER_STACK, END, OTHER_DUMP, TASK
+from drgn_vmemmap.explain.log.register_dumps import EARLIER_STACKS, END, OTHER_DUMP, TASK
 from drgn_vmemmap.explain.log.subject import Subject, subjects_of
 from drgn_vmemmap.explain.messages.addresses import KASAN_RANGE
 from drgn_vmemmap.explain.messages.failures import BANK_STATUS, is_poison, needs_poison
@@ -121,7 +121,10 @@ class _Reader:
             _Remark("boot", _BETWEEN_BOOTS, self._begin_unknown_boot),
             _Remark(" messages", _GAP, self._lose_lines, is_lower=True),
             _Remark("", OTHER_DUMP, self._begin_other_dump, is_lower=True),
-            _Remark("", EARLIER_STACK, self._begin_earlier_stack, is_lower=True),
+            *(
+                _Remark(keyword, pattern, self._begin_earlier_stack, is_lower=True)
+                for keyword, pattern in EARLIER_STACKS
+            ),
             _Remark("tainted", TASK, self._begin_dump, is_lower=True),
             _Remark("end trace", END, self._end_dump, is_lower=True),
             _Remark("machine check", BANK_STATUS, self._begin_machine_check, is_lower=True),

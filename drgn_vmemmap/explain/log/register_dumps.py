@@ -18,18 +18,30 @@ How a dump begins that no page fault caused.
 Of a process's fault (``ip:``), the kernel dumps none; ``Oops: Total`` is a head line of pstore.
 """
 
-EARLIER_STACK = re.compile(
-    r"\b(?:allocated|freed) (?:by task \d|in \S{1,256}(?: \[[^]]{1,128}\])? age=)"
-    r"|\bpage (?:last (?:allocated|free)|allocated via order)\b"
-    r"|\bpotentially related work creation:|\buninit was (?:created|stored)\b"
-    r"|\bunreferenced object\b|\b(?:hard|soft)irqs last (?:en|dis)abled at |\[<0>\]"
-    r"|\btask:.{1,64}? state:[a-z]\b|<stack trace>|\bunchecked msr access error: "
-    r"|\blocks? held (?:by|in) |\bis trying to (?:acquire|release) lock|\bpreemption disabled at:"
+EARLIER_STACKS = tuple(
+    (keyword, re.compile(pattern))
+    for keyword, pattern in (
+        # What happened to the memory before.
+        ("by task ", r"\b(?:allocated|freed) by task \d"),
+        (" age=", r"\b(?:allocated|freed) in \S{1,256}(?: \[[^]]{1,128}\])? age="),
+        ("page ", r"\bpage (?:last (?:allocated|free)|allocated via order)\b"),
+        ("work creation:", r"\bpotentially related work creation:"),
+        ("uninit was ", r"\buninit was (?:created|stored)\b"),
+        ("unreferenced object", r"\bunreferenced object\b"),
+        # Lockdep, other tasks, traces, and /proc/PID/stack.
+        ("irqs last ", r"\b(?:hard|soft)irqs last (?:en|dis)abled at "),
+        ("held ", r"\blocks? held (?:by|in) "),
+        (" lock", r"\bis trying to (?:acquire|release) lock"),
+        ("disabled at:", r"\bpreemption disabled at:"),
+        ("task:", r"\btask:.{1,64}? state:[a-z]\b"),
+        ("<stack", r"<stack trace>"),
+        ("unchecked msr", r"\bunchecked msr access error: "),
+        ("[<0>]", r"\[<0>\]"),
+    )
 )
 """
-How functions begin that were not on the stack of what was named: something happened to memory
-before, or they are what lockdep, traces, ``/sys/kernel/debug`` and ``/proc/PID/stack`` (``[<0>]``)
-show, and the stacks of other tasks.
+Text that each such line holds, and how functions begin that were not on the stack of what was
+named: those of an earlier time, and of what somebody looked at afterwards.
 """
 
 TASK = re.compile(
