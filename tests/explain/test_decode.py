@@ -246,6 +246,9 @@ def test_a_long_log_is_read_as_a_short_one(monkeypatch: pytest.MonkeyPatch, end:
         (b"%PDF-1.7", "PDF"),
         (b"\x04\x22\x4d\x18" + bytes(10), "lz4 -dc FILE"),
         (b"LPKSHHRH" + bytes(10), "journalctl"),
+        (b"SQLite format 3\0" + b"memory read error" * 9, "ras-mc-ctl"),
+        (b"PERFILE2" + b"kcompactd0" * 9, "perf script"),
+        (b"\x17\x08Dtracing6" + b"kcompactd0" * 9, "trace-cmd report"),
         (bytes(4096), "NUL"),
     ),
 )

@@ -20,6 +20,9 @@ _PACKED_FILES = {
     "lz4 -dc FILE | drgn-vmemmap explain --stdin",
     b"\x89LZO": "compressed with lzop: unpack it first",
     b"LPKSHHRH": "a journal file; use journalctl -k --file",
+    b"SQLite format 3\0": "a database; of rasdaemon's, use ras-mc-ctl --errors",
+    b"PERFILE2": "data of perf; use perf script",
+    b"\x17\x08Dtracing": "data of trace-cmd; use trace-cmd report",
 }
 """What they are, by how they begin; the latter may have a log in them."""
 
