@@ -641,6 +641,18 @@ WORDINGS = (
         for what in ("mixed range", "ram")
     ),
     _physical(
+        "memory that a driver may not map, by memremap",
+        "attempted on mixed region 0x2ec5040-0x7ffffff",
+    ),
+    _physical(
+        "memory that cannot be plugged",
+        "Block size [0x8000000] unaligned hotplug range: start 0x2ec5040, size 0x200000",
+    ),
+    _physical(
+        "memory that cannot be plugged",
+        "Hotplug memory [0x2ec5040-0x7ffffff] exceeds maximum addressable range [0x0-0x1fffff]",
+    ),
+    _physical(
         "memory whose cache mode is reserved already",
         "x86/PAT: reserve_ram_pages_type failed [mem 0x02ec5040-0x02ec5fff], track 0x2, req 0x2",
     ),

@@ -175,10 +175,11 @@ PAGES = (
     ),
     message(
         "memory that a driver may not map, by memremap",
-        "memremap attempted on",
-        r"memremap attempted on (?:mixed range|ram) %physical size: ",
+        "attempted on ",
+        r"\battempted on (?:(?:mixed range|ram) 0x(?P<physical1>[0-9a-f]{1,16}) size: |"
+        r"(?:mixed|ram) region 0x(?P<physical2>[0-9a-f]{1,16})-0x)",
         ALL,
-        "memremap() and try_ram_remap(), kernel/iomem.c",
+        "memremap() and try_ram_remap(), kernel/iomem.c; pagemap_range(), mm/memremap.c",
     ),
     message(
         "memory whose cache mode is reserved already",
@@ -186,6 +187,14 @@ PAGES = (
         r"reserve_ram_pages_type failed \[mem 0x(?P<physical>[0-9a-f]{1,16})-0x",
         ALL,
         "reserve_ram_pages_type(), arch/x86/mm/pat/memtype.c",
+    ),
+    message(
+        "memory that cannot be plugged",
+        "hotplug ",
+        r"(?:unaligned hotplug range: start 0x(?P<physical1>[0-9a-f]{1,16}), size|"
+        r"Hotplug memory \[0x(?P<physical2>[0-9a-f]{1,16})-0x[0-9a-f]{1,16}\] exceeds)",
+        ALL,
+        "check_hotplug_memory_range() and mhp_range_allowed(), mm/memory_hotplug.c",
     ),
     message(
         "misaligned memory that is plugged or removed",

@@ -29,7 +29,13 @@ _PAGES = (
     *(r"cma: ", r"cma_\w*alloc\(\): ", r"section already", r"memory offlining"),
     *(r"removing memory fails", r"online_pages \[", r"CPA[ :]", r"x86/(?:mm|PAT): "),
     *(r"RMPUPDATE", r"Leaking PFN", r"SEV-SNP", r"SEV: ", r"AMD-Vi: ", r"Failed to reclaim PFN"),
-    *(r"ioremap on RAM", r"memremap attempted on", r"Misaligned \w+ start: ", r"kmem \w+\.\d+: "),
+    *(
+        r"ioremap on RAM",
+        r"(?:memremap )?attempted on ",
+        r"Misaligned \w+ start: ",
+        r"kmem \w+\.\d+: ",
+    ),
+    *(r"Block size \[", r"Hotplug memory \["),
     *(r"gmem: ", r"(?:memfd_luo: )?Unable to restore folio"),
 )
 _SANITIZERS = (
