@@ -82,7 +82,9 @@ class Judging:
             first = row
             while row < min(start + _BATCH, count):
                 row = self._judge_from(row)
-            self._check(first, row)
+            # The tables of one batch may lead past all folios of the next.
+            if first < row:
+                self._check(first, row)
         if progress.interrupted:
             self.reports.cut(row)
 

@@ -12,6 +12,7 @@ import drgn
 import pytest
 from hypothesis import given, settings
 
+from drgn_vmemmap.analysis import judging
 from drgn_vmemmap.analysis.analyse import analyse
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.hugetlb.folio import Folio, State
@@ -24,7 +25,7 @@ from tests.support import VMCORES, open_vmcore
 from tests.synthetic import model
 from tests.synthetic.image import Image
 from tests.synthetic.kernels import LINES
-from tests.synthetic.model import GIB, REUSE_W, Machine
+from tests.synthetic.model import FIRST_FOLIO, GIB, REUSE_W, Machine
 from tests.synthetic.strategies import machines
 
 # All that the fast path may change is the time: twice as many examples.
@@ -81,6 +82,15 @@ def test_a_folio_that_its_kernel_protected_in_part_has_the_same_report(
     compare(Image(machine).prog)
     (found,) = Image(machine).examine().folios
     assert found[1].verdict is Verdict.OPTIMIZED
+
+
+@pytest.mark.parametrize("count", range(5))
+def test_tables_that_lead_past_a_batch_of_folios_have_the_same_report(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "_BATCH", 2)
+    folios = (model.Folio(FIRST_FOLIO + 512 * number) for number in range(count))
+    compare(Image(Machine(folios=tuple(folios))).prog)
 
 
 @pytest.mark.parametrize("vmcore", VMCORES, ids=lambda path: path.stem)
