@@ -159,7 +159,8 @@ class FastPath:
             return
         kept, above, entries = self._kept, runs[0].above, runs[0].entries()
         pages = sum(run.pages for run in runs)
-        for protected in (pages, BOOT_PROTECTED):
+        # Kernels that protect a part keep the head's frame alone: see first_unprotected().
+        for protected in (pages, BOOT_PROTECTED) if kept == 1 else (pages,):
             if not _repeat([run.raw for run in runs], kept, protected):
                 continue
             own = [self._columns.read(entries[index : index + 1], above) for index in range(kept)]

@@ -84,6 +84,15 @@ def test_a_folio_that_its_kernel_protected_in_part_has_the_same_report(
     assert found[1].verdict is Verdict.OPTIMIZED
 
 
+def test_a_kernel_that_keeps_two_frames_protects_no_part_of_a_folio() -> None:
+    folio = model.Folio(GIB >> 12, order=18, edits=dict.fromkeys(range(64, 4096), REUSE_W))
+    image = Image(Machine(line=LINES["5.15.0"], node_size=3 * GIB, folios=(folio,)))
+    compare(image.prog)
+    report = image.examine()
+    assert report.broken
+    assert [judgement.verdict for _, judgement in report.folios] == [Verdict.INCONSISTENT]
+
+
 @pytest.mark.parametrize("count", range(5))
 def test_tables_that_lead_past_a_batch_of_folios_have_the_same_report(
     count: int, monkeypatch: pytest.MonkeyPatch
