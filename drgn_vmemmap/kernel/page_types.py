@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from drgn_vmemmap.errors import MissingFacts
 from drgn_vmemmap.kernel.c_types import enumerators
 from drgn_vmemmap.kernel.facts import PageMarks
 from drgn_vmemmap.kernel.lookup import Lookup, not_supported
@@ -43,7 +44,7 @@ def page_type_test(lookup: Lookup, page: Struct, name: str) -> PageTest | None:
     :param name: What VMCOREINFO calls the type's number.
     :return: ``None`` if this kernel has no such type.
     """
-    value = lookup.number(name) & 0xFFFFFFFF
+    value = _type_number(lookup, name)
     if not value:
         return None
     if "page_type" not in page.members:
@@ -57,7 +58,7 @@ def page_type_test(lookup: Lookup, page: Struct, name: str) -> PageTest | None:
 
 def page_marks(lookup: Lookup) -> PageMarks:
     """The marks of a struct page that say what uses the page."""
-    type_base = _type_base(lookup.number("PAGE_BUDDY_MAPCOUNT_VALUE") & 0xFFFFFFFF)
+    type_base = _type_base(_type_number(lookup, "PAGE_BUDDY_MAPCOUNT_VALUE"))
     for name in _MARKS:
         if not lookup.page_flag(name):
             lookup.lacks(Part.OWNER_MARKS, f"{name} in enum pageflags")
@@ -70,6 +71,19 @@ def page_marks(lookup: Lookup) -> PageMarks:
         type_base=type_base,
         type_names=_type_names(lookup, type_base),
     )
+
+
+def _type_number(lookup: Lookup, name: str) -> int:
+    """
+    A page type, 32 bits; 0 if this kernel does not have it.
+
+    :raises MissingFacts: if no page type can be so.
+    """
+    value = lookup.number(name) & 0xFFFFFFFF
+    is_number = value >> 31 and not value & 0xFFFFFF
+    if value and not is_number and bin(value).count("1") != 31:
+        raise MissingFacts(f"VMCOREINFO's {name} is {value:#x}, which cannot be: damaged dump")
+    return value
 
 
 def _type_base(value: int) -> int:
@@ -90,7 +104,7 @@ def _type_base(value: int) -> int:
 def _type_names(lookup: Lookup, base: int) -> dict[int, str]:
     """Names of the page types: by bit where there is a base, otherwise by number."""
     numbers = {
-        name: lookup.number(f"PAGE_{name.upper()}_MAPCOUNT_VALUE") & 0xFFFFFFFF
+        name: _type_number(lookup, f"PAGE_{name.upper()}_MAPCOUNT_VALUE")
         for name in ("buddy", "offline", "slab", "hugetlb", "unaccepted")
     }
     types = enumerators(lookup.prog, "enum pagetype")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -221,6 +222,27 @@ class AnotherKernels(Image):
 def test_types_of_another_size_than_vmcoreinfo_says_are_another_kernels() -> None:
     with pytest.raises(CannotAnalyse, match="the symbols are another kernel's"):
         examine(AnotherKernels(Machine(folios=FOLIOS)).prog)
+
+
+class WithPageType(Image):
+    """A kernel whose VMCOREINFO says so of a page type."""
+
+    name, value = "", 0
+
+    @property
+    def vmcoreinfo(self) -> str:
+        line = f"NUMBER({self.name})={self.value}"
+        return re.sub(rf"NUMBER\({self.name}\)=.*", line, super().vmcoreinfo)
+
+
+# Of -268435456 and -129, a digit less, a digit more, or none of it.
+@pytest.mark.parametrize("value", (-26843545, -2684354561, -12, -1299, -1, 1, 4096))
+@pytest.mark.parametrize("name", ("BUDDY", "HUGETLB"))
+def test_a_page_type_that_none_can_be_is_damage(name: str, value: int) -> None:
+    image = WithPageType(Machine(folios=FOLIOS))
+    image.name, image.value = f"PAGE_{name}_MAPCOUNT_VALUE", value
+    with pytest.raises(MissingFacts, match=f"{image.name} is 0x.*, which cannot be: damaged dump"):
+        verify(image.prog)
 
 
 @pytest.mark.parametrize("base", (0, 0xFFFFEA0000000123, 0x7FFF00000000))
