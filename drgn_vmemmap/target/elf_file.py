@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 from drgn_vmemmap.ranges import joined
 from drgn_vmemmap.target.file_errors import FILE_ERRORS, is_unreadable
-from drgn_vmemmap.target.flattened import first_bytes, rearranged
+from drgn_vmemmap.target.flattened import first_bytes, is_flattened, rearranged
 
 ELF = b"\x7fELF\x02\x01"
 """How an ELF file of a 64-bit, little-endian machine begins."""
@@ -65,6 +65,28 @@ def left_out(path: str) -> list[range]:
         return []
 
 
+def flattened_memory(path: str) -> list[range] | None:
+    """
+    Memory that a flattened ELF dump describes.
+
+    libkdumpfile, which reads such a dump, reads whole pages: of those that a segment begins or ends
+    in, what the dump does not describe is read as zeros, and so are some pages before a segment.
+
+    :return: Its physical addresses, ascending; ranges do not touch. ``None`` for any other file.
+    :raises OSError: if the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            if first_bytes(file, len(ELF)) != ELF or not is_flattened(file):
+                return None
+            segments = _segments(rearranged(file, _HEADERS_LIMIT))
+            return joined(each.memory for each in segments if each.type == _PT_LOAD)
+    except FILE_ERRORS as error:
+        if is_unreadable(error):
+            raise
+        return []
+
+
 def is_without_segments(path: str) -> bool:
     """Whether an ELF dump has no segments of memory: Xen's ``xl dump-core`` writes sections."""
     try:
@@ -88,6 +110,11 @@ class _Segment(NamedTuple):
     """How much of it is in the file."""
     memory_size: int
     """How much memory it stands for."""
+
+    @property
+    def memory(self) -> range:
+        """The physical addresses that it stands for."""
+        return range(self.physical, self.physical + max(self.size, self.memory_size))
 
     @property
     def gap(self) -> range:

@@ -9,7 +9,7 @@ Flattened dumps: streams of pieces, each with its place in the dump and its size
 from __future__ import annotations
 
 import struct
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from typing import BinaryIO
 
 FLATTENED = b"makedumpfile\0"
@@ -26,32 +26,49 @@ def first_bytes(file: BinaryIO, size: int) -> bytes:
 
     :param size: How many, at most.
     """
-    file.seek(0)
-    is_flattened = file.read(len(FLATTENED)) == FLATTENED
-    file.seek(_FIRST_PIECE if is_flattened else 0)
+    file.seek(_FIRST_PIECE if is_flattened(file) else 0)
     return file.read(size)
 
 
 def rearranged(file: BinaryIO, size: int) -> BinaryIO:
     """
-    The beginning of a dump, which may be flattened: pieces may be in any order, and written twice.
+    The beginning of a dump, which may be flattened.
 
     :param size: How many bytes of the dump are needed, at most.
     :raises OSError: if a piece ends where no file can.
     """
+    return BytesIO(part_of(file, 0, size)) if is_flattened(file) else file
+
+
+def is_flattened(file: BinaryIO) -> bool:
+    """Whether a dump is flattened."""
     file.seek(0)
-    if file.read(len(FLATTENED)) != FLATTENED:
-        return file
-    beginning = bytearray()
+    return file.read(len(FLATTENED)) == FLATTENED
+
+
+def part_of(file: BinaryIO, start: int, size: int) -> bytes:
+    """
+    A part of a dump, which may be flattened: pieces may be in any order, and written twice.
+
+    :param start: Where it begins in the dump.
+    :param size: How many bytes, at most.
+    :raises OSError: if a piece ends where no file can.
+    """
+    if not is_flattened(file):
+        file.seek(min(start, file.seek(0, SEEK_END)))
+        return file.read(size)
+    part, stop = bytearray(), start + size
     file.seek(_HEADER_SIZE)
     while len(header := file.read(_PIECE.size)) == _PIECE.size:
         offset, length = _PIECE.unpack(header)
         if offset < 0 or length <= 0:
             break
-        end = file.tell() + length
-        if offset < size:
-            piece = file.read(min(length, size - offset))
-            beginning.extend(bytes(max(0, offset - len(beginning))))
-            beginning[offset : offset + len(piece)] = piece
+        at, end = file.tell(), file.tell() + length
+        first, last = max(offset, start), min(offset + length, stop)
+        if first < last:
+            file.seek(at + first - offset)
+            piece = file.read(last - first)
+            part.extend(bytes(max(0, first - start - len(part))))
+            part[first - start : first - start + len(piece)] = piece
         file.seek(end)
-    return BytesIO(beginning)
+    return bytes(part)

@@ -4,7 +4,7 @@
 What a dump has recorded: which pages, and what parts of them.
 
 What an ELF file leaves out at the end of a segment may be a page of zeros, or excluded by
-makedumpfile. drgn reads zeros.
+makedumpfile. drgn reads zeros. Of a flattened one, libkdumpfile reads more as zeros.
 
 Pages that the bitmap of a kdump-compressed file lacks are not asked for: after some hundred of
 them, the libkdumpfile of Debian 13 fails to decompress others, too.
@@ -17,8 +17,7 @@ parts that were recorded where makedumpfile lists what it erased: ``offset_erase
 from __future__ import annotations
 
 import os
-import struct
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -26,7 +25,9 @@ from typing import Any, NamedTuple, TypeVar
 import drgn
 
 from drgn_vmemmap.errors import CannotAnalyse, printable
-from drgn_vmemmap.target.elf_file import left_out
+from drgn_vmemmap.target.elf_file import flattened_memory, left_out
+from drgn_vmemmap.target.file_errors import FILE_ERRORS, is_unreadable
+from drgn_vmemmap.target.flattened import first_bytes, part_of, rearranged
 from drgn_vmemmap.target.kdump_file import KDUMP, Bitmap, layout_of, page_bitmap
 from drgn_vmemmap.target.open_files import dump_file
 from drgn_vmemmap.target.page_reader import PAGE_SHIFT, PAGE_SIZE, by_page
@@ -88,10 +89,13 @@ def guarded(prog: drgn.Program) -> ProgramRead:
     """
     read: ProgramRead = prog.read
     path = dump_file(prog)
-    pages = None if path is None else _known_of(path, page_bitmap)
-    if path is None or pages is None:
+    if path is None:
         return read
-    return _guard(read, pages, marks_in(path))
+    memory = _known_of(path, flattened_memory)
+    if memory is not None:
+        return _within(read, memory)
+    pages, marks = _known_of(path, page_bitmap), marks_in(path)
+    return read if pages is None and marks == _NO_MARKS else _guard(read, pages, marks)
 
 
 def marks_in(path: str) -> Marks:
@@ -99,12 +103,27 @@ def marks_in(path: str) -> Marks:
     return _known_of(path, _read_marks)
 
 
-def _guard(read: ProgramRead, pages: Bitmap, marks: Marks) -> ProgramRead:
+def _within(read: ProgramRead, memory: list[range]) -> ProgramRead:
+    """
+    :param memory: Physical addresses that may be read, ascending; ranges do not touch.
+    """
+    starts = [each.start for each in memory]
+
+    def recorded(address: int, size: int, physical: bool) -> bytes:
+        before = bisect_right(starts, address) - 1
+        if before < 0 or memory[before].stop < address + size:
+            raise drgn.FaultError("not recorded", address)
+        return read(address, size, physical)
+
+    return recorded
+
+
+def _guard(read: ProgramRead, pages: Bitmap | None, marks: Marks) -> ProgramRead:
     parts, unknown = marks
 
     def recorded(address: int, size: int, physical: bool) -> bytes:
         first, last = address >> PAGE_SHIFT, address + size - 1 >> PAGE_SHIFT
-        if not _are_set(pages, first, last):
+        if pages is not None and not _are_set(pages, first, last):
             raise drgn.FaultError("not recorded", address)
         for pfn, wanted in by_page(address, size) if parts or unknown else ():
             of_page = parts.get(pfn, () if pfn in unknown else None)
@@ -177,18 +196,19 @@ def _found(find: Callable[[str], Any], path: str, size: int, modified: int) -> A
 
 
 def _read_marks(path: str) -> Marks:
-    """The marks of a file; none if it has none."""
-    with open(path, "rb") as file:
-        if file.read(len(KDUMP)) != KDUMP:
-            return _NO_MARKS
-        try:
-            start, length = layout_of(file).erased
-        except struct.error:
-            return _NO_MARKS
-        if not start or not length:
-            return _NO_MARKS
-        file.seek(min(start, os.fstat(file.fileno()).st_size))
-        data = file.read(min(length, _SIZE_LIMIT))
+    """The marks of a file, which may be flattened; none if it has none."""
+    try:
+        with open(path, "rb") as file:
+            if first_bytes(file, len(KDUMP)) != KDUMP:
+                return _NO_MARKS
+            start, length = layout_of(rearranged(file, 2 * PAGE_SIZE)).erased
+            if not start or not length:
+                return _NO_MARKS
+            data = part_of(file, start, min(length, _SIZE_LIMIT))
+    except FILE_ERRORS as error:
+        if is_unreadable(error):
+            raise
+        return _NO_MARKS
     if data.startswith(_TITLE):
         return _parsed(data[len(_TITLE) :], is_cut_off=len(data) < length)
     # Of a list that is cut off within its title, no page is known to be recorded.

@@ -18,13 +18,13 @@ from drgn_vmemmap import verify
 from drgn_vmemmap.errors import MissingMemory
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.kernel.discovery import discover
-from drgn_vmemmap.target.elf_file import left_out
+from drgn_vmemmap.target.elf_file import flattened_memory, left_out
 from drgn_vmemmap.target.flattened import rearranged
 from drgn_vmemmap.target.memory import ProgramMemory
 from drgn_vmemmap.target.program import open_dump
 from drgn_vmemmap.vmemmap.snapshot import Snapshot
 from tests.damage.dumps import flattened
-from tests.support import open_vmcore, recorded
+from tests.support import open_vmcore, recorded, vmcore
 
 PT_LOAD = 1
 FOLIO = 0x2E00
@@ -126,6 +126,34 @@ def test_a_flattened_dump_leaves_out_what_the_dump_does(elf: Path, tmp_path: Pat
     assert memory.read_data(entry, 8) == bytes(8)
     with pytest.raises(MissingMemory):
         memory.read(entry, 8)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ("elf", "kdump"))
+def test_a_flattened_extract_gives_the_report_of_the_extract(
+    kind: str, elf: Path, tmp_path: Path
+) -> None:
+    extracted = elf if kind == "elf" else vmcore("head-reuse")
+    path = tmp_path / "flattened"
+    path.write_bytes(flattened(extracted.read_bytes()))
+    report = verify(open_dump(str(path))).to_dict()
+    assert without_file(report) == without_file(recorded("head-reuse"))
+
+
+def test_of_a_flattened_elf_dump_nothing_is_read_beside_what_its_segments_hold(
+    elf: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "flattened"
+    path.write_bytes(flattened(elf.read_bytes()))
+    assert flattened_memory(str(elf)) is None
+    segments = flattened_memory(str(path))
+    assert segments
+    memory = ProgramMemory(open_dump(str(path)))
+    for segment in segments[:: len(segments) // 50]:
+        assert len(memory.read(segment.start, len(segment))) == len(segment)
+        for beside in (segment.start - 8, segment.stop):
+            with pytest.raises(MissingMemory):
+                memory.read_data(beside, 8)
 
 
 def test_pieces_of_a_flattened_dump_may_be_in_any_order_and_written_again(tmp_path: Path) -> None:

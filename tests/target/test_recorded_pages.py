@@ -11,6 +11,7 @@ import pytest
 from drgn_vmemmap import verify
 from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.target.recorded_pages import Marks, marks_in
+from tests.damage.dumps import flattened
 from tests.support import open_vmcore, vmcore
 
 EXTRACT = vmcore("head-reuse").read_bytes()
@@ -41,6 +42,12 @@ def unread(marks: Marks) -> list[int]:
 def test_a_sound_list_leaves_no_page_unknown() -> None:
     assert not SOUND.unknown
     assert len(PFNS) == len(LINES)
+
+
+def test_the_list_of_a_flattened_extract_is_read_where_its_pieces_have_it(tmp_path: Path) -> None:
+    assert marks(tmp_path, flattened(EXTRACT, 1000)) == SOUND
+    cut_off = flattened(EXTRACT, len(LINES[-1]))[: -len(LINES[-1]) - 32]
+    assert unread(marks(tmp_path, cut_off)) == PFNS[-1:]
 
 
 @pytest.mark.parametrize("lines", (0, 1, 20))
