@@ -215,6 +215,21 @@ def test_copies_of_a_head_whose_table_is_not_in_the_dump_are_not_accused(release
     assert report.incomplete and not report.broken
 
 
+@pytest.mark.parametrize("release", ("6.1.0", "6.6.0", "6.12.0"))
+def test_another_folios_tails_are_not_stale_where_a_folios_head_is_not_in_the_dump(
+    release: str,
+) -> None:
+    other = FIRST_FOLIO + 512
+    folios = (Folio(FIRST_FOLIO), Folio(other, state=State.OFF_LIST))
+    of = Image(Machine(line=LINES[release], folios=folios))
+    of.write_entry(other, 3, of.entry(FIRST_FOLIO, 3))
+    assert "frame-aliased" in said(of)
+    head = of.frames[other][0]
+    assert head is not None
+    of.drop_frame(head)
+    assert [rule for rule in said(of) if rule != "unreadable"] == ["frame-aliased"]
+
+
 @pytest.mark.parametrize("release", ("6.1.0", "6.12.0"))
 def test_tails_that_lead_to_the_copy_of_a_folios_head_are_stale(release: str) -> None:
     """The vmemmap page of the folio's last tails shows its head page, with the same order."""

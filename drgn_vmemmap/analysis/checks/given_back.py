@@ -112,9 +112,13 @@ class _Check:
         """
         :param number: Of the vmemmap page.
         """
-        geometry = self._context.geometry
-        entry = self._context.walker.entry(geometry.page_number_address(number))
-        found = self._stale_pages(geometry.first_pfn_of(number), content)
+        context, geometry = self._context, self._context.geometry
+        first = geometry.first_pfn_of(number)
+        found = list(self._stale_pages(first, content))
+        # They may be copies of the head, or tails, of a folio whose head is not in the dump.
+        if not found or may_be_of_folio(context.snapshot, first, context.orders):
+            return
+        entry = context.walker.entry(geometry.page_number_address(number))
         for (head, is_tail), group in groupby(found, key=lambda each: each[1:]):
             pfns = [pfn for pfn, *_ in group]
             if is_tail:
@@ -141,14 +145,8 @@ class _Check:
                 head = head_of_tail(self._context.snapshot, pfn, link)
                 if not self._may_be_tail(pfn, head):
                     yield pfn, head, True
-            elif self._is_stale_head(content[index * size : (index + 2) * size], pfn):
+            elif self._looks_like_head(content[index * size : (index + 2) * size], pfn):
                 yield pfn, None, False
-
-    def _is_stale_head(self, pages: bytes, pfn: int) -> bool:
-        """Whether a struct page is a head, and no copy of one that is not in the dump."""
-        return self._looks_like_head(pages, pfn) and not may_be_of_folio(
-            self._context.snapshot, pfn, self._context.orders
-        )
 
     def _looks_like_head(self, pages: bytes, pfn: int) -> bool:
         """Whether a struct page that is no folio's says that it is the head of one."""
