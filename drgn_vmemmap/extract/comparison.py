@@ -33,8 +33,12 @@ def check_findings(report: Report, copy: Report) -> None:
     :raises CannotAnalyse: if it is.
     """
     known = set(chain.from_iterable(map(_places, report.findings)))
+    # Where a head is withheld, a list may lead to a folio that the dump knows as memory of none.
+    errors = (each for each in report.findings if each.severity is Severity.ERROR)
+    accused = {each.address for each in errors if each.address is not None}
     for finding in copy.findings:
-        if finding.severity is Severity.ERROR and known.isdisjoint(_places(finding)):
+        is_known = finding.address in accused or not known.isdisjoint(_places(finding))
+        if finding.severity is Severity.ERROR and not is_known:
             raise CannotAnalyse(
                 f"nothing written: the file written gives {finding.rule}, which this dump does "
                 "not; please report this bug"
@@ -42,8 +46,12 @@ def check_findings(report: Report, copy: Report) -> None:
 
 
 def _places(finding: Finding) -> Iterator[tuple[object, ...]]:
-    """What a finding accuses: a page of a folio, and an address, whose folio may not be known."""
+    """
+    What a finding accuses: a page of a folio, and an address, whose folio may not be known; by its
+    message, also the frame that other pages are mapped to.
+    """
     yield finding.rule, finding.folio, finding.index
+    yield finding.rule, finding.message
     if finding.address is not None:
         yield finding.rule, finding.address
 

@@ -12,12 +12,22 @@ import pytest
 
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.cli.exit_codes import CANNOT
+from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract import recording
+from drgn_vmemmap.extract.comparison import check_findings
 from drgn_vmemmap.extract.vmcore import Pieces, write_elf
 from tests.damage.edited import EditedKernel
+from tests.extract.machine import SECRET
 from tests.support import open_vmcore
+from tests.synthetic.image import Image
+from tests.synthetic.kernels import LINES, ONE_OF_EACH_LAYOUT
+from tests.synthetic.model import FIRST_FOLIO, Folio, Machine
+from tests.synthetic.physical import PAGE_SIZE
 
 WRITABLE = 1 << 1
+
+USERS = FIRST_FOLIO + 512 * 20
+"""A frame that the image does not have."""
 
 
 @pytest.mark.long
@@ -39,6 +49,47 @@ def test_a_file_that_gives_another_report_is_not_kept(
     (line,) = capsys.readouterr().err.splitlines()
     assert "nothing written: the file written gives another report" in line
     assert not [*tmp_path.iterdir()]
+
+
+def damaged(release: str) -> tuple[Image, EditedKernel]:
+    folios = (Folio(FIRST_FOLIO + 512 * number) for number in range(4))
+    image = Image(Machine(line=LINES[release], folios=tuple(folios)))
+    return image, EditedKernel(image.prog)
+
+
+def check_without(frames: set[int], kernel: EditedKernel) -> None:
+    """Compare a kernel's report with that of a file from which some frames were withheld."""
+    report = kernel.check()
+    assert report.broken
+    kernel.memory.missing |= frames
+    check_findings(report, kernel.check())
+
+
+@pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
+def test_what_is_said_of_a_folio_whose_head_is_mapped_to_a_users_page_is_no_new_fault(
+    release: str,
+) -> None:
+    image, kernel = damaged(release)
+    image.memory.frames[USERS] = SECRET
+    kernel.write_entry(FIRST_FOLIO, 0, kernel.entry(FIRST_FOLIO, 0) % PAGE_SIZE | USERS << 12)
+    check_without({USERS}, kernel)
+
+
+@pytest.mark.parametrize("release", ONE_OF_EACH_LAYOUT)
+def test_what_is_said_of_two_heads_in_memory_of_users_is_no_new_fault(release: str) -> None:
+    """The first one ends the list, so that nothing leads to the other, whose frame tails share."""
+    _, kernel = damaged(release)
+    frames = {kernel.frame(FIRST_FOLIO + 512 * number, 0) for number in (0, 2)}
+    for frame in frames:
+        kernel.write_member(frame, "mapping", 0xFFFF888000001001)
+    check_without(frames, kernel)
+
+
+def test_a_fault_that_only_the_file_written_has_is_a_bug() -> None:
+    _, kernel = damaged("6.12.0")
+    kernel.write_entry(FIRST_FOLIO, 3, kernel.entry(FIRST_FOLIO, 3) | WRITABLE)
+    with pytest.raises(CannotAnalyse, match="gives tail-writable, which this dump does not"):
+        check_findings(kernel.before, kernel.check())
 
 
 def test_a_drgn_before_0_1_0_is_refused(
