@@ -187,8 +187,8 @@ def _value(action: argparse.Action) -> str:
 
 def _rules() -> Iterator[str]:
     yield _escape(
-        "Each finding names the rule that does not hold. It is as severe as is said here, or less "
-        "where the cause is known."
+        "Each finding names the rule that does not hold. Its severity is the one given here, or a "
+        "lower one if the cause is known."
     )
     for rule in RULES.values():
         yield ".TP"

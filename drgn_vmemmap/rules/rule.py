@@ -38,7 +38,7 @@ class Rule:
     """The kernel functions that the rule follows."""
     needs: Needs
     verify_only: bool = False
-    """Whether ``verify`` alone runs it: a report does not know whether it holds."""
+    """Whether only ``verify`` checks it, and a report does not."""
 
     def finding(
         self,
@@ -92,7 +92,7 @@ class Rule:
 NOT_PRESENT = Rule(
     "not-present",
     Severity.ERROR,
-    "The vmemmap of all memory that has a memmap is mapped to frames of this memory.",
+    "The vmemmap of all memory that has a memmap is mapped, and to frames in memory.",
     "The kernel faults when it touches a struct page there.",
     "vmemmap_populate() of arch/x86/mm/init_64.c, pfn_to_page()",
     Needs.ENTRIES,
@@ -109,23 +109,23 @@ HEAD_READ_ONLY = Rule(
     "head-read-only",
     Severity.ERROR,
     "A vmemmap page that keeps a frame of its own is writable.",
-    "The kernel faults when it writes the head page: a reference is enough.",
+    "The kernel faults when it writes to the head page, for example to take a reference.",
     "vmemmap_remap_pte() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
 )
 REUSE_MISMATCH = Rule(
     "reuse-mismatch",
     Severity.ERROR,
-    "A remap, and its roll-back, covers all tails of a folio.",
-    "Struct pages there hold what nothing keeps up to date, or two owners write them.",
+    "A remap, and a roll-back, covers all tails of a folio.",
+    "Some struct pages are not kept up to date, or have two owners that write them.",
     "vmemmap_remap_free() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
 )
 REUSE_INVALID = Rule(
     "reuse-invalid",
     Severity.ERROR,
-    "The reuse frame is memory, and the one that this kernel takes.",
-    "Tails read what is in a frame that is not theirs.",
+    "The reuse frame is in memory, and comes from where this kernel's layout takes it.",
+    "The folio's tails are read from a frame that holds something else.",
     "vmemmap_remap_pte(), vmemmap_get_tail() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
 )
@@ -133,7 +133,7 @@ FRAME_FREED = Rule(
     "frame-freed",
     Severity.ERROR,
     "A frame that backs vmemmap is in use.",
-    "The frame is handed out again: its next owner overwrites these struct pages.",
+    "The allocator may hand out the frame: its next owner overwrites these struct pages.",
     "alloc_vmemmap_page_list(), free_vmemmap_page() of mm/hugetlb_vmemmap.c",
     Needs.FRAMES,
     verify_only=True,
@@ -141,7 +141,7 @@ FRAME_FREED = Rule(
 FRAME_FOREIGN = Rule(
     "frame-foreign",
     Severity.ERROR,
-    "A frame that backs vmemmap, or a page table over it, belongs to nothing else.",
+    "Nothing else owns a frame that backs vmemmap, or a page table over it.",
     "Its other owner and the kernel's struct pages overwrite each other.",
     "alloc_vmemmap_page_list() of mm/hugetlb_vmemmap.c, struct page of mm_types.h",
     Needs.FRAMES,
@@ -150,7 +150,7 @@ FRAME_FOREIGN = Rule(
 FRAME_FAILED = Rule(
     "frame-failed",
     Severity.ERROR,
-    "The memory of a frame that backs vmemmap, or of a page table over it, did not fail.",
+    "No frame that backs vmemmap, and no page table over it, is in memory that failed.",
     "The processor may stop the machine when the kernel reads struct pages there.",
     "memory_failure() of mm/memory-failure.c",
     Needs.FRAMES,
@@ -160,7 +160,7 @@ TABLE_FREED = Rule(
     "table-freed",
     Severity.ERROR,
     "A page table over the vmemmap is in use.",
-    "The table is handed out again: its next owner decides where struct pages are.",
+    "The allocator may hand out the table: its next owner overwrites the entries in it.",
     "vmemmap_split_pmd() of mm/hugetlb_vmemmap.c",
     Needs.FRAMES,
     verify_only=True,
@@ -168,7 +168,7 @@ TABLE_FREED = Rule(
 FRAME_ALIASED = Rule(
     "frame-aliased",
     Severity.ERROR,
-    "A frame that one page of vmemmap owns backs no other one.",
+    "A frame that one vmemmap page owns backs no other vmemmap page.",
     "Two owners write the same struct pages: reference counts and flags mix.",
     "vmemmap_remap_pte() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
@@ -177,15 +177,15 @@ FRAME_ALIASED = Rule(
 FLAG_MISMATCH = Rule(
     "flag-mismatch",
     Severity.ERROR,
-    "HPG_vmemmap_optimized is set while tails of the folio are remapped.",
-    "Freeing the folio restores what was never remapped, or leaves it remapped.",
+    "HPG_vmemmap_optimized is set if, and only if, tails of the folio are remapped.",
+    "Freeing the folio restores vmemmap that was never remapped, or leaves it remapped.",
     "hugetlb_vmemmap_optimize_folio() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
 )
 TAIL_CONTENT = Rule(
     "tail-content",
     Severity.ERROR,
-    "A struct page that stands for tails of a folio is a tail of it.",
+    "A struct page that stands for a tail of a folio is a tail of that folio.",
     "compound_head() of a tail leads elsewhere, or freeing the folio reports a bad page.",
     "prep_compound_tail() of mm/internal.h, free_tail_page_prepare() of mm/page_alloc.c",
     Needs.CONTENT,
@@ -194,7 +194,7 @@ TAIL_CONTENT = Rule(
 STALE_STRUCT_PAGE = Rule(
     "stale-struct-page",
     Severity.ERROR,
-    "A restored struct page is no copy of the head, and no tail, of a folio that it is not in.",
+    "A restored struct page is no copy of a head, and no tail of a folio that it is not in.",
     "Code that walks PFNs, such as compaction, takes the page for a HugeTLB folio.",
     "vmemmap_restore_pte() of mm/hugetlb_vmemmap.c",
     Needs.CONTENT,
@@ -203,8 +203,8 @@ STALE_STRUCT_PAGE = Rule(
 ORPHAN_REMAP = Rule(
     "orphan-remap",
     Severity.ERROR,
-    "Vmemmap of no HugeTLB folio has frames of its own, writable.",
-    "Pages in use again share struct pages, or fault when theirs are written.",
+    "Vmemmap that describes no HugeTLB folio has frames of its own, and is writable.",
+    "Pages in use share struct pages, or the kernel faults when it writes to theirs.",
     "hugetlb_vmemmap_restore_folio() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
     verify_only=True,
@@ -213,7 +213,7 @@ LIST_CORRUPT = Rule(
     "list-corrupt",
     Severity.ERROR,
     "A hstate's list closes in both directions and holds each folio of its hstate once.",
-    "The kernel takes what is no folio from its pool, or never ends a walk.",
+    "The kernel takes something that is no folio from its pool, or walks a list without end.",
     "enqueue_hugetlb_folio() of mm/hugetlb.c, include/linux/list.h",
     Needs.LISTS,
 )
@@ -221,7 +221,7 @@ ENTRY_ATTRIBUTES = Rule(
     "entry-attributes",
     Severity.WARNING,
     "An entry over the vmemmap has no bit that the kernel never sets there.",
-    "User space, or instruction fetches, reach struct pages; or they are read uncached.",
+    "User space can access struct pages, they can be executed, or they are read uncached.",
     "PAGE_KERNEL, PAGE_KERNEL_RO, _KERNPG_TABLE of arch/x86/include/asm/pgtable_types.h",
     Needs.ENTRIES,
 )
@@ -237,7 +237,7 @@ UNREADABLE = Rule(
     "unreadable",
     Severity.WARNING,
     "The memory that the other rules need is in the dump.",
-    "Nothing is known of what is not in the dump.",
+    "Memory that is not in the dump was not checked: nothing is known of it.",
     "makedumpfile's filter levels",
     Needs.MEMORY,
 )
@@ -245,7 +245,7 @@ IN_FLIGHT = Rule(
     "in-flight",
     Severity.INFO,
     "No folio is on its way into or out of its pool.",
-    "Harmless: the kernel was seen while it made, remapped or freed this folio.",
+    "Harmless: the kernel was making, remapping or freeing this folio.",
     "hugetlb_vmemmap_optimize_folios(), hugetlb_vmemmap_restore_folio() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
 )
@@ -253,7 +253,7 @@ POISONED = Rule(
     "poisoned",
     Severity.INFO,
     "No memory of a folio failed.",
-    "Freeing an optimized folio needs memory for its vmemmap before the failed page is kept.",
+    "An optimized folio must get its vmemmap back before the kernel can keep the failed page.",
     "folio_set_hugetlb_hwpoison() of mm/memory-failure.c",
     Needs.CONTENT,
 )
@@ -261,7 +261,7 @@ OFF_LIST = Rule(
     "off-list",
     Severity.INFO,
     "A folio is on a list of its hstate.",
-    "Harmless, if it is isolated, in migration or just being made.",
+    "Harmless if the folio is isolated, in migration or just being made.",
     "folio_isolate_hugetlb() of mm/hugetlb.c",
     Needs.LISTS,
 )
@@ -269,7 +269,7 @@ UNOPTIMIZED = Rule(
     "unoptimized",
     Severity.INFO,
     "A folio is optimized.",
-    "Harmless: memory that could be saved is not.",
+    "Harmless: HVO frees no memory of this folio.",
     "hugetlb_vmemmap_optimize_folio() of mm/hugetlb_vmemmap.c",
     Needs.ENTRIES,
     verify_only=True,
