@@ -208,7 +208,7 @@ class ListWalk:
             row = chain[wrong[0]]
             what = f"the folio at PFN {self._folios.pfns[row]:#x}"
             address, back = self._links.addresses[row], self._links.prev[row]
-        reason = f"{what} has {back:#x} for the one before it, not {ways[-1]:#x}"
+        reason = f"prev of {what} is {back:#x}, not {ways[-1]:#x}"
         # __list_add() and __list_del() write next->prev first; hugetlb_lock admits one at a time.
         if len(wrong) > 1 or not closes:
             yield BrokenList(list_, address, False, reason)
@@ -260,9 +260,9 @@ class ListWalk:
         if pfn is None:
             raise _Broken(pointer, f"pointer {pointer:#x} leads out of the memmap")
         if pfn % (1 << order):
-            raise _Broken(pointer, f"leads to PFN {pfn:#x}, which can be no folio of order {order}")
+            raise _Broken(pointer, f"leads to PFN {pfn:#x}, where no folio of order {order} begins")
         if self._links.row_at(pointer) != NO_ROW:
-            raise _Broken(pointer, f"meets the folio at PFN {pfn:#x} a second time")
+            raise _Broken(pointer, f"leads to the folio at PFN {pfn:#x} a second time")
         try:
             head = read_head(self._snapshot, pfn)
         except MissingMemory as error:

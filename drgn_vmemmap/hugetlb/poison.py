@@ -27,7 +27,7 @@ class FailedPages(NamedTuple):
     pfns: list[int]
     """Ascending."""
     gap: str | None
-    """Why these may not be all, in words; ``None`` if they are."""
+    """Why there may be more, in words; ``None`` if these are all."""
 
     @property
     def message(self) -> str:

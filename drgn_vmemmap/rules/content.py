@@ -69,7 +69,7 @@ def not_written_yet(page: VmemmapPage, frame: int, is_certain: bool) -> Finding:
     """
     state = "the kernel is booting"
     if not is_certain:
-        state = "lawful only while the kernel boots, and system_state is not in the dump"
+        state = "right only while the kernel boots, and system_state is not in the dump"
     message = f"tails in the reuse frame {frame:#x} are not written yet: {state}"
     return IN_FLIGHT.finding_at(page.entry, message, page.folio, page.vmemmap_page)
 
@@ -113,8 +113,8 @@ def stale_head(entry: Entry, pfn: int, address: int) -> Finding:
     :param address: Virtual address in bytes of its struct page.
     """
     message = (
-        f"the struct page of PFN {pfn:#x} still says HugeTLB, and is of no folio: compaction or "
-        "offlining that meets it finds no hstate, and oopses"
+        f"the struct page of PFN {pfn:#x} is still marked as a HugeTLB folio's, but no folio is "
+        "there: compaction or offlining that meets it finds no hstate, and oopses"
     )
     finding = STALE_STRUCT_PAGE.finding_at(entry, message, expected="no page type")
     return replace(finding, address=address)
@@ -134,7 +134,7 @@ def stale_tails(entry: Entry, pfns: Sequence[int], head: int | None, address: in
         if len(pfns) <= pfns[-1] - pfns[0]:
             which = f"{len(pfns)} of {which}"
     where = "leads out of the memmap" if head is None else f"leads to PFN {head:#x}"
-    message = f"{which} of nothing: compound_head {where}, which is no head of theirs"
+    message = f"{which} of no folio: compound_head {where}"
     finding = STALE_STRUCT_PAGE.finding_at(entry, message, expected="no tail")
     return replace(finding, address=address)
 
@@ -147,7 +147,7 @@ def being_made(pfn: int, address: int) -> Finding:
     """
     return IN_FLIGHT.finding(
         f"tails lead to PFN {pfn:#x}, which is no head: a gigantic folio is being made, "
-        "or they are left from one",
+        "or the tails are left over from one",
         address=address,
     )
 

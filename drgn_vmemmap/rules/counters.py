@@ -65,7 +65,9 @@ def count_mismatches(
     is_moving = may_move and _are_of_one_folio(found)
     for each in found:
         if is_moving:
-            yield IN_FLIGHT.finding(f"{each}: as can be while a folio is moved under hugetlb_lock")
+            yield IN_FLIGHT.finding(
+                f"{each}, which is possible while a folio moves under hugetlb_lock"
+            )
         else:
             yield COUNT_MISMATCH.finding(str(each))
 
@@ -155,8 +157,8 @@ def _impossible_counts(
             # v6.9): a mapping that goes takes a reservation more from the counter, and a folio of
             # it that somebody else still holds gives it back only when it is freed.
             yield IN_FLIGHT.finding(
-                f"{hstate.name}: {name} is {count}: as can be while folios with "
-                "HPG_restore_reserve are held, whose mapping is gone"
+                f"{hstate.name}: {name} is {count}, which is possible while folios with "
+                "HPG_restore_reserve are held after their mapping is gone"
             )
         else:
             reason = "below zero" if count < 0 else f"more than the {total} folios counted"

@@ -52,7 +52,7 @@ def _not_present(context: FolioContext) -> Iterator[Finding]:
         if entry.raw_address != reported:
             reported = entry.raw_address
             message = f"{entry.level.name} entry: {problem.value}"
-            yield context.finding(NOT_PRESENT, message, index, "a present entry, of this memory")
+            yield context.finding(NOT_PRESENT, message, index, "a present entry that maps memory")
 
 
 def _tail_writable(context: FolioContext) -> Iterator[Finding]:
@@ -116,7 +116,7 @@ def _reuse_mismatch(context: FolioContext) -> Iterator[Finding]:
             message = "is read-only, but shares no frame"
             yield context.finding(REUSE_MISMATCH, message, index, own)
         elif entry.frame in (context.tail_frames or ()):
-            message = "has the zone's tail frame for its own"
+            message = "is mapped to the zone's tail frame"
             yield context.finding(REUSE_MISMATCH, message, index, own)
         elif frames[entry.frame] > 1:
             yield context.finding(REUSE_MISMATCH, f"shares frame {entry.frame:#x}", index, own)
@@ -168,10 +168,10 @@ def _flag_mismatch(context: FolioContext) -> Iterator[Finding]:
     if context.may_be_in_flight:
         return
     if flag and layout is Layout.NONE:
-        message = "HPG_vmemmap_optimized is set, but nothing is shared"
+        message = "HPG_vmemmap_optimized is set, but the folio shares no frame"
         yield context.finding(FLAG_MISMATCH, message, None, "the flag clear")
     elif not flag and layout is not Layout.NONE:
-        message = "HPG_vmemmap_optimized is not set, but tails share"
+        message = "HPG_vmemmap_optimized is not set, but tails share a frame"
         yield context.finding(FLAG_MISMATCH, message, None, "the flag set")
 
 
@@ -226,10 +226,12 @@ def _in_flight(context: FolioContext) -> Iterator[Finding]:
         if context.accounting is Accounting.UNCOUNTED:
             reason = "not counted: on its way into or out of the pool"
         else:
-            reason = "on its way into or out of the pool, or a remap that was given up half-way"
+            reason = "on its way into or out of the pool, or its remap was given up half-way"
         yield context.finding(IN_FLIGHT, f"{state}; {reason}")
     elif partial:
-        yield context.finding(IN_FLIGHT, f"{state}: a remap and its roll-back failed, or a restore")
+        yield context.finding(
+            IN_FLIGHT, f"{state}: a remap and its roll-back, or a restore, failed"
+        )
 
 
 def _entry_attributes(context: FolioContext) -> Iterator[Finding]:
@@ -255,9 +257,9 @@ def _poisoned(context: FolioContext) -> Iterator[Finding]:
         return
     message = failed_pages(context.snapshot, context.folio).message
     if context.is_leaked:
-        message += "; the folio left its pool, and the kernel leaks it on purpose, as it is"
+        message += "; the folio left its pool, and the kernel leaks it on purpose"
     elif context.may_be_leaked:
-        message += "; if the folio left its pool, the kernel leaks it on purpose, as it is"
+        message += "; if the folio left its pool, the kernel leaks it on purpose"
     elif not context.may_be_in_flight and context.judgement.layout is not Layout.NONE:
         message += "; the folio is optimized: it stays in its pool until its vmemmap is restored"
     yield context.finding(POISONED, message)

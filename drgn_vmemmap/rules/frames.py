@@ -131,7 +131,7 @@ def not_present(entry: Entry, pfns: range) -> Finding:
     """
     problem = entry.problem.value if entry.problem else "maps nothing"
     message = f"{_vmemmap_of(pfns)}: {entry.level.name} entry: {problem}"
-    return NOT_PRESENT.finding_at(entry, message, expected="a present entry, of this memory")
+    return NOT_PRESENT.finding_at(entry, message, expected="a present entry that maps memory")
 
 
 def entry_attributes(entry: Entry, pfns: range, names: Sequence[str]) -> Finding:
@@ -167,7 +167,7 @@ def orphan_remap(entry: Entry, pfns: range, what: str) -> Finding:
     :param pfns: What the vmemmap describes.
     :param what: What is wrong with it.
     """
-    message = f"{_vmemmap_of(pfns)} {what}, but is no HugeTLB folio's"
+    message = f"{_vmemmap_of(pfns)} {what}, but describes no HugeTLB folio"
     return ORPHAN_REMAP.finding_at(entry, message, expected="frames of its own, writable")
 
 

@@ -30,14 +30,14 @@ def broken_list(broken: BrokenList) -> Finding:
     rule, reason = UNREADABLE if broken.unreadable else LIST_CORRUPT, broken.reason
     if broken.in_flight:
         rule = IN_FLIGHT
-        reason += ": as can be between the two stores of an insertion or a removal"
+        reason += ", which is possible between the two stores of an insertion or a removal"
     return rule.finding(f"{broken.list}: {reason}", address=broken.address)
 
 
 def broken_hstate(broken: BrokenHstate) -> Finding:
     """A hstate's order is one that the processor has pages of (``hugetlb_add_hstate()``)."""
     return LIST_CORRUPT.finding(
-        f"{broken.name}: order {broken.order} cannot be; its lists were not followed"
+        f"{broken.name}: order {broken.order} is impossible; its lists were not followed"
     )
 
 
@@ -47,7 +47,7 @@ def search_problem(problem: SearchProblem) -> Finding:
         return broken_list(problem)
     pfns = f"PFNs {problem.pfns[0]:#x} to {problem.pfns[-1]:#x}"
     if isinstance(problem, MissingSections):
-        return UNREADABLE.finding(f"which of {pfns} have a memmap is not in the dump")
+        return UNREADABLE.finding(f"the dump does not show which of {pfns} have a memmap")
     # Folios there are found only if a list leads to them.
     return UNREADABLE.finding(f"not all of the memmap of {pfns} is in the dump")
 
@@ -55,8 +55,8 @@ def search_problem(problem: SearchProblem) -> Finding:
 def unknown_memory(unknown: UnknownMemory) -> Finding:
     """Whether memory is a device's, or hosts its own vmemmap, its struct pages show."""
     return UNREADABLE.finding(
-        f"whether PFNs {unknown.pfns[0]:#x} to {unknown.pfns[-1]:#x} {unknown.question} "
-        "is not in the dump"
+        f"the dump does not show whether PFNs {unknown.pfns[0]:#x} to {unknown.pfns[-1]:#x} "
+        f"{unknown.question}"
     )
 
 
@@ -74,7 +74,7 @@ def missing_zones(zones: Sequence[ZoneKey]) -> Finding:
 def invalid_slot(slot: InvalidSlot) -> Finding:
     """A zone keeps the struct page of a frame for tails, or nothing (``vmemmap_get_tail()``)."""
     return REUSE_INVALID.finding(
-        f"what is kept for {slot.name}, {slot.pointer:#x}, is no struct page",
+        f"vmemmap_tails of {slot.name}, is {slot.pointer:#x}, which is no struct page",
         expected="the struct page of a frame, or null",
     )
 

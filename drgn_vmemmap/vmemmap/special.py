@@ -51,7 +51,7 @@ class UnknownMemory(NamedTuple):
 
     pfns: range
     question: str
-    """What is not known, after "whether these PFNs"."""
+    """The unknown property of these PFNs: the words after "whether PFNs 0x... to 0x..."."""
 
 
 def find_special(

@@ -125,9 +125,9 @@ def test_vmemmap_of_no_folio_that_maps_the_tails_of_a_zone_is_named_in_stretches
     orphans = (f.message for f in verify(image.prog).findings if f.rule == "orphan-remap")
     assert [*orphans] == [
         f"vmemmap of PFNs {stray:#x} to {stray + 5 * 64 - 1:#x} shares frames, "
-        "but is no HugeTLB folio's",
+        "but describes no HugeTLB folio",
         f"vmemmap of PFNs {stray + 6 * 64:#x} to {stray + 7 * 64 - 1:#x} is read-only, "
-        "but is no HugeTLB folio's",
+        "but describes no HugeTLB folio",
     ]
 
 
@@ -139,7 +139,7 @@ def test_large_leaves_of_no_folio_that_are_read_only_are_named_whole() -> None:
     assert (finding.rule, finding.message) == (
         "orphan-remap",
         f"vmemmap of PFNs {pmds.start << 15:#x} to {(pmds.stop << 15) - 1:#x} is read-only, "
-        "but is no HugeTLB folio's",
+        "but describes no HugeTLB folio",
     )
 
 

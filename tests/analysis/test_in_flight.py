@@ -136,7 +136,7 @@ def test_where_one_of_two_is_not_counted_both_may_be_in_flight(release: str) -> 
     image = Image(machine(release, folio, other))
     report = verify(image.prog)
     assert accusations(report) == []
-    assert "or a remap that was given up" in in_flight(report)[FLYING]
+    assert "or its remap was given up" in in_flight(report)[FLYING]
     assert Counter(findings_of(image.examine())) == findings(image)
 
 

@@ -372,7 +372,7 @@ def test_a_remap_that_failed_may_leave_a_folio_partly_optimized_on_the_coming_ke
     if is_flagged:
         assert errors(report) == []
         (message,) = (f.message for f in report.findings if f.rule == "in-flight")
-        assert "a remap and its roll-back failed, or a restore" in message
+        assert "a remap and its roll-back, or a restore, failed" in message
         verdicts = {each.pfn: judgement.verdict for each, judgement in report.folios}
         assert verdicts[folio.pfn] is Verdict.PARTIAL
     else:

@@ -76,7 +76,7 @@ def test_of_a_list_that_does_not_lead_back_both_pointers_are_named(number: int) 
         image.memmap.link(PFNS[number], links[number + 2], NOWHERE)
     else:
         image.write(links[0] + 8, NOWHERE)
-    expected = f"{what} has {NOWHERE:#x} for the one before it, not {links[number]:#x}"
+    expected = f"prev of {what} is {NOWHERE:#x}, not {links[number]:#x}"
     assert reasons(image) == [expected]
 
 
@@ -99,7 +99,7 @@ def test_one_of_two_places_that_do_not_lead_back_is_no_removal(
     image.memmap.link(PFNS[number], links[number + 2], links[number - 1] if number else links[2])
     image.write(links[0] + 8, links[1])
     (reason,) = reasons(image)
-    assert f"the folio at PFN {PFNS[number]:#x} has" in reason and "removal" not in reason
+    assert f"prev of the folio at PFN {PFNS[number]:#x} is" in reason and "removal" not in reason
 
 
 def test_a_list_does_not_lead_to_a_pfn_that_no_folio_of_its_order_has() -> None:
@@ -107,7 +107,7 @@ def test_a_list_does_not_lead_to_a_pfn_that_no_folio_of_its_order_has() -> None:
     image.memmap.link(PFNS[0], image.lru(PFNS[1] + 8), image.list_head(9, 0))
     assert reasons(image) == [
         f"after the folio at PFN {PFNS[0]:#x}, leads to PFN {PFNS[1] + 8:#x}, "
-        "which can be no folio of order 9"
+        "where no folio of order 9 begins"
     ]
 
 

@@ -142,7 +142,8 @@ def test_counters_that_are_caught_under_their_lock_are_in_flight(
     found = caught(locked, of_all, of_node, name)
     assert set(found) == {"in-flight"}
     assert all(
-        "as can be while a folio is moved under hugetlb_lock" in each for each in found["in-flight"]
+        "which is possible while a folio moves under hugetlb_lock" in each
+        for each in found["in-flight"]
     )
 
 

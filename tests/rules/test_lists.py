@@ -111,14 +111,16 @@ def test_a_folio_that_is_being_removed_is_in_flight(removed: int) -> None:
         image.memmap.link(pfns[removed + 1], ring[removed + 3], ring[removed])
     assert lists_of(image) == ["in-flight"]
     (message,) = (f.message for f in image.examine().findings if f.rule == "in-flight")
-    assert message.endswith(": as can be between the two stores of an insertion or a removal")
+    assert message.endswith(
+        ", which is possible between the two stores of an insertion or a removal"
+    )
 
 
 def test_lists_of_a_hstate_whose_order_cannot_be_are_not_followed() -> None:
     image = Image(machine("6.12.0"))
     image.write_hstate(9, order=8)
     messages = [f.message for f in image.examine().findings if f.rule == "list-corrupt"]
-    assert messages == ["hugepages-2048kB: order 8 cannot be; its lists were not followed"]
+    assert messages == ["hugepages-2048kB: order 8 is impossible; its lists were not followed"]
 
 
 def test_a_list_whose_end_does_not_lead_back_is_found() -> None:
@@ -203,7 +205,9 @@ def test_the_folio_that_does_not_lead_back_is_named_wherever_it_is_in_its_list(
         ring = [head, *map(image.lru, pfns[:3]), head]
         image.memmap.link(pfns[number], ring[number + 2], 0xDEAD000000000122)
         (finding,) = (f for f in image.examine().findings if f.rule == "list-corrupt")
-        assert f"the folio at PFN {pfns[number]:#x} has 0xdead000000000122" in finding.message
+        assert (
+            f"prev of the folio at PFN {pfns[number]:#x} is 0xdead000000000122" in finding.message
+        )
         assert finding.address == image.lru(pfns[number])
 
 
@@ -223,7 +227,7 @@ def test_a_list_that_goes_in_a_circle_where_the_memmap_is_not_read_is_found() ->
     image.memmap.link(FIRST_FOLIO, image.lru(pfn), image.list_head(9, 0))
     image.memmap.link(pfn, image.lru(pfn), image.lru(FIRST_FOLIO))
     messages = [f.message for f in image.examine().findings if f.rule == "list-corrupt"]
-    assert f"meets the folio at PFN {pfn:#x} a second time" in messages[0]
+    assert f"leads to the folio at PFN {pfn:#x} a second time" in messages[0]
 
 
 def test_a_list_that_leads_to_memory_that_is_no_folio_is_found() -> None:

@@ -37,7 +37,7 @@ def test_memory_is_named_by_its_first_and_last_pfn() -> None:
 def test_missing_sections_are_not_missing_struct_pages() -> None:
     sections, heads = MissingSections(PFNS, PFNS), MissingHeads(PFNS)
     assert [lists.search_problem(each).message for each in (sections, heads)] == [
-        f"which of {WORDS} have a memmap is not in the dump",
+        f"the dump does not show which of {WORDS} have a memmap",
         f"not all of the memmap of {WORDS} is in the dump",
     ]
 

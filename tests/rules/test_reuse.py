@@ -124,9 +124,7 @@ def test_a_zone_that_keeps_the_head_frame_of_a_folio_is_found_with_that_folio() 
     assert head is not None
     image.write(image.tail_slot(*key), image.machine.page_address(head))
     messages = {f.folio: (f.rule, f.index, f.message) for f in image.examine().findings}
-    assert messages[FREE_AFTER] == (
-        *("reuse-mismatch", 0, "has the zone's tail frame for its own"),
-    )
+    assert messages[FREE_AFTER] == (*("reuse-mismatch", 0, "is mapped to the zone's tail frame"),)
     assert messages[PFNS[9]][:2] == ("reuse-invalid", 1)
 
 
@@ -159,7 +157,8 @@ def test_a_slot_for_tails_that_leads_to_no_struct_page_is_found_though_no_folio_
         image.write(image.tail_slot(0, zone + 1, 9), pointer)
         (finding,) = (f for f in image.examine().findings if f.rule == "reuse-invalid")
         assert finding.message == (
-            f"what is kept for zone {zone + 1} of node 0, order 9, {pointer:#x}, is no struct page"
+            f"vmemmap_tails of zone {zone + 1} of node 0, order 9, is {pointer:#x}, "
+            "which is no struct page"
         )
         assert finding.expected == "the struct page of a frame, or null"
 

@@ -143,8 +143,8 @@ def test_a_section_whose_parts_are_not_in_the_dump_is_named_and_not_accused() ->
     assert report.incomplete
     (accusation,) = accusations(report)
     assert accusation == (
-        f"unreadable: whether PFNs {FIRST:#x} to {FIRST + SECTION_PAGES - 1:#x} all have a memmap "
-        "is not in the dump"
+        f"unreadable: the dump does not show whether PFNs {FIRST:#x} to "
+        f"{FIRST + SECTION_PAGES - 1:#x} all have a memmap"
     )
 
 
