@@ -58,9 +58,9 @@ def _paragraphs(difference: Difference) -> Iterator[str]:
         yield f"two kernels, {one} and {other}: savings and rules are compared, not PFNs"
     elif all(difference.hosts) and len(set(difference.hosts)) > 1:
         one, other = map(printable, difference.hosts)
-        yield f"two hosts, {one} and {other}: that PFNs differ says nothing of one boot"
+        yield f"two hosts, {one} and {other}: differences are not changes within one boot"
     elif difference.two_boots:
-        yield "two boots of one kernel: that PFNs differ says nothing of one boot"
+        yield "two boots of one kernel: differences are not changes within one boot"
     if difference.changes:
         yield "\n".join(map(_line, difference.changes))
     for heading, numbers in _numbers(difference):
@@ -87,7 +87,7 @@ def _summary(difference: Difference) -> Iterator[str]:
     if counts:
         yield ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
     elif difference.differs:
-        yield "no folio differs" if difference.same_kernel else "they differ"
+        yield "no folio differs" if difference.same_kernel else "the reports differ"
     elif difference.complete:
         yield "no difference"
     else:
@@ -111,7 +111,7 @@ def _gaps(difference: Difference) -> Iterator[str]:
             yield f"{other} is narrowed: {plural(count, 'folio')} of {name} cannot be compared"
     if difference.unknown_rules:
         names = ", ".join(map(printable, difference.unknown_rules))
-        yield f"not checked alike, and not compared: {names}"
+        yield f"not checked by both reports in full, and not compared: {names}"
     if not which and any(difference.outside) and not difference.totals:
         yield "totals and rules are not compared"
 

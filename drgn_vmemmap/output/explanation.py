@@ -149,7 +149,7 @@ def _page(page: StructPage) -> Iterator[str]:
     elif page.known:
         yield "of no HugeTLB folio"
     else:
-        yield "of a HugeTLB folio or not: the head pages that would show it are not in the dump"
+        yield "perhaps of a HugeTLB folio: the head pages that would show it are not in the dump"
     if page.special is not None:
         yield f"of {ABOUT[page.special]}"
     if page.contents is not None:
@@ -161,4 +161,4 @@ def _frame(explanation: Explanation, frame: int) -> Iterator[str]:
     yield f"physical {explanation.physical:#x}, frame {frame:#x}: {state}"
     yield from mapping_lines(explanation.mapping)
     if not explanation.complete:
-        yield "perhaps backs more vmemmap: not all of its page tables could be read"
+        yield "it may back more vmemmap: not all page tables over the vmemmap could be read"

@@ -56,7 +56,7 @@ def _entries(entries: Sequence[EntryThen]) -> Iterator[str]:
     if not entries:
         return
     if all(entry.is_same for entry in entries):
-        yield "the walk in the log is the walk in the dump"
+        yield "the walk in the log is the same as in the dump"
         return
     for entry in entries:
         now = "is not in the dump's walk" if entry.now is None else f"is {entry.now:016x} now"
@@ -110,8 +110,8 @@ def _restored(contents: PageContents, details: list[str]) -> Iterator[str]:
     """Follows ``free_tail_page_prepare()`` of ``mm/page_alloc.c``."""
     if contents.is_tail and any("corrupted mapping in tail page" in each for each in details):
         yield (
-            "likely: its vmemmap was remapped and restored, and what it holds is a copy of the "
-            "reuse frame that was not reset"
+            "likely: its vmemmap was remapped and restored, and it holds a copy of the reuse frame "
+            "that was not reset"
         )
 
 

@@ -183,7 +183,7 @@ def test_one_pointer_and_one_function_are_evidence_enough() -> None:
     ]
 
 
-PLACE = (CERTAIN, "physical address 0x2ec0000; in a huge page of 2 MiB, that with the head PFN")
+PLACE = (CERTAIN, "physical address 0x2ec0000; in a huge page of 2 MiB, whose head is PFN")
 OPEN = (UNKNOWN, "whether the page is of a HugeTLB folio, and if that is optimized: only a dump")
 HEADER = "page: refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:{:#x}"
 
@@ -191,7 +191,7 @@ HEADER = "page: refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:{:#
 @pytest.mark.parametrize(
     ("raw", "expected"),
     (
-        ("0017ffffc0000000 ffffea0004a8c000", "its struct page was that of no tail"),
+        ("0017ffffc0000000 ffffea0004a8c000", "its struct page was not that of a tail"),
         ("0017ffffc0000000 ffa09b70800b8001", "that of a tail (compound_head 0xffa09b70800b8001)"),
         ("ffffffffffffffff ffffffffffffffff", "its struct page was poisoned"),
         ("0017ffffc0000000", None),
@@ -233,7 +233,7 @@ def test_of_an_entry_with_both_bits_of_memory_encryption_both_are_named() -> Non
     entry = 0x2EC0 << 12 | 1 << 47 | 1 << 51 | 0x867
     (only,) = statements(f"BUG: Bad page map in process cat  pte:{entry:016x} pmd:02420067")
     assert only.certainty is UNKNOWN
-    assert "with bit 47 and 51 of the entry" in only.text and only.text.endswith("PFN 0x2ec0")
+    assert "bit 47 and 51 of the entry" in only.text and only.text.endswith("PFN 0x2ec0")
 
 
 @pytest.mark.parametrize(("pfn", "is_memory"), ((0xFFFFFFFFFF, True), (0x10000000000, False)))

@@ -48,7 +48,7 @@ def test_an_oops_without_its_first_lines_has_its_address_in_cr2(first: int) -> N
 def test_registers_alone_do_not_prove_that_it_was_a_page_fault() -> None:
     mention = only(REGISTERS)
     assert (mention.kind, mention.value) == (Kind.ADDRESS, FAULT)
-    assert "if this is what faulted" in said(REGISTERS, Certainty.UNKNOWN)
+    assert "whether this is what faulted" in said(REGISTERS, Certainty.UNKNOWN)
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_whether_the_tables_agree_with_the_fault_is_reported(
         of=of,
     ).explanations
     assert explanation.logged is not None and explanation.logged.allowed_now is allowed
-    assert ("what remains" in text(explanation)) == (allowed is True)
+    assert ("these causes" in text(explanation)) == (allowed is True)
     assert document(explanation)["allowed_now"] is allowed
 
 

@@ -155,7 +155,7 @@ def test_an_entry_of_the_direct_map_that_is_not_in_the_dump_may_allow_a_write() 
     )
     assert explanation.kind is AddressKind.DIRECT_MAP
     assert explanation.write.endswith(
-        "changes what 8 vmemmap pages show, unless the entry that is not in the dump forbids it"
+        "changes 8 vmemmap pages, unless the entry that is not in the dump forbids it"
     )
 
 
@@ -168,7 +168,7 @@ def test_a_write_by_the_direct_map_into_a_shared_tail_is_warned_of() -> None:
     frame = of.frames[FIRST_FOLIO][0] or 0
     shared = explained(of, f"{of.machine.page_offset + frame * 4096 + 0x174:#x}")
     assert shared.kind is AddressKind.DIRECT_MAP
-    assert "goes unnoticed, and changes what 8 vmemmap pages show" in shared.write
+    assert "goes unnoticed, and changes 8 vmemmap pages" in shared.write
     assert f"a write there {shared.write}" in text(shared)
     other = explained(of, f"{of.machine.page_offset + FIRST_FOLIO * 4096:#x}")
     assert other.write == ""

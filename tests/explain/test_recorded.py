@@ -63,7 +63,7 @@ def test_a_fault_in_a_tail_is_explained_with_its_access_and_its_walk(form: str) 
     assert logged.leaf is not None and not logged.leaf.writable
     assert logged.leaf.frame == REUSE_FRAME
     said = text(explanation)
-    assert "the walk in the log is the walk in the dump" in said
+    assert "the walk in the log is the same as in the dump" in said
     assert f"to {REUSE_FRAME:#x}" in said
     assert "the page tables in the dump forbid this write, too" in said
 

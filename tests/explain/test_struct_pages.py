@@ -31,7 +31,7 @@ def test_a_write_to_a_shared_tail_faults(release: str) -> None:
     assert explanation.page is not None
     assert (explanation.page.role, explanation.page.vmemmap_page) == ("tail", 5)
     assert "0x0003" in explanation.write
-    assert "many share" in explanation.read
+    assert "gets a shared tail" in explanation.read
 
 
 @every_layout

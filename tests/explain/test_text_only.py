@@ -280,7 +280,7 @@ def test_a_huge_page_is_what_the_kernel_calls_so_not_what_a_process_is_called(
 def test_a_memory_failure_says_of_which_huge_page_it_may_be() -> None:
     of = account("Memory failure: 0x2ec5: recovery action for huge page: Recovered")
     certain = said(of, Certainty.CERTAIN)
-    assert "physical address 0x2ec5000" in certain and "head PFN 0x2e00" in certain
+    assert "physical address 0x2ec5000" in certain and "head is PFN 0x2e00" in certain
     assert "number 5 in vmemmap page 3" in certain
     assert "the kernel calls it a huge page" in certain
     assert "optimized" in said(of, Certainty.UNKNOWN)

@@ -105,7 +105,7 @@ def test_a_table_that_is_not_in_the_dump_may_hide_who_else_sees_a_frame() -> Non
     explanation = at(Image(Machine(folios=folios, damage=damage)), OPTIMIZED + 64)
     assert backs(explanation) == [(OPTIMIZED, "0-7")]
     assert explanation.incomplete
-    assert "perhaps backs more vmemmap" in text(explanation)
+    assert "it may back more vmemmap" in text(explanation)
 
 
 def test_a_folio_whose_verdict_is_not_known_makes_an_explanation_incomplete() -> None:
@@ -130,7 +130,7 @@ def test_whose_page_it_is_is_not_guessed_without_the_head_page() -> None:
     assert explanation.page is not None
     assert (explanation.page.folio, explanation.page.known) == (None, False)
     assert explanation.incomplete
-    assert "or not" in text(explanation)
+    assert "perhaps of a HugeTLB folio" in text(explanation)
 
 
 def test_a_struct_page_that_is_not_in_the_dump_is_not_passed_over() -> None:

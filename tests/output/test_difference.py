@@ -123,7 +123,7 @@ UNKNOWN = [FIRST, SECOND]
     (
         ({}, ["no difference"]),
         ({"totals": {"freed": (7, 0)}}, ["no folio differs"]),
-        ({"totals": {"freed": (7, 0)}, "same_kernel": False}, ["they differ"]),
+        ({"totals": {"freed": (7, 0)}, "same_kernel": False}, ["the reports differ"]),
         (
             {"unknown": UNKNOWN},
             ["no difference is known", "2 folios cannot be compared"],

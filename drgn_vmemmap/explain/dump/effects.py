@@ -34,15 +34,17 @@ def read_effect(entry: Entry, page: StructPage, mapping: ReverseMap) -> str:
     if entry.problem is Problem.UNREADABLE:
         return _UNKNOWN
     if entry.problem is Problem.BEYOND_MEMORY:
-        return "gets what is beyond memory: all ones, or a machine check"
+        return "gets all ones, or a machine check: the frame is beyond memory"
     if entry.frame is None:
         return _fault(entry, 0)
     if page.role == "fake head":
         return "gets the head page's bytes; page_fixed_fake_head() leads from here to the head"
     if page.role == "tail" and page.is_shared_tail:
-        return "gets a tail page that many share; compound_head() leads from here to the head"
+        return "gets a shared tail; compound_head() leads from here to the head"
     if mapping.pages > 1 and not page.keeps_a_frame:
-        return f"gets a struct page that {mapping.pages - 1} other vmemmap pages show, too"
+        return (
+            f"gets a struct page in a frame that backs {mapping.pages - 1} other vmemmap pages, too"
+        )
     return "gets this struct page"
 
 
@@ -51,11 +53,11 @@ def write_effect(entry: Entry, page: StructPage, mapping: ReverseMap) -> str:
     if entry.problem is Problem.UNREADABLE:
         return _UNKNOWN
     if entry.problem is Problem.BEYOND_MEMORY:
-        return "goes beyond memory, and is lost"
+        return "is lost: the frame is beyond memory"
     if not entry.access.writable:
         return _fault(entry, WRITE)
     if mapping.pages > 1 and not (page.keeps_a_frame and mapping.count == 1):
-        return f"goes unnoticed, and changes what {mapping.pages - 1} other vmemmap pages show"
+        return f"goes unnoticed, and changes {mapping.pages - 1} other vmemmap pages, too"
     return "changes this struct page, as the kernel may"
 
 
@@ -64,8 +66,8 @@ def direct_map_write(mapping: ReverseMap) -> str:
     if mapping.pages < 2:
         return ""
     return (
-        "is not stopped by the vmemmap's read-only entries: it goes unnoticed, and changes what "
-        f"{mapping.pages} vmemmap pages show"
+        "is not stopped by the vmemmap's read-only entries: it goes unnoticed, and changes "
+        f"{mapping.pages} vmemmap pages"
     )
 
 

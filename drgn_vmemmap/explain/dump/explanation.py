@@ -28,8 +28,8 @@ class AddressKind(enum.Enum):
     VMEMMAP = "in the vmemmap"
     DIRECT_MAP = "in the direct map"
     KERNEL = "a kernel address, not in the vmemmap"
-    USER = "in user space: whose memory it is depends on the process"
-    NOT_CANONICAL = "no address at all: it is not canonical, and any use of it faults"
+    USER = "in user space: what it maps depends on the process"
+    NOT_CANONICAL = "not canonical: any access faults"
     MEMORY = "a physical address"
     BEYOND_MEMORY = "beyond the end of physical memory"
 

@@ -89,7 +89,7 @@ def causes(
 
 
 def _causes_without_walk(error_code: int | None) -> Iterator[str]:
-    yield "the log has no walk (PGD ... PTE), which would distinguish what remains:"
+    yield "the log has no walk (PGD ... PTE), which would distinguish these causes:"
     yield "- the page was remapped since the fault: the logged entry forbids the access"
     if error_code is None or error_code & PROTECTION:
         yield "- a stale TLB entry was used: the logged entry allows the access"

@@ -42,7 +42,7 @@ def address_statements(mention: Mention) -> Iterator[Statement]:
     yield from _access_statements(mention)
     levels = page_table_levels(mention)
     if is_called_non_canonical(mention) or not x86_64.is_canonical(address, levels or 5):
-        yield certain("it is not canonical: it is the address of nothing")
+        yield certain("it is not canonical: nothing can be mapped there")
         return
     if not address >> 63:
         near = ", and so low that a pointer to a structure was NULL" if address < PAGE_SIZE else ""
@@ -70,8 +70,8 @@ def _register_statement(mention: Mention) -> Statement:
     if mention.is_fault:
         return certain("CR2 names the address of the page fault: its first line is not in the text")
     return unknown(
-        "if this is what faulted: CR2 holds the address of the processor's last page fault, and "
-        "the lines that name a fault are not in the text"
+        "whether this is what faulted: CR2 holds the address of the processor's last page fault, "
+        "and the lines that name a fault are not in the text"
     )
 
 

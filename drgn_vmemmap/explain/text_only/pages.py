@@ -40,8 +40,8 @@ def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
         numbers = " and ".join(map(str, bits))
         without = pfn & ~sum(1 << bit - PAGE_SHIFT for bit in bits)
         yield unknown(
-            f"which page it is: with bit {numbers} of the entry, one beyond all memory; if that is "
-            f"the bit of AMD's memory encryption, the page is PFN {without:#x}"
+            f"which page it is: bit {numbers} of the entry is set, and no memory is so large; if "
+            f"that is the bit of AMD's memory encryption, the page is PFN {without:#x}"
         )
         return
     if pfn >= PFN_LIMIT:
@@ -50,8 +50,8 @@ def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
     index, tail = divmod(pfn % PAGES_PER_HUGE_PAGE, PAGES_PER_VMEMMAP_PAGE)
     head = pfn - pfn % PAGES_PER_HUGE_PAGE
     yield certain(
-        f"physical address {pfn << PAGE_SHIFT:#x}; in a huge page of 2 MiB, that with the head "
-        f"PFN {head:#x}, its struct page is number {tail} in vmemmap page {index}"
+        f"physical address {pfn << PAGE_SHIFT:#x}; in a huge page of 2 MiB, whose head is PFN "
+        f"{head:#x}, its struct page is number {tail} in vmemmap page {index}"
     )
     if _HUGE_PAGE.search(mention.line):
         yield certain("the kernel calls it a huge page")
@@ -97,15 +97,15 @@ def _dumped_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
         yield certain("its struct page was poisoned (page_init_poison()): nobody used it")
         return
     if not is_tail(link):
-        yield certain("its struct page was that of no tail")
+        yield certain("its struct page was not that of a tail")
         return
     order = order_of_mask(link)
     where = f"of a folio of order {order}" if order else f"whose head is at {link & ~1:#x}"
     yield certain(f"its struct page was that of a tail (compound_head {link:#x}), {where}")
     if any("corrupted mapping in tail page" in detail for detail in mention.details):
         yield likely(
-            "its vmemmap was remapped and restored, and what it holds is a copy of the reuse "
-            "frame that was not reset: a tail that its owner frees has TAIL_MAPPING"
+            "its vmemmap was remapped and restored, and it holds a copy of the reuse frame that "
+            "was not reset: a tail must have TAIL_MAPPING when its folio is freed"
         )
         if pfn % PAGES_PER_VMEMMAP_PAGE < _RESET_OR_COPIED:
             yield certain("it is among the first struct pages of its vmemmap page")
