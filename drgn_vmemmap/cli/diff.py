@@ -64,9 +64,9 @@ COMMAND = Command(
     name="diff",
     help="which folios changed between two reports or two dumps, and how",
     description="A and B are JSON reports with their folios, or dumps. Shows which folios "
-    "appeared, went, were optimized or restored, or changed otherwise, and the totals. The "
-    "exit code is 1 if there is a difference, and 3 if none is known but memory that is not in a "
-    "dump may hide one. Of two kernels, savings and rules are compared, not PFNs.",
+    "appeared, went, were optimized, restored or changed in another way, and the totals. Of two "
+    "different kernels, it compares savings and rules, not PFNs. The exit code is 1 if there is a "
+    "difference, and 3 if none is known, but not everything could be compared.",
     examples=(f"{NAME} diff vmcore.1 vmcore.2", f"{NAME} diff before.json after.json"),
     add_arguments=_add_arguments,
     run=_run,

@@ -112,16 +112,16 @@ def _is_text_alone(options: argparse.Namespace) -> bool:
 
 COMMAND = Command(
     name="explain",
-    help="what an address, a struct page or a PFN is to the vmemmap",
-    description="WHAT is a virtual address (with or without 0x, as an oops has it), pfn:0x... "
-    "or phys:0x.... Shows the walk, the struct page, its folio, the frame that backs it, what else "
-    "maps that frame, and what a read and a write there would do. Of the walk, the column WUXG "
-    "is the access that the entries so far allow: W writable, U by user space, X executable, G "
-    "global, and - for each that is not.\n\n--stdin takes a log in any form: of dmesg, "
-    "journalctl, a serial line, pstore or netconsole, compressed, as a mail, or as the address in "
-    "the QR code of a panic screen. Without a target, it says what the log proves by itself, and "
-    "what to collect next. What a log of another architecture names is listed, and not explained: "
-    "one line says so, and the exit code is 3.",
+    help="an address or a PFN, explained down to the raw entries",
+    description="WHAT is a virtual address (with or without 0x, as in an oops), pfn:0x... or "
+    "phys:0x.... Shows the page-table walk, the struct page, its folio, the frame that backs it, "
+    "what else maps that frame, and what a read and a write there would do. The column WUXG shows "
+    "what the entries so far allow: W writable, U by user space, X executable, G global, and - for "
+    "each that is not.\n\n--stdin takes a log in any form: from dmesg, journalctl, a serial line, "
+    "pstore or netconsole, compressed, as a mail, or as the address in the QR code of a panic "
+    "screen. Without a target, it says what the log proves by itself, and what to collect next. "
+    "Addresses in a log of another architecture are listed, but not explained: one line says so, "
+    "and the exit code is 3.",
     examples=(
         f"{NAME} -c vmcore explain ffb7415cc008b174",
         f"{NAME} -c vmcore explain pfn:0x2c00",

@@ -49,10 +49,10 @@ COMMAND = Command(
     name="extract",
     help="write the smallest vmcore that gives the same report",
     description="Write a vmcore with what the report needs and nothing else: page tables, "
-    "struct pages, hstates, sections, zones, symbols, types and variables. No page of a user's "
-    "data is in it, nor the kernel's command line, nor its log without --log. It gives the same "
-    "report without debugging symbols; that is checked before it is kept. Of a running kernel, it "
-    "records which findings lasted, and its report has no others.",
+    "struct pages, hstates, sections, zones, symbols, types and variables. It holds no user data "
+    "and no kernel command line, and the kernel's log only with --log. It is kept only if it gives "
+    "the same report without debugging symbols. The extract of a running kernel records which "
+    "errors and warnings were confirmed, and its report has no others.",
     examples=(
         f"{NAME} -c vmcore extract small.vmcore",
         f"{NAME} -c vmcore extract --compress small.vmcore",

@@ -52,8 +52,9 @@ _EXIT_STATUS = (
     ),
     (
         "3",
-        "Incomplete: memory that the analysis needed is not in the dump, or a part of this kernel "
-        "was not recognised. For verify and map: nothing that is known for certain is broken.",
+        "Incomplete: memory that the analysis needed is not in the dump, a part of this kernel was "
+        "not recognised, a log is cut off, or the analysis was interrupted. For verify and map: "
+        "nothing is known to be broken.",
     ),
 )
 
@@ -125,7 +126,7 @@ def _general_options() -> Iterator[str]:
     general = parser()
     yield from _options(general)
     yield ".PP"
-    yield _escape("These other options of drgn are handed to it; drgn --help explains them:")
+    yield _escape("These options are passed on to drgn; drgn --help explains them:")
     others = (
         ", ".join(map(_bold, action.option_strings))
         for action in target_parser()._actions

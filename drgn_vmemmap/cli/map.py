@@ -27,7 +27,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.pfn,
         default=0,
         metavar="WHERE",
-        help="leave out what is below",
+        help="leave out memory below WHERE",
     )
     parser.add_argument(
         "--to",
@@ -35,17 +35,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.pfn,
         default=PFN_LIMIT,
         metavar="WHERE",
-        help="leave out what is from there on",
+        help="leave out memory from WHERE on",
     )
     parser.add_argument(
         "--node",
         type=arguments.number,
         metavar="N",
-        help="from the first folio of this NUMA node to its last",
+        help="only memory from the first folio of this NUMA node to its last",
     )
-    parser.add_argument("--hstate", metavar="NAME", help="folios of this size: hugepages-2048kB")
     parser.add_argument(
-        "--width", type=arguments.number, metavar="N", help="default: the terminal's"
+        "--hstate", metavar="NAME", help="only folios of this size, such as hugepages-2048kB"
+    )
+    parser.add_argument(
+        "--width", type=arguments.number, metavar="N", help="default: the terminal's width"
     )
     parser.add_argument("--ascii", action="store_true", help="letters instead of block characters")
     arguments.add_output(parser)
@@ -86,10 +88,10 @@ def _style(options: argparse.Namespace) -> Style:
 
 COMMAND = Command(
     name="map",
-    help="all of the vmemmap as a map",
-    description="A cell stands for a folio or for a span of memory, so that the map fits the "
-    "screen, and shows the worst or most important state in it. WHERE is a physical address, with "
-    "or without the unit K, M, G or T, or pfn:NUMBER.",
+    help="a picture of all of the vmemmap",
+    description="A cell stands for a folio, or for a larger or smaller span of memory so that the "
+    "map fits the screen, and shows the worst or most important state in it. WHERE is a physical "
+    "address, with or without the unit K, M, G or T, or pfn:NUMBER.",
     examples=(
         f"{NAME} -c vmcore map",
         f"{NAME} -c vmcore map --from 4G --to 0x140000000",

@@ -87,7 +87,9 @@ def target_parser() -> Parser:
 
 def add_shown(parser: argparse.ArgumentParser) -> None:
     """Add the options that ``--help`` shows."""
-    group = parser.add_argument_group("target (these and the other options of drgn: drgn --help)")
+    group = parser.add_argument_group(
+        "target (for these and drgn's other options, see drgn --help)"
+    )
     for names, (metavar, help_) in _SHOWN.items():
         _add(group, names, metavar, help_)
 

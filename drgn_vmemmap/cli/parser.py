@@ -69,7 +69,8 @@ def parser() -> Parser:
         "command; they can stand before or after it.\n\n"
         "Exit codes: 0 done, 1 verify or map found errors, watch --until or watch -- COMMAND saw a "
         "rule broken, or diff found a difference, 2 wrong usage, or this target cannot be "
-        "analysed, 3 incomplete: what was needed is not in the dump, or not recognised.",
+        "analysed, 3 incomplete: something needed is not in the dump or was not recognised, or the "
+        "analysis was interrupted.",
     )
     parser.add_argument("-V", "--version", action="version", version=f"{NAME} {__version__}")
     parser.add_argument(

@@ -42,9 +42,9 @@ def unknown_rule(name: str) -> str | None:
 COMMAND = Command(
     name="rules",
     help="what each rule checks, and what its findings mean",
-    description="Shows what must hold for each rule, how severe a finding is at most, what it "
-    "means for the running kernel, what the rule is checked against, and the kernel source that "
-    "it follows. No target is needed.",
+    description="Shows for each rule what must hold, the highest severity of its findings, what a "
+    "finding means for the running kernel, what the rule is checked against, and the kernel source "
+    "that it follows. No target is needed.",
     examples=(f"{NAME} rules", f"{NAME} rules tail-writable", f"{NAME} rules --format json"),
     add_arguments=_add_arguments,
     run=_run,

@@ -20,7 +20,7 @@ _VERDICTS = ("optimized", "unoptimized", "partial", "inconsistent", "unreadable"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that narrow a report."""
-    parser.add_argument("--hstate", metavar="NAME", help="only this size: hugepages-2048kB")
+    parser.add_argument("--hstate", metavar="NAME", help="only this size, such as hugepages-2048kB")
     parser.add_argument("--node", type=arguments.number, metavar="N", help="only this NUMA node")
     parser.add_argument(
         "--pfn", type=arguments.number, metavar="PFN", help="only the folio that contains this PFN"

@@ -50,8 +50,8 @@ COMMAND = Command(
     name="verify",
     help="check everything that HVO did, for example after a crash",
     description="Check every rule over all folios and all of the vmemmap. Each finding comes "
-    "with what it means, and each error with where to look and, except on lists, what should be "
-    "there; as CSV, each finding is a row. The exit code is 1 if something is broken.",
+    "with its meaning, and each error with where to look and, except on lists, what should be "
+    "there. In CSV, each finding is a row. The exit code is 1 if something is broken.",
     examples=(
         f"{NAME} -c vmcore verify",
         f"{NAME} -c vmcore verify --all",

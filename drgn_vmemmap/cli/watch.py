@@ -36,7 +36,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--interval",
         type=arguments.seconds,
         metavar="SECONDS",
-        help=f"from one pass to the next; default: {_INTERVAL:g}, or 0 while COMMAND runs",
+        help="from the start of one pass to the start of the next; default: "
+        f"{_INTERVAL:g}, or 0 while COMMAND runs",
     )
     parser.add_argument(
         "--count", type=arguments.number, metavar="N", help="end after this many passes"
@@ -44,14 +45,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until",
         metavar="RULE",
-        help="end when a rule has a finding of any severity, end COMMAND, too, and explain the "
-        "finding: exit code 1",
+        help="when this rule has a finding of any severity, explain it, end COMMAND, and exit with "
+        "code 1",
     )
     parser.add_argument(
         "--extract",
         type=arguments.nonempty,
         metavar="DIR",
-        help="write the smallest vmcore of the first moment when something is broken",
+        help="write an extract to DIR when something is first found broken",
     )
     arguments.add_format(parser, ("table", "jsonl", "ktap"))
     arguments.add_system_map(parser)
@@ -203,12 +204,12 @@ def _exit_code(options: argparse.Namespace, tally: Tally, child_code: int) -> in
 
 COMMAND = Command(
     name="watch",
-    help="a live kernel: what changes, every few seconds, or while a command runs",
+    help="what changes on a live kernel, every few seconds, or while a command runs",
     description="Analyses a live kernel again and again, with all checks, and writes one line per "
-    "hstate with what changed; folios that moved and findings are counted of the whole pass, in "
-    "its first line. Ctrl-C or SIGTERM ends it with a summary. With -- COMMAND, it does so while "
-    "COMMAND runs, and once more after it: the exit code is that of COMMAND, or 1 if something is "
-    "broken. The output of COMMAND goes to standard error.",
+    "hstate with what changed. The first line of a pass counts the moved folios and the findings "
+    "of all hstates. Ctrl-C or SIGTERM ends it with a summary. With -- COMMAND, it takes passes "
+    "while COMMAND runs, and one more after it: the exit code is that of COMMAND, or 1 if "
+    "something is broken. The output of COMMAND goes to standard error.",
     examples=(
         f"{NAME} -k watch --interval 5",
         f"{NAME} --qemu SOCKET watch --until tail-writable --extract .",
