@@ -161,7 +161,7 @@ def warn_if_incomplete(report: Report) -> None:
     if report.interrupted:
         reasons.insert(0, "the analysis was interrupted")
     if reasons:
-        warn(f"this is not all: {'; '.join(reasons)}")
+        warn(f"incomplete: {'; '.join(reasons)}")
 
 
 def verification_code(report: Report) -> int:

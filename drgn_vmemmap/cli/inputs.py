@@ -27,7 +27,7 @@ def keep_inputs(options: argparse.Namespace, of_target: Sequence[str] = ()) -> N
     keep_dump(path)
     status = os.stat(path)
     if any(os.path.samestat(status, of) for of in _inputs(options, of_target)):
-        raise CannotAnalyse(f"{printable(path)} is read for this result: give another name")
+        raise CannotAnalyse(f"{printable(path)} is an input of this command: give another name")
 
 
 def keep_dump(path: str) -> None:

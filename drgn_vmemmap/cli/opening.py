@@ -41,7 +41,7 @@ def check(target: DrgnOptions) -> None:
     for address in target.values("--qemu"):
         if _is_silent(address):
             raise CannotAnalyse(
-                f"cannot open this target: {address} says nothing: QEMU speaks to one client at a "
+                f"cannot open this target: {address} does not answer: QEMU serves one client at a "
                 "time"
             )
 

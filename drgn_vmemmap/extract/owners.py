@@ -71,9 +71,7 @@ def check_marks(kernel: Kernel) -> None:
     """
     for unrecognised in kernel.unrecognised:
         if unrecognised.part in _MARKS:
-            raise CannotAnalyse(
-                f"no extract: it might hold memory of users. {unrecognised.message}"
-            )
+            raise CannotAnalyse(f"no extract: it might hold user data. {unrecognised.message}")
     # Reserved memory has the kernel's data, and the command line and the log's text, too.
     if not kernel.image:
         raise CannotAnalyse(

@@ -66,7 +66,7 @@ def _discover(prog: drgn.Program, system_map: str | None) -> Kernel:
     except drgn.FaultError as error:
         raise MissingFacts(
             f"kernel data is not in the dump ({printable(str(error))}): "
-            "take one that keeps the kernel's own pages and is not cut off"
+            "take a dump that keeps the kernel's own pages and is not cut off"
         ) from error
     except MemoryError as error:
         raise CannotAnalyse(

@@ -76,7 +76,7 @@ def hstate_count(lookup: Lookup, hstates: int, hstate: Struct) -> int:
         data = lookup.prog.read(hstates, _HUGE_MAX_HSTATE * hstate.size)
         return sum(map(bool, hstate.column(data, "order")))
     if count > _HSTATES_LIMIT:
-        raise MissingFacts(f"hugetlb_max_hstate is {count}, which cannot be: damaged dump")
+        raise MissingFacts(f"hugetlb_max_hstate is {count}, which is impossible: damaged dump")
     # hugetlb_add_hstate() counts a hstate before it gives it an order.
     if count == 0 and _has_order(lookup, hstates, hstate):
         raise MissingFacts("hugetlb_max_hstate is 0, but a hstate has an order: damaged dump")

@@ -170,7 +170,7 @@ class Lookup:
                 raise not_supported(type_name, *designators)
         size = type_.size or 0
         if not 0 < size <= _STRUCT_LIMIT or any(member.end > size for member in found.values()):
-            raise CannotAnalyse(f"{type_name} is {size} bytes, which cannot be: damaged types")
+            raise CannotAnalyse(f"{type_name} is {size} bytes, which is impossible: damaged types")
         return Struct(size, found)
 
 
@@ -179,7 +179,7 @@ def _checked(name: str, value: int) -> int:
     :raises CannotAnalyse: if an enumerator is larger than the number of a bit can be.
     """
     if value > _ENUMERATOR_LIMIT:
-        raise CannotAnalyse(f"{name} is {value}, which cannot be: damaged types")
+        raise CannotAnalyse(f"{name} is {value}, which is impossible: damaged types")
     return value
 
 

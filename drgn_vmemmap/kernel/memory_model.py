@@ -137,7 +137,7 @@ def vmemmap(lookup: Lookup, sections: Sections) -> int:
     if base is None:
         raise CannotAnalyse("this kernel has no virtual memmap (CONFIG_SPARSEMEM_VMEMMAP)")
     if base % PAGE_SIZE or not base >> 63:
-        raise MissingFacts(f"vmemmap_base is {base:#x}, which cannot be: damaged dump")
+        raise MissingFacts(f"vmemmap_base is {base:#x}, which is impossible: damaged dump")
     # One section alone may be what is damaged, and so may all be that agree on no kernel address.
     if len(maps) > 1 and of_sections and of_sections >> 63 and of_sections != base:
         raise MissingFacts(
@@ -197,7 +197,9 @@ def sections(lookup: Lookup) -> Sections:
         raise CannotAnalyse("this kernel has no mem_section (CONFIG_SPARSEMEM)")
     section_bits = lookup.number("SECTION_SIZE_BITS") or _SECTION_SIZE_BITS
     if section_bits not in _SECTION_SIZES:
-        raise MissingFacts(f"SECTION_SIZE_BITS is {section_bits}, which cannot be: damaged dump")
+        raise MissingFacts(
+            f"SECTION_SIZE_BITS is {section_bits}, which is impossible: damaged dump"
+        )
     root_count = int(lookup.vmcoreinfo.get("LENGTH(mem_section)", "0"))
     section = lookup.struct(
         "struct mem_section",
@@ -210,7 +212,7 @@ def sections(lookup: Lookup) -> Sections:
     )
     if section.size > PAGE_SIZE:
         raise CannotAnalyse(
-            f"struct mem_section is {section.size} bytes, which cannot be: damaged types"
+            f"struct mem_section is {section.size} bytes, which is impossible: damaged types"
         )
     return Sections(
         roots=roots,

@@ -60,7 +60,7 @@ def render(report: Report, part: Part, width: int, style: Style) -> str:
     label = _Label.of(report)
     columns = min(width - label.width, _MOST) // _ROUND * _ROUND
     if columns < _FEWEST:
-        raise NoMap(f"this map is at least {label.width + _FEWEST} wide, not {width}")
+        raise NoMap(f"this map needs a width of {label.width + _FEWEST} or more, not {width}")
     drawn = draw(report, Listing(report.kernel, report.folios), part, columns, _ROWS)
     if not drawn.rows:
         return "no memmap and no folios were found: there is nothing to make a map of\n"
@@ -175,10 +175,10 @@ def _notes(report: Report, drawn: Map, hstate: str | None) -> Iterator[str]:
     yield " = ".join(scale)
     found = [f"{severity.value} {count}" for severity, count in drawn.places.items()]
     if drawn.elsewhere:
-        found.append(f"without a place here {drawn.elsewhere}")
+        found.append(f"not on this map {drawn.elsewhere}")
     if found:
         yield f"findings, which 'verify' explains: {', '.join(found)}"
     for unrecognised in report.kernel.unrecognised:
         yield f"not recognised: {unrecognised.message}"
     if report.interrupted:
-        yield "interrupted: this is not all"
+        yield "interrupted: the report is incomplete"

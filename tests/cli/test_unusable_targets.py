@@ -69,14 +69,14 @@ def test_a_socket_that_says_nothing_gets_one_line(
     speaker: Callable[[bytes | None], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opening, "_PATIENCE", 0.2)
-    refused(answer("--qemu", speaker(None), "watch"), 2, "says nothing")
+    refused(answer("--qemu", speaker(None), "watch"), 2, "does not answer")
 
 
 def test_a_qemu_that_says_nothing_over_tcp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "_PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         target = DrgnOptions([("--qemu", f"127.0.0.1:{server.getsockname()[1]}")])
-        with pytest.raises(CannotAnalyse, match="says nothing"):
+        with pytest.raises(CannotAnalyse, match="does not answer"):
             opening.check(target)
         monkeypatch.setattr(opening, "_PATIENCE", 20.0)
         threading.Thread(target=lambda: [server.accept()[0].send(b"{") for _ in range(2)]).start()

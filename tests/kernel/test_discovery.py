@@ -115,7 +115,7 @@ def lookup_of(size: int, offset: int = 0, bit: int = 0) -> Lookup:
 
 @pytest.mark.parametrize(("size", "offset"), ((0, 0), (1 << 40, 0), (64, 60), (64, 1 << 30)))
 def test_a_structure_that_cannot_be_is_damage(size: int, offset: int) -> None:
-    with pytest.raises(CannotAnalyse, match=r"struct page is .* bytes, which cannot be"):
+    with pytest.raises(CannotAnalyse, match=r"struct page is .* bytes, which is impossible"):
         lookup_of(size, offset).struct("struct page", flags=["flags"])
     assert lookup_of(64, 56).struct("struct page", flags=["flags"]).size == 64
 
@@ -174,7 +174,7 @@ def test_a_type_that_is_not_complete_has_no_members_and_no_size() -> None:
 
 @pytest.mark.parametrize("bit", (64, 1 << 40, (1 << 64) - 1))
 def test_the_number_of_a_bit_that_no_word_has_is_damage(bit: int) -> None:
-    with pytest.raises(CannotAnalyse, match=r"PG_head is .*, which cannot be"):
+    with pytest.raises(CannotAnalyse, match=r"PG_head is .*, which is impossible"):
         lookup_of(64, bit=bit).enumerators("enum pageflags")
     assert lookup_of(64, bit=63).enumerators("enum pageflags") == {"PG_head": 63}
 
@@ -207,7 +207,9 @@ def test_a_section_that_no_page_holds_is_damage(monkeypatch: pytest.MonkeyPatch)
         return Struct(8192, found.members) if type_name == "struct mem_section" else found
 
     monkeypatch.setattr(Lookup, "struct", larger)
-    with pytest.raises(CannotAnalyse, match="struct mem_section is 8192 bytes, which cannot be"):
+    with pytest.raises(
+        CannotAnalyse, match="struct mem_section is 8192 bytes, which is impossible"
+    ):
         examine(Image(Machine(folios=FOLIOS)).prog)
 
 
@@ -249,7 +251,7 @@ def test_a_page_type_that_none_can_be_is_damage(name: str, value: int) -> None:
 def test_a_vmemmap_that_is_nowhere_is_damage(base: int) -> None:
     image = Image(Machine(folios=FOLIOS))
     image.write(image.variables["vmemmap_base"][1], base)
-    with pytest.raises(CannotAnalyse, match=f"vmemmap_base is {base:#x}, which cannot be"):
+    with pytest.raises(CannotAnalyse, match=f"vmemmap_base is {base:#x}, which is impossible"):
         examine(image.prog)
 
 

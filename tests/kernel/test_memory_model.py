@@ -107,7 +107,7 @@ def test_sections_may_be_of_2_mib_to_1_tib(bits: int) -> None:
 def test_sections_of_another_size_are_damage(bits: int) -> None:
     image = AnotherSize(Machine())
     image.bits = bits
-    with pytest.raises(CannotAnalyse, match=f"SECTION_SIZE_BITS is {bits}, which cannot be"):
+    with pytest.raises(CannotAnalyse, match=f"SECTION_SIZE_BITS is {bits}, which is impossible"):
         sections_of(image)
 
 

@@ -176,7 +176,7 @@ def test_a_live_kernel_and_an_end_before_the_end_are_reported() -> None:
     report.stability = Stability(seconds=1.25, passes=2, moved=3, transient=1)
     report.interrupted = True
     summary = parsed("".join(html.render(report, View()))).one("section", id="summary").text
-    assert "Interrupted. This is not all." in summary
+    assert "Interrupted. The report is incomplete." in summary
     assert "2 passes over this kernel in 1.2 s: 3 folios moved, 1 transient finding." in summary
 
 

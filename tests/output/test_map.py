@@ -88,7 +88,7 @@ def test_a_finding_that_has_no_place_is_counted(report: Report) -> None:
     ]
     drawn = draw(replace(report, findings=nowhere), Part(), 64)
     assert (drawn.elsewhere, drawn.places) == (3, {})
-    assert "without a place here 3" in text(replace(report, findings=nowhere))
+    assert "not on this map 3" in text(replace(report, findings=nowhere))
     assert "finding" not in text(replace(report, findings=[]))
 
 

@@ -110,7 +110,7 @@ def test_damage_stands_out_among_folios_without_number(terabyte: Report) -> None
 
 @pytest.mark.parametrize("width", (0, 1, 29))
 def test_a_screen_that_is_too_narrow_is_refused(report: Report, width: int) -> None:
-    with pytest.raises(NoMap, match=f"at least 34 wide, not {width}"):
+    with pytest.raises(NoMap, match=f"a width of 34 or more, not {width}"):
         text(report, width=width)
 
 
@@ -283,7 +283,7 @@ def test_a_file_has_blocks_and_no_colour(tmp_path: Path) -> None:
         (("--from", "pfn:0x10000000000"), "not a place in memory"),
         (("--node", "5"), "node 5 has no HugeTLB folios"),
         (("--hstate", "hugepages-4kB"), "no hstate 'hugepages-4kB'"),
-        (("--width", "9"), "wide, not 9"),
+        (("--width", "9"), "or more, not 9"),
     ),
 )
 def test_what_cannot_be_shown_is_refused_in_one_line(

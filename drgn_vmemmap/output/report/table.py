@@ -58,7 +58,7 @@ def _conclusion(report: Report, view: View) -> Iterator[str]:
     if report.stability is not None:
         yield _stability(report.stability)
     if report.interrupted:
-        yield "interrupted: this is not all"
+        yield "interrupted: the report is incomplete"
     if view.details:
         yield verdict(report, view.style)
 
