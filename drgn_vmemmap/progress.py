@@ -20,7 +20,7 @@ _STEP = 0.1
 
 
 class Progress:
-    """The progress of work that nobody watches, and nobody interrupts."""
+    """Progress that is not shown, of work that nobody interrupts."""
 
     interrupted = False
     """Whether the user ended the work: its result is incomplete."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-Many 64-bit words at once, as one number of many digits: Python works on it without a step for each.
+Many 64-bit words as one large number: Python works on all of them in one step.
 """
 
 from __future__ import annotations

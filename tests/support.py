@@ -114,7 +114,7 @@ def answer(
     opened = AssertionError("drgn would open a target in this process")
     process = mock.patch.multiple(sys, argv=["drgn-vmemmap", *words], **streams)
     in_drgn = mock.patch("runpy.run_module", side_effect=opened)
-    with process, in_drgn, mock.patch.object(crashes, "outlive"):
+    with process, in_drgn, mock.patch.object(crashes, "continue_in_child"):
         try:
             code = launcher.run() if prog is None else command_line.run(words, prog)
         except SystemExit as exit_:

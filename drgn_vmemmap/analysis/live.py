@@ -21,13 +21,13 @@ from drgn_vmemmap.progress import SILENT, Progress
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import FRAME_ALIASED, FRAME_FREED, ORPHAN_REMAP, UNREADABLE
 
-# Seconds between two passes: a remap takes far less. Two passes show what moves. What both find
-# broken, the others must find, too. A folio that alternates between two states can be read half in
-# the one and half in the other in one pass of four, and so in one series of 4**8. Pauses of
-# different lengths are not in step with it, and outlast a remap whose task waits to be scheduled.
+# Seconds between two passes. A remap takes far less, so two passes show what moves. What both find
+# broken, all others must find, too. A pass may read a folio that alternates between two states half
+# in one state and half in the other: one pass of four does, and all eight in one series of 4**8.
+# Pauses of different lengths keep out of step with it, and outlast a remap that waits for a CPU.
 _PAUSES = (0.1, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
-# Their messages name what may change while the fault stays, such as the size of a free block.
+# Rules whose messages name what may change while the fault stays, such as the size of a free block.
 _SAME_BY_ENTRY = (FRAME_FREED.name, FRAME_ALIASED.name, ORPHAN_REMAP.name)
 
 GONE = UNREADABLE.finding(

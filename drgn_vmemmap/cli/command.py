@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A question whether another name is meant than one that does not exist, or all names."""
+    """A question whether the nearest of some names is meant; all names if none is near."""
     import difflib
 
     names = list(names)

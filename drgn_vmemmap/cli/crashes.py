@@ -25,9 +25,9 @@ _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _PASSED_ON = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 
 
-def outlive(paths: Iterable[str]) -> None:
+def continue_in_child(paths: Iterable[str]) -> None:
     """
-    Go on in a child process if libkdumpfile will read some of these files.
+    Continue in a child process if libkdumpfile will read some of these files.
 
     The parent never returns: it ends as its child does, or says in one line that this crashed.
     """
@@ -85,7 +85,7 @@ def _end_like(status: int, dumps: Sequence[str]) -> NoReturn:
     signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
-    # The first process of a container outlives its own signals.
+    # The first process of a container is not ended by signals that it sends to itself.
     os._exit(128 + number)
 
 

@@ -66,7 +66,7 @@ def run() -> int:
     dumps = command.dumps(parsed)
     if dumps and opening.is_named(target):
         warn(f"{command.name} reads no target: the one that is named is not used")
-    crashes.outlive(dumps)
+    crashes.continue_in_child(dumps)
     process.let_interrupts_raise()
     return command_line.execute(parsed, None)
 
@@ -99,7 +99,7 @@ def _run_drgn(target: DrgnOptions, parsed: argparse.Namespace, arguments: Sequen
     """
     keep_inputs(parsed, target.values("--vmcoreinfo"))
     opening.check(target)
-    crashes.outlive(target.values(*opening.CORE))
+    crashes.continue_in_child(target.values(*opening.CORE))
     sys.argv = ["drgn", *_defaults(target), *target.words(), _this_script(), *arguments]
     _disable_prompt_plugin()
     try:

@@ -88,7 +88,7 @@ def _may_be_read(path: str) -> bool:
 
 
 def _is_silent(address: str) -> bool:
-    """Whether nobody answers at a socket: drgn would wait for ever, deaf to Ctrl-C."""
+    """Whether nobody answers at a socket: drgn would wait forever, and ignore Ctrl-C."""
     import socket
 
     try:

@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The smallest vmcore that gives the same report, and nothing of a user's."""
+"""The smallest vmcore that gives the same report, without user data."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-What may be written of what was recorded: nothing of a user's.
+What of a recording may be written: no user data.
 
 Memory that the vmemmap or its page tables claim may belong to somebody else on a kernel that is
 broken. Each recorded frame is judged by its own struct page, and by its content: a page table has

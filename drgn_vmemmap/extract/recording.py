@@ -4,7 +4,7 @@
 The smallest vmcore that gives the same report.
 
 The analysis runs once on a program whose physical memory is the target's, seen through a
-recorder; what it read, to the byte, is written, and nothing else, and nothing of a user's.
+recorder. Exactly the bytes that it read are written, except user data.
 The file is then opened and analysed, and kept only if its report is the same.
 """
 

@@ -43,7 +43,7 @@ class BrokenList(NamedTuple):
     loses_folios: bool = False
     """There may be folios on it that neither of its ends leads to."""
     added: int = NO_ROW
-    """Row of the folio to which the wrong pointer back leads; on no list, it is being inserted."""
+    """Row of the folio that the wrong ``prev`` points to: if on no list, it is being inserted."""
 
 
 class _NotAFolio(Exception):
@@ -195,7 +195,7 @@ class ListWalk:
         self, list_: HstateList, chain: Sequence[int], closes: bool
     ) -> Iterator[BrokenList]:
         """
-        Where a list that could be followed does not lead back the same way.
+        Where the ``prev`` pointers of a list that could be followed do not lead back the same way.
 
         :param closes: The chain ends at the list's head.
         """
@@ -220,7 +220,7 @@ class ListWalk:
     def _wrong_ways_back(
         self, list_: HstateList, chain: Sequence[int], closes: bool
     ) -> Sequence[int]:
-        """Positions in a chain where the pointer back is wrong, its end among them: at most two."""
+        """Positions in a chain where ``prev`` is wrong, its end for the head's: at most two."""
         before, wrong = list_.head, list[int]()
         for start in range(0, len(chain), _TOGETHER):
             rows = chain[start : start + _TOGETHER]

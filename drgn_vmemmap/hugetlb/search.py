@@ -47,7 +47,7 @@ class SearchResult(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether the dump holds all that shows folios and what lists they are on."""
+        """Whether the dump holds everything that shows the folios and their lists."""
         return all(isinstance(each, BrokenList) and not each.unreadable for each in self.problems)
 
     @property
@@ -58,7 +58,7 @@ class SearchResult(NamedTuple):
 
     @property
     def incomplete_lists(self) -> set[str]:
-        """Names of the hstates on whose lists there may be folios that these do not lead to."""
+        """Names of the hstates whose lists may hold folios that could not be reached."""
         broken = (each for each in self.problems if isinstance(each, BrokenList))
         return {each.list.hstate for each in broken if each.loses_folios}
 
@@ -102,7 +102,7 @@ def find_folios(
 
 def _put_in_order(snapshot: Snapshot, folios: Folios, links: Links, lists_have_added: bool) -> None:
     """
-    Put the folios in ascending order, without those that show the head page of another one.
+    Sort the folios, and drop those that show the head page of another one.
 
     The vmemmap of these is mapped to the other folio's head frame.
     """

@@ -26,7 +26,7 @@ class InvalidSlot(NamedTuple):
 
 
 class TailUse(NamedTuple):
-    """Whose tails a zone keeps a frame for."""
+    """What a zone keeps a tail frame for."""
 
     zone: ZoneKey
     order: int

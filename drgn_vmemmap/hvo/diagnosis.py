@@ -79,8 +79,8 @@ def _judge_by_frames(entries: Sequence[Entry]) -> Judgement:
     """
     Judge one folio of a kernel whose layout is not known: by the frames that it shares.
 
-    Each vmemmap page whose frame an earlier one has, owns none. Where the frame that they share
-    is another folio's, too, one more page owns none.
+    A vmemmap page that maps the frame of an earlier one counts as freed. If another folio shares
+    that frame, too, the first page that maps it owns none either, which is not counted.
     """
     first: dict[int, int] = {}
     for index, entry in enumerate(entries):

@@ -3,7 +3,7 @@
 """
 Which dump of which machine a target is: its file, the host, and the time of the crash.
 
-All of it is for people: nothing depends on it, and what is not known is left out.
+These facts are for display: the analysis does not depend on them, and unknown ones are left out.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Trampoline:
             self._address = None
 
     def is_of_another_kernel(self) -> bool:
-        """Whether another kernel was started in this memory; not if that cannot be known."""
+        """Whether another kernel is known to have been started in this memory."""
         if self._address is None:
             return False
         entry = self._read(self._address)

@@ -33,7 +33,7 @@ class Paging(NamedTuple):
     max_pfn: int
     """First PFN beyond physical memory."""
     has_no_execute: bool = True
-    """The machine has NX. Without it, no entry has it, and none is missed."""
+    """Whether the machine has NX. Without NX, no entry sets its bit, and none is expected to."""
     architecture: Architecture = X86_64
 
     @property

@@ -16,7 +16,7 @@ from drgn_vmemmap.kernel.facts import Kernel
 from drgn_vmemmap.rules.finding import Finding, Severity
 from drgn_vmemmap.rules.rule import UNREADABLE
 
-# A rule with more findings than that is confirmed for each place.
+# A rule with more findings than this is recorded as confirmed everywhere.
 _LIMIT = 50
 
 

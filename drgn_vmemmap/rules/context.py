@@ -73,8 +73,8 @@ class FolioContext:
     @cached_property
     def may_be_leaked(self) -> bool:
         """
-        Whether the folio, if it left its pool, is left as it is for good: the kernel does not know
-        which of its pages failed.
+        Whether the folio may be leaked: if it left its pool, the kernel never frees it, as it does
+        not know which of its pages failed.
         """
         try:
             may_be_gone = self.may_be_in_flight and self.folio.poisoned
@@ -84,7 +84,7 @@ class FolioContext:
 
     @property
     def is_leaked(self) -> bool:
-        """Whether the folio is known to have left its pool, and is left as it is for good."""
+        """Whether the folio is known to have left its pool, and the kernel never frees it."""
         return self.accounting is Accounting.UNCOUNTED and self.may_be_leaked
 
     @property

@@ -52,8 +52,7 @@ def count_mismatches(
 
     :param folios: How many folios were found of each class in each state.
     :param complete: Whether all folios can have been found: the dump lacks nothing that shows them.
-    :param incomplete_lists: Names of hstates on whose lists there may be folios that these do not
-        lead to.
+    :param incomplete_lists: Names of hstates whose lists may hold folios that could not be reached.
     :param may_move: Whether the hstates may be caught while a folio moves.
     """
     found = [

@@ -53,7 +53,7 @@ def search_problem(problem: SearchProblem) -> Finding:
 
 
 def unknown_memory(unknown: UnknownMemory) -> Finding:
-    """Whether memory is a device's, or hosts its own vmemmap, its struct pages show."""
+    """Struct pages show whether memory is a device's, or hosts its own vmemmap."""
     return UNREADABLE.finding(
         f"the dump does not show whether PFNs {unknown.pfns[0]:#x} to {unknown.pfns[-1]:#x} "
         f"{unknown.question}"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The errors of reading a file that may be damaged: numbers in it may lead anywhere."""
+"""The errors of reading a file that may be damaged: offsets in it may lead anywhere."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ FILE_ERRORS = (OSError, OverflowError, ValueError, struct.error)
 
 
 def is_unreadable(error: Exception) -> bool:
-    """Whether an error is of reading a file, and not of numbers in it that lead nowhere."""
+    """Whether an error says that a file cannot be read, and not that offsets in it are wrong."""
     return isinstance(error, OSError) and error.errno != errno.EINVAL

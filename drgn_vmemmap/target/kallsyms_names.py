@@ -115,7 +115,7 @@ class Search(ABC):
     @abstractmethod
     def find(self, name: bytes) -> list[int]:
         """
-        Where no symbol has the name, those that have it in the source may be found.
+        Numbers of the symbols with a name; without any, perhaps of those with it in the source.
 
         :raises KallsymsError: if the tables contradict themselves.
         """

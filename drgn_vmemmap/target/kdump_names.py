@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The names that the header of a kdump-compressed file has: its kernel's, and its machine's."""
+"""The names in the header of a kdump-compressed file: the kernel's, and the machine's."""
 
 from __future__ import annotations
 

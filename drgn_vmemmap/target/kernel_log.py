@@ -50,7 +50,7 @@ class KernelLog(NamedTuple):
 
     records: Sequence[LogRecord]
     problem: str | None
-    """Why these may not be all, in words."""
+    """Why records may be missing, in words; ``None`` if none are."""
 
     @property
     def text(self) -> bytes:

@@ -37,7 +37,7 @@ def dump_path(prog: drgn.Program) -> str | None:
     try:
         path = prog.core_dump_path
     except AttributeError:
-        path = prog.cache.get(_PATH) or _the_open_dump_of(prog)
+        path = prog.cache.get(_PATH) or _find_open_dump(prog)
     except UnicodeDecodeError as error:
         # drgn takes a path of any bytes, and gives back only UTF-8.
         path = os.fsdecode(error.object)
@@ -60,7 +60,7 @@ def dump_file(prog: drgn.Program) -> str | None:
         if name in (path, path + _REMOVED)
     }
     # Or it was renamed.
-    paths = _those_of(prog, paths or _open_dumps())
+    paths = _candidates(prog, paths or _open_dumps())
     return paths.pop() if len(paths) == 1 else path
 
 
@@ -89,11 +89,11 @@ def _open_dumps() -> set[str]:
     return dumps
 
 
-def _those_of(prog: drgn.Program, paths: set[str]) -> set[str]:
+def _candidates(prog: drgn.Program, paths: set[str]) -> set[str]:
     """
-    Those of some open dumps that a program may be of.
+    Paths of the open dumps that a program may be reading.
 
-    drgn keeps its file open. Where others are open, too, they are distinguished by VMCOREINFO.
+    drgn keeps its file open. If several dumps are open, VMCOREINFO distinguishes them.
     """
     if len(paths) > 1:
         text = bytes(prog["VMCOREINFO"].string_())
@@ -101,13 +101,13 @@ def _those_of(prog: drgn.Program, paths: set[str]) -> set[str]:
     return paths
 
 
-def _the_open_dump_of(prog: drgn.Program) -> str | None:
+def _find_open_dump(prog: drgn.Program) -> str | None:
     """
     The path of a program's dump, for drgn before ``Program.core_dump_path``.
 
-    :raises CannotAnalyse: if more than one file may be it.
+    :raises CannotAnalyse: if it may be any of several files.
     """
-    dumps = _those_of(prog, _open_dumps())
+    dumps = _candidates(prog, _open_dumps())
     if len(dumps) > 1:
         raise CannotAnalyse(
             "this drgn does not say which of the open dumps it reads: update drgn, or open one dump"

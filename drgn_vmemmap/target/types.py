@@ -58,7 +58,7 @@ def add_types_from_btf(prog: drgn.Program, kernel_offset: int, system_map: str |
         raise NoTypes(
             f"the kernel's BTF cannot be used: {error}; pass its vmlinux with -s"
         ) from None
-    # Only now: another --system-map may be tried at drgn's prompt.
+    # Registered last: after a failure, the user may try another --system-map at drgn's prompt.
     prog.register_symbol_finder(_FINDER, symbols, enable_index=-1)
     prog.register_type_finder(_FINDER, types.find_type, enable_index=-1)
     prog.register_object_finder(_FINDER, _Variables(types).find, enable_index=-1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-The frames themselves: whether they are in use, and by what, by their own struct pages.
+Frames: whether each is in use, and by what, according to its own struct page.
 
 Follows ``struct page`` of ``include/linux/mm_types.h`` and the buddy allocator of
 ``mm/page_alloc.c``.

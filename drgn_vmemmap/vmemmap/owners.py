@@ -4,8 +4,8 @@
 The owners of frames: what uses a page, by its own struct page.
 
 Follows ``struct page`` of ``include/linux/mm_types.h`` and the flags and page types of
-``include/linux/page-flags.h``. A mark that nothing in the vmemmap can have names an owner;
-the absence of marks names none.
+``include/linux/page-flags.h``. A mark that no page of the vmemmap can have shows another owner;
+a struct page without marks shows none.
 """
 
 from __future__ import annotations

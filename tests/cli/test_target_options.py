@@ -34,7 +34,7 @@ def words_for_drgn(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
     def end(*_: object, **__: object) -> NoReturn:
         raise SystemExit
 
-    monkeypatch.setattr(crashes, "outlive", lambda paths: None)
+    monkeypatch.setattr(crashes, "continue_in_child", lambda paths: None)
     monkeypatch.setattr("runpy.run_module", end)
     monkeypatch.setattr(sys, "argv", ["drgn-vmemmap", *words])
     assert launcher.run() == DONE

@@ -154,7 +154,7 @@ def test_a_dump_is_read_where_children_are_ignored() -> None:
 
 
 def test_the_process_that_reads_a_dump_ends_with_the_one_that_a_time_limit_kills() -> None:
-    outlive = f"from drgn_vmemmap.cli import crashes; crashes.outlive([{str(VMCORE)!r}])"
+    outlive = f"from drgn_vmemmap.cli import crashes; crashes.continue_in_child([{str(VMCORE)!r}])"
     code = f"{outlive}; import time; print(flush=True); time.sleep(60)"
     with subprocess.Popen((sys.executable, "-c", code), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

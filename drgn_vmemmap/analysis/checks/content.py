@@ -103,7 +103,7 @@ class _TailCheck:
         """All frames of folios that are not optimized."""
         rows = self._not_in_demotion(rows, order)
         pages = self._context.geometry.pages_of_order(order)
-        yield from _in_parts(_Batch(order, self._left(rows), range(1)))
+        yield from _in_parts(_Batch(order, self._still_to_compare(rows), range(1)))
         yield from _in_parts(_Batch(order, rows, range(1, pages)))
 
     def _of_sharing(
@@ -113,7 +113,7 @@ class _TailCheck:
         layout, folios = judgement.layout, self._folios
         if judgement.verdict is Verdict.OPTIMIZED:
             for index in sorted({*range(layout.kept)} - {layout.reuse_from}):
-                kept = rows if index else self._left(rows)
+                kept = rows if index else self._still_to_compare(rows)
                 yield from _in_parts(_Batch(order, kept, range(index, index + 1)))
         if layout.reuse_from is ZONE:
             # A frame that a zone keeps is compared once.
@@ -121,12 +121,12 @@ class _TailCheck:
             rows = [first[frame] for frame in sorted(first.keys() - self._compared)]
             self._compared.update(first)
         elif layout.reuse_from == 0:
-            rows = self._left(rows)
+            rows = self._still_to_compare(rows)
         reused = range(layout.reused_index, layout.reused_index + 1)
         yield from _in_parts(_Batch(order, rows, reused, is_reused=True))
 
-    def _left(self, rows: Sequence[int]) -> Sequence[int]:
-        """Of the folios of some rows, those whose head's frame is still to be compared."""
+    def _still_to_compare(self, rows: Sequence[int]) -> Sequence[int]:
+        """Of the folios of some rows, those whose head frame is still to be compared."""
         compared = self._folios.folios.compared
         return [row for row in rows if not compared[row]]
 

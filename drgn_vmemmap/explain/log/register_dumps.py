@@ -40,8 +40,8 @@ EARLIER_STACKS = tuple(
     )
 )
 """
-Text that each such line holds, and how functions begin that were not on the stack of what was
-named: those of an earlier time, and of what somebody looked at afterwards.
+Text that each such line holds, and its pattern: a line before a stack of another event, such as
+KASAN's of the allocation, or of another task.
 """
 
 TASK = re.compile(

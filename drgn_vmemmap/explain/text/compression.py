@@ -161,7 +161,7 @@ def unpacked(data: bytes, allowance: Allowance) -> tuple[bytes, str | None]:
     Undo compression, repeated compression too.
 
     :param allowance: Bytes that are not compressed need none.
-    :return: The bytes, and why they are not all, in words.
+    :return: The bytes, and why some are missing, in words; ``None`` if none are.
     :raises NotText: if they are too damaged, or compressed too often.
     """
     problem = None

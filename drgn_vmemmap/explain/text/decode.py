@@ -32,7 +32,7 @@ class Decoded(NamedTuple):
 
     text: str
     problem: str | None
-    """Why this is not all, in words."""
+    """Why a part of it is missing, in words; ``None`` if it is complete."""
 
 
 def decode(data: bytes) -> Decoded:

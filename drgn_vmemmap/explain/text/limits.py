@@ -25,7 +25,7 @@ class Allowance:
         """
         Use the allowance up for some bytes that were unpacked.
 
-        :return: Those of them that may be read, and why they are not all, in words.
+        :return: Those that may be read, and why the rest may not, in words; ``None`` if all may.
         """
         taken = data[: self.left]
         self.left -= len(taken)
@@ -38,7 +38,7 @@ def read_ends(file: BinaryIO) -> tuple[bytes, str | None]:
     """
     Read a file of any length: its first and its last half of :data:`TEXT_LIMIT`.
 
-    :return: The bytes, and why they are not all, in words.
+    :return: The bytes, and why some are missing, in words; ``None`` if none are.
     """
     data = file.read(TEXT_LIMIT)
     more = file.read(_PIECE)
@@ -64,7 +64,7 @@ def cut_lines(text: str) -> tuple[str, str | None]:
     """
     The first and the last half of :data:`LINES_LIMIT` lines of a text.
 
-    :return: The text, and why it is not all, in words.
+    :return: The text, and why a part is missing, in words; ``None`` if it is complete.
     """
     if text.count("\n") <= LINES_LIMIT:
         return text, None

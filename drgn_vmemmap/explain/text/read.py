@@ -24,7 +24,7 @@ class Text(NamedTuple):
     lines: Iterable[Line]
     """To be read once: they are made while they are read, for a log may be long."""
     problem: str | None = None
-    """Why this may not be all, in words."""
+    """Why a part of it may be missing, in words; ``None`` if it is complete."""
 
 
 def read_file(file: BinaryIO) -> Text:
