@@ -3,7 +3,7 @@
 """
 Who owns the folios in use: hugetlbfs files and processes, and whether they are optimized.
 
-For a pool that is used up and nobody says by whom: drgn -c vmcore contrib/folio_owners.py
+For a pool that is used up by unknown users: drgn -c vmcore contrib/folio_owners.py
 """
 
 import sys

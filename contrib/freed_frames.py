@@ -3,8 +3,8 @@
 """
 What became of the frames that HVO freed, as far as it can be known.
 
-Vmemmap from boot lies in blocks of 2 MiB. Where pages of it still have their own frames, the
-block is evident, and with it the frames that left: tails', and those of heads that HVO moved.
+Vmemmap from boot lies in blocks of 2 MiB. If some of its pages still have their own frames, these
+show the block, and so the frames of it that HVO freed: those of tails, and of heads that it moved.
 
 For memory that came from HVO and is now damaged: drgn -c vmcore contrib/freed_frames.py
 """

@@ -2,7 +2,7 @@
 
 """
 The frames that zones keep for shared tails (v7.1 and later): how many folios use each, and
-whether what is in them is right.
+whether its content is right.
 
 For a ``reuse-invalid`` or ``tail-content`` finding: drgn -c vmcore contrib/shared_tails.py
 """

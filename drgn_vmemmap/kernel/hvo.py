@@ -69,8 +69,8 @@ def _layout(
     if lookup.has_any("hugetlb_free_vmemmap_enabled"):
         # Between those two commits, there is no key.
         return Layout.HEAD_REUSE if Layout.HEAD_REUSE.kept in kept() else Layout.TAIL_REUSE
-    # Where HVO can be switched, it is built in. Nothing is to be accused by the rules of
-    # a layout that the kernel does not have.
+    # Where HVO can be switched, it is built in, but with a layout that is not known here: the
+    # rules of other layouts must accuse nothing.
     if lookup.has_any(*_HVO_SWITCHES):
         lookup.lacks(
             Part.LAYOUT, "vmemmap_tails in struct zone and no hugetlb_optimize_vmemmap_key"
