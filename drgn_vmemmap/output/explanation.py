@@ -65,7 +65,7 @@ def _facts(explanation: Explanation) -> Iterator[str]:
     if explanation.page is not None and explanation.of_page is None:
         yield from _page(explanation.page)
         if explanation.lacks_contents:
-            yield "what it holds is not in the dump"
+            yield "the content of this struct page is not in the dump"
         if _lacks_struct_page(explanation):
             yield "the access needed a struct page that does not exist"
     if explanation.frame is not None and explanation.kind is not AddressKind.BEYOND_MEMORY:

@@ -64,7 +64,7 @@ def _left_out(listing: Listing, columns: Sequence[Column], same: Container[str])
         yield f"each folio: {', '.join(once)}\n"
     omitted = [column.heading for column in columns if column.name not in same]
     if omitted:
-        yield f"left out, for a wider terminal or --format csv: {', '.join(omitted)}\n"
+        yield f"not shown in this width (see --format csv): {', '.join(omitted)}\n"
 
 
 def _width(column: Column, listing: Listing) -> int:

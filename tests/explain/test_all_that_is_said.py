@@ -89,10 +89,10 @@ def test_where_the_vmemmap_is_known_nothing_is_said_of_struct_pages_outside_it(
 def test_where_kaslr_moved_the_vmemmap_it_is_said_what_follows_if_an_address_is_in_it() -> None:
     said = statements(*fault(IN_VMEMMAP, 1), walk(WRITABLE), MOVED)
     expected: Said = (
-        (CERTAIN, "the access was a read: the page was mapped, and forbade it"),
+        (CERTAIN, "the access was a read: the page was mapped, and its mapping forbade the access"),
         (CERTAIN, "the page was mapped writable by a PTE, to frame 0x35f9b"),
         (UNKNOWN, "which region it is in: KASLR moves the vmemmap, and the log does not prove"),
-        (UNKNOWN, f"if it is the vmemmap: {BYTE}"),
+        (UNKNOWN, f"if it is in the vmemmap: {BYTE}"),
     )
     assert_said(said, expected)
 
@@ -102,7 +102,7 @@ def test_without_levels_it_is_said_what_follows_if_an_address_is_in_the_vmemmap(
     expected: Said = (
         (UNKNOWN, "what the access was: the log has neither its kind nor its error code"),
         (UNKNOWN, "which region it is in, and how many levels page tables have"),
-        (UNKNOWN, f"if it is the vmemmap: {BYTE}"),
+        (UNKNOWN, f"if it is in the vmemmap: {BYTE}"),
     )
     assert_said(said, expected)
 
@@ -112,7 +112,7 @@ def test_no_page_is_said_to_be_shared_but_a_read_only_one_that_was_written_to(
     code: int, pte: int
 ) -> None:
     expected: Said = (
-        (CERTAIN, "the page was mapped, and forbade it"),
+        (CERTAIN, "the page was mapped, and its mapping forbade the access"),
         (CERTAIN, "by a PTE, to frame 0x35f9b"),
         (LIKELY, "it is in the vmemmap, if KASLR has not moved it"),
         (LIKELY, "it is in the struct page of PFN 0x12a300, if KASLR moved nothing"),
@@ -174,7 +174,7 @@ def test_one_pointer_and_one_function_are_evidence_enough() -> None:
     said = statements(*fault(0xFFF1C00004A8C034, 3), walk(READ_ONLY), WALKER, *more)
     (reason,) = [text for how, text in said if how is LIKELY and "by a PTE" in text]
     assert reason.endswith(
-        "RBX points to the start of a struct page there, "
+        "RBX points to the start of a struct page there, and "
         "isolate_migratepages_block() handles struct pages"
     )
     stack = [text.split(":")[0] for _, text in said if "on the stack" in text]
@@ -184,7 +184,10 @@ def test_one_pointer_and_one_function_are_evidence_enough() -> None:
 
 
 PLACE = (CERTAIN, "physical address 0x2ec0000; in a huge page of 2 MiB, whose head is PFN")
-OPEN = (UNKNOWN, "whether the page is of a HugeTLB folio, and if that is optimized: only a dump")
+OPEN = (
+    UNKNOWN,
+    "whether the page is of a HugeTLB folio, and whether that is optimized: only a dump shows it",
+)
 HEADER = "page: refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:{:#x}"
 
 
@@ -224,7 +227,7 @@ def test_of_a_page_of_a_hugetlb_folio_only_a_dump_says_whether_it_is_optimized()
     expected: Said = (
         PLACE,
         (CERTAIN, "its folio had the page type of a HugeTLB folio"),
-        (UNKNOWN, "whether that folio is optimized: only a dump"),
+        (UNKNOWN, "whether that folio is optimized: only a dump shows it"),
     )
     assert_said(said, expected)
 

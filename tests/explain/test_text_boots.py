@@ -63,8 +63,8 @@ def test_a_boot_is_described_once_whatever_it_names() -> None:
     assert [boot[0].text for boot in boots] == ["the kernel was 6.12.117", "the kernel was 6.1.0"]
 
 
-BEGINNING = "the log from its first line on (journalctl -k -b -1): "
-END = "the end of the log, if it ended in a panic: its line Kernel Offset"
+BEGINNING = "the log from its first line on (journalctl -k -b -1), for its "
+END = "the end of the log, if it ended in a panic, for the line Kernel Offset"
 REST = "the lines after the fault: #PF, and PGD to PTE, which say how the page was mapped"
 GPF = "Oops: general protection fault, probably for non-canonical address 0xdead000000000108: 0000"
 

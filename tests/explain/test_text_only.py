@@ -54,7 +54,9 @@ READ_ONLY, WRITABLE = 0x8000000035F9B121, 0x8000000035F9B163
 def test_what_the_entries_say_is_certain_and_where_it_was_is_likely() -> None:
     of = account(*OOPS)
     certain, likely = said(of, Certainty.CERTAIN), said(of, Certainty.LIKELY)
-    assert "the access was a write: the page was mapped, and forbade it" in certain
+    assert (
+        "the access was a write: the page was mapped, and its mapping forbade the access" in certain
+    )
     assert "mapped read-only by a PTE, to frame 0x35f9b" in certain
     assert "isolate_migratepages_block() was on the stack" in certain
     assert "it is in the vmemmap" in likely and "RBX points to the start of a struct page" in likely
@@ -329,7 +331,7 @@ def test_an_access_that_no_entry_forbade_is_not_said_to_be_forbidden_by_the_page
     )
     certain = said(of, Certainty.CERTAIN)
     assert "the access was a write" in certain and what in certain
-    assert "the page was mapped, and forbade it" not in certain
+    assert "the page was mapped, and its mapping forbade the access" not in certain
 
 
 def test_a_command_line_with_nokaslr_says_that_kaslr_was_off() -> None:

@@ -139,7 +139,7 @@ def test_a_struct_page_that_is_not_in_the_dump_is_not_passed_over() -> None:
     explanation = at(of, UNOPTIMIZED + 2 * 64)
     assert explanation.page is not None and explanation.page.contents is None
     assert explanation.incomplete
-    assert "what it holds is not in the dump" in text(explanation)
+    assert "the content of this struct page is not in the dump" in text(explanation)
 
 
 def test_tables_in_a_circle_end() -> None:

@@ -99,7 +99,7 @@ def test_what_all_folios_have_in_common_is_said_once_where_there_is_no_space() -
     report = report_of(Folio(FIRST_FOLIO), Folio(FIRST_FOLIO + 512))
     common, heading = rows_of(report, 80)[:2]
     assert common.startswith("each folio: ") and "mapped by pte" in common
-    assert "mapped by" not in heading and "verdict" in heading and "left out" not in common
+    assert "mapped by" not in heading and "verdict" in heading and "not shown" not in common
 
 
 def test_what_is_left_out_is_named() -> None:

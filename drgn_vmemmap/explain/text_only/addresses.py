@@ -62,7 +62,7 @@ def address_statements(mention: Mention) -> Iterator[Statement]:
     if place.is_vmemmap:
         yield from _in_vmemmap(mention, place.statement.certainty, levels, then)
     elif place.is_vmemmap is None:
-        yield unknown(f"if it is {VMEMMAP}: {_arithmetic(address)}")
+        yield unknown(f"if it is in {VMEMMAP}: {_arithmetic(address)}")
     yield from _function_statements(mention)
 
 
@@ -87,7 +87,7 @@ def _access_statements(mention: Mention) -> Iterator[Statement]:
         return
     reason = ""
     if code is not None:
-        reason = ": the page was mapped, and forbade it"
+        reason = ": the page was mapped, and its mapping forbade the access"
         if not code & PROTECTION:
             reason = ": the page was not mapped"
         elif code & RESERVED:
@@ -164,7 +164,7 @@ def _evidence(mention: Mention, then: Leaf | None) -> str:
     ]
     if not reasons:
         return ""
-    return f"it is read-only data that is mapped by a PTE, and {', '.join(reasons)}"
+    return f"it is read-only data that is mapped by a PTE, and {', and '.join(reasons)}"
 
 
 def _in_vmemmap(

@@ -63,10 +63,10 @@ def page_statements(mention: Mention, pfn: int) -> Iterator[Statement]:
         yield from _dumped_statements(mention, pfn)
     if any(map(_HUGETLB_TYPE.search, mention.details)):
         yield certain("its folio had the page type of a HugeTLB folio")
-        yield unknown("whether that folio is optimized: only a dump")
+        yield unknown("whether that folio is optimized: only a dump shows it")
     else:
-        what = "whether the page is of a HugeTLB folio, and if that is optimized"
-        yield unknown(f"{what}: only a dump")
+        what = "whether the page is of a HugeTLB folio, and whether that is optimized"
+        yield unknown(f"{what}: only a dump shows it")
 
 
 def no_memory(pfn: int) -> str:

@@ -121,9 +121,10 @@ def _collect(named: list[Mention]) -> Iterator[str]:
         if None in values
     ]
     if absent:
-        yield f"the log from its first line on (journalctl -k -b -1): {' and '.join(absent)}"
+        names = " and ".join(absent)
+        yield f"the log from its first line on (journalctl -k -b -1), for its {names}"
     if any(boot.kernel_offset is None and not boot.memory_is_fixed for boot in boots):
-        yield "the end of the log, if it ended in a panic: its line Kernel Offset"
+        yield "the end of the log, if it ended in a panic, for the line Kernel Offset"
     if any(mention.is_page_fault and mention.walk is None for mention in mentions):
         yield "the lines after the fault: #PF, and PGD to PTE, which say how the page was mapped"
     yield (
