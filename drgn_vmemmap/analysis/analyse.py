@@ -165,7 +165,7 @@ class _Analysis:
         How many folios give back a reservation when they are freed: for each hstate whose
         reservations are below zero, by its name.
 
-        If not all folios were found, those that were not may make up for it.
+        Where not all folios were found, the missing ones may explain the whole difference.
         """
         below_zero = {
             hstate.name: -hstate.resv_huge_pages

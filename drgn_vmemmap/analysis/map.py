@@ -211,7 +211,7 @@ class _Canvas:
         return Cell(state, share, filled, traits, self._findings[cell])
 
     def paint(self, pfns: range, state: CellState) -> None:
-        """Let cells show a state, unless they show a lesser one."""
+        """Let cells show a state, unless they show a lower one."""
         for cell in self._covered(pfns):
             self._show(cell, state)
 

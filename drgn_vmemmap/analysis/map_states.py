@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""The states of memory on a map: numbers, of which a cell shows the least."""
+"""The states of memory on a map: numbers, of which a cell shows the lowest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from drgn_vmemmap.vmemmap.special import BOOT, DEVICE, SELF_HOSTED
 
 
 class CellState(enum.IntEnum):
-    """The states; of all that is in a cell, it shows the least."""
+    """The states; a cell shows the lowest one of what is in it."""
 
     ERROR = 0
     WARNING = 1

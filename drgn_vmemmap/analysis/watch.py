@@ -94,7 +94,7 @@ class Tally:
     """The sum of all passes."""
 
     until: str | None = None
-    """The rule that is watched, whatever its severity; ``None`` for all that find errors."""
+    """The rule whose findings count, of any severity; ``None``: errors of all rules count."""
     passes: int = 0
     moved: int = 0
     """Folios that moved, added up."""

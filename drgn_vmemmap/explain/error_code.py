@@ -22,4 +22,4 @@ NO_ENTRY = (
     (KEY, "a protection key forbade it, not the entries"),
     (RMP, "the reverse map table of SEV-SNP (RMP) forbade it, not the entries"),
 )
-"""Bits that say that no entry forbade the access, and what did."""
+"""Error code bits of an access that was not forbidden by an entry's permissions, and what did."""

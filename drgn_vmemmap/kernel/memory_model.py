@@ -15,7 +15,7 @@ from drgn_vmemmap.kernel.facts import MemmapCounters, Sections
 from drgn_vmemmap.kernel.lookup import IMAGE_BASE, Lookup
 from drgn_vmemmap.kernel.structs import Struct
 from drgn_vmemmap.paging.mapping import Paging
-from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PFN_LIMIT, lack_no_execute
+from drgn_vmemmap.paging.x86_64 import PAGE_SHIFT, PAGE_SIZE, PFN_LIMIT, lacks_no_execute
 
 # __PAGE_OFFSET_BASE_L4: the direct map of a kernel that does not move it.
 _PAGE_OFFSET = 0xFFFF888000000000
@@ -64,7 +64,7 @@ def _has_no_execute(lookup: Lookup) -> bool:
     this plugin lack the variable that shows it.
     """
     supported = lookup.recorded("__supported_pte_mask", 8)
-    return supported is None or not lack_no_execute(supported)
+    return supported is None or not lacks_no_execute(supported)
 
 
 def image(lookup: Lookup) -> range:
@@ -122,7 +122,7 @@ def vmemmap(lookup: Lookup, sections: Sections) -> int:
     variable has it.
 
     :raises CannotAnalyse: if this kernel has no virtual memmap.
-    :raises MissingFacts: if the address cannot be, or is not that of the sections.
+    :raises MissingFacts: if the address is impossible, or the sections have another one.
     """
     base = lookup.variable("vmemmap_base", 8)
     try:
@@ -138,7 +138,7 @@ def vmemmap(lookup: Lookup, sections: Sections) -> int:
         raise CannotAnalyse("this kernel has no virtual memmap (CONFIG_SPARSEMEM_VMEMMAP)")
     if base % PAGE_SIZE or not base >> 63:
         raise MissingFacts(f"vmemmap_base is {base:#x}, which is impossible: damaged dump")
-    # One section alone may be what is damaged, and so may all be that agree on no kernel address.
+    # A single section may be damaged itself; so are all, if they agree on no kernel address.
     if len(maps) > 1 and of_sections and of_sections >> 63 and of_sections != base:
         raise MissingFacts(
             f"vmemmap_base is {base:#x}, and the sections have their memmap at {of_sections:#x}: "
@@ -149,10 +149,10 @@ def vmemmap(lookup: Lookup, sections: Sections) -> int:
 
 def _memmaps(lookup: Lookup, sections: Sections) -> list[int]:
     """
-    Where the vmemmap begins by each section in the first page of sections that has one.
+    The start of the vmemmap according to each section in the first page of sections with any.
 
-    Each section's memmap, from which its first PFN is taken away, begins there
-    (``sparse_encode_mem_map()``); without a virtual memmap, the sections disagree.
+    A section encodes its memmap minus its first PFN (``sparse_encode_mem_map()``): the start of the
+    vmemmap. Without a virtual memmap, the sections disagree.
     """
     size = sections.section.size
     for root in _section_roots(lookup, sections):
@@ -190,7 +190,7 @@ def sections(lookup: Lookup) -> Sections:
     Sparse memory.
 
     :raises CannotAnalyse: if this kernel has none, or types that no kernel has.
-    :raises MissingFacts: if their size cannot be.
+    :raises MissingFacts: if their size is impossible.
     """
     roots = lookup.variable("mem_section", 8)
     if roots is None:

@@ -190,7 +190,7 @@ class Walker:
         The run at *address*, as far as it reaches within its 2 MiB.
 
         That is what one last-level table covers, so it is one table's entries or
-        one entry of a higher level. Kept, to be asked for again and again.
+        one entry of a higher level. It is kept for later calls.
 
         :param address: Virtual address in bytes.
         """
@@ -302,7 +302,7 @@ class Walker:
         """
         Whether all entries of a run have the attributes of the kernel's own data.
 
-        It may say no where that is so.
+        The result may be false although that is so, never true although it is not.
         """
         entries = run.entries().tolist()
         return not entries or x86_64.are_usual(

@@ -214,8 +214,8 @@ def unusual_attributes(entry: int, level: Level, access: Access) -> list[str]:
 
 def unusual_table_attributes(entry: int, level: Level) -> list[str]:
     """
-    The attributes that the kernel never gives an entry that leads to a table: they make the
-    processor read the table past its caches.
+    The attributes that the kernel never gives an entry that leads to a table: with them, the
+    processor reads the table uncached.
     """
     if level is PTE or entry & (PRESENT | LARGE) != PRESENT:
         return []
@@ -234,7 +234,7 @@ def are_usual(any_bits: int, common_bits: int, level: Level) -> bool:
     return not any_bits & (USER | WRITE_THROUGH | UNCACHED | pat) and bool(common_bits & NO_EXECUTE)
 
 
-def lack_no_execute(supported: int) -> bool:
+def lacks_no_execute(supported: int) -> bool:
     """
     Whether a machine has no NX, by the mask of the bits that its entries may have.
 

@@ -21,7 +21,7 @@ class StridedRead(NamedTuple):
     """Pieces of memory of one size, one by one or column by column."""
 
     block: bytes
-    """All of them, and what lies between."""
+    """All of them, and the bytes between them."""
     starts: range
     """Where in the block each begins, in bytes: multiples of 8, ascending or descending."""
     size: int

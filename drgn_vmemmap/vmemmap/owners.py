@@ -97,7 +97,7 @@ class OwnerReader:
         """
         Whether consecutive frames are all alike, and none has a mark of an owner.
 
-        It may say no where that is so.
+        The result may be false although that is so, never true although it is not.
 
         :param pages: Their struct pages.
         """

@@ -83,7 +83,7 @@ class VmemmapContext:
         Whether the kernel has written the struct page of a PFN.
 
         It may not have where memory is not online, such as plugged memory that hosts its own
-        vmemmap (``pfn_to_online_page()``). Where the dump does not show it, this says no.
+        vmemmap (``pfn_to_online_page()``). The result is false where the dump does not show it.
         """
         section = self._sections.at(pfn)
         is_offline = section is not None and not section.flags & self.kernel.sections.online

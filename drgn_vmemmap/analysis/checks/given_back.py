@@ -101,7 +101,7 @@ class _Check:
         """
         Whether a struct page is a tail, or may say that it is a HugeTLB folio's head.
 
-        :param content: Any number of vmemmap pages, and what lies between them.
+        :param content: Any number of vmemmap pages, and any bytes between them.
         """
         size = self._size
         if content[self._link_byte :: size].translate(None, NO_TAIL):

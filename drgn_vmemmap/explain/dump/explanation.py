@@ -142,8 +142,8 @@ class Explanation:
     """Its mention in a log, if it has one."""
 
     @property
-    def is_special(self) -> bool:
-        """Whether its vmemmap page is one that HVO, or a fault in it, may have made."""
+    def may_be_remapped(self) -> bool:
+        """Whether its vmemmap page is unmapped, read-only or shares its frame, as HVO may cause."""
         return self.entry is not None and (
             self.entry.frame is None or not self.entry.access.writable or self.mapping.pages > 1
         )
@@ -163,12 +163,12 @@ class Explanation:
 
     @property
     def concerns_hugetlb(self) -> bool:
-        """Whether it touches the vmemmap or a HugeTLB folio."""
+        """Whether it is in the vmemmap or in a HugeTLB folio, or its frame backs vmemmap."""
         return (
             self.kind is AddressKind.VMEMMAP
             or (self.page is not None and self.page.folio is not None)
             or self.mapping.count > 0
-            or (self.of_page is not None and self.of_page.is_special)
+            or (self.of_page is not None and self.of_page.may_be_remapped)
         )
 
     @property

@@ -174,7 +174,7 @@
   const NAMES = data.states.map(([name]) => name);
   const [OPTIMIZED, PARTLY, OTHER, HOLE] = ["optimized", "partly", "other", "hole"].map((name) => NAMES.indexOf(name));
 
-  // The cells of some memory, as analysis/map.py makes them: each shows the least of the states in it.
+  // The cells of some memory, as analysis/map.py makes them: each shows the lowest of the states in it.
   const cellsOf = (from, to, span) => {
     const cells = Array.from({ length: (to - from) / span }, (_, index) =>
       ({ begin: from + index * span, state: HOLE, huge: 0, optimized: 0, findings: 0, folios: new Map() }));
