@@ -321,14 +321,16 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a dump, or a folder")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="TABLE", help="CSV")
     parser.add_argument(
-        "-j", "--jobs", type=arguments.number, default=os.cpu_count(), help="at the same time"
+        "-o", "--output", type=Path, required=True, metavar="TABLE", help="a CSV file"
     )
     parser.add_argument(
-        "--timeout", type=arguments.seconds, default=3600, help="seconds for one dump"
+        "-j", "--jobs", type=arguments.number, default=os.cpu_count(), help="dumps at a time"
     )
-    parser.add_argument("--retry", action="store_true", help="verify again what failed before")
+    parser.add_argument(
+        "--timeout", type=arguments.seconds, default=3600, help="seconds for each dump"
+    )
+    parser.add_argument("--retry", action="store_true", help="verify failed dumps again")
     return parser
 
 

@@ -102,7 +102,7 @@ _ALL = (
     ),
     Scenario(
         "hotplug",
-        "folios fill 256 MiB of hot-plugged memory, which hosts its own memmap, and go on",
+        "folios fill 256 MiB of hot-plugged memory, which hosts its own memmap, and some from boot",
         script="hotplug.sh",
         command_line=f"{HVO} memory_hotplug.memmap_on_memory=1",
         qemu=(
@@ -157,7 +157,7 @@ _ALL = (
     ),
     Scenario(
         "live",
-        "two nodes whose pools never stand still: resized, split, migrated, soft-offlined",
+        "two nodes whose pools change all the time: resized, split, migrated, soft-offlined",
         script="live.sh",
         memory=12288,  # much is never touched: there is always space for a new folio of 1 GiB
         qemu=_two_nodes(8),
@@ -168,7 +168,7 @@ _ALL = (
     replace(
         _HUNT,
         name="hunt-cma",
-        about="the same with folios of 1 GiB out of a CMA area, and none from boot",
+        about="as hunt, with folios of 1 GiB from a CMA area, and none from boot",
         command_line=f"{HVO} hugepagesz=1G hugetlb_cma=1:1G",
     ),
     Scenario(
@@ -199,7 +199,7 @@ _ALL = (
     replace(
         BASIC,
         name="basic-4level",
-        about="the same with 4-level paging",
+        about="as basic, with 4-level paging",
         command_line=f"{HVO} no5lvl",
     ),
 )
