@@ -104,7 +104,10 @@ class _Analysis:
                 *map(lists.search_problem, found.problems),
                 *judging.findings,
                 *self._counters(counts, found, with_reservation),
-                *(lists.shared_slot(*shared) for shared in self._tail_frames.shared()),
+                *(
+                    lists.shared_slot(frame, slots, snapshot.geometry.address(frame))
+                    for frame, slots in self._tail_frames.shared()
+                ),
                 *map(lists.invalid_slot, self._tail_frames.invalid),
                 *map(lists.unknown_memory, unknown),
                 *self._missing_zones(),

@@ -85,6 +85,8 @@ class BrokenHstate(NamedTuple):
 
     name: str
     order: int
+    address: int
+    """Virtual address in bytes of its ``struct hstate``."""
 
 
 def read_hstates(snapshot: Snapshot) -> Iterator[Hstate | BrokenHstate]:
@@ -104,7 +106,10 @@ def read_hstates(snapshot: Snapshot) -> Iterator[Hstate | BrokenHstate]:
             name = f"hstates[{index}]"
         names.add(name)
         hstate = _hstate(kernel, address, data, name)
-        yield hstate if hstate.order in _ORDERS else BrokenHstate(hstate.name, hstate.order)
+        if hstate.order in _ORDERS:
+            yield hstate
+        else:
+            yield BrokenHstate(name, hstate.order, address)
 
 
 def may_change(snapshot: Snapshot) -> bool:

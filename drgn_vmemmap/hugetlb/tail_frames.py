@@ -22,6 +22,8 @@ class InvalidSlot(NamedTuple):
 
     name: str
     """The zone and the order, in words."""
+    address: int
+    """Its virtual address in bytes."""
     pointer: int
 
 
@@ -50,14 +52,14 @@ class TailFrames:
             self._by_zone[key] = None if slots is None else self._frames(snapshot, key, slots)
 
     def _frames(
-        self, snapshot: Snapshot, zone: ZoneKey, slots: Mapping[int, int]
+        self, snapshot: Snapshot, zone: ZoneKey, slots: Mapping[int, tuple[int, int]]
     ) -> dict[int, int]:
         """PFNs of one zone's tail frames by order."""
         frames = {}
-        for order, pointer in slots.items():
+        for order, (address, pointer) in slots.items():
             pfn = snapshot.geometry.pfn_of(pointer)
             if pfn is None:
-                self.invalid.append(InvalidSlot(_name(zone, order), pointer))
+                self.invalid.append(InvalidSlot(_name(zone, order), address, pointer))
             else:
                 frames[order] = pfn
         return frames
@@ -106,12 +108,12 @@ def _name(zone: ZoneKey, order: int) -> str:
     return f"zone {zone.zone} of node {zone.node}, order {order}"
 
 
-def _slots(snapshot: Snapshot, zone: int) -> dict[int, int] | None:
+def _slots(snapshot: Snapshot, zone: int) -> dict[int, tuple[int, int]] | None:
     """
-    The pointers to the struct pages of a zone's tail frames, by order; those that are null are
-    left out.
+    A zone's pointers to the struct pages of its tail frames, but for those that are null.
 
-    :return: ``None`` if the zone is not in the dump.
+    :return: By order, the virtual address in bytes of each pointer, and the pointer; ``None`` if
+        the zone is not in the dump.
     """
     geometry, member = snapshot.geometry, snapshot.kernel.zone.members["vmemmap_tails"]
     # ilog2(2 * PAGE_SIZE / sizeof(struct page)): the first order with a tail frame to share.
@@ -128,4 +130,8 @@ def _slots(snapshot: Snapshot, zone: int) -> dict[int, int] | None:
     except MissingMemory:
         return None
     pointers = (pointer for (pointer,) in struct.iter_unpack("<Q", data))
-    return {order: pointer for order, pointer in enumerate(pointers, first_order) if pointer}
+    return {
+        first_order + index: (array + index * 8, pointer)
+        for index, pointer in enumerate(pointers)
+        if pointer
+    }

@@ -37,7 +37,8 @@ def broken_list(broken: BrokenList) -> Finding:
 def broken_hstate(broken: BrokenHstate) -> Finding:
     """A hstate's order is one that the processor has pages of (``hugetlb_add_hstate()``)."""
     return LIST_CORRUPT.finding(
-        f"{broken.name}: order {broken.order} is impossible; its lists were not followed"
+        f"{broken.name}: order {broken.order} is impossible; its lists were not followed",
+        address=broken.address,
     )
 
 
@@ -75,17 +76,20 @@ def invalid_slot(slot: InvalidSlot) -> Finding:
     """A zone keeps the struct page of a frame for tails, or nothing (``vmemmap_get_tail()``)."""
     return REUSE_INVALID.finding(
         f"vmemmap_tails of {slot.name}, is {slot.pointer:#x}, which is no struct page",
+        address=slot.address,
         expected="the struct page of a frame, or null",
     )
 
 
-def shared_slot(frame: int, slots: Sequence[str]) -> Finding:
+def shared_slot(frame: int, slots: Sequence[str], address: int) -> Finding:
     """
     Each zone keeps a frame of its own for the tails of each order (``vmemmap_get_tail()``).
 
     :param slots: The zones and orders that keep the same frame, in words.
+    :param address: Virtual address in bytes of the frame's struct page.
     """
     return REUSE_INVALID.finding(
         f"tail frame {frame:#x} is kept for {' and for '.join(slots)}",
+        address=address,
         expected="a frame for each zone and order",
     )

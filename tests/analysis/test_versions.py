@@ -104,11 +104,11 @@ def test_a_folio_that_a_report_of_one_verdict_does_not_list_did_not_go(verdict: 
         assert found.changes == [] and not found.complete
 
 
-def test_pfns_of_two_hosts_say_nothing_of_one_boot() -> None:
+def test_differences_of_two_hosts_are_not_changes_within_one_boot() -> None:
     one = edited(lambda report: report["target"].update(host="one"))
     other = edited(lambda report: report["target"].update(host="other\x1b[2J"))
     found, _ = compared(one, other)
-    assert "two hosts, one and other\\x1b[2J: that PFNs differ" in text(found)
+    assert "two hosts, one and other\\x1b[2J: differences are not changes" in text(found)
     assert all("two hosts" not in text(found) for found in compared(one, REPORT))
 
 

@@ -119,8 +119,9 @@ def test_a_folio_that_is_being_removed_is_in_flight(removed: int) -> None:
 def test_lists_of_a_hstate_whose_order_cannot_be_are_not_followed() -> None:
     image = Image(machine("6.12.0"))
     image.write_hstate(9, order=8)
-    messages = [f.message for f in image.examine().findings if f.rule == "list-corrupt"]
-    assert messages == ["hugepages-2048kB: order 8 is impossible; its lists were not followed"]
+    (finding,) = (f for f in image.examine().findings if f.rule == "list-corrupt")
+    assert finding.message == "hugepages-2048kB: order 8 is impossible; its lists were not followed"
+    assert finding.address == image.hstates[9]
 
 
 def test_a_list_whose_end_does_not_lead_back_is_found() -> None:

@@ -105,6 +105,7 @@ def test_tails_that_share_the_frame_of_another_order_are_found() -> None:
     first, second = (f"zone {zone} of node {node}, order" for node, zone, _ in image.tail_frames)
     assert shared.message == f"tail frame {of_order_9:#x} is kept for {first} 9 and for {second} 18"
     assert shared.expected == "a frame for each zone and order"
+    assert shared.address == image.machine.page_address(of_order_9)
 
 
 def test_tails_that_share_the_frame_of_another_zone_are_found() -> None:
@@ -161,6 +162,7 @@ def test_a_slot_for_tails_that_leads_to_no_struct_page_is_found_though_no_folio_
             "which is no struct page"
         )
         assert finding.expected == "the struct page of a frame, or null"
+        assert finding.address == image.tail_slot(0, zone + 1, 9)
 
 
 def test_tails_that_share_the_reuse_frame_of_another_folio_are_found_with_that_folio() -> None:
