@@ -21,6 +21,7 @@ import drgn_vmemmap
 from drgn_vmemmap import verify
 from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.cli import command_line, crashes, launcher
+from drgn_vmemmap.rules.finding import Finding, Severity
 from tests.oracles.view import Found
 
 ROOT = Path(__file__).parent.parent
@@ -161,3 +162,14 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> N
 def findings_of(report: Report) -> list[Found]:
     """A report's findings, without their words."""
     return [Found(f.rule, f.severity.value, f.folio, f.index) for f in report.findings]
+
+
+def errors_of(report: Report) -> list[Finding]:
+    """A report's findings of severity error."""
+    return [finding for finding in report.findings if finding.severity is Severity.ERROR]
+
+
+def says_where(error: Finding) -> bool:
+    """Whether an error has an address, and what should be there unless that is on a list."""
+    is_complete = bool(error.expected) or error.rule == "list-corrupt"
+    return error.address is not None and is_complete

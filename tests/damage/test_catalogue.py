@@ -10,10 +10,11 @@ from typing import Callable
 
 import pytest
 
-from drgn_vmemmap.rules.finding import Finding, Severity
+from drgn_vmemmap.rules.finding import Severity
 from drgn_vmemmap.rules.rule import RULES
 from tests.damage.catalogue import CATALOGUE, REAL, SCENES, Fault, layout_of, places, scene
 from tests.damage.edited import EditedKernel
+from tests.support import errors_of, says_where
 
 Record = Callable[[str, object], None]
 
@@ -40,12 +41,6 @@ def is_more_severe(severity: Severity, other: Severity) -> bool:
     return worst_first.index(severity) < worst_first.index(other)
 
 
-def says_where(error: Finding) -> bool:
-    """Whether an error has an address, and what should be there unless that is on a list."""
-    is_complete = bool(error.expected) or error.rule == "list-corrupt"
-    return error.address is not None and is_complete
-
-
 @pytest.mark.parametrize("fault", CATALOGUE, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_a_fault_is_found_where_it_is_and_nothing_else(
     edited: EditedKernel, fault: Fault, record_property: Record, request: pytest.FixtureRequest
@@ -59,7 +54,7 @@ def test_a_fault_is_found_where_it_is_and_nothing_else(
         return
     assert edited.memory.bytes or edited.memory.missing
     report = edited.check()
-    assert [f for f in report.findings if f.severity is Severity.ERROR and not says_where(f)] == []
+    assert all(map(says_where, errors_of(report)))
     assert [f for f in report.findings if is_more_severe(f.severity, RULES[f.rule].severity)] == []
     new = places(report) - places(edited.before)
     assert not [place for place in expected if place not in new]

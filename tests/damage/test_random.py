@@ -16,11 +16,12 @@ from functools import cache
 import pytest
 
 from drgn_vmemmap import api as examination
+from drgn_vmemmap.analysis.report import Report
 from drgn_vmemmap.cli import command_line
 from drgn_vmemmap.errors import MissingMemory
 from tests.damage.catalogue import IMAGES, image, real
 from tests.damage.edited import EditedKernel
-from tests.support import examples
+from tests.support import errors_of, examples, says_where
 
 IMAGE_CASES, REAL_CASES = examples(30), examples(12)
 """In each test."""
@@ -86,8 +87,15 @@ def answer(
     options = command_line.parse(["verify"])
 
     def answer(damaged: CountedKernel) -> int:
-        monkeypatch.setattr(examination, "verify", lambda *_: damaged.check())
+        reports: list[Report] = []
+
+        def verify(*_: object) -> Report:
+            reports.append(damaged.check())
+            return reports[-1]
+
+        monkeypatch.setattr(examination, "verify", verify)
         code = command_line.execute(options, None)
+        assert all(says_where(error) for report in reports for error in errors_of(report))
         out, err = capsys.readouterr()
         assert "\x1b" not in out + err
         assert out or len(err.splitlines()) == 1
