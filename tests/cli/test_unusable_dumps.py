@@ -211,7 +211,7 @@ def test_a_hstate_of_an_order_that_cannot_be(
     assert (code, err) == (0, "")
     findings = json.loads(out)["findings"]
     assert [finding["rule"] for finding in findings] == ["list-corrupt"]
-    assert f"order {order} cannot be" in findings[0]["message"]
+    assert f"order {order} is impossible" in findings[0]["message"]
 
 
 def test_btf_that_is_damaged(elf: Path, tmp_path: Path) -> None:
