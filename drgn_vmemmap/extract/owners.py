@@ -24,8 +24,8 @@ class Owner(enum.Enum):
 
     BOOT = "the kernel's from boot"
     KERNEL = "the kernel's"
-    """In use, and without a mark: also pages of drivers, and of pipes if nobody is charged."""
-    USER = "page cache, anonymous memory, received packets, or what a process is charged for"
+    """In use, and without a mark of a user: also pages of drivers, and uncharged ones of pipes."""
+    USER = "page cache, anonymous memory, received packets, or charged to a memory cgroup"
     TABLE = "a page table"
     SLAB = "slab memory"
     FREE = "free"

@@ -81,7 +81,7 @@ class PageMarks(NamedTuple):
     """
 
     lru: int
-    """``PG_lru``: on a list of the page reclaim."""
+    """``PG_lru``: on an LRU list of page reclaim."""
     slab: int
     """``PG_slab``; a page type in newer kernels."""
     reserved: int

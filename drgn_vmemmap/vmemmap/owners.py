@@ -51,9 +51,9 @@ class OwnerKind(enum.Enum):
     ANONYMOUS = "anonymous memory"
     MOVABLE = "a driver that can move it, such as zsmalloc"
     MAPPED = "processes that map it"
-    LRU = "a list of the page reclaim"
+    LRU = "an LRU list of page reclaim"
     PAGE_POOL = "a network driver's page pool"
-    CHARGED = "a user that is charged for it"
+    CHARGED = "a memory cgroup that is charged for it"
     TYPED = "a user with a page type of its own"
     FAILED = "nobody, as its memory failed"
 

@@ -232,7 +232,9 @@ def test_a_tail_of_a_folio_in_use_is_in_use(name: str, index: int) -> None:
         parse(f"pfn:{active['pfn'] + index:#x}")
     )
     state = explanation.frame_state or ""
-    assert state.startswith(f"a tail of the pages at {active['pfn']:#x}: in use, reference count")
+    assert state.startswith(
+        f"a tail of the compound page at {active['pfn']:#x}: in use, reference count"
+    )
     assert "type hugetlb" in state
 
 

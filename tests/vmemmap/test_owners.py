@@ -96,13 +96,13 @@ OWNERS: dict[str, Callable[[Image, int], None]] = {
     "the page cache (mapping 0xffff888123456700)": page_cache,
     "anonymous memory (mapping 0xffff888123456701)": anonymous,
     "processes that map it (4 times)": mapped,
-    "a list of the page reclaim": on_a_list_of_reclaim,
+    "an LRU list of page reclaim": on_a_list_of_reclaim,
     "slab": slab,
     "page tables": page_table,
     "a compound page, as a tail": tail,
     "a compound page, as its head": head,
     "a network driver's page pool": of_a_page_pool,
-    "a user that is charged for it (memcg_data 0xffff888123456702)": stack,
+    "a memory cgroup that is charged for it (memcg_data 0xffff888123456702)": stack,
 }
 
 every_owner = pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_page_table_of_a_process_is_told_from_one_over_the_vmemmap(release: st
     stack(kernel, table)
     ((rule, *_, message),) = errors(kernel)
     assert rule == "frame-foreign"
-    assert f"belongs to a user that is charged for it (memcg_data {CHARGE:#x})" in message
+    assert f"belongs to a memory cgroup that is charged for it (memcg_data {CHARGE:#x})" in message
 
 
 @pytest.mark.parametrize("member", ("compound_head", "memcg_data"))

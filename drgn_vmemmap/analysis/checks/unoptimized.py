@@ -36,7 +36,7 @@ def _reason(context: VmemmapContext, folio: Folio) -> str:
     if not kernel.hvo.built_in:
         return "this kernel has no HVO"
     if not context.geometry.is_aligned:
-        return f"struct page has {kernel.page.size} bytes, no power of two"
+        return f"struct page has {kernel.page.size} bytes, which is no power of two"
     hosts = (other for other in context.report.special if other.kind == SELF_HOSTED)
     if any(folio.pfn in other.pfns for other in hosts):
         return "its vmemmap is hosted by the hot-plugged memory that it describes"

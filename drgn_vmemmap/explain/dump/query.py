@@ -65,12 +65,13 @@ def parse(text: str) -> Query:
     # The kernel's log has PFNs in hex without 0x, and reports for machines have them in decimal.
     if not is_hex and digits.isdecimal() and digits[0] != "0" and int(digits) != value:
         raise ValueError(
-            f"{text!r} can be meant in hex or in decimal: "
-            f"give {kind}:{value:#x} or {kind}:{int(digits):#x}"
+            f"{text!r} can be hex or decimal: give {kind}:{value:#x} or {kind}:{int(digits):#x}"
         )
     physical = value << PAGE_SHIFT if kind.lower() == "pfn" else value
     if physical >> x86_64.PHYSICAL_BITS:
-        raise ValueError(f"{text!r} is beyond the {x86_64.PHYSICAL_BITS} bits of physical memory")
+        raise ValueError(
+            f"{text!r} is beyond the {x86_64.PHYSICAL_BITS} bits of physical addresses"
+        )
     return Query(text, None, physical)
 
 

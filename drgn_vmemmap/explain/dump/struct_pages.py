@@ -83,7 +83,7 @@ class StructPages:
             return usage(contents)
         of = self._read_contents(head)
         whose = "its head is not in the dump" if of is None else usage(of)
-        return f"a tail of the pages at {head:#x}: {whose}"
+        return f"a tail of the compound page at {head:#x}: {whose}"
 
     def _head_of_fake(self, pfn: int) -> int | None:
         """Head PFN of the folio in which a struct page is a fake head, if it is one."""
