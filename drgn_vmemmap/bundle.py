@@ -131,7 +131,7 @@ def _licences(name: str) -> dict[str, bytes]:
 
 
 def _in_source(name: str) -> list[Path]:
-    """Of this project, if it runs from its source: elsewhere, others' files lie beside it."""
+    """Licences of this project, if it runs from its source; elsewhere, others' are beside it."""
     source = Path(__file__).parent.parent
     if name != _PROJECT or not (source / "pyproject.toml").is_file():
         return []
@@ -139,7 +139,7 @@ def _in_source(name: str) -> list[Path]:
 
 
 def _in_metadata(name: str) -> Iterator[Path]:
-    """What was installed with a distribution; distributions may remove its list of files."""
+    """Licences in a distribution's metadata; Debian and others may remove its list of files."""
     try:
         distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
@@ -152,7 +152,7 @@ def _in_metadata(name: str) -> Iterator[Path]:
 
 
 def _in_documentation(name: str) -> list[Path]:
-    """What a distribution keeps of a package's licence, Debian or Fedora."""
+    """Licences where Debian and Fedora keep them."""
     share, packages = Path(sys.prefix, "share"), (name, f"python3-{name}")
     return [
         path

@@ -72,7 +72,7 @@ class Difference(NamedTuple):
     totals: dict[str, Pair]
     """Each total; none where the reports do not cover the same folios completely."""
     hstates: dict[str, dict[str, Pair]]
-    """What was found of each hstate, by its name, of two kernels."""
+    """The counts of each hstate, by its name; empty unless the kernels are different ones."""
     rules: dict[str, Pair]
     """Findings of each rule that both reports checked."""
     unknown_rules: list[str]

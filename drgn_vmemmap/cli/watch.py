@@ -155,7 +155,7 @@ def _watched(
 
 
 def _lines(format_name: str, pass_: Pass, tally: Tally) -> str:
-    """What one pass saw, in words; nothing in KTAP, which is of all passes together."""
+    """A pass in words; nothing in KTAP, which reports all passes together."""
     from drgn_vmemmap.output import watch as lines
 
     if format_name == "jsonl":

@@ -47,8 +47,8 @@ def check_findings(report: Report, copy: Report) -> None:
 
 def _places(finding: Finding) -> Iterator[tuple[object, ...]]:
     """
-    What a finding accuses: a page of a folio, and an address, whose folio may not be known; by its
-    message, also the frame that other pages are mapped to.
+    The places that a finding accuses: a page of a folio, an address of any folio or none, and, by
+    its message, the frame that other pages are mapped to.
     """
     yield finding.rule, finding.folio, finding.index
     yield finding.rule, finding.message

@@ -40,7 +40,7 @@ class Withheld(NamedTuple):
     what: str
     """What the frame should have been."""
     owner: Owner
-    """Whose it is: the kernel's, if only its content is not what it should be."""
+    """The frame's owner: the kernel, if only the content is not what it should be."""
 
     def __str__(self) -> str:
         whose = (
@@ -50,7 +50,7 @@ class Withheld(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """What is left of a recording."""
+    """The part of a recording that may be written."""
 
     reads: Mapping[tuple[int, int], bytes]
     """By physical address and size in bytes."""
@@ -128,7 +128,7 @@ class Filter:
         return "vmemmap" if frame in self._vmemmap else "data of the kernel"
 
     def _kept(self, start: int, part: bytes, owner: Owner) -> Iterator[tuple[int, bytes]]:
-        """What may be written of a part of a frame."""
+        """The pieces of a part of a frame that may be written."""
         frame = self._frame(start)
         if frame in self._tables:
             if owner in _OF_TABLES:

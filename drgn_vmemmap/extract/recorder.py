@@ -23,7 +23,7 @@ class Recorder(Memory):
         self._memory = memory
         self._reads: dict[tuple[int, int], bytes | None] = {}
         self._by_frame: dict[int, list[tuple[int, int]]] = {}
-        """What was read of each frame."""
+        """The reads of each frame."""
 
     def read(self, address: int, size: int) -> bytes:
         """

@@ -80,7 +80,7 @@ def extract(
 
 
 class Written(NamedTuple):
-    """What an extract holds."""
+    """The contents of an extract."""
 
     taken: Counter[str]
     """Bytes that were read, by kind."""
@@ -97,7 +97,7 @@ class _Pass(NamedTuple):
     walker: Walker
     """The walker that read the page tables."""
     discovered: Set[tuple[int, int]]
-    """What was read to find out what kernel this is, by physical address and size in bytes."""
+    """The reads that found out what kernel this is, by physical address and size in bytes."""
 
 
 class Recording:

@@ -34,11 +34,11 @@ class MissingHeads(NamedTuple):
 
 
 SearchProblem = Union[BrokenList, MissingSections, MissingHeads]
-"""What keeps a search from being complete."""
+"""A problem that keeps a search from being complete."""
 
 
 class SearchResult(NamedTuple):
-    """What the memmap and the hstates' lists hold."""
+    """The result of a search in the memmap and in the hstates' lists."""
 
     folios: Folios
     """In ascending order of PFN."""

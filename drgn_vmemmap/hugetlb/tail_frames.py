@@ -69,7 +69,7 @@ class TailFrames:
         return frozenset(frame for frame, _, _ in self._slots())
 
     def uses(self) -> dict[int, TailUse]:
-        """What each frame is kept for, by its PFN; of a frame that is kept twice, one use."""
+        """The use of each frame, by its PFN; one use of a frame that is kept twice."""
         return {frame: TailUse(zone, order) for frame, zone, order in self._slots()}
 
     def missing(self) -> list[ZoneKey]:

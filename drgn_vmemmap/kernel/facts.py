@@ -230,7 +230,7 @@ class Kernel:
     memmap_counters: MemmapCounters | None
     """``None`` where the kernel keeps none that can be compared."""
     unrecognised: Sequence[Unrecognised] = ()
-    """What each known kernel has, and this one does not."""
+    """Parts that each known kernel has and this one lacks."""
     confirmed: frozenset[str] | None = None
     """
     Of an extract that was written while the kernel ran: which findings were confirmed; ``None``

@@ -41,7 +41,7 @@ class Lookup:
         self.prog = prog
         self.vmcoreinfo = vmcoreinfo
         self.unrecognised: list[Unrecognised] = []
-        """What each known kernel has, and this one does not."""
+        """Parts that each known kernel has and this one lacks."""
 
     def lacks(self, part: Part, names: str) -> None:
         """Note that names that each known kernel has were not recognised."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What each known kernel has, and this one does not: its names may be new."""
+"""Parts that each known kernel has and this one lacks: their names may be new."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Unrecognised(NamedTuple):
 
     part: Part
     lacks: str
-    """What the kernel does not have, in words."""
+    """The names that the kernel does not have, in words."""
 
     @property
     def message(self) -> str:
-        """What was not recognised, for people."""
+        """The part and the missing names, for people."""
         return f"{self.part.value}: this kernel has no {self.lacks}"

@@ -43,7 +43,7 @@ def broken_hstate(broken: BrokenHstate) -> Finding:
 
 
 def search_problem(problem: SearchProblem) -> Finding:
-    """What kept the search for folios from being complete."""
+    """A problem that kept the search for folios from being complete."""
     if isinstance(problem, BrokenList):
         return broken_list(problem)
     pfns = f"PFNs {problem.pfns[0]:#x} to {problem.pfns[-1]:#x}"

@@ -37,7 +37,7 @@ _TEXT = re.compile(rb"[\t\n\x20-\x7e]{8,}")
 
 
 class LogRecord(NamedTuple):
-    """What was written to a kernel's log at once."""
+    """A record of a kernel's log."""
 
     text: bytes
     """Without a time stamp."""
@@ -78,7 +78,7 @@ def read_kernel_log(prog: drgn.Program) -> KernelLog:
 
 
 def _caller(record: PrintkRecord) -> str | None:
-    """Who wrote a record; what an interrupt writes is its processor's."""
+    """The task that wrote a record, or the processor if an interrupt did."""
     if record.caller_cpu is not None:
         return f"C{record.caller_cpu}"
     return None if record.caller_tid is None else f"T{record.caller_tid}"

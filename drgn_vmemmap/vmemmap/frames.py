@@ -66,7 +66,7 @@ class Unknown(NamedTuple):
 
 
 FrameFault = Union[Free, Foreign, Failed]
-"""What is known to be wrong with a frame."""
+"""A known fault of a frame."""
 
 FrameProblem = Union[FrameFault, Unknown]
 

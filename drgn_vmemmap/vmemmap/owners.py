@@ -194,7 +194,7 @@ def head_of_tail(snapshot: Snapshot, pfn: int, link: int) -> int | None:
 
 
 def _classify(kernel: Kernel, members: _Members) -> FrameOwner | None:
-    """What uses a page with these members; ``None`` if none of them is a mark of an owner."""
+    """The user of a page with these members; ``None`` if none of them is a mark of an owner."""
     flags, link, mapping, page_type, memcg_data = members
     # Poisoned by page_init_poison(), or not recorded in an extract: nothing was written here.
     if flags == POISON or not any(members):

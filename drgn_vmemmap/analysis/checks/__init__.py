@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What ``verify`` checks beyond a report: a module for each kind of check."""
+"""The checks that only ``verify`` makes: a module for each kind."""

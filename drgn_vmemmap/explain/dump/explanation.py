@@ -133,9 +133,9 @@ class Explanation:
     complete: bool = True
     """Whether :attr:`mapping` is complete: all page tables over the vmemmap could be read."""
     read: str = ""
-    """What a read there does to a running kernel."""
+    """The effect of a read there on a running kernel, in words that follow "a read there"."""
     write: str = ""
-    """What a write there does."""
+    """The effect of a write there, in words that follow "a write there"."""
     of_page: Explanation | None = None
     """Of a frame: the explanation of its struct page's address."""
     logged: Logged | None = None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What the struct page of a PFN is to a HugeTLB folio, and what it says of its frame."""
+"""The struct page of a PFN: its role in a HugeTLB folio, and the state of its frame."""
 
 from __future__ import annotations
 

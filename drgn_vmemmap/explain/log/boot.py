@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-"""What is known of a boot of a kernel: enough to see whether a log and a dump are of the same."""
+"""The known facts of a boot: enough to see whether a log and a dump are of the same boot."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def _base(address: int, pfn: int) -> int | None:
 
 
 def _as_boolean(value: str) -> bool | None:
-    """What ``kstrtobool()`` of ``lib/kstrtox.c`` takes in all kernels; later ones take more."""
+    """A value that ``kstrtobool()`` of ``lib/kstrtox.c`` takes in all kernels; newer take more."""
     text = value.lower()
     if text[:1] in ("y", "1") or text[:2] == "on":
         return True

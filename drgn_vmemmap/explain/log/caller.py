@@ -14,7 +14,7 @@ from drgn_vmemmap.explain.log.subject import Subject
 
 
 class Latest(NamedTuple):
-    """What was named last, and in which line."""
+    """The latest mention, and the number of its line."""
 
     mention: Mention
     line: int
@@ -37,9 +37,9 @@ class Caller:
     other_dump_line: int = -OOPS_DISTANCE
     """The number of the line that began a dump which no page fault caused."""
     dump: tuple[Latest, str] | None = None
-    """What is dumped, and the line of the dump that names the task."""
+    """The mention whose registers and stack are dumped, and the line of the dump with the task."""
     undumped: Latest | None = None
-    """What the functions of an earlier time interrupted: its own dump may still follow."""
+    """The mention that the stack of an earlier event interrupted: its own dump may still follow."""
     reads_poison: bool = False
     """Whether its latest machine check was for poison that was read."""
 

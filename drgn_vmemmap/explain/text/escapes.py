@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 """
-What is for terminals and eyes: colours, control characters, marks of wrapped lines, ligatures.
-
-It is undone as terminals get it, and as loggers write it out.
+Colours, control characters, marks of wrapped lines and ligatures, as terminals get them and as
+loggers write them: all are undone.
 """
 
 from __future__ import annotations

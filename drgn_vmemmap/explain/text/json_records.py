@@ -179,7 +179,7 @@ def _message_keys(record: dict[Any, Any]) -> frozenset[str]:
 
 
 def _caller(record: dict[Any, Any]) -> str:
-    """Who wrote a record of ``dmesg --json``, as consoles show it; empty if it does not say."""
+    """The task or processor that wrote a record of ``dmesg --json``; empty if it does not say."""
     caller = record.get("caller")
     return f"[{caller}] " if isinstance(caller, str) and _CALLER.fullmatch(caller) else ""
 

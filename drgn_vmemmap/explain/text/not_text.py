@@ -24,7 +24,7 @@ _PACKED_FILES = {
     b"PERFILE2": "data of perf; use perf script",
     b"\x17\x08Dtracing": "data of trace-cmd; use trace-cmd report",
 }
-"""What they are, by how they begin; the latter may have a log in them."""
+"""Packed files, which may have a log in them, by their first bytes."""
 
 
 class NotText(ValueError):

@@ -90,7 +90,7 @@ def _blocks(text: str) -> Iterator[list[str]]:
 
 
 def _writer(prefix: str) -> str | None:
-    """Who wrote a line, as the prefixes before it say: a host, and a task or a processor."""
+    """The host, and the task or processor, that wrote a line, by the prefixes before it."""
     host, caller = _HOST.search(prefix), _CALLER.search(prefix)
     names = (host and host[1], caller and (caller[1] or caller[2]))
     return " ".join(filter(None, names)) or None

@@ -69,7 +69,7 @@ def packed(listing: Listing, findings: array[int], worst: array[int]) -> dict[st
 
 
 def _cells(traits: Traits) -> dict[str, str | int]:
-    """What folios with some traits have in common; numbers are numbers, so that they sort."""
+    """The cells that folios with some traits have in common; numbers stay numbers, to be sorted."""
     cells: dict[str, str | int] = {"pages": traits.pages}
     for column in SHOWN:
         value = column.value(traits)
