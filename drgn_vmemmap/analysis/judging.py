@@ -189,7 +189,7 @@ class Judging:
         return self._fast.in_leaves(runs, len(rows), basis.pages, basis.tail_frames)
 
     def _starts(self, run: Run, basis: _Basis, rows: Sequence[int]) -> Sequence[int]:
-        """Of each folio, the index of its first vmemmap page in a run and those after it."""
+        """Index of each folio's first vmemmap page in a run and those after it."""
         pfns, geometry = self.reports.folios.pfns, self._geometry
         before = geometry.page_number_at(run.start)
         first = geometry.page_number(pfns[rows[0]]) - before

@@ -93,7 +93,7 @@ class Filter:
         self._owners, self._content = owners, content
         self._tables, self._vmemmap, self._log = frozenset(tables), vmemmap, log
         self._right: dict[int, bool] = {}
-        """By PFN, what :meth:`_has_struct_pages_alone` found."""
+        """Results of :meth:`_has_struct_pages_alone`, by PFN."""
 
     def apply(self, pieces: Mapping[int, bytes]) -> Filtered:
         """
@@ -155,7 +155,7 @@ class Filter:
         return owner is Owner.UNKNOWN and frame in self._image
 
     def _all_but_log(self, start: int, part: bytes) -> Iterator[tuple[int, bytes]]:
-        """Of a part of a frame, all that is no text of the log's."""
+        """The pieces of a part of a frame, without the log's text."""
         end = start + len(part)
         for text in self._log.text.get(self._frame(start), ()):
             low, high = max(start, text.start), min(end, text.stop)
@@ -174,7 +174,7 @@ class Filter:
         return self._content.is_damaged_entry if is_table else self._content.is_entry
 
     def _struct_pages(self, start: int, part: bytes) -> Iterator[tuple[int, bytes]]:
-        """Of a part of a frame, the struct pages; of any other struct page, the marks of a tail."""
+        """The right struct pages in a part of a frame; of the others, only the marks of tails."""
         # Fast path: mostly, all are right.
         if self._has_struct_pages_alone(self._frame(start)):
             yield start, part

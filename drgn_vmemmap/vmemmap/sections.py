@@ -173,7 +173,7 @@ class _Root(NamedTuple):
 
     numbers: range
     data: bytes | None
-    """Of one page; ``None`` if it is not in the dump, or another one's."""
+    """The bytes of one page; ``None`` if they are not in the dump, or another page's."""
     exists: bool
     """Whether it is known that there is one."""
 

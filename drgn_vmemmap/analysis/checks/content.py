@@ -126,7 +126,7 @@ class _TailCheck:
         yield from _in_parts(_Batch(order, rows, reused, is_reused=True))
 
     def _still_to_compare(self, rows: Sequence[int]) -> Sequence[int]:
-        """Of the folios of some rows, those whose head frame is still to be compared."""
+        """Rows of the folios whose head frame is still to be compared, among some rows."""
         compared = self._folios.folios.compared
         return [row for row in rows if not compared[row]]
 

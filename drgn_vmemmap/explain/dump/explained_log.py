@@ -37,7 +37,7 @@ class LogExplanation:
     """The explanations of all that a log names."""
 
     explanations: list[Explanation] = field(default_factory=list)
-    """Of mentions that concern the vmemmap or a HugeTLB folio."""
+    """Explanations of mentions that concern the vmemmap or a HugeTLB folio."""
     others: list[Explanation] = field(default_factory=list)
     """Faults, pages and addresses that do not."""
     foreign: list[Foreign] = field(default_factory=list)

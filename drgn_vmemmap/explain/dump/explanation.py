@@ -137,7 +137,7 @@ class Explanation:
     write: str = ""
     """The effect of a write there, in words that follow "a write there"."""
     of_page: Explanation | None = None
-    """Of a frame: the explanation of its struct page's address."""
+    """For a frame, the explanation of its struct page's address."""
     logged: Logged | None = None
     """Its mention in a log, if it has one."""
 

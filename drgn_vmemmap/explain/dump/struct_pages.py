@@ -125,5 +125,5 @@ class StructPages:
 
 
 def _links_or_all(members: list[str]) -> list[str]:
-    """Of the members of a tail that a byte belongs to, the link to its head alone if it is one."""
+    """The members of a tail that a byte belongs to; if one links to its head, only that one."""
     return [name for name in members if name.startswith("compound")] or members

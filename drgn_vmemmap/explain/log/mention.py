@@ -55,7 +55,7 @@ class Mention:
     boot: Boot = field(default_factory=Boot)
     """The boot that wrote this part of the log."""
     times: int = 1
-    """In how many lines it is."""
+    """The number of lines that name it."""
     details: list[str] = field(default_factory=list)
     """Lines after it that belong to this fault or this page."""
     error_code: int | None = None
@@ -63,7 +63,7 @@ class Mention:
     """Which oops of its boot it is, from 1; 0 if that is not known."""
     walk: LoggedWalk | None = None
     words: list[int] = field(default_factory=list)
-    """Of a dumped page: its struct page, in words of 8 bytes."""
+    """The words of 8 bytes of a dumped page's struct page."""
     functions: list[str] = field(default_factory=list)
     """Where the kernel was, the innermost one first."""
     registers: dict[str, int] = field(default_factory=dict)

@@ -32,7 +32,7 @@ class TextReport:
 
     accounts: list[Account] = field(default_factory=list)
     boots: list[list[Statement]] = field(default_factory=list)
-    """On each boot that wrote it."""
+    """Statements on each boot that wrote the text."""
     collect: list[str] = field(default_factory=list)
     """Files to collect next, in words."""
     dropped: int = 0

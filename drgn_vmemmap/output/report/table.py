@@ -132,7 +132,7 @@ def _totals(totals: Totals) -> str:
 
 
 def _totals_of_some(totals: Totals) -> str:
-    """Of a selection: page tables and tail frames are shared with other folios."""
+    """The totals of a selection, without page tables and tail frames, which other folios share."""
     freed, possible = size(totals.freed_bytes), size(totals.still_possible_bytes)
     return f"{freed} freed by these folios; still possible {possible}"
 

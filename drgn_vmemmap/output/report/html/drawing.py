@@ -63,7 +63,7 @@ class Drawing(NamedTuple):
 
     @property
     def height(self) -> float:
-        """In boxes."""
+        """Height in boxes."""
         return max(len(self.pages), *(frames.place + 1 for frames in self.frames.values()), 0)
 
 

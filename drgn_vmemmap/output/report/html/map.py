@@ -43,7 +43,7 @@ class Box(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its state, in style sheets."""
+        """The name of its state in style sheets."""
         return state_name(self.cell.state)
 
 
