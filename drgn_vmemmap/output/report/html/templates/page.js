@@ -274,7 +274,7 @@
     }
     at("map-output").textContent = "";
     at("map-view").textContent = views.length === 1 ? "This is the whole map."
-      : `This is a part of it: ${view.what}; a cell is ${size(view.span * PAGE_SIZE)}.`;
+      : `This is a part of the map: ${view.what}; a cell is ${size(view.span * PAGE_SIZE)}.`;
     for (const button of at("map-controls").querySelectorAll("button")) {
       button.disabled = button.dataset.zoom !== "in" && views.length === 1;
     }
