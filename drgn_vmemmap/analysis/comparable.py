@@ -84,7 +84,7 @@ def load_document(file: BinaryIO, path: str) -> Document:
     except (ValueError, RecursionError) as error:
         if getattr(error, "msg", "") == "Extra data" and getattr(error, "lineno", 0) == 2:
             raise CannotAnalyse(
-                f"{path} has JSON in each line: write it with --folios --format json"
+                f"{path} is JSON Lines: write it with --folios --format json"
             ) from error
         raise CannotAnalyse(f"{path} is no JSON report: {printable(str(error))}") from error
     version = document.get("schema_version") if isinstance(document, dict) else None

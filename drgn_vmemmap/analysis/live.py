@@ -31,7 +31,7 @@ _PAUSES = (0.1, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 _SAME_BY_ENTRY = (FRAME_FREED.name, FRAME_ALIASED.name, ORPHAN_REMAP.name)
 
 GONE = UNREADABLE.finding(
-    "the target went away, or cannot be read any more: this is what the passes before it found"
+    "the target went away, or cannot be read any more: these are findings of earlier passes"
 )
 """The finding of a live kernel whose target went away after a complete pass."""
 

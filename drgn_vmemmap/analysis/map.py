@@ -130,7 +130,7 @@ def draw(report: Report, listing: Listing, part: Part, columns: int, rows: int) 
 def _check_hstate(report: Report, hstate: str | None) -> None:
     names = [known.hstate.name for known in report.hstates]
     if hstate not in (None, *names):
-        raise NoMap(f"there is no hstate {hstate!r}, but {', '.join(names) or 'none at all'}")
+        raise NoMap(f"there is no hstate {hstate!r}: there are {', '.join(names) or 'none'}")
 
 
 def _shown(report: Report, part: Part) -> range:

@@ -65,7 +65,7 @@ def run() -> int:
         return exit_code_of(lambda: _run_drgn(target, parsed, arguments))
     dumps = command.dumps(parsed)
     if dumps and opening.is_named(target):
-        warn(f"{command.name} reads no target: the one that is named is not used")
+        warn(f"{command.name} needs no target: the one that is named is ignored")
     crashes.continue_in_child(dumps)
     process.let_interrupts_raise()
     return command_line.execute(parsed, None)

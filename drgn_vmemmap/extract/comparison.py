@@ -40,7 +40,7 @@ def check_findings(report: Report, copy: Report) -> None:
         is_known = finding.address in accused or not known.isdisjoint(_places(finding))
         if finding.severity is Severity.ERROR and not is_known:
             raise CannotAnalyse(
-                f"nothing written: the file written gives {finding.rule}, which this dump does "
+                f"nothing written: the extract gives {finding.rule}, which this dump does "
                 "not; please report this bug"
             )
 

@@ -252,7 +252,7 @@ class Recording:
             if filtered.withheld:
                 check_findings(report, copy)
             else:
-                check_same(report, copy, "the file written")
+                check_same(report, copy, "the extract")
 
 
 def _recorded(

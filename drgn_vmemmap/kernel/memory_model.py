@@ -44,7 +44,7 @@ def paging(lookup: Lookup, sections: Sections) -> Paging:
         root = int(symbol or "", 16) - IMAGE_BASE + lookup.number("phys_base")
     except ValueError:
         raise CannotAnalyse(
-            "VMCOREINFO does not name the kernel's page table: pass the kernel's own "
+            "VMCOREINFO does not name the kernel's page table: pass the kernel's own VMCOREINFO "
             "with --vmcoreinfo"
         ) from None
     return Paging(

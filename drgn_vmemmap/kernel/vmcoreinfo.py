@@ -23,7 +23,7 @@ def vmcoreinfo_text(prog: drgn.Program) -> bytes:
     """
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise CannotAnalyse(
-            "not a Linux kernel: give its vmcore with -c, or -k for the live one; "
+            "not a Linux kernel: give a kernel's vmcore with -c, or -k for the live kernel; "
             "a guest needs QEMU's -device vmcoreinfo, and a UNIX socket"
         )
     platform = prog.platform

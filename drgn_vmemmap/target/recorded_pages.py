@@ -182,7 +182,7 @@ def _known_of(path: str, find: Callable[[str], _T]) -> _T:
         return found
     except OSError as error:
         raise CannotAnalyse(
-            f"{printable(path)} cannot be read again, to know what is not in it: {error.strerror}"
+            f"{printable(path)} cannot be read again, to find out what it lacks: {error.strerror}"
         ) from error
 
 

@@ -142,4 +142,4 @@ def test_a_report_in_json_lines_gets_an_advice(tmp_path: Path) -> None:
     assert answer(*command, prog=open_vmcore("head-reuse")).returncode == 0
     done = answer("diff", path, report_file("head-reuse"))
     assert done.returncode == 2
-    assert done.stderr.endswith("has JSON in each line: write it with --folios --format json\n")
+    assert done.stderr.endswith("is JSON Lines: write it with --folios --format json\n")

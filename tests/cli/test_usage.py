@@ -168,7 +168,7 @@ def test_a_target_that_a_command_does_not_read_is_said_to_be_unused() -> None:
     dump = vmcore("hvo-off")
     done = answer("-c", dump, "diff", dump, dump)
     assert (done.returncode, done.stdout) == (0, "no difference\n")
-    assert done.stderr == "drgn-vmemmap: diff reads no target: the one that is named is not used\n"
+    assert done.stderr == "drgn-vmemmap: diff needs no target: the one that is named is ignored\n"
 
 
 @pytest.mark.parametrize("seconds", ("soon", "-1", "1e9", "nan", "inf"))

@@ -93,7 +93,7 @@ def test_an_entry_that_is_not_in_the_dump_is_not_guessed() -> None:
     of.drop_frame(of.entry_address(OPTIMIZED, 0) >> 12)
     explanation = at(of, OPTIMIZED + 64)
     assert explanation.steps[-1].raw is None
-    assert explanation.write.startswith("is not known")
+    assert explanation.write.startswith("has an unknown effect")
     assert explanation.incomplete
     assert "not in the dump" in text(explanation)
 

@@ -47,7 +47,7 @@ def test_a_file_that_gives_another_report_is_not_kept(
     path = tmp_path / "vmcore"
     assert command_line.run(["extract", str(path)], kernel.prog) == CANNOT
     (line,) = capsys.readouterr().err.splitlines()
-    assert "nothing written: the file written gives another report" in line
+    assert "nothing written: the extract gives another report" in line
     assert not [*tmp_path.iterdir()]
 
 

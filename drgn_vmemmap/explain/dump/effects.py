@@ -15,7 +15,7 @@ from drgn_vmemmap.explain.dump.mappers import ReverseMap
 from drgn_vmemmap.explain.error_code import PROTECTION, RESERVED, WRITE
 from drgn_vmemmap.paging.mapping import Entry, Problem
 
-_UNKNOWN = "is not known: the page table is not in the dump"
+_UNKNOWN = "has an unknown effect: the page table is not in the dump"
 
 _FAULTS = {
     Problem.NOT_PRESENT: (0, "not-present page"),
