@@ -3,7 +3,8 @@
 """
 Shortcuts change the time that a report takes, and nothing in it, whatever is damaged.
 
-What is compared for many folios, entries or struct pages at once is compared one by one, too.
+What is compared for many folios, entries or struct pages at once is compared one by one, too; and
+what is done batch by batch, in batches of other sizes.
 Seeded, so that a red run can be repeated: the seed is in the message.
 """
 
@@ -15,11 +16,11 @@ from typing import Any
 import pytest
 
 from drgn_vmemmap.analysis import judging
-from drgn_vmemmap.analysis.checks import given_back
+from drgn_vmemmap.analysis.checks import content, frames, given_back
 from drgn_vmemmap.analysis.document import document
 from drgn_vmemmap.analysis.verify import check
 from drgn_vmemmap.errors import MissingFacts
-from drgn_vmemmap.hugetlb import lists
+from drgn_vmemmap.hugetlb import links, lists, scan
 from drgn_vmemmap.hugetlb.folio import State
 from drgn_vmemmap.hugetlb.scan import MemmapScan
 from drgn_vmemmap.hugetlb.tails import Tails
@@ -56,6 +57,11 @@ SHORTCUTS: tuple[tuple[object, str, object], ...] = (
     (judging, "check_concerned", check_folio),
     (given_back._Check, "_may_be_stale", lambda *_: True),
     (lists, "_TOGETHER", 1),
+    (links, "_TOGETHER", 3),
+    (scan, "_TABLES", 1),
+    *((judging, name, size) for name, size in (("_BATCH", 3), ("_TABLES", 1), ("_FEW", 1))),
+    *((content, name, size) for name, size in (("_BATCH", 2), ("_AT_ONCE", 3))),
+    *((module, "_BATCH", 5) for module in (frames, given_back)),
 )
 """Each, and what takes its place where it is not taken."""
 

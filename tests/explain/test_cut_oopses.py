@@ -161,7 +161,9 @@ def test_each_virtual_processor_of_a_hung_guest_has_the_address_of_its_last_page
     ]
     found = mentions_in(["(qemu) info registers -a", *lines]).named
     assert [each.value for each in found] == [FAULT, FAULT + 0x1000]
-    assert all("whether this is what faulted" in said([line], Certainty.UNKNOWN) for line in lines[::2])
+    assert all(
+        "whether this is what faulted" in said([line], Certainty.UNKNOWN) for line in lines[::2]
+    )
 
 
 TITLE = "Oops: 0003 [#1] PREEMPT SMP NOPTI"
