@@ -25,7 +25,7 @@ from drgn_vmemmap.errors import CannotAnalyse
 from drgn_vmemmap.extract.recording import extract
 from drgn_vmemmap.target import kdump_file
 from drgn_vmemmap.target.dump_file import missing_bytes, why_not_a_dump
-from drgn_vmemmap.target.elf_file import left_out
+from drgn_vmemmap.target.elf_file import ELF, flattened_memory, left_out
 from drgn_vmemmap.target.flattened import FLATTENED, rearranged
 from drgn_vmemmap.target.kdump_file import page_bitmap
 from drgn_vmemmap.target.kdump_names import is_nameless, machine
@@ -452,9 +452,15 @@ def test_a_bitmap_is_read_where_it_cannot_be_mapped(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_file_that_cannot_be_read_is_not_said_to_have_no_bitmap(tmp_path: Path) -> None:
-    for find in page_bitmap, left_out:
+    for find in page_bitmap, left_out, flattened_memory:
         with pytest.raises(FileNotFoundError):
             find(str(tmp_path / "none"))
+
+
+def test_a_flattened_dump_that_ends_within_its_headers_describes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(flattened(ELF + bytes(16)))
+    assert flattened_memory(str(path)) == []
 
 
 def test_a_page_that_a_kdump_lacks_is_not_asked_for() -> None:
