@@ -29,7 +29,7 @@ _BATCH = 4096
 # Page tables whose entries are compared together.
 _TABLES = 16
 
-# So many folios are counted one by one sooner than half of them together.
+# Folios of several groups are counted one by one if they are so few, otherwise by halves.
 _FEW = 64
 
 

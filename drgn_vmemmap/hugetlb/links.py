@@ -60,11 +60,18 @@ class Links:
         prev: array[int] | memoryview[int],
     ) -> None:
         """Add those of some folios, with as many pointers in each direction."""
-        start, size, row = self._start, self._struct_size, len(self.addresses)
+        start, size = self._start, self._struct_size
         addresses = range(start + pfns.start * size, start + pfns.stop * size, pfns.step * size)
+        self._add_rows(addresses, len(self.addresses))
         self.addresses.frombytes(ascending(addresses))
         self.next.frombytes(next_.tobytes())
         self.prev.frombytes(prev.tobytes())
+
+    def _add_rows(self, addresses: range, row: int) -> None:
+        """
+        :param addresses: Of the pointers of some folios.
+        :param row: Of the first of them.
+        """
         while addresses:
             slot = addresses[0] >> _UNIT_SHIFT & _SLOTS - 1
             count = 1

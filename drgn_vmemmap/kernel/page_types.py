@@ -77,12 +77,12 @@ def _type_number(lookup: Lookup, name: str) -> int:
     """
     A page type, 32 bits; 0 if this kernel does not have it.
 
-    :raises MissingFacts: if no page type can be so.
+    :raises MissingFacts: if no page type has such a number.
     """
     value = lookup.number(name) & 0xFFFFFFFF
     is_number = value >> 31 and not value & 0xFFFFFF
     if value and not is_number and bin(value).count("1") != 31:
-        raise MissingFacts(f"VMCOREINFO's {name} is {value:#x}, which cannot be: damaged dump")
+        raise MissingFacts(f"VMCOREINFO's {name} is {value:#x}, which is impossible: damaged dump")
     return value
 
 

@@ -63,7 +63,7 @@ SHORTCUTS: tuple[tuple[object, str, object], ...] = (
     *((content, name, size) for name, size in (("_BATCH", 2), ("_AT_ONCE", 3))),
     *((module, "_BATCH", 5) for module in (frames, given_back)),
 )
-"""Each, and what takes its place where it is not taken."""
+"""Each shortcut, or size of a batch, and what takes its place."""
 
 
 class ReadTogether(ProgramMemory):

@@ -243,7 +243,9 @@ class WithPageType(Image):
 def test_a_page_type_that_none_can_be_is_damage(name: str, value: int) -> None:
     image = WithPageType(Machine(folios=FOLIOS))
     image.name, image.value = f"PAGE_{name}_MAPCOUNT_VALUE", value
-    with pytest.raises(MissingFacts, match=f"{image.name} is 0x.*, which cannot be: damaged dump"):
+    with pytest.raises(
+        MissingFacts, match=f"{image.name} is 0x.*, which is impossible: damaged dump"
+    ):
         verify(image.prog)
 
 

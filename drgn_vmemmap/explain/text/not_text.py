@@ -14,7 +14,7 @@ _OTHER_FILES = {
     b"GIF8": "a picture; its text has to be typed in",
     b"%PDF": "a PDF file; copy its text",
 }
-_PACKED_FILES = {
+_OTHER_FORMS = {
     b"PK\x03\x04": "a zip archive; unpack it first",
     b"\x04\x22\x4d\x18": "compressed with lz4: unpack it first, with "
     "lz4 -dc FILE | drgn-vmemmap explain --stdin",
@@ -24,7 +24,7 @@ _PACKED_FILES = {
     b"PERFILE2": "data of perf; use perf script",
     b"\x17\x08Dtracing": "data of trace-cmd; use trace-cmd report",
 }
-"""Packed files, which may have a log in them, by their first bytes."""
+"""Files that hold messages in another form, by their first bytes."""
 
 
 class NotText(ValueError):
@@ -49,6 +49,6 @@ def refuse_other_files(data: bytes) -> None:
     for magic, name in _OTHER_FILES.items():
         if data.startswith(magic):
             raise NotText(f"this is no text but {name}")
-    for magic, name in _PACKED_FILES.items():
+    for magic, name in _OTHER_FORMS.items():
         if data.startswith(magic):
             raise PackedText(name)
